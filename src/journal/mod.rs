@@ -1,0 +1,203 @@
+//! The log: the only module that knows how it is kept.
+//!
+//! Two engines stand behind one seam: [`embedded`] keeps the log on this machine's disk for a single process, `kafka`
+//! keeps it on Apache Kafka for any number of them. Whatever is promised here is promised by both, and every behaviour
+//! scenario under `tests/it` runs on both. What differs is listed at [`Engine`].
+//!
+//! The seam has four doors: [`Journal::append`] (idempotent, answers with a position), [`Journal::tail`] (read forward,
+//! and know when one has caught up), [`Journal::lanes`] (be the one writer of some partitions, in transactions) and
+//! [`Journal::check`] (the guards). All but `append` block, and belong on a thread of their own.
+//!
+//! This module knows nothing of payments: keys, headers and values are bytes to it.
+
+pub mod embedded;
+pub mod kafka;
+mod partitioner;
+mod record;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+pub use partitioner::partition_of;
+pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
+
+/// Which engine keeps the log. What differs between the two, by name and with the reason:
+///
+/// * `one process`: the embedded log belongs to the process that holds the lock on its directory; there is no
+///   rebalance, because there is nobody to share with.
+/// * `no open transactions`: an embedded transaction is one atomic batch, so the end read uncommitted and the end read
+///   committed are always the same.
+/// * `no replicas`: the embedded log is as durable as its disk; replication factor and min ISR are Kafka's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Embedded,
+    Kafka,
+}
+
+/// The answer of [`Journal::append`], which does not borrow the journal.
+pub type Appending = Pin<Box<dyn Future<Output = Result<Position, AppendError>> + Send>>;
+
+/// A log of records in partitions, each partition in one order.
+pub trait Journal: Send + Sync {
+    fn engine(&self) -> Engine;
+
+    /// Names this log and no other: a topic that was deleted and made again has another id.
+    fn log_id(&self) -> LogId;
+
+    /// How many partitions the log was created with. It never changes.
+    fn partitions(&self) -> u32;
+
+    /// Appends one record. `Ok` means durable: acknowledged by all in-sync replicas, or synced to disk.
+    fn append(&self, record: NewRecord) -> Appending;
+
+    /// Reads every partition, each from its own offset, committed records only. `from[p]` belongs to partition `p`.
+    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError>;
+
+    /// Where a partition ends now. Blocks for at most the engine's request timeout.
+    fn ends(&self, partition: Partition) -> Result<Ends, JournalError>;
+
+    /// Reads the committed record at exactly this position, if there is one: `None` past the end or at a transaction
+    /// marker. For guards and the odd look-up, not for a hot path.
+    fn read(&self, position: Position) -> Result<Option<Record>, JournalError>;
+
+    /// Joins the group of those who write outcomes.
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError>;
+
+    /// The guards of DESIGN.md 4 that can be asked of the log itself. `Err` says what is wrong and what to do; until it
+    /// answers `Ok` nothing may be appended.
+    fn check(&self) -> Result<(), JournalError>;
+}
+
+/// The ends of one partition: the offset that the next record will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// As seen by a reader of committed records: nothing before it can change any more (Kafka's last stable offset).
+    pub committed: Offset,
+    /// As seen by a reader that does not wait for transactions (Kafka's high watermark).
+    pub uncommitted: Offset,
+}
+
+/// Reads forward. Belongs to one thread.
+pub trait Tail: Send {
+    /// Waits up to `timeout` for something to read and answers with at most `max` items, in order within a partition.
+    /// Transport errors are retried inside for ever (and logged); an `Err` is final.
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError>;
+}
+
+#[derive(Debug)]
+pub enum TailItem {
+    Record(Record),
+    /// Everything before this position has been handed out: the reader stands at the partition's committed end. Its
+    /// offset counts transaction markers too, so it may be more than one past the last record.
+    CaughtUp(Position),
+}
+
+/// The writers' side: membership in the group, and the transactions that only a member can commit. Belongs to one
+/// thread, which must call [`Lanes::poll`] at least every few seconds.
+pub trait Lanes: Send {
+    /// Serves the group and answers with a change of assignment, if there is one. Nothing is in force until the caller
+    /// says so by [`Lanes::assign`] or [`Lanes::unassign`].
+    fn poll(&mut self, timeout: Duration) -> Result<Option<Assignment>, JournalError>;
+
+    /// Takes the partitions that [`Assignment::Assigned`] offered, then waits until every transaction that an earlier owner
+    /// left open over them has ended (bounded by the transaction timeout). A partition may be taken with no work to do.
+    fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    /// Gives up partitions that [`Assignment::Revoked`] named. The caller has ended their lanes' epochs before.
+    fn unassign(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    /// Opens a transaction that carries the group's generation as it is now: if any partition has moved on by the time it
+    /// commits, it aborts.
+    fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, TransactionError>;
+
+    /// Drops the producer and makes a new one, whose epoch ends whatever the old one left in flight. After this the
+    /// caller must catch up again before it acts.
+    fn recycle(&mut self) -> Result<(), JournalError>;
+
+    /// Commits positions outside a transaction, so that an idle lane's lag means what Kafka's tools say.
+    fn commit_positions(&mut self, next: &[Position]) -> Result<(), JournalError>;
+
+    /// Leaves the group, within `deadline`, so that others take over at once.
+    fn leave(self: Box<Self>, deadline: Duration);
+}
+
+/// A change of assignment, as a value for the loop to match on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assignment {
+    Assigned(Vec<Partition>),
+    Revoked {
+        partitions: Vec<Partition>,
+        /// Another member may own them already: nothing more may be written.
+        lost: bool,
+    },
+}
+
+/// Records and positions that become visible together or not at all. Must be committed or aborted; one that is dropped
+/// aborts and says so in the log.
+#[must_use = "a transaction must be committed or aborted"]
+pub trait Transaction {
+    fn append(&mut self, record: NewRecord) -> Result<(), TransactionError>;
+
+    /// Commits the records with, for each partition written, the next offset that its lane will fold. Answers with where
+    /// each record went, in the order of the appends. On `Err` with [`Fate::Retry`] nothing became visible and the
+    /// transaction has been aborted; with [`Fate::Recycle`] it may or may not have, and only the log can tell.
+    fn commit(self: Box<Self>, next: &[Position]) -> Result<Vec<Position>, TransactionError>;
+
+    fn abort(self: Box<Self>) -> Result<(), TransactionError>;
+}
+
+/// What became of an append that was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// It is certain that the record is not on the log, and never will be.
+    #[error("the record was not appended: {0}")]
+    NotAppended(String),
+    /// It may be on the log, or arrive there later.
+    #[error("the record may or may not have been appended: {0}")]
+    Unknown(String),
+}
+
+/// What to do after a transaction failed. Decided in one place, `kafka/error.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Aborted cleanly: try again with the same records and fresh metadata.
+    Retry,
+    /// In doubt: drop the producer, make a new one, catch up, then look at the log.
+    Recycle,
+    /// This process may not go on writing (not authorised, fenced by a twin): stop.
+    Stop,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct TransactionError {
+    pub fate: Fate,
+    /// The partition whose deliveries failed, where one is known to be the culprit.
+    pub culprit: Option<Partition>,
+    pub reason: String,
+}
+
+/// An error of the log that its reader cannot mend. The text says what was attempted and, for a guard, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A guard refuses: the log is not the one, or not set up as, paylog can trust.
+    #[error("{0}")]
+    Refused(String),
+    /// The log cannot be reached or does not answer.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The log answered with something that must never happen.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::Embedded => "embedded",
+            Engine::Kafka => "kafka",
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! paylog takes payments as events on a Kafka topic, charges each one exactly once, and tells the customer in real time.
+
+pub mod journal;
