@@ -1,3 +1,5 @@
 //! paylog takes payments as events on a Kafka topic, charges each one exactly once, and tells the customer in real time.
 
 pub mod journal;
+pub mod payment;
+pub mod schema;

@@ -1,0 +1,161 @@
+//! Golden bytes, and two libraries held to the same reading.
+
+use std::path::PathBuf;
+
+use crate::payment::samples::{all, event};
+use crate::schema::{Codec, DecodeError, Kind, RECORD_MAX, headers, wire};
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas/golden")
+}
+
+/// The fixtures of this version, one for each sample. `PAYLOG_WRITE_GOLDEN=1 cargo test` adds those of a new schema; an
+/// existing one is never rewritten.
+#[test]
+fn every_event_encodes_to_its_golden_bytes() {
+    let codec = Codec::new().unwrap();
+    for (i, data) in all().into_iter().enumerate() {
+        let bytes = codec.encode(&event(7, data.clone())).unwrap();
+        let path = golden().join(format!("{}-{i:02}.avro", data.name()));
+        if std::env::var_os("PAYLOG_WRITE_GOLDEN").is_some() && !path.exists() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(kept, bytes, "{}", path.display());
+        assert_eq!(codec.decode(&bytes).unwrap(), event(7, data));
+    }
+}
+
+#[test]
+fn every_fixture_ever_written_still_decodes() {
+    let codec = Codec::new().unwrap();
+    let mut seen = 0;
+    for file in std::fs::read_dir(golden()).unwrap() {
+        let path = file.unwrap().path();
+        let event = codec.decode(&std::fs::read(&path).unwrap()).unwrap();
+        assert!(
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(event.data.name())
+        );
+        seen += 1;
+    }
+    assert!(seen >= all().len(), "{seen} fixtures");
+}
+
+/// apache-avro reads what the fast codec wrote, and writes it back to the same bytes.
+#[test]
+fn both_libraries_agree_on_every_byte() {
+    let codec = Codec::new().unwrap();
+    for data in all() {
+        let bytes = codec.encode(&event(7, data.clone())).unwrap();
+        let text = wire::RELEASED
+            .iter()
+            .find(|(kind, _)| *kind == Kind::of(&data))
+            .unwrap()
+            .1;
+        let schema = apache_avro::Schema::parse_str(text).unwrap();
+        let value = apache_avro::reader::datum::GenericDatumReader::builder(&schema)
+            .build()
+            .unwrap()
+            .read_value(&mut &bytes[10..])
+            .unwrap();
+        let again = apache_avro::writer::datum::GenericDatumWriter::builder(&schema)
+            .build()
+            .unwrap()
+            .write_value_to_vec(value)
+            .unwrap();
+        assert_eq!(again, bytes[10..], "{}", data.name());
+    }
+}
+
+/// As Avro's reference implementation (Java, avro 1.12.0, `SchemaNormalization.parsingFingerprint`) names them.
+#[test]
+fn fingerprints_are_those_of_the_reference_implementation() {
+    let codec = Codec::new().unwrap();
+    let reference = [
+        (Kind::InProgress, "ec1f3e2351b0d260"),
+        (Kind::Successful, "319efc4ec04c3e1e"),
+        (Kind::Failed, "d3d1ad48b3577e00"),
+        (Kind::RetryScheduled, "569c6fc0f3def009"),
+        (Kind::OutcomeUnknown, "586f27672c8bb407"),
+        (Kind::Parked, "b9756841dc107847"),
+        (Kind::Resumed, "bb89a1f5ea77792b"),
+    ];
+    for (kind, fingerprint) in reference {
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&codec.fingerprint(kind)),
+            fingerprint,
+            "{}",
+            kind.name()
+        );
+    }
+}
+
+#[test]
+fn the_registry_frame_is_told_apart_by_its_first_byte() {
+    let mut codec = Codec::new().unwrap();
+    let sample = event(7, all().remove(2));
+    let bytes = codec.encode(&sample).unwrap();
+    let framed = [&[0, 0, 0, 1, 2][..], &bytes[10..]].concat();
+    assert_eq!(codec.decode(&framed), Err(DecodeError::NotRegistered(258)));
+    assert!(codec.register(258, codec.fingerprint(Kind::Successful)));
+    assert!(!codec.register(259, [0; 8]));
+    assert_eq!(codec.decode(&framed).unwrap(), sample);
+}
+
+#[test]
+fn bytes_that_are_no_event_are_refused() {
+    let codec = Codec::new().unwrap();
+    let good = codec.encode(&event(7, all().remove(0))).unwrap();
+    assert_eq!(codec.decode(b""), Err(DecodeError::UnknownFrame));
+    assert_eq!(codec.decode(b"{}"), Err(DecodeError::UnknownFrame));
+    assert_eq!(codec.decode(&good[..9]), Err(DecodeError::UnknownFrame));
+    assert_eq!(codec.decode(&[0, 0, 0]), Err(DecodeError::UnknownFrame));
+    assert_eq!(
+        codec.decode(&vec![0xC3; RECORD_MAX + 1]),
+        Err(DecodeError::TooLarge(RECORD_MAX + 1))
+    );
+    let mut other = good.clone();
+    other[2] ^= 1;
+    assert!(matches!(codec.decode(&other), Err(DecodeError::UnknownSchema(_))));
+    let longer = [&good[..], &[0]].concat();
+    assert!(matches!(
+        codec.decode(&longer),
+        Err(DecodeError::Invalid("PaymentInProgress", _))
+    ));
+    for len in 10..good.len() {
+        assert!(
+            matches!(codec.decode(&good[..len]), Err(DecodeError::Invalid(..))),
+            "cut at {len}"
+        );
+    }
+    // A string that says it is 2^31 bytes long (the five bytes that ask for everything).
+    let bomb = [&good[..10], &[0xFE, 0xFF, 0xFF, 0xFF, 0x0F]].concat();
+    assert!(matches!(codec.decode(&bomb), Err(DecodeError::Invalid(..))));
+}
+
+#[test]
+fn headers_are_cloud_events() {
+    let codec = Codec::new().unwrap();
+    let sample = event(7, all().remove(2));
+    let headers = headers(
+        &codec,
+        &sample,
+        Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    );
+    let value = |name: &str| {
+        headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| String::from_utf8(v.clone()).unwrap())
+    };
+    assert_eq!(value("ce_type").as_deref(), Some("paylog.PaymentSuccessful"));
+    assert_eq!(value("ce_specversion").as_deref(), Some("1.0"));
+    assert_eq!(value("ce_subject"), Some(sample.payment_id.to_string()));
+    assert_eq!(value("ce_time").as_deref(), Some("2025-11-24T16:00:07.000000Z"));
+    assert_eq!(value("content-type").as_deref(), Some("application/avro"));
+    assert!(value("traceparent").is_some());
+}
