@@ -122,12 +122,7 @@ impl Event {
     /// An event that happens now, with an id of its own.
     #[must_use]
     pub fn new(payment_id: PaymentId, occurred_at: Timestamp, data: EventData) -> Self {
-        Self {
-            event_id: EventId::mint(),
-            payment_id,
-            occurred_at,
-            data,
-        }
+        Self { event_id: EventId::mint(), payment_id, occurred_at, data }
     }
 }
 

@@ -50,9 +50,7 @@ impl Currency {
     /// How many decimal digits a major unit has: 2 for EUR, 0 for JPY, 3 for BHD.
     #[must_use]
     pub fn exponent(self) -> u16 {
-        iso_currency::Currency::from_code(self.code())
-            .and_then(|c| c.exponent())
-            .unwrap_or(0)
+        iso_currency::Currency::from_code(self.code()).and_then(|c| c.exponent()).unwrap_or(0)
     }
 }
 
@@ -98,13 +96,7 @@ impl fmt::Display for Money {
         let unit = 10_i64.pow(u32::from(self.currency.exponent()));
         match digits {
             0 => write!(f, "{} {}", self.amount, self.currency),
-            _ => write!(
-                f,
-                "{}.{:0digits$} {}",
-                self.amount / unit,
-                self.amount % unit,
-                self.currency
-            ),
+            _ => write!(f, "{}.{:0digits$} {}", self.amount / unit, self.amount % unit, self.currency),
         }
     }
 }
@@ -137,9 +129,7 @@ mod tests {
 
     #[test]
     fn currencies_that_are_refused() {
-        for code in [
-            "", "eur", "Eur", "EURO", "EU", "XXX", "XTS", "XAU", "XDR", "ZZZ", "978", "EÜR",
-        ] {
+        for code in ["", "eur", "Eur", "EURO", "EU", "XXX", "XTS", "XAU", "XDR", "ZZZ", "978", "EÜR"] {
             assert!(Currency::parse(code).is_err(), "{code}");
         }
     }

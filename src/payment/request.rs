@@ -50,14 +50,7 @@ impl NewPayment {
         let text = std::str::from_utf8(body)
             .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
         let fields = Fields::parse(text, "the body")?;
-        fields.only(&[
-            "amount",
-            "currency",
-            "customer_id",
-            "payment_method",
-            "description",
-            "metadata",
-        ])?;
+        fields.only(&["amount", "currency", "customer_id", "payment_method", "description", "metadata"])?;
         let currency = Currency::parse(&fields.required_text("currency")?)?;
         Ok(Self {
             money: Money::new(whole_number("amount", fields.required("amount")?)?, currency)?,
@@ -120,32 +113,17 @@ impl PaymentMethod {
 impl Invalid {
     #[must_use]
     pub fn new(code: &'static str, detail: String) -> Self {
-        Self {
-            code,
-            field: None,
-            detail,
-            malformed: false,
-        }
+        Self { code, field: None, detail, malformed: false }
     }
 
     #[must_use]
     pub fn field(code: &'static str, field: &'static str, detail: String) -> Self {
-        Self {
-            code,
-            field: Some(field),
-            detail,
-            malformed: false,
-        }
+        Self { code, field: Some(field), detail, malformed: false }
     }
 
     #[must_use]
     pub fn malformed(code: &'static str, detail: String) -> Self {
-        Self {
-            code,
-            field: None,
-            detail,
-            malformed: true,
-        }
+        Self { code, field: None, detail, malformed: true }
     }
 }
 
@@ -160,16 +138,10 @@ impl fmt::Debug for Fingerprint {
 fn whole_number(field: &'static str, raw: &str) -> Result<i64, Invalid> {
     let refuse = |code, detail: &str| Err(Invalid::field(code, field, format!("{field} {detail}")));
     if !raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-        return refuse(
-            "amount_not_a_number",
-            "must be a JSON number of minor units, not another type",
-        );
+        return refuse("amount_not_a_number", "must be a JSON number of minor units, not another type");
     }
     if raw.contains(['.', 'e', 'E']) {
-        return refuse(
-            "amount_not_whole",
-            "must be a whole number of minor units, without a point or an exponent",
-        );
+        return refuse("amount_not_whole", "must be a whole number of minor units, without a point or an exponent");
     }
     match raw.parse::<i64>() {
         Ok(number) => Ok(number),
@@ -270,9 +242,7 @@ struct Fields<'a>(Vec<(String, &'a str)>);
 impl<'a> Fields<'a> {
     fn parse(text: &'a str, what: &str) -> Result<Self, Invalid> {
         let mut json = serde_json::Deserializer::from_str(text);
-        let fields = json
-            .deserialize_map(FieldsVisitor)
-            .and_then(|fields| json.end().map(|()| fields));
+        let fields = json.deserialize_map(FieldsVisitor).and_then(|fields| json.end().map(|()| fields));
         fields.map_err(|e| {
             if e.to_string().starts_with(DUPLICATE) {
                 return Invalid::malformed("duplicate_field", format!("{what} names a field twice"));
@@ -292,15 +262,11 @@ impl<'a> Fields<'a> {
 
     /// A field that is there and not `null`.
     fn optional(&self, name: &str) -> Option<&'a str> {
-        self.0
-            .iter()
-            .find(|(n, raw)| n == name && *raw != "null")
-            .map(|(_, raw)| *raw)
+        self.0.iter().find(|(n, raw)| n == name && *raw != "null").map(|(_, raw)| *raw)
     }
 
     fn required(&self, name: &'static str) -> Result<&'a str, Invalid> {
-        self.optional(name)
-            .ok_or_else(|| Invalid::field("missing_field", name, format!("{name} is required")))
+        self.optional(name).ok_or_else(|| Invalid::field("missing_field", name, format!("{name} is required")))
     }
 
     fn required_text(&self, name: &'static str) -> Result<String, Invalid> {
@@ -393,10 +359,7 @@ mod tests {
             (with("description", "\"card 4242424242424242, thanks\""), "card_number"),
             (with("metadata", r#"{"note":"378282246310005"}"#), "card_number"),
             (with("metadata", r#"{"4242424242424242":"x"}"#), "card_number"),
-            (
-                with("description", &format!("\"{}\"", "d".repeat(501))),
-                "description_too_long",
-            ),
+            (with("description", &format!("\"{}\"", "d".repeat(501))), "description_too_long"),
             (with("metadata", "[]"), "invalid_metadata"),
             (with("metadata", r#"{"a":1}"#), "not_a_string"),
             (with("metadata", r#"{"a":"1","a":"2"}"#), "duplicate_field"),
@@ -412,10 +375,7 @@ mod tests {
 
     #[test]
     fn an_error_never_repeats_what_was_sent() {
-        for body in [
-            with("payment_method", "\"4242424242424242\""),
-            with("customer_id", "\"secret secret\""),
-        ] {
+        for body in [with("payment_method", "\"4242424242424242\""), with("customer_id", "\"secret secret\"")] {
             let detail = parse(&body).unwrap_err().detail;
             assert!(!detail.contains("4242") && !detail.contains("secret"), "{detail}");
         }
@@ -423,22 +383,10 @@ mod tests {
 
     #[test]
     fn only_luhn_valid_runs_of_13_to_19_digits_are_cards() {
-        for card in [
-            "4242424242424242",
-            "x4242-4242-4242-4242",
-            "378282246310005",
-            "6011 1111 1111 1117 ",
-        ] {
+        for card in ["4242424242424242", "x4242-4242-4242-4242", "378282246310005", "6011 1111 1111 1117 "] {
             assert!(holds_card_number(card), "{card}");
         }
-        for other in [
-            "",
-            "4242424242424241",
-            "424242424242",
-            "order 1001",
-            "4242  4242 4242 4242",
-            "00000",
-        ] {
+        for other in ["", "4242424242424241", "424242424242", "order 1001", "4242  4242 4242 4242", "00000"] {
             assert!(!holds_card_number(other), "{other}");
         }
     }
@@ -447,23 +395,11 @@ mod tests {
     #[test]
     fn golden_fingerprints() {
         let print = |body: &str| format!("{:?}", parse(body).unwrap().fingerprint(&MerchantId::default()));
-        assert_eq!(
-            print(GOOD),
-            "1a0b3d8d591617acf59024e05b4bc9f7788a9d1b8d06a86d73e087c51e2df01b"
-        );
-        let full = GOOD.replace(
-            "{",
-            r#"{"description":"Zwei Bücher","metadata":{"order":"1001","a":"ä"},"#,
-        );
-        assert_eq!(
-            print(&full),
-            "d3a4616f198cefec6f8d80cdd7682245552617bd02258d29c72269827c274942"
-        );
+        assert_eq!(print(GOOD), "1a0b3d8d591617acf59024e05b4bc9f7788a9d1b8d06a86d73e087c51e2df01b");
+        let full = GOOD.replace("{", r#"{"description":"Zwei Bücher","metadata":{"order":"1001","a":"ä"},"#);
+        assert_eq!(print(&full), "d3a4616f198cefec6f8d80cdd7682245552617bd02258d29c72269827c274942");
         let empty = GOOD.replace("{", r#"{"metadata":{},"#);
-        assert_eq!(
-            print(&empty),
-            "0b12591707e1cb2e6a4452fbef09a10cc1ee5df1990ba48602f36422c424731c"
-        );
+        assert_eq!(print(&empty), "0b12591707e1cb2e6a4452fbef09a10cc1ee5df1990ba48602f36422c424731c");
         let null = GOOD.replace("{", r#"{"metadata":null,"#);
         assert_eq!(print(&null), print(GOOD), "null and missing are alike");
     }

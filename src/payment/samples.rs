@@ -22,12 +22,7 @@ pub(crate) fn payment_id(key: &str) -> PaymentId {
 
 pub(crate) fn event(seconds: i64, data: EventData) -> Event {
     let event_id = EventId::parse("019ab5a8-0000-7000-8000-000000000001").unwrap();
-    Event {
-        event_id,
-        payment_id: payment_id("order-1001"),
-        occurred_at: at(seconds),
-        data,
-    }
+    Event { event_id, payment_id: payment_id("order-1001"), occurred_at: at(seconds), data }
 }
 
 pub(crate) fn in_progress(amount: i64) -> EventData {
@@ -51,55 +46,31 @@ pub(crate) fn in_progress(amount: i64) -> EventData {
 
 pub(crate) fn successful(reference: &str) -> EventData {
     let (gateway, gateway_reference) = ("simulator".to_owned(), reference.to_owned());
-    EventData::PaymentSuccessful(PaymentSuccessful {
-        gateway,
-        gateway_reference,
-        attempt: 2,
-    })
+    EventData::PaymentSuccessful(PaymentSuccessful { gateway, gateway_reference, attempt: 2 })
 }
 
 pub(crate) fn failed(code: &str) -> EventData {
     let (code, message) = (code.to_owned(), "the card was declined".to_owned());
-    EventData::PaymentFailed(PaymentFailed {
-        code,
-        message,
-        attempt: 1,
-    })
+    EventData::PaymentFailed(PaymentFailed { code, message, attempt: 1 })
 }
 
 pub(crate) fn retry(attempt: u32) -> EventData {
     let reason = "connection refused".to_owned();
-    EventData::PaymentRetryScheduled(PaymentRetryScheduled {
-        attempt,
-        reason,
-        not_before: at(60),
-    })
+    EventData::PaymentRetryScheduled(PaymentRetryScheduled { attempt, reason, not_before: at(60) })
 }
 
 pub(crate) fn unknown(attempt: u32) -> EventData {
     let reason = "timeout".to_owned();
-    EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown {
-        attempt,
-        reason,
-        next_inquiry_at: at(90),
-    })
+    EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown { attempt, reason, next_inquiry_at: at(90) })
 }
 
 pub(crate) fn parked() -> EventData {
-    EventData::PaymentParked(PaymentParked {
-        reason: "unknown_too_long".to_owned(),
-        detail: "15 minutes".to_owned(),
-    })
+    EventData::PaymentParked(PaymentParked { reason: "unknown_too_long".to_owned(), detail: "15 minutes".to_owned() })
 }
 
 pub(crate) fn resumed(at_version: u64, decision: Decision) -> EventData {
     let (operator, reason) = ("ada".to_owned(), "seen at the provider".to_owned());
-    EventData::PaymentResumed(PaymentResumed {
-        operator,
-        reason,
-        at_version,
-        decision,
-    })
+    EventData::PaymentResumed(PaymentResumed { operator, reason, at_version, decision })
 }
 
 /// At least one of every kind, and every decision.
@@ -116,17 +87,7 @@ pub(crate) fn all() -> Vec<EventData> {
         parked(),
         resumed(2, Decision::Inquire),
         resumed(3, Decision::ChargeAgain),
-        resumed(
-            2,
-            Decision::SettleSuccessful {
-                reference: "ch_9".to_owned(),
-            },
-        ),
-        resumed(
-            2,
-            Decision::SettleFailed {
-                code: "refused_by_operator".to_owned(),
-            },
-        ),
+        resumed(2, Decision::SettleSuccessful { reference: "ch_9".to_owned() }),
+        resumed(2, Decision::SettleFailed { code: "refused_by_operator".to_owned() }),
     ]
 }

@@ -118,10 +118,7 @@ impl Payment {
         let Some((attempt, phase)) = self.next(&event.data) else {
             return self.without_effect(&event.data);
         };
-        if let Phase::Processing {
-            decision: Some(Decision::ChargeAgain),
-        } = phase
-        {
+        if let Phase::Processing { decision: Some(Decision::ChargeAgain) } = phase {
             self.window_from = event.occurred_at.min(recorded_at);
         }
         self.attempt = attempt;
@@ -140,40 +137,21 @@ impl Payment {
         match event {
             EventData::PaymentInProgress(_) => None,
             EventData::PaymentSuccessful(e) => {
-                let phase = Phase::Successful {
-                    gateway: e.gateway.clone(),
-                    reference: e.gateway_reference.clone(),
-                };
+                let phase = Phase::Successful { gateway: e.gateway.clone(), reference: e.gateway_reference.clone() };
                 Some((e.attempt, phase))
             }
-            EventData::PaymentFailed(e) => Some((
-                e.attempt,
-                Phase::Failed {
-                    code: e.code.clone(),
-                    message: e.message.clone(),
-                },
-            )),
-            EventData::PaymentRetryScheduled(e) if !parked => Some((
-                e.attempt,
-                Phase::Retrying {
-                    reason: e.reason.clone(),
-                    not_before: e.not_before,
-                },
-            )),
-            EventData::PaymentOutcomeUnknown(e) if !parked => Some((
-                e.attempt,
-                Phase::Unknown {
-                    reason: e.reason.clone(),
-                    next_inquiry_at: e.next_inquiry_at,
-                },
-            )),
-            EventData::PaymentParked(e) if !parked => Some((
-                self.attempt,
-                Phase::Parked {
-                    reason: e.reason.clone(),
-                    detail: e.detail.clone(),
-                },
-            )),
+            EventData::PaymentFailed(e) => {
+                Some((e.attempt, Phase::Failed { code: e.code.clone(), message: e.message.clone() }))
+            }
+            EventData::PaymentRetryScheduled(e) if !parked => {
+                Some((e.attempt, Phase::Retrying { reason: e.reason.clone(), not_before: e.not_before }))
+            }
+            EventData::PaymentOutcomeUnknown(e) if !parked => {
+                Some((e.attempt, Phase::Unknown { reason: e.reason.clone(), next_inquiry_at: e.next_inquiry_at }))
+            }
+            EventData::PaymentParked(e) if !parked => {
+                Some((self.attempt, Phase::Parked { reason: e.reason.clone(), detail: e.detail.clone() }))
+            }
             EventData::PaymentResumed(e) if parked => self.resumed(e),
             _ => None,
         }
@@ -181,25 +159,14 @@ impl Payment {
 
     fn resumed(&self, event: &PaymentResumed) -> Option<(u32, Phase)> {
         let now = event.at_version == self.version;
-        now.then(|| {
-            (
-                self.attempt,
-                Phase::Processing {
-                    decision: Some(event.decision.clone()),
-                },
-            )
-        })
+        now.then(|| (self.attempt, Phase::Processing { decision: Some(event.decision.clone()) }))
     }
 
     fn without_effect(&self, event: &EventData) -> Effect {
         match (&self.phase, event) {
             (Phase::Successful { gateway, reference }, EventData::PaymentSuccessful(e)) => {
                 let same = *gateway == e.gateway && *reference == e.gateway_reference;
-                if same {
-                    Effect::EndedAgain
-                } else {
-                    Effect::EndedOtherwise
-                }
+                if same { Effect::EndedAgain } else { Effect::EndedOtherwise }
             }
             (Phase::Failed { code, .. }, EventData::PaymentFailed(e)) => {
                 if *code == e.code {
@@ -253,9 +220,7 @@ impl Status {
 
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::InProgress, Self::Successful, Self::Failed]
-            .into_iter()
-            .find(|status| status.name() == name)
+        [Self::InProgress, Self::Successful, Self::Failed].into_iter().find(|status| status.name() == name)
     }
 }
 

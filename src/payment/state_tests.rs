@@ -25,11 +25,8 @@ fn after(events: &[EventData]) -> (&'static str, Effect) {
 #[test]
 fn the_table_cell_by_cell() {
     let start = in_progress(1999);
-    let open: [Vec<EventData>; 3] = [
-        vec![start.clone()],
-        vec![start.clone(), retry(1)],
-        vec![start.clone(), unknown(1)],
-    ];
+    let open: [Vec<EventData>; 3] =
+        [vec![start.clone()], vec![start.clone(), retry(1)], vec![start.clone(), unknown(1)]];
     for before in open {
         let then = |data: EventData| after(&[before.clone(), vec![data]].concat());
         let phase = after(&before).0;

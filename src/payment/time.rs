@@ -23,11 +23,7 @@ impl Timestamp {
     /// The wall clock, held inside the valid range.
     #[must_use]
     pub fn now() -> Self {
-        Self(
-            jiff::Timestamp::now()
-                .as_microsecond()
-                .clamp(Self::MIN_US, Self::MAX_US),
-        )
+        Self(jiff::Timestamp::now().as_microsecond().clamp(Self::MIN_US, Self::MAX_US))
     }
 
     #[must_use]
@@ -67,10 +63,7 @@ mod tests {
     fn only_2000_to_2100_is_an_instant() {
         assert!(Timestamp::from_micros(946_684_799_999_999).is_none());
         assert!(Timestamp::from_micros(4_102_444_800_000_001).is_none());
-        assert!(
-            Timestamp::from_micros(1_700_000_000).is_none(),
-            "seconds are not microseconds"
-        );
+        assert!(Timestamp::from_micros(1_700_000_000).is_none(), "seconds are not microseconds");
     }
 
     #[test]

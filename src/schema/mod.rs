@@ -62,21 +62,11 @@ impl Codec {
     /// specification ("Parsing Canonical Form", PRIMITIVES) and Java write `"string"`. It still has to accept each schema.
     pub fn new() -> anyhow::Result<Self> {
         apache_avro::util::max_allocation_bytes(ALLOCATION_MAX);
-        let mut codec = Self {
-            schemas: Vec::new(),
-            by_fingerprint: HashMap::new(),
-            by_id: HashMap::new(),
-        };
+        let mut codec = Self { schemas: Vec::new(), by_fingerprint: HashMap::new(), by_id: HashMap::new() };
         for (kind, text) in wire::RELEASED {
             let fast: serde_avro_fast::Schema = text.parse()?;
-            let reference = apache_avro::Schema::parse_str(text)?.fingerprint::<apache_avro::rabin::Rabin>();
-            let fingerprint = *fast.rabin_fingerprint();
-            anyhow::ensure!(
-                reference.bytes == fingerprint,
-                "two readings of the schema {} differ",
-                kind.full_name()
-            );
-            codec.by_fingerprint.insert(fingerprint, codec.schemas.len());
+            apache_avro::Schema::parse_str(text)?;
+            codec.by_fingerprint.insert(*fast.rabin_fingerprint(), codec.schemas.len());
             codec.schemas.push(Released { kind: *kind, fast });
         }
         Ok(codec)
@@ -122,10 +112,7 @@ impl Codec {
             .map_err(|reason| DecodeError::Invalid(released.kind.name(), reason))?;
         match bytes_left(state.into_reader()) {
             false => Ok(event),
-            true => Err(DecodeError::Invalid(
-                released.kind.name(),
-                "bytes are left over after it".to_owned(),
-            )),
+            true => Err(DecodeError::Invalid(released.kind.name(), "bytes are left over after it".to_owned())),
         }
     }
 

@@ -33,13 +33,7 @@ fn every_fixture_ever_written_still_decodes() {
     for file in std::fs::read_dir(golden()).unwrap() {
         let path = file.unwrap().path();
         let event = codec.decode(&std::fs::read(&path).unwrap()).unwrap();
-        assert!(
-            path.file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .starts_with(event.data.name())
-        );
+        assert!(path.file_name().unwrap().to_str().unwrap().starts_with(event.data.name()));
         seen += 1;
     }
     assert!(seen >= all().len(), "{seen} fixtures");
@@ -51,11 +45,7 @@ fn both_libraries_agree_on_every_byte() {
     let codec = Codec::new().unwrap();
     for data in all() {
         let bytes = codec.encode(&event(7, data.clone())).unwrap();
-        let text = wire::RELEASED
-            .iter()
-            .find(|(kind, _)| *kind == Kind::of(&data))
-            .unwrap()
-            .1;
+        let text = wire::RELEASED.iter().find(|(kind, _)| *kind == Kind::of(&data)).unwrap().1;
         let schema = apache_avro::Schema::parse_str(text).unwrap();
         let value = apache_avro::reader::datum::GenericDatumReader::builder(&schema)
             .build()
@@ -85,12 +75,7 @@ fn fingerprints_are_those_of_the_reference_implementation() {
         (Kind::Resumed, "bb89a1f5ea77792b"),
     ];
     for (kind, fingerprint) in reference {
-        assert_eq!(
-            data_encoding::HEXLOWER.encode(&codec.fingerprint(kind)),
-            fingerprint,
-            "{}",
-            kind.name()
-        );
+        assert_eq!(data_encoding::HEXLOWER.encode(&codec.fingerprint(kind)), fingerprint, "{}", kind.name());
     }
 }
 
@@ -114,23 +99,14 @@ fn bytes_that_are_no_event_are_refused() {
     assert_eq!(codec.decode(b"{}"), Err(DecodeError::UnknownFrame));
     assert_eq!(codec.decode(&good[..9]), Err(DecodeError::UnknownFrame));
     assert_eq!(codec.decode(&[0, 0, 0]), Err(DecodeError::UnknownFrame));
-    assert_eq!(
-        codec.decode(&vec![0xC3; RECORD_MAX + 1]),
-        Err(DecodeError::TooLarge(RECORD_MAX + 1))
-    );
+    assert_eq!(codec.decode(&vec![0xC3; RECORD_MAX + 1]), Err(DecodeError::TooLarge(RECORD_MAX + 1)));
     let mut other = good.clone();
     other[2] ^= 1;
     assert!(matches!(codec.decode(&other), Err(DecodeError::UnknownSchema(_))));
     let longer = [&good[..], &[0]].concat();
-    assert!(matches!(
-        codec.decode(&longer),
-        Err(DecodeError::Invalid("PaymentInProgress", _))
-    ));
+    assert!(matches!(codec.decode(&longer), Err(DecodeError::Invalid("PaymentInProgress", _))));
     for len in 10..good.len() {
-        assert!(
-            matches!(codec.decode(&good[..len]), Err(DecodeError::Invalid(..))),
-            "cut at {len}"
-        );
+        assert!(matches!(codec.decode(&good[..len]), Err(DecodeError::Invalid(..))), "cut at {len}");
     }
     // A string that says it is 2^31 bytes long (the five bytes that ask for everything).
     let bomb = [&good[..10], &[0xFE, 0xFF, 0xFF, 0xFF, 0x0F]].concat();
@@ -141,17 +117,9 @@ fn bytes_that_are_no_event_are_refused() {
 fn headers_are_cloud_events() {
     let codec = Codec::new().unwrap();
     let sample = event(7, all().remove(2));
-    let headers = headers(
-        &codec,
-        &sample,
-        Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-    );
-    let value = |name: &str| {
-        headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| String::from_utf8(v.clone()).unwrap())
-    };
+    let headers = headers(&codec, &sample, Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+    let value =
+        |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| String::from_utf8(v.clone()).unwrap());
     assert_eq!(value("ce_type").as_deref(), Some("paylog.PaymentSuccessful"));
     assert_eq!(value("ce_specversion").as_deref(), Some("1.0"));
     assert_eq!(value("ce_subject"), Some(sample.payment_id.to_string()));

@@ -32,14 +32,8 @@ pub(super) const RELEASED: &[(Kind, &str)] = &[
     (Kind::InProgress, include_str!("../../schemas/PaymentInProgress.avsc")),
     (Kind::Successful, include_str!("../../schemas/PaymentSuccessful.avsc")),
     (Kind::Failed, include_str!("../../schemas/PaymentFailed.avsc")),
-    (
-        Kind::RetryScheduled,
-        include_str!("../../schemas/PaymentRetryScheduled.avsc"),
-    ),
-    (
-        Kind::OutcomeUnknown,
-        include_str!("../../schemas/PaymentOutcomeUnknown.avsc"),
-    ),
+    (Kind::RetryScheduled, include_str!("../../schemas/PaymentRetryScheduled.avsc")),
+    (Kind::OutcomeUnknown, include_str!("../../schemas/PaymentOutcomeUnknown.avsc")),
     (Kind::Parked, include_str!("../../schemas/PaymentParked.avsc")),
     (Kind::Resumed, include_str!("../../schemas/PaymentResumed.avsc")),
 ];
@@ -126,7 +120,8 @@ record!(ResumedRecord {
     operator: &'a str,
     reason: &'a str,
     at_version: i64,
-    decision: &'a str,
+    #[serde(borrow)]
+    decision: std::borrow::Cow<'a, str>,
     reference: Option<&'a str>,
     code: Option<&'a str>,
 });
@@ -145,10 +140,7 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>, schema: &mut SerializerCon
     let (event_id, payment_id, occurred_at) = (id.as_str(), payment.as_str(), event.occurred_at.as_micros());
     match &event.data {
         EventData::PaymentInProgress(e) => {
-            let private = e.private.as_ref().map(|p| PrivateRecord {
-                key_id: p.key_id.as_deref(),
-                body: &p.body,
-            });
+            let private = e.private.as_ref().map(|p| PrivateRecord { key_id: p.key_id.as_deref(), body: &p.body });
             let currency = e.money.currency();
             let record = InProgressRecord {
                 event_id,
@@ -171,76 +163,30 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>, schema: &mut SerializerCon
             let (gateway, gateway_reference, attempt) =
                 (e.gateway.as_str(), e.gateway_reference.as_str(), int(e.attempt));
             put(
-                &SuccessfulRecord {
-                    event_id,
-                    payment_id,
-                    occurred_at,
-                    gateway,
-                    gateway_reference,
-                    attempt,
-                },
+                &SuccessfulRecord { event_id, payment_id, occurred_at, gateway, gateway_reference, attempt },
                 out,
                 schema,
             )
         }
         EventData::PaymentFailed(e) => {
             let (code, message, attempt) = (e.code.as_str(), e.message.as_str(), int(e.attempt));
-            put(
-                &FailedRecord {
-                    event_id,
-                    payment_id,
-                    occurred_at,
-                    code,
-                    message,
-                    attempt,
-                },
-                out,
-                schema,
-            )
+            put(&FailedRecord { event_id, payment_id, occurred_at, code, message, attempt }, out, schema)
         }
         EventData::PaymentRetryScheduled(e) => {
             let (attempt, reason, not_before) = (int(e.attempt), e.reason.as_str(), e.not_before.as_micros());
-            put(
-                &RetryScheduledRecord {
-                    event_id,
-                    payment_id,
-                    occurred_at,
-                    attempt,
-                    reason,
-                    not_before,
-                },
-                out,
-                schema,
-            )
+            put(&RetryScheduledRecord { event_id, payment_id, occurred_at, attempt, reason, not_before }, out, schema)
         }
         EventData::PaymentOutcomeUnknown(e) => {
             let (attempt, reason, next_inquiry_at) = (int(e.attempt), e.reason.as_str(), e.next_inquiry_at.as_micros());
             put(
-                &OutcomeUnknownRecord {
-                    event_id,
-                    payment_id,
-                    occurred_at,
-                    attempt,
-                    reason,
-                    next_inquiry_at,
-                },
+                &OutcomeUnknownRecord { event_id, payment_id, occurred_at, attempt, reason, next_inquiry_at },
                 out,
                 schema,
             )
         }
         EventData::PaymentParked(e) => {
             let (reason, detail) = (e.reason.as_str(), e.detail.as_str());
-            put(
-                &ParkedRecord {
-                    event_id,
-                    payment_id,
-                    occurred_at,
-                    reason,
-                    detail,
-                },
-                out,
-                schema,
-            )
+            put(&ParkedRecord { event_id, payment_id, occurred_at, reason, detail }, out, schema)
         }
         EventData::PaymentResumed(e) => {
             let (decision, reference, code) = match &e.decision {
@@ -249,6 +195,7 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>, schema: &mut SerializerCon
                 Decision::SettleFailed { code } => ("settle_failed", None, Some(code.as_str())),
                 Decision::ChargeAgain => ("charge_again", None, None),
             };
+            let decision = decision.into();
             let (operator, reason) = (e.operator.as_str(), e.reason.as_str());
             let at_version = i64::try_from(e.at_version).unwrap_or(i64::MAX);
             let record = ResumedRecord {
@@ -297,10 +244,7 @@ pub(super) fn read(kind: Kind, state: &mut State<'_, '_>) -> Result<Event, Strin
                 gateway_request_version: count(r.gateway_request_version)?,
                 request_id: RequestId::parse(r.request_id).map_err(detail)?,
                 fingerprint: Fingerprint(r.fingerprint.try_into().map_err(|_| "fingerprint is not 32 bytes")?),
-                private: r.private.map(|p| Private {
-                    key_id: p.key_id.map(str::to_owned),
-                    body: p.body.to_owned(),
-                }),
+                private: r.private.map(|p| Private { key_id: p.key_id.map(str::to_owned), body: p.body.to_owned() }),
             }))
         }),
         Kind::Successful => get(state, |r: SuccessfulRecord| {
@@ -313,58 +257,36 @@ pub(super) fn read(kind: Kind, state: &mut State<'_, '_>) -> Result<Event, Strin
         }),
         Kind::Failed => get(state, |r: FailedRecord| {
             let (code, message) = (r.code.to_owned(), r.message.to_owned());
-            Ok(EventData::PaymentFailed(PaymentFailed {
-                code,
-                message,
-                attempt: count(r.attempt)?,
-            }))
+            Ok(EventData::PaymentFailed(PaymentFailed { code, message, attempt: count(r.attempt)? }))
         }),
         Kind::RetryScheduled => get(state, |r: RetryScheduledRecord| {
             let (attempt, not_before) = (count(r.attempt)?, instant(r.not_before)?);
             let reason = r.reason.to_owned();
-            Ok(EventData::PaymentRetryScheduled(PaymentRetryScheduled {
-                attempt,
-                reason,
-                not_before,
-            }))
+            Ok(EventData::PaymentRetryScheduled(PaymentRetryScheduled { attempt, reason, not_before }))
         }),
         Kind::OutcomeUnknown => get(state, |r: OutcomeUnknownRecord| {
             let (attempt, next_inquiry_at) = (count(r.attempt)?, instant(r.next_inquiry_at)?);
             let reason = r.reason.to_owned();
-            Ok(EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown {
-                attempt,
-                reason,
-                next_inquiry_at,
-            }))
+            Ok(EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown { attempt, reason, next_inquiry_at }))
         }),
         Kind::Parked => get(state, |r: ParkedRecord| {
-            Ok(EventData::PaymentParked(PaymentParked {
-                reason: r.reason.to_owned(),
-                detail: r.detail.to_owned(),
-            }))
+            Ok(EventData::PaymentParked(PaymentParked { reason: r.reason.to_owned(), detail: r.detail.to_owned() }))
         }),
         Kind::Resumed => get(state, resumed),
     }
 }
 
 fn resumed(r: ResumedRecord) -> Result<EventData, String> {
-    let decision = match (r.decision, r.reference, r.code) {
+    let decision = match (r.decision.as_ref(), r.reference, r.code) {
         ("inquire", None, None) => Decision::Inquire,
-        ("settle_successful", Some(reference), None) => Decision::SettleSuccessful {
-            reference: reference.to_owned(),
-        },
+        ("settle_successful", Some(reference), None) => Decision::SettleSuccessful { reference: reference.to_owned() },
         ("settle_failed", None, Some(code)) => Decision::SettleFailed { code: code.to_owned() },
         ("charge_again", None, None) => Decision::ChargeAgain,
         _ => return Err("decision, reference and code do not fit together".to_owned()),
     };
     let at_version = u64::try_from(r.at_version).map_err(|_| "at_version is negative")?;
     let (operator, reason) = (r.operator.to_owned(), r.reason.to_owned());
-    Ok(EventData::PaymentResumed(PaymentResumed {
-        operator,
-        reason,
-        at_version,
-        decision,
-    }))
+    Ok(EventData::PaymentResumed(PaymentResumed { operator, reason, at_version, decision }))
 }
 
 fn get<'a, R: Deserialize<'a> + Enveloped>(
@@ -376,12 +298,7 @@ fn get<'a, R: Deserialize<'a> + Enveloped>(
     let event_id = EventId::parse(event_id).ok_or("event_id is not a UUID")?;
     let payment_id = PaymentId::parse(payment_id).ok_or("payment_id is not a payment's id")?;
     let occurred_at = instant(occurred_at)?;
-    Ok(Event {
-        event_id,
-        payment_id,
-        occurred_at,
-        data: data(record)?,
-    })
+    Ok(Event { event_id, payment_id, occurred_at, data: data(record)? })
 }
 
 fn instant(us: i64) -> Result<Timestamp, String> {
