@@ -1,0 +1,17 @@
+//! What the events have come to: every payment and every customer's history, folded from the log into the store, and read
+//! by whoever wants to know. It has no handle to anything that charges, sends or appends (promise 7).
+//!
+//! * [`Folder`] reads the log on a thread of its own and writes rows and offsets in one batch.
+//! * [`View`] is what everybody else holds: reads, and a way to wait for changes. Cheap to clone.
+
+mod folder;
+mod offsets;
+mod rows;
+mod view;
+mod watch;
+
+pub use folder::{FoldError, Folder};
+pub use offsets::Offsets;
+pub use rows::{DueKey, Row};
+pub use view::{Entry, View};
+pub use watch::Watch;
