@@ -2,4 +2,6 @@
 
 pub mod journal;
 pub mod payment;
+pub mod projection;
 pub mod schema;
+pub mod store;

@@ -170,6 +170,9 @@ impl PaymentId {
         &self.0
     }
 
+    /// Before every other in the order of bytes; nobody's id.
+    pub const ZERO: Self = Self([0; 16]);
+
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)

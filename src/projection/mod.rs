@@ -2,7 +2,7 @@
 //! by whoever wants to know. It has no handle to anything that charges, sends or appends (promise 7).
 //!
 //! * [`Folder`] reads the log on a thread of its own and writes rows and offsets in one batch.
-//! * [`View`] is what everybody else holds: reads, and a way to wait for changes. Cheap to clone.
+//! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod folder;
 mod offsets;
@@ -11,7 +11,7 @@ mod view;
 mod watch;
 
 pub use folder::{FoldError, Folder};
-pub use offsets::Offsets;
+pub use offsets::{BadOffsets, Offsets};
 pub use rows::{DueKey, Row};
 pub use view::{Entry, View};
 pub use watch::Watch;

@@ -122,7 +122,9 @@ mod tests {
         assert_eq!(Offsets::decode(&text, log, 12), Ok(offsets));
         assert_eq!(Offsets::decode(&text, LogId([8; 16]), 12), Err(BadOffsets::OtherLog));
         assert_eq!(Offsets::decode(&text, log, 11), Err(BadOffsets::Malformed));
-        for wrong in ["", ".", "07070707", "07070707.!", "0707070x.AA", "07070707.gICAgICAgICAAQ", &text[..text.len() - 1]] {
+        for wrong in
+            ["", ".", "07070707", "07070707.!", "0707070x.AA", "07070707.gICAgICAgICAAQ", &text[..text.len() - 1]]
+        {
             assert_eq!(Offsets::decode(wrong, log, 12), Err(BadOffsets::Malformed), "{wrong}");
         }
     }

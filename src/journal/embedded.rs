@@ -1,1 +1,0 @@
-//! The log on this machine's disk, for one process.

@@ -1,0 +1,204 @@
+//! The log on this machine's disk, for one process: the contract of [`crate::journal`] on an embedded store.
+//!
+//! One thread appends ([`appender`]): it gathers what is waiting, writes it as one batch, syncs once and only then moves
+//! the ends that readers see. So an acknowledged record is on the disk, and no reader ever sees one that a crash could take
+//! back. A transaction is one such batch, with the positions of its lanes in it.
+
+mod appender;
+mod lanes;
+mod tail;
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::journal::{
+    AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
+    Record, Tail,
+};
+use crate::store::{Store, StoreError, Table};
+use appender::Appender;
+
+/// One table a partition, offset to record.
+struct Tables {
+    store: Store,
+    meta: Table,
+    partitions: Vec<Table>,
+}
+
+/// Where each partition ends, for those who wait for more.
+struct EndsBoard {
+    ends: Mutex<Vec<Offset>>,
+    moved: Condvar,
+}
+
+pub struct EmbeddedJournal {
+    log_id: LogId,
+    tables: Arc<Tables>,
+    ends: Arc<EndsBoard>,
+    appender: Arc<Appender>,
+}
+
+impl EmbeddedJournal {
+    /// Opens the log in `path`, or creates it with `partitions`. Refuses if it exists with another number, for a key's
+    /// partition can never change.
+    pub fn open(path: &Path, partitions: u32) -> Result<Arc<Self>, JournalError> {
+        let store = Store::open(path).map_err(refused)?;
+        let meta = store.table("meta").map_err(refused)?;
+        let log_id = identify(&store, &meta, partitions).map_err(refused)?;
+        let created = read_u32(&meta, "partitions").map_err(refused)?;
+        if created != Some(partitions) {
+            return Err(JournalError::Refused(format!(
+                "the log in {} was created with {} partitions and {partitions} are configured: this number can never \
+                 change; set --partitions to what it was",
+                path.display(),
+                created.unwrap_or_default()
+            )));
+        }
+        let names = (0..partitions).map(|p| store.table(&format!("p{p}")));
+        let tables = Arc::new(Tables { partitions: names.collect::<Result<_, _>>().map_err(refused)?, meta, store });
+        let ends = Arc::new(EndsBoard { ends: Mutex::new(tables.ends().map_err(refused)?), moved: Condvar::new() });
+        let appender = Appender::start(Arc::clone(&tables), Arc::clone(&ends))?;
+        Ok(Arc::new(Self { log_id, tables, ends, appender }))
+    }
+}
+
+impl Journal for EmbeddedJournal {
+    fn engine(&self) -> Engine {
+        Engine::Embedded
+    }
+
+    fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    fn partitions(&self) -> u32 {
+        // From a u32 at creation.
+        self.tables.partitions.len() as u32
+    }
+
+    fn append(&self, record: NewRecord) -> Appending {
+        let answer = self.appender.submit(vec![record], Vec::new(), None);
+        Box::pin(async move {
+            let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
+            let positions = answer?.await.map_err(|_| lost())??;
+            positions.first().copied().ok_or_else(lost)
+        })
+    }
+
+    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
+        let tail = tail::EmbeddedTail::new(Arc::clone(&self.tables), Arc::clone(&self.ends), from)?;
+        Ok(Box::new(tail))
+    }
+
+    fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
+        let end = self.ends.lock().get(partition.0 as usize).copied();
+        let end = end.ok_or_else(|| JournalError::Broken(format!("there is no partition {partition}")))?;
+        Ok(Ends { committed: end, uncommitted: end })
+    }
+
+    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+        if position.offset >= self.ends(position.partition)?.committed {
+            return Ok(None);
+        }
+        self.tables.read(position)
+    }
+
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
+        Ok(Box::new(lanes::EmbeddedLanes::new(Arc::clone(&self.appender), self.partitions())))
+    }
+
+    /// The directory is locked and the number of partitions was compared at the opening: nothing can change since.
+    fn check(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+impl Tables {
+    fn ends(&self) -> Result<Vec<Offset>, StoreError> {
+        let last = |table: &Table| -> Result<Offset, StoreError> {
+            match table.range(&[], &[0xFF; 9]).next_back().transpose()? {
+                Some((key, _)) => Ok(offset_of(&key)?.next()),
+                None => Ok(Offset(0)),
+            }
+        };
+        self.partitions.iter().map(last).collect()
+    }
+
+    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+        let table = &self.partitions[position.partition.0 as usize];
+        match table.get(&position.offset.0.to_be_bytes()).map_err(broken)? {
+            Some(row) => decode(position, &row).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl EndsBoard {
+    fn lock(&self) -> MutexGuard<'_, Vec<Offset>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until some end is past what the caller knows, or the time is over.
+    fn wait_past(&self, known: &[Offset], timeout: Duration) -> Vec<Offset> {
+        let unmoved = |ends: &mut Vec<Offset>| ends.as_slice() == known;
+        let waited = self.moved.wait_timeout_while(self.lock(), timeout, unmoved);
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}
+
+/// What a row of a partition holds, besides its offset.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct StoredRecord<'a> {
+    appended_at_us: i64,
+    #[serde(borrow)]
+    key: &'a [u8],
+    #[serde(borrow)]
+    headers: Vec<(&'a str, &'a [u8])>,
+    value: &'a [u8],
+}
+
+fn encode(record: &NewRecord, appended_at_us: i64) -> Result<Vec<u8>, postcard::Error> {
+    let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    postcard::to_stdvec(&StoredRecord { appended_at_us, key: &record.key, headers, value: &record.value })
+}
+
+fn decode(position: Position, row: &[u8]) -> Result<Record, JournalError> {
+    let stored: StoredRecord<'_> = postcard::from_bytes(row)
+        .map_err(|e| JournalError::Broken(format!("the record at {position} cannot be read: {e}")))?;
+    let headers = stored.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+    let (key, value) = (stored.key.to_vec(), stored.value.to_vec());
+    Ok(Record { position, appended_at_us: stored.appended_at_us, key, headers, value })
+}
+
+fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
+    let bytes = key.try_into().map_err(|_| StoreError::Damaged("an offset is not 8 bytes".to_owned()))?;
+    Ok(Offset(u64::from_be_bytes(bytes)))
+}
+
+/// The log's id, given once, together with its number of partitions.
+fn identify(store: &Store, meta: &Table, partitions: u32) -> Result<LogId, StoreError> {
+    if let Some(id) = meta.get(b"log_id")? {
+        let id = id.as_ref().try_into().map_err(|_| StoreError::Damaged("the log's id is not 16 bytes".to_owned()))?;
+        return Ok(LogId(id));
+    }
+    let id = uuid::Uuid::new_v4().into_bytes();
+    let mut batch = store.batch();
+    batch.insert(meta, b"log_id", &id);
+    batch.insert(meta, b"partitions", &partitions.to_be_bytes());
+    batch.commit_synced()?;
+    Ok(LogId(id))
+}
+
+fn read_u32(meta: &Table, name: &str) -> Result<Option<u32>, StoreError> {
+    let row = meta.get(name.as_bytes())?;
+    Ok(row.and_then(|row| row.as_ref().try_into().ok()).map(u32::from_be_bytes))
+}
+
+fn refused(error: StoreError) -> JournalError {
+    JournalError::Refused(error.to_string())
+}
+
+fn broken(error: StoreError) -> JournalError {
+    JournalError::Broken(error.to_string())
+}

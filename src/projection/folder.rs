@@ -1,0 +1,303 @@
+//! The writers' side: reads the log, folds it, and writes rows and offsets in one batch; only then tells anyone. Killed at
+//! any moment, it goes on from its last batch, and no record is folded twice or left out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, others_key};
+use super::view::{Shared, lock};
+use super::watch::Registry;
+use super::{DueKey, Row, View};
+use crate::journal::{Journal, JournalError, Offset, Partition, Position, Record, TailItem};
+use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
+use crate::schema::Codec;
+use crate::store::{Batch, Store, StoreError};
+
+/// Records that go into one batch of the store.
+const BATCH_MAX: usize = 5_000;
+/// How long one read of the log waits: the bound on how late a stop is noticed.
+const POLL: Duration = Duration::from_millis(100);
+/// Rows of open payments kept in memory, so that their end need not read them; at the limit all are let go.
+const OPEN_ROWS_MAX: usize = 100_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(
+        "the rows in this data directory are of another log ({0}): start with an empty --data-dir, or point paylog at the \
+         log they came from"
+    )]
+    OtherLog(String),
+    #[error(
+        "the record at {0} is not the one that was folded: the log has been changed or replaced under this data directory; \
+         find out how, then start with an empty --data-dir to fold it anew"
+    )]
+    Changed(Position),
+}
+
+/// Folds the whole log into one store.
+pub struct Folder {
+    shared: Arc<Shared>,
+    folded: Vec<Folded>,
+    /// Rows of payments that have not ended.
+    open: HashMap<PaymentId, Row>,
+}
+
+/// What one batch of records comes to, before it is written.
+struct Staged {
+    rows: HashMap<PaymentId, StagedRow>,
+    batch: Batch,
+    /// Which partitions were read to their end.
+    caught_up: Vec<Partition>,
+}
+
+struct StagedRow {
+    row: Row,
+    due_before: Option<Timestamp>,
+}
+
+impl Folder {
+    /// Opens the store in `path` and compares it with the log it claims to be of.
+    pub fn open(path: &Path, journal: &dyn Journal, codec: Arc<Codec>) -> Result<(Self, View), FoldError> {
+        let tables = Tables::open(Store::open(path)?)?;
+        let (log_id, partitions) = (journal.log_id(), journal.partitions());
+        match tables.log()? {
+            None => tables.set_log(log_id, partitions)?,
+            Some(log) if log == (log_id, partitions) => {}
+            Some((other, n)) => return Err(FoldError::OtherLog(format!("{other}, with {n} partitions"))),
+        }
+        let folded = (0..partitions).map(|p| tables.folded(Partition(p))).collect::<Result<Vec<_>, _>>()?;
+        let shared = Arc::new(Shared {
+            log_id,
+            tables,
+            codec,
+            folded: folded.iter().map(|folded| watch::channel(Offset(folded.next)).0).collect(),
+            watchers: Arc::new(Registry::default()),
+            halted: Mutex::default(),
+            caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
+            newest_append_us: AtomicI64::new(0),
+            listeners: Mutex::default(),
+        });
+        let folder = Self { shared: Arc::clone(&shared), folded, open: HashMap::new() };
+        folder.compare(journal)?;
+        Ok((folder, View::new(shared)))
+    }
+
+    /// Reads the last folded record of each partition again: it must still be the one that was folded.
+    fn compare(&self, journal: &dyn Journal) -> Result<(), FoldError> {
+        for (folded, p) in self.folded.iter().zip(0..) {
+            let Some((offset, hash)) = folded.last else { continue };
+            let position = Position::new(Partition(p), Offset(offset));
+            let record = journal.read(position)?;
+            if record.is_none_or(|record| hash_of(&record) != hash) {
+                return Err(FoldError::Changed(position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds until told to stop. Blocks: give it a thread of its own.
+    pub fn run(mut self, journal: &dyn Journal, stop: &CancellationToken) -> Result<(), FoldError> {
+        let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
+        let mut tail = journal.tail(&from)?;
+        while !stop.is_cancelled() {
+            let items = tail.poll(BATCH_MAX, POLL)?;
+            if !items.is_empty() {
+                self.fold(items)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, items: Vec<TailItem>) -> Result<(), FoldError> {
+        let mut staged =
+            Staged { rows: HashMap::new(), batch: self.shared.tables.store.batch(), caught_up: Vec::new() };
+        let mut moved = BTreeMap::new();
+        for item in items {
+            let position = match &item {
+                TailItem::Record(record) => record.position,
+                TailItem::CaughtUp(next) => *next,
+            };
+            let partition = position.partition;
+            if lock(&self.shared.halted).contains_key(&partition) {
+                continue;
+            }
+            match item {
+                TailItem::Record(record) => match self.stage(&record, &mut staged)? {
+                    Ok(()) => self.folded[partition.0 as usize] = folded_to(&record),
+                    Err(reason) => {
+                        self.halt(position, reason);
+                        continue;
+                    }
+                },
+                TailItem::CaughtUp(next) => {
+                    self.folded[partition.0 as usize].next = next.offset.0;
+                    staged.caught_up.push(partition);
+                }
+            }
+            moved.insert(partition, ());
+        }
+        self.write(staged, moved.into_keys().collect())
+    }
+
+    /// Folds one record into the staged rows. The inner `Err` says why its partition must halt.
+    fn stage(&mut self, record: &Record, staged: &mut Staged) -> Result<Result<(), String>, FoldError> {
+        let event = match self.shared.codec.decode(&record.value) {
+            Ok(event) => event,
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        let Some(appended_at) = Timestamp::from_micros(record.appended_at_us) else {
+            return Ok(Err("the log's timestamp is not between 2000 and 2100".to_owned()));
+        };
+        self.shared.newest_append_us.fetch_max(record.appended_at_us, Ordering::Relaxed);
+        let id = event.payment_id;
+        let before = match staged.rows.remove(&id) {
+            Some(row) => Some(row),
+            None => self.load(id)?,
+        };
+        let (mut payment, mut events, due_before) = match before {
+            Some(StagedRow { row, due_before }) => (Some(row.payment), row.events, due_before),
+            None => (None, Vec::new(), None),
+        };
+        let effect = match Payment::fold(&mut payment, &event, appended_at) {
+            Ok(effect) => effect,
+            Err(lost) => return Ok(Err(lost.to_string())),
+        };
+        // `fold` answers `Ok` only when there is a payment.
+        let Some(payment) = payment else { return Ok(Ok(())) };
+        report(effect, &event, record.position);
+        self.stage_event(record, effect, &payment, appended_at, staged)?;
+        if effect == Effect::Effective {
+            events.push(record.position.offset);
+        }
+        staged.rows.insert(id, StagedRow { row: Row { payment, events }, due_before });
+        Ok(Ok(()))
+    }
+
+    fn stage_event(
+        &self,
+        record: &Record,
+        effect: Effect,
+        payment: &Payment,
+        appended_at: Timestamp,
+        staged: &mut Staged,
+    ) -> Result<(), StoreError> {
+        let effective = effect == Effect::Effective;
+        let version = if effective { payment.version } else { 0 };
+        let value = encode(&FeedRow { version, appended_at, value: &record.value })?;
+        let Position { partition, offset } = record.position;
+        let tables = &self.shared.tables;
+        if effective {
+            let customer = customer_key(&payment.initiation.merchant_id, &payment.initiation.customer_id);
+            staged.batch.insert(&tables.feed, &feed_key(&customer, partition, offset), &value);
+        } else {
+            staged.batch.insert(&tables.others, &others_key(payment.id, offset), &value);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, id: PaymentId) -> Result<Option<StagedRow>, StoreError> {
+        let row = match self.open.remove(&id) {
+            Some(row) => Some(row),
+            None => self.shared.tables.row(id)?,
+        };
+        Ok(row.map(|row| StagedRow { due_before: row.payment.due_at(), row }))
+    }
+
+    fn write(&mut self, mut staged: Staged, moved: Vec<Partition>) -> Result<(), FoldError> {
+        let tables = &self.shared.tables;
+        let mut new_due: BTreeMap<Partition, DueKey> = BTreeMap::new();
+        for (id, StagedRow { row, due_before }) in &staged.rows {
+            staged.batch.insert(&tables.payments, id.as_bytes(), &encode(row)?);
+            let due_at = row.payment.due_at();
+            if *due_before == due_at {
+                continue;
+            }
+            let partition = crate::journal::partition_of(id.to_string().as_bytes(), self.folded.len() as u32);
+            if let Some(due_at) = *due_before {
+                staged.batch.remove(&tables.due, &DueKey { due_at, payment_id: *id }.key(partition));
+            }
+            if let Some(due_at) = due_at {
+                let key = DueKey { due_at, payment_id: *id };
+                staged.batch.insert(&tables.due, &key.key(partition), &[]);
+                new_due.entry(partition).and_modify(|first| *first = key.min(*first)).or_insert(key);
+            }
+        }
+        for partition in &moved {
+            let folded = &self.folded[partition.0 as usize];
+            staged.batch.insert(&tables.meta, &folded_key(*partition), &encode(folded)?);
+        }
+        staged.batch.commit()?;
+        self.publish(staged.rows, staged.caught_up, &moved, &new_due.into_iter().collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Tells whoever waits, now that it is in the store.
+    fn publish(
+        &mut self,
+        rows: HashMap<PaymentId, StagedRow>,
+        caught_up: Vec<Partition>,
+        moved: &[Partition],
+        new_due: &[(Partition, DueKey)],
+    ) {
+        for partition in moved {
+            let next = Offset(self.folded[partition.0 as usize].next);
+            self.shared.folded[partition.0 as usize].send_replace(next);
+        }
+        for partition in caught_up {
+            self.shared.caught_up[partition.0 as usize].store(true, Ordering::Release);
+        }
+        let changed = rows.values().map(|staged| {
+            let payment = &staged.row.payment;
+            (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id)
+        });
+        self.shared.watchers.wake(changed);
+        lock(&self.shared.listeners).retain_mut(|listener| listener(new_due));
+        if self.open.len() + rows.len() > OPEN_ROWS_MAX {
+            self.open.clear();
+        }
+        let open = rows.into_iter().filter(|(_, staged)| !staged.row.payment.is_terminal());
+        self.open.extend(open.map(|(id, staged)| (id, staged.row)));
+    }
+
+    fn halt(&self, position: Position, reason: String) {
+        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped");
+        let reason = format!("the record at {position} cannot be folded: {reason}");
+        lock(&self.shared.halted).insert(position.partition, reason);
+    }
+}
+
+/// What an event without effect means for the people who run this.
+fn report(effect: Effect, event: &Event, position: Position) {
+    let (payment, event) = (event.payment_id, event.data.name());
+    match effect {
+        Effect::EndedOtherwise => {
+            tracing::error!(%payment, event, %position, "a payment ended twice, differently: the first end stands; find out why");
+        }
+        Effect::EndedAgain => tracing::warn!(%payment, event, %position, "a payment's end was recorded again"),
+        Effect::Effective | Effect::Repeat | Effect::Conflict | Effect::Ignored => {}
+    }
+}
+
+fn folded_to(record: &Record) -> Folded {
+    let offset = record.position.offset;
+    Folded { next: offset.next().0, last: Some((offset.0, hash_of(record))) }
+}
+
+/// Enough of SHA-256 to know a record again.
+fn hash_of(record: &Record) -> [u8; 16] {
+    let digest = Sha256::digest(&record.value);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
+}

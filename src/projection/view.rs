@@ -1,0 +1,314 @@
+//! The readers' side. Every read is a point read or a short scan of the store, of microseconds: it may be called from
+//! async code as it is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::rows::{FeedRow, Tables, customer_key, feed_key, offset_of, others_key};
+use super::watch::Registry;
+use super::{DueKey, Offsets, Row, Watch};
+use crate::journal::{LogId, Offset, Partition, Position};
+use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
+use crate::schema::Codec;
+use crate::store::StoreError;
+
+/// Payments looked at for one page of a list, at most: a filter that matches nothing still ends.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// One event of a payment, and the payment as it was after it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub position: Position,
+    /// The version that it made; `None` if it had no effect.
+    pub version: Option<u64>,
+    pub event: Event,
+    pub payment: Payment,
+}
+
+#[derive(Clone)]
+pub struct View(Arc<Shared>);
+
+/// What the folder tells and the views read.
+pub(super) struct Shared {
+    pub log_id: LogId,
+    pub tables: Tables,
+    pub codec: Arc<Codec>,
+    /// The next offset to fold, each partition with its own waiters.
+    pub folded: Vec<watch::Sender<Offset>>,
+    pub watchers: Arc<Registry>,
+    /// Partitions that have stopped folding, and why.
+    pub halted: Mutex<BTreeMap<Partition, String>>,
+    /// Which partitions have reached the log's end since the start.
+    pub caught_up: Vec<AtomicBool>,
+    /// The newest time of the log's own clock that was folded, microseconds.
+    pub newest_append_us: AtomicI64,
+    /// Called after every batch.
+    pub listeners: Mutex<Vec<Listener>>,
+}
+
+/// What the folder calls after every batch, with the earliest new due work of each partition that has any. `false` ends it.
+pub(super) type Listener = Box<dyn FnMut(&[(Partition, DueKey)]) -> bool + Send>;
+
+impl View {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.0.log_id
+    }
+
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.0.folded.len() as u32 // from a u32
+    }
+
+    // === one payment ===
+
+    pub fn payment(&self, id: PaymentId) -> Result<Option<Row>, StoreError> {
+        self.0.tables.row(id)
+    }
+
+    /// All its events by offset, the effective ones and the others.
+    pub fn history(&self, id: PaymentId) -> Result<Vec<Entry>, StoreError> {
+        let Some(row) = self.payment(id)? else { return Ok(Vec::new()) };
+        let mut entries = self.effective(&row, 0, usize::MAX)?;
+        let (from, to) = (others_key(id, Offset(0)), others_key(id, Offset(u64::MAX)));
+        for other in self.0.tables.others.range(&from, &to) {
+            let (key, value) = other?;
+            let (event, version, _) = FeedRow::read(&self.0.codec, &value)?;
+            let position = Position::new(self.partition_of(id), offset_of(&key)?);
+            let before = entries.iter().rev().find(|e| e.version.is_some() && e.position.offset < position.offset);
+            let payment = before.map_or_else(|| row.payment.clone(), |e| e.payment.clone());
+            entries.push(Entry { position, version, event, payment });
+        }
+        entries.sort_by_key(|entry| entry.position.offset);
+        Ok(entries)
+    }
+
+    /// Its effective events with a greater version than `version`, in order, at most `max`.
+    pub fn events_after(&self, id: PaymentId, version: u64, max: usize) -> Result<Vec<Entry>, StoreError> {
+        match self.payment(id)? {
+            Some(row) => self.effective(&row, version, max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn effective(&self, row: &Row, after: u64, max: usize) -> Result<Vec<Entry>, StoreError> {
+        let initiation = &row.payment.initiation;
+        let customer = customer_key(&initiation.merchant_id, &initiation.customer_id);
+        let partition = self.partition_of(row.payment.id);
+        let mut state = None;
+        let mut entries = Vec::new();
+        for (offset, version) in row.events.iter().zip(1..) {
+            if entries.len() >= max {
+                break;
+            }
+            let missing = || StoreError::Damaged(format!("an event of {} is missing", row.payment.id));
+            let stored = self.0.tables.feed.get(&feed_key(&customer, partition, *offset))?.ok_or_else(missing)?;
+            let (event, _, appended_at) = FeedRow::read(&self.0.codec, &stored)?;
+            Payment::fold(&mut state, &event, appended_at).map_err(|e| StoreError::Damaged(e.to_string()))?;
+            if let (true, Some(payment)) = (version > after, &state) {
+                let position = Position::new(partition, *offset);
+                entries.push(Entry { position, version: Some(version), event, payment: payment.clone() });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn partition_of(&self, id: PaymentId) -> Partition {
+        crate::journal::partition_of(id.to_string().as_bytes(), self.partitions())
+    }
+
+    // === one customer ===
+
+    /// Its payments, newest first, at most `max`. `before` is where the page before ended; so is the answer's second part,
+    /// which is `None` at the end.
+    pub fn customer_payments(
+        &self,
+        merchant: &MerchantId,
+        customer: &CustomerId,
+        status: Option<Status>,
+        before: Option<&Offsets>,
+        max: usize,
+    ) -> Result<(Vec<Payment>, Option<Offsets>), StoreError> {
+        let key = customer_key(merchant, customer);
+        let mut cursor = before.cloned().unwrap_or_else(|| self.folded());
+        let mut columns = Vec::new();
+        for end in cursor.positions() {
+            let (from, to) = (feed_key(&key, end.partition, Offset(0)), feed_key(&key, end.partition, end.offset));
+            let mut column = self.0.tables.feed.range(&from, &to).rev();
+            let head = next_initiation(&self.0.codec, &mut column)?;
+            columns.push((head, column));
+        }
+        let (mut page, mut looked_at) = (Vec::new(), 0);
+        loop {
+            // The newest head; between equals the higher partition, so that the order is always the same.
+            let newest = columns.iter().enumerate().filter_map(|(p, (head, _))| head.map(|h| (h.created_at, p))).max();
+            let Some((_, p)) = newest else { return Ok((page, None)) };
+            if page.len() >= max || looked_at >= LOOKED_AT_MAX {
+                return Ok((page, Some(cursor)));
+            }
+            let (head, column) = &mut columns[p];
+            let Some(initiation) = *head else { return Ok((page, None)) };
+            *head = next_initiation(&self.0.codec, column)?;
+            cursor.set(Position::new(Partition(p as u32), initiation.offset));
+            looked_at += 1;
+            if let Some(row) = self.payment(initiation.payment_id)? {
+                if status.is_none_or(|wanted| row.payment.status() == wanted) {
+                    page.push(row.payment);
+                }
+            }
+        }
+    }
+
+    /// Effective events of its payments at or past `after`, at most `max`, each partition in order; and where to go on.
+    pub fn customer_events_after(
+        &self,
+        merchant: &MerchantId,
+        customer: &CustomerId,
+        after: &Offsets,
+        max: usize,
+    ) -> Result<(Vec<Entry>, Offsets), StoreError> {
+        let key = customer_key(merchant, customer);
+        let (mut entries, mut cursor) = (Vec::new(), after.clone());
+        for end in self.folded().positions().collect::<Vec<_>>() {
+            let from = feed_key(&key, end.partition, after.of(end.partition));
+            let mut rows = self.0.tables.feed.range(&from, &feed_key(&key, end.partition, end.offset));
+            loop {
+                if entries.len() >= max {
+                    return Ok((entries, cursor));
+                }
+                let Some(row) = rows.next() else { break };
+                let (key, value) = row?;
+                let entry = self.feed_entry(Position::new(end.partition, offset_of(&key)?), &value)?;
+                cursor.set(Position::new(end.partition, entry.position.offset.next()));
+                entries.push(entry);
+            }
+            cursor.advance(end);
+        }
+        Ok((entries, cursor))
+    }
+
+    fn feed_entry(&self, position: Position, value: &[u8]) -> Result<Entry, StoreError> {
+        let (event, version, _) = FeedRow::read(&self.0.codec, value)?;
+        let missing = || StoreError::Damaged(format!("payment {} is missing", event.payment_id));
+        let row = self.payment(event.payment_id)?.ok_or_else(missing)?;
+        if version == Some(row.payment.version) {
+            return Ok(Entry { position, version, event, payment: row.payment });
+        }
+        let past = self.effective(&row, version.unwrap_or(1) - 1, 1)?;
+        past.into_iter().next().ok_or_else(missing)
+    }
+
+    // === how far, and who wants to know ===
+
+    #[must_use]
+    pub fn folded(&self) -> Offsets {
+        let mut offsets = Offsets::start(self.partitions());
+        for (next, p) in self.0.folded.iter().zip(0..) {
+            offsets.set(Position::new(Partition(p), *next.borrow()));
+        }
+        offsets
+    }
+
+    /// Is the record at `position` in the rows?
+    #[must_use]
+    pub fn has_folded(&self, position: Position) -> bool {
+        self.0.folded.get(position.partition.0 as usize).is_some_and(|next| *next.borrow() > position.offset)
+    }
+
+    /// Returns when it is; never, for a partition that the log does not have.
+    pub async fn wait_folded(&self, position: Position) {
+        let past = match self.0.folded.get(position.partition.0 as usize) {
+            Some(next) => next.subscribe().wait_for(|next| *next > position.offset).await.is_ok(),
+            None => false,
+        };
+        if !past {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[must_use]
+    pub fn watch_payment(&self, id: PaymentId) -> Watch {
+        self.0.watchers.payment(id)
+    }
+
+    #[must_use]
+    pub fn watch_customer(&self, merchant: &MerchantId, customer: &CustomerId) -> Watch {
+        self.0.watchers.customer((merchant.clone(), customer.clone()))
+    }
+
+    /// Has every partition been folded to the log's end at some time since the start?
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        self.0.caught_up.iter().all(|partition| partition.load(Ordering::Acquire))
+    }
+
+    /// Why folding has stopped, if it has.
+    #[must_use]
+    pub fn halted(&self) -> Option<String> {
+        let halted = lock(&self.0.halted);
+        halted.iter().next().map(|(partition, reason)| format!("partition {partition}: {reason}"))
+    }
+
+    #[must_use]
+    pub fn is_halted(&self, partition: Partition) -> bool {
+        lock(&self.0.halted).contains_key(&partition)
+    }
+
+    /// The newest time of the log's own clock that was folded.
+    #[must_use]
+    pub fn newest_append(&self) -> Option<Timestamp> {
+        Timestamp::from_micros(self.0.newest_append_us.load(Ordering::Relaxed))
+    }
+
+    // === due work ===
+
+    /// Work of `partition` that is due at or after `from` in the order of the index, at most `max`. Includes what is due
+    /// later than now: its first key says when to come back.
+    pub fn due(&self, partition: Partition, from: DueKey, max: usize) -> Result<Vec<DueKey>, StoreError> {
+        let to = [&partition.0.to_be_bytes()[..], &[0xFF; 25]].concat();
+        let parse = |row: Result<crate::store::Row, StoreError>| {
+            DueKey::parse(&row?.0).ok_or_else(|| StoreError::Damaged("a due key cannot be read".to_owned()))
+        };
+        self.0.tables.due.range(&from.key(partition), &to).take(max).map(parse).collect()
+    }
+
+    /// Calls `listener` after every batch, on the folder's thread, until it answers `false`: it must be quick. It is given
+    /// the earliest new due work of each partition that has any.
+    pub fn listen(&self, listener: impl FnMut(&[(Partition, DueKey)]) -> bool + Send + 'static) {
+        lock(&self.0.listeners).push(Box::new(listener));
+    }
+}
+
+/// Where a payment of a customer begins in the feed.
+#[derive(Clone, Copy)]
+struct Initiation {
+    created_at: Timestamp,
+    payment_id: PaymentId,
+    offset: Offset,
+}
+
+fn next_initiation(
+    codec: &Codec,
+    column: &mut impl Iterator<Item = Result<crate::store::Row, StoreError>>,
+) -> Result<Option<Initiation>, StoreError> {
+    for row in column {
+        let (key, value) = row?;
+        let (event, _, _) = FeedRow::read(codec, &value)?;
+        if matches!(event.data, EventData::PaymentInProgress(_)) {
+            let (created_at, payment_id, offset) = (event.occurred_at, event.payment_id, offset_of(&key)?);
+            return Ok(Some(Initiation { created_at, payment_id, offset }));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,117 @@
+//! Who wants to know when something was folded. Nothing is queued for anyone: a watcher is woken, and reads the store from
+//! where it stands. So a slow reader costs nothing, and a watcher that is not there costs less.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::payment::{CustomerId, MerchantId, PaymentId};
+
+/// Wakes when its payment, or something of its customer, was folded.
+pub struct Watch {
+    seen: watch::Receiver<()>,
+    of: Of,
+    registry: Arc<Registry>,
+}
+
+type Customer = (MerchantId, CustomerId);
+
+enum Of {
+    Payment(PaymentId),
+    Customer(Customer),
+}
+
+#[derive(Default)]
+pub(super) struct Registry {
+    payments: Mutex<HashMap<PaymentId, watch::Sender<()>>>,
+    customers: Mutex<HashMap<Customer, watch::Sender<()>>>,
+}
+
+impl Watch {
+    /// Returns once something was folded since this was made or last returned; at once, if it already has been. Never
+    /// returns if nothing ever is.
+    pub async fn changed(&mut self) {
+        if self.seen.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        match &self.of {
+            Of::Payment(id) => forget(&self.registry.payments, id),
+            Of::Customer(customer) => forget(&self.registry.customers, customer),
+        }
+    }
+}
+
+impl Registry {
+    pub fn payment(self: &Arc<Self>, id: PaymentId) -> Watch {
+        let seen = lock(&self.payments).entry(id).or_insert_with(|| watch::channel(()).0).subscribe();
+        Watch { seen, of: Of::Payment(id), registry: Arc::clone(self) }
+    }
+
+    pub fn customer(self: &Arc<Self>, customer: Customer) -> Watch {
+        let seen = lock(&self.customers).entry(customer.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        Watch { seen, of: Of::Customer(customer), registry: Arc::clone(self) }
+    }
+
+    /// Wakes whoever watches one of these payments or its customer.
+    pub fn wake<'p>(&self, changed: impl Iterator<Item = (PaymentId, &'p MerchantId, &'p CustomerId)>) {
+        let (payments, customers) = (lock(&self.payments), lock(&self.customers));
+        if payments.is_empty() && customers.is_empty() {
+            return;
+        }
+        for (id, merchant, customer) in changed {
+            if let Some(watchers) = payments.get(&id) {
+                watchers.send_replace(());
+            }
+            if customers.is_empty() {
+                continue;
+            }
+            if let Some(watchers) = customers.get(&(merchant.clone(), customer.clone())) {
+                watchers.send_replace(());
+            }
+        }
+    }
+}
+
+/// Called while the leaving watcher still counts.
+fn forget<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: &K) {
+    let mut watched = lock(watched);
+    if watched.get(key).is_some_and(|watchers| watchers.receiver_count() <= 1) {
+        watched.remove(key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Registry, lock};
+    use crate::payment::samples::payment_id;
+    use crate::payment::{CustomerId, MerchantId};
+
+    #[tokio::test]
+    async fn a_wake_before_the_wait_is_not_missed_and_nobody_left_leaves_nothing() {
+        let registry = Arc::new(Registry::default());
+        let (merchant, customer) = (MerchantId::default(), CustomerId::parse("cus_1").unwrap());
+        let mut one = registry.payment(payment_id("a"));
+        let mut all = registry.customer((merchant.clone(), customer.clone()));
+        let second = registry.payment(payment_id("a"));
+        registry.wake([(payment_id("a"), &merchant, &customer)].into_iter());
+        one.changed().await;
+        all.changed().await;
+        drop(one);
+        assert_eq!(lock(&registry.payments).len(), 1, "the second still watches");
+        drop((second, all));
+        assert!(lock(&registry.payments).is_empty() && lock(&registry.customers).is_empty());
+    }
+}
