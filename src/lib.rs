@@ -1,7 +1,10 @@
 //! paylog takes payments as events on a Kafka topic, charges each one exactly once, and tells the customer in real time.
 
+pub mod gateway;
 pub mod journal;
+pub mod lane;
 pub mod payment;
+pub mod processor;
 pub mod projection;
 pub mod schema;
 pub mod store;
