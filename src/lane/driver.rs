@@ -61,14 +61,7 @@ pub struct Driver {
 enum Input {
     /// The fold has moved.
     Folded,
-    Verdict {
-        partition: Partition,
-        epoch: Epoch,
-        payment_id: PaymentId,
-        version: u64,
-        attempt: u32,
-        verdict: Verdict,
-    },
+    Ended(Begun, Verdict),
 }
 
 /// The earliest new due work of each partition that the loop has not heard of yet.
@@ -231,7 +224,7 @@ impl Running {
     }
 
     fn take(&mut self, input: Input) {
-        let Input::Verdict { partition, epoch, payment_id, version, attempt, verdict } = input else {
+        let Input::Ended(begun, verdict) = input else {
             self.board.told.store(false, Ordering::Release);
             let new_due = std::mem::take(&mut *self.board.new_due.lock().unwrap_or_else(PoisonError::into_inner));
             for (partition, key) in new_due {
@@ -243,7 +236,7 @@ impl Running {
         };
         self.running = self.running.saturating_sub(1);
         self.ended = true;
-        self.settle(Begun { partition, epoch, payment_id, version, attempt }, verdict);
+        self.settle(begun, verdict);
     }
 
     fn settle(&mut self, begun: Begun, verdict: Verdict) {
@@ -251,7 +244,7 @@ impl Running {
         let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return };
         match verdict {
             Verdict::Record(data) => {
-                let event = event(payment_id, data);
+                let event = event(payment_id, *data);
                 self.outcomes.push(Ready { partition, epoch, payment_id, version, event });
             }
             Verdict::TryAgain { at } => lane.defer(payment_id, at, attempt),
@@ -474,9 +467,8 @@ struct Reply {
 
 impl Reply {
     fn send(&mut self, verdict: Verdict) {
-        let Begun { partition, epoch, payment_id, version, attempt } = self.begun;
         if let Some(sender) = self.sender.take() {
-            drop(sender.send(Input::Verdict { partition, epoch, payment_id, version, attempt, verdict }));
+            drop(sender.send(Input::Ended(self.begun, verdict)));
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum Start {
 #[derive(Debug)]
 pub enum Verdict {
     /// Append this.
-    Record(EventData),
+    Record(Box<EventData>),
     /// Nothing worth a record: try again then. Kept in memory; another owner would try at once.
     TryAgain { at: Timestamp },
 }

@@ -109,7 +109,7 @@ impl Worker for Processor {
         if let Phase::Processing { decision: Some(decision) } = &payment.phase
             && let Some(end) = settled(decision, payment, this)
         {
-            return Start::Running(Box::pin(std::future::ready(Verdict::Record(end))));
+            return Start::Running(Box::pin(std::future::ready(record(end))));
         }
         if payment.initiation.gateway != self.gateway.name() {
             return Start::NotBefore(Timestamp::now().plus(NOT_CONFIGURED_PAUSE)); // held, never swapped
@@ -122,6 +122,10 @@ impl Worker for Processor {
             _ => self.charge(payment, this, permits),
         }
     }
+}
+
+fn record(data: EventData) -> Verdict {
+    Verdict::Record(Box::new(data))
 }
 
 /// What an operator has decided needs no gateway.
@@ -185,13 +189,13 @@ impl Judge {
 
     fn succeeded(self, gateway_reference: String) -> Verdict {
         let (gateway, attempt) = (self.gateway.to_owned(), self.attempt);
-        Verdict::Record(EventData::PaymentSuccessful(PaymentSuccessful { gateway, gateway_reference, attempt }))
+        record(EventData::PaymentSuccessful(PaymentSuccessful { gateway, gateway_reference, attempt }))
     }
 
     fn declined(self, code: String, message: &str) -> Verdict {
         let end = message.floor_char_boundary(FAILURE_MESSAGE_MAX);
         let (message, attempt) = (message[..end].to_owned(), self.attempt);
-        Verdict::Record(EventData::PaymentFailed(PaymentFailed { code, message, attempt }))
+        record(EventData::PaymentFailed(PaymentFailed { code, message, attempt }))
     }
 
     fn retry(self, reason: String, retry_after: Option<Duration>) -> Verdict {
@@ -200,7 +204,7 @@ impl Judge {
         if self.quiet && self.was == "retrying" {
             return Verdict::TryAgain { at: not_before };
         }
-        Verdict::Record(EventData::PaymentRetryScheduled(PaymentRetryScheduled { attempt, reason, not_before }))
+        record(EventData::PaymentRetryScheduled(PaymentRetryScheduled { attempt, reason, not_before }))
     }
 
     fn unknown(self, reason: String) -> Verdict {
@@ -208,6 +212,6 @@ impl Judge {
         if self.quiet && self.was == "unknown" {
             return Verdict::TryAgain { at: next_inquiry_at };
         }
-        Verdict::Record(EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown { attempt, reason, next_inquiry_at }))
+        record(EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown { attempt, reason, next_inquiry_at }))
     }
 }
