@@ -148,6 +148,9 @@ pub(super) fn committer(config: &KafkaConfig, transactional_id: &str) -> ClientC
         ("retry.backoff.max.ms", "20"),
     ];
     user(&mut settings, config, &defaults);
+    // "false" would silence not only the log but the error event by which a transaction learns that it is in doubt.
+    // Connections that a broker closes because they idle are silent either way.
+    settings.set("log.connection.close", "true");
     settings.set("transactional.id", transactional_id);
     settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
     settings
@@ -254,8 +257,6 @@ fn client(config: &KafkaConfig) -> ClientConfig {
         ("reconnect.backoff.max.ms", "1000"),
         // Small requests that wait for their answer: Nagle would hold them back.
         ("socket.nagle.disable", "true"),
-        // A broker that closes an idle connection is no news.
-        ("log.connection.close", "false"),
     ];
     user(&mut settings, config, &defaults);
     settings.set("bootstrap.servers", &config.bootstrap_servers);
