@@ -140,14 +140,12 @@ fn create(admin: &AdminClient<Context>, topic: &Topic, replication: u16) -> Resu
         .operation_timeout(Some(REQUEST_TIMEOUT))
         .request_timeout(Some(REQUEST_TIMEOUT));
     let results = wait(admin.create_topics([&new], &options)).map_err(|error| journal_error(&doing, &error))?;
-    for result in results {
-        match result {
-            Ok(_) => return Ok(true),
-            Err((_, code)) if topic_exists_already(code) => return Ok(false),
-            Err((_, code)) => return Err(code_error(code, format!("could not {doing}: {code}"))),
-        }
+    match results.into_iter().next() {
+        Some(Ok(_)) => Ok(true),
+        Some(Err((_, code))) if topic_exists_already(code) => Ok(false),
+        Some(Err((_, code))) => Err(code_error(code, format!("could not {doing}: {code}"))),
+        None => Err(JournalError::Unavailable(format!("could not {doing}: no answer"))),
     }
-    Err(JournalError::Unavailable(format!("could not {doing}: no answer")))
 }
 
 fn settings_of(topic: &Topic, replication: u16) -> Vec<(&'static str, String)> {
