@@ -1,5 +1,13 @@
 //! paylog takes payments as events on a Kafka topic, charges each one exactly once, and tells the customer in real time.
+//!
+//! The walk of one payment, a module a step: [`api`] takes it in, [`schema`] writes it down, [`journal`] keeps it,
+//! [`projection`] folds it (by the rules of [`payment`], into [`store`]), [`lane`] finds it due, [`processor`] charges it at
+//! a [`gateway`], and [`stream`] tells whoever follows it. `service` wires a process of them.
 
+#![deny(unsafe_code)]
+
+pub mod bench;
+pub mod config;
 pub mod gateway;
 pub mod journal;
 pub mod lane;
@@ -8,3 +16,4 @@ pub mod processor;
 pub mod projection;
 pub mod schema;
 pub mod store;
+pub mod telemetry;
