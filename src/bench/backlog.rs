@@ -12,9 +12,7 @@ use crate::gateway::simulator::Simulator;
 use crate::journal::{AppendError, Journal, NewRecord, partition_of};
 use crate::lane::{Bounds, Driver};
 use crate::payment::event::{PaymentInProgress, PaymentSuccessful};
-use crate::payment::{
-    Event, EventData, IdempotencyKey, MerchantId, NewPayment, PaymentId, RequestId, Timestamp,
-};
+use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, PaymentId, RequestId, Timestamp};
 use crate::processor::{Backoff, Bulkheads, Processor};
 use crate::schema::{Codec, headers};
 
@@ -98,9 +96,8 @@ fn id(n: u64) -> PaymentId {
 
 fn initiation(n: u64) -> Event {
     let customer = n % CUSTOMERS;
-    let body = format!(
-        r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#
-    );
+    let body =
+        format!(r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#);
     let merchant_id = MerchantId::default();
     let request = match NewPayment::parse(body.as_bytes()) {
         Ok(request) => request,

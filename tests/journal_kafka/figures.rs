@@ -28,17 +28,10 @@ fn figures() {
     for _ in 0..40 {
         committed(&mut *lanes, &batch, &[at(0, 1)]).expect("commit");
     }
-    println!(
-        "transactions of 5000: {:.0} records/s",
-        200_000.0 / began.elapsed().as_secs_f64()
-    );
+    println!("transactions of 5000: {:.0} records/s", 200_000.0 / began.elapsed().as_secs_f64());
     let began = Instant::now();
     let (records, _) = read_all(&*journal);
-    println!(
-        "tail: {:.0} records/s of {}",
-        records.len() as f64 / began.elapsed().as_secs_f64(),
-        records.len()
-    );
+    println!("tail: {:.0} records/s of {}", records.len() as f64 / began.elapsed().as_secs_f64(), records.len());
 }
 
 fn print_percentiles(what: &str, mut once: impl FnMut()) {

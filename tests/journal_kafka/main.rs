@@ -25,11 +25,7 @@ fn an_append_answers_with_its_position_in_order() {
     let found = journal.read(at(1, 1)).expect("read").expect("a record");
     assert_eq!((found.value.as_slice(), found.key.as_slice()), (&b"1"[..], &b"key"[..]));
     assert_eq!(found.headers, [("ce_type".to_owned(), b"test".to_vec())]);
-    assert!(
-        found.appended_at_us > 1_500_000_000_000_000,
-        "the log's clock: {}",
-        found.appended_at_us
-    );
+    assert!(found.appended_at_us > 1_500_000_000_000_000, "the log's clock: {}", found.appended_at_us);
     assert_eq!(journal.read(at(1, 3)).expect("read"), None, "past the end");
     assert_eq!(journal.read(at(0, 0)).expect("read"), None, "an empty partition");
 }
@@ -47,28 +43,13 @@ fn a_missing_topic_is_refused_with_what_to_do() {
 #[ignore = "needs Kafka: scripts/kafka up"]
 fn ensure_twice_makes_the_topics_once() {
     let config = config();
-    let made: Vec<bool> = ensure(&config, replication())
-        .expect("ensure")
-        .iter()
-        .map(|topic| topic.created)
-        .collect();
-    let again: Vec<bool> = ensure(&config, replication())
-        .expect("again")
-        .iter()
-        .map(|topic| topic.created)
-        .collect();
+    let made: Vec<bool> = ensure(&config, replication()).expect("ensure").iter().map(|topic| topic.created).collect();
+    let again: Vec<bool> = ensure(&config, replication()).expect("again").iter().map(|topic| topic.created).collect();
     assert_eq!((made, again), (vec![true; 5], vec![false; 5]));
     check(&config).expect("the guards are content");
-    let strict = KafkaConfig {
-        allow_single_replica: false,
-        ..config
-    };
+    let strict = KafkaConfig { allow_single_replica: false, ..config };
     let judged = check(&strict);
-    assert_eq!(
-        judged.is_ok(),
-        replication() >= 3,
-        "too few replicas need the operator's word: {judged:?}"
-    );
+    assert_eq!(judged.is_ok(), replication() >= 3, "too few replicas need the operator's word: {judged:?}");
 }
 
 #[test]
@@ -166,11 +147,9 @@ fn a_second_member_takes_over_by_values_and_the_first_cannot_write_what_it_lost(
     let error = transaction.commit(&[at(0, 1)]).expect_err("an old generation");
     assert_eq!(error.fate, Fate::Retry, "{error}");
 
-    let lost = until("the first is asked to give up", || {
-        match first.poll(TURN).expect("poll") {
-            Some(Assignment::Revoked { partitions, lost }) => Some((partitions, lost)),
-            _ => None,
-        }
+    let lost = until("the first is asked to give up", || match first.poll(TURN).expect("poll") {
+        Some(Assignment::Revoked { partitions, lost }) => Some((partitions, lost)),
+        _ => None,
     });
     assert!(!lost.1 && !lost.0.is_empty(), "a plain revocation: {lost:?}");
     first.unassign(&lost.0).expect("unassign");
@@ -245,11 +224,7 @@ fn a_topic_that_would_lose_history_is_refused() {
     let cases = [
         (3, Some(("cleanup.policy", "compact")), "cleanup.policy"),
         (3, Some(("retention.ms", "604800000")), "retention.ms"),
-        (
-            3,
-            Some(("message.timestamp.type", "CreateTime")),
-            "message.timestamp.type",
-        ),
+        (3, Some(("message.timestamp.type", "CreateTime")), "message.timestamp.type"),
         (4, None, "4 partitions"),
     ];
     for (partitions, setting, wrong) in cases {

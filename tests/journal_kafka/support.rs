@@ -47,11 +47,7 @@ pub fn open() -> (KafkaConfig, Arc<KafkaJournal>) {
 }
 
 pub fn twin(config: &KafkaConfig, instance_id: &str) -> Arc<KafkaJournal> {
-    KafkaJournal::open(KafkaConfig {
-        instance_id: instance_id.into(),
-        ..config.clone()
-    })
-    .expect("the twin opens")
+    KafkaJournal::open(KafkaConfig { instance_id: instance_id.into(), ..config.clone() }).expect("the twin opens")
 }
 
 pub fn record(partition: u32, value: &str) -> NewRecord {
@@ -68,12 +64,8 @@ pub fn at(partition: u32, offset: u64) -> Position {
 }
 
 pub fn append(journal: &dyn Journal, record: NewRecord) -> Position {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime
-        .block_on(journal.append(record))
-        .expect("the record is appended")
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(journal.append(record)).expect("the record is appended")
 }
 
 /// Polls until `fact` holds, or panics saying what did not come true.
@@ -111,9 +103,7 @@ pub fn read_all(journal: &dyn Journal) -> (Vec<Record>, BTreeMap<u32, u64>) {
 /// before what was just committed.
 pub fn catch_up(journal: &dyn Journal, tail: &mut dyn Tail) -> (Vec<Record>, BTreeMap<u32, u64>) {
     let (mut records, mut ends) = (Vec::new(), BTreeMap::new());
-    let targets: Vec<u64> = (0..PARTITIONS)
-        .map(|p| journal.ends(Partition(p)).expect("ends").uncommitted.0)
-        .collect();
+    let targets: Vec<u64> = (0..PARTITIONS).map(|p| journal.ends(Partition(p)).expect("ends").uncommitted.0).collect();
     until("the tail caught up", || {
         for item in tail.poll(1000, TURN).expect("poll") {
             match item {
@@ -123,20 +113,13 @@ pub fn catch_up(journal: &dyn Journal, tail: &mut dyn Tail) -> (Vec<Record>, BTr
                 }
             }
         }
-        targets
-            .iter()
-            .zip(0..)
-            .all(|(target, p)| ends.get(&p).is_some_and(|end| end >= target))
-            .then_some(())
+        targets.iter().zip(0..).all(|(target, p)| ends.get(&p).is_some_and(|end| end >= target)).then_some(())
     });
     (records, ends)
 }
 
 pub fn values(records: &[Record]) -> Vec<String> {
-    records
-        .iter()
-        .map(|record| String::from_utf8_lossy(&record.value).into_owned())
-        .collect()
+    records.iter().map(|record| String::from_utf8_lossy(&record.value).into_owned()).collect()
 }
 
 pub fn begin(lanes: &mut dyn Lanes) -> Box<dyn Transaction + '_> {
@@ -156,26 +139,16 @@ pub fn committed(
 }
 
 pub fn create_topic(config: &KafkaConfig, partitions: i32, setting: Option<(&str, &str)>) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &config.bootstrap_servers)
-        .create()
-        .expect("an admin client");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &config.bootstrap_servers).create().expect("an admin client");
     let mut topic = NewTopic::new(&config.topic_prefix, partitions, TopicReplication::Fixed(1));
-    let history = [
-        ("retention.ms", "-1"),
-        ("retention.bytes", "-1"),
-        ("message.timestamp.type", "LogAppendTime"),
-    ];
+    let history = [("retention.ms", "-1"), ("retention.bytes", "-1"), ("message.timestamp.type", "LogAppendTime")];
     let mut all: BTreeMap<&str, &str> = history.into_iter().collect();
     all.extend(setting);
     for (key, value) in all {
         topic = topic.set(key, value);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let results = runtime
-        .block_on(admin.create_topics([&topic], &AdminOptions::new()))
-        .expect("an answer");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let results = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).expect("an answer");
     assert!(results.iter().all(Result::is_ok), "the topic is made: {results:?}");
 }

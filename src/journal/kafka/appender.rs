@@ -28,10 +28,7 @@ pub(super) struct Appender {
 impl Appender {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
         let producer = create(config)?;
-        Ok(Self {
-            config: config.clone(),
-            current: Mutex::new(Arc::new(producer)),
-        })
+        Ok(Self { config: config.clone(), current: Mutex::new(Arc::new(producer)) })
     }
 
     pub(super) fn append(&self, record: NewRecord) -> Appending {
@@ -48,9 +45,7 @@ impl Appender {
     }
 
     fn enqueue(&self, record: &NewRecord) -> Result<oneshot::Receiver<super::context::Delivery>, AppendError> {
-        let producer = self
-            .producer()
-            .map_err(|error| AppendError::NotAppended(error.to_string()))?;
+        let producer = self.producer().map_err(|error| AppendError::NotAppended(error.to_string()))?;
         let (waiting, answer) = oneshot::channel();
         let sent = producer.send(base_record(&self.config.topic_prefix, record, Box::new(waiting)));
         match sent {

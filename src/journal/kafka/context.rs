@@ -70,9 +70,7 @@ impl Context {
 
     fn rebalances(&self) -> std::sync::MutexGuard<'_, VecDeque<Assignment>> {
         // A panic cannot leave a half-made queue behind, so a poisoned lock is as good as any.
-        self.rebalances
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.rebalances.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -112,11 +110,7 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.leaving.load(Ordering::Acquire) {
-            let answer = if assigned {
-                consumer.incremental_assign(list)
-            } else {
-                consumer.incremental_unassign(list)
-            };
+            let answer = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
             if let Err(error) = answer {
                 tracing::warn!(client = self.name, %error, "could not answer a rebalance while leaving");
             }
@@ -127,10 +121,7 @@ impl ConsumerContext for Context {
             Assignment::Assigned(partitions)
         } else {
             // Only here does librdkafka still know whether the partitions are lost: an answer resets it.
-            Assignment::Revoked {
-                partitions,
-                lost: consumer.assignment_lost(),
-            }
+            Assignment::Revoked { partitions, lost: consumer.assignment_lost() }
         });
     }
 }
@@ -156,8 +147,6 @@ fn position_of(partition: i32, offset: i64) -> Delivery {
         (Ok(partition), Ok(offset)) => Ok(Position::new(Partition(partition), Offset(offset))),
         // librdkafka has no offset for a record that turned out to be a duplicate of one that was acknowledged before
         // (a retry after a lost answer): it is on the log, but nobody can say where.
-        _ => Err(Undelivered::without_offset(
-            u32::try_from(partition).ok().map(Partition),
-        )),
+        _ => Err(Undelivered::without_offset(u32::try_from(partition).ok().map(Partition))),
     }
 }

@@ -38,19 +38,11 @@ pub(super) enum ReadVerdict {
 
 impl Undelivered {
     pub(super) fn new(error: &KafkaError, partition: Option<Partition>, persisted: Persisted) -> Self {
-        Self {
-            code: code_of(error),
-            partition,
-            persisted,
-        }
+        Self { code: code_of(error), partition, persisted }
     }
 
     pub(super) fn without_offset(partition: Option<Partition>) -> Self {
-        Self {
-            code: Code::NoOffset,
-            partition,
-            persisted: Persisted::Yes,
-        }
+        Self { code: Code::NoOffset, partition, persisted: Persisted::Yes }
     }
 
     /// What the API may tell the client who asked for this record.
@@ -71,11 +63,7 @@ impl Undelivered {
             in_doubt: self.persisted != Persisted::No || is_timeout_or_transport(self.code),
         };
         let reason = format!("a record was not delivered: {}", self.code);
-        TransactionError {
-            fate: fate_of(failure, age, timeout),
-            culprit: self.partition,
-            reason,
-        }
+        TransactionError { fate: fate_of(failure, age, timeout), culprit: self.partition, reason }
     }
 }
 
@@ -91,20 +79,8 @@ pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, 
     let abortable = matches!(error, KafkaError::Transaction(e) if e.txn_requires_abort() && !e.is_fatal())
         || matches!(error, KafkaError::MessageProduction(_));
     let in_doubt = matches!(error, KafkaError::Flush(_)) || is_timeout_or_transport(code);
-    let fate = fate_of(
-        Failure {
-            code,
-            abortable,
-            in_doubt,
-        },
-        age,
-        timeout,
-    );
-    TransactionError {
-        fate,
-        culprit: None,
-        reason: format!("could not {doing}: {}", describe(error)),
-    }
+    let fate = fate_of(Failure { code, abortable, in_doubt }, age, timeout);
+    TransactionError { fate, culprit: None, reason: format!("could not {doing}: {}", describe(error)) }
 }
 
 /// The table. An error that librdkafka gives no flag is treated as fatal (its own rule), which for us is a new producer.
@@ -181,10 +157,7 @@ pub(super) fn is_passing_error(error: &KafkaError) -> bool {
 
 /// A reader or a look-up asked for an offset that the log does not have.
 pub(super) fn is_out_of_range(error: &KafkaError) -> bool {
-    matches!(
-        code_of(error),
-        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation
-    )
+    matches!(code_of(error), Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation)
 }
 
 pub(super) fn is_end_of_partition(error: &KafkaError) -> bool {
@@ -244,10 +217,7 @@ pub(super) fn is_stale_member(error: &KafkaError) -> bool {
 }
 
 pub(super) fn is_missing_topic(code: Code) -> bool {
-    matches!(
-        code,
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId
-    )
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId)
 }
 
 pub(super) fn topic_exists_already(code: Code) -> bool {
@@ -265,15 +235,7 @@ pub(super) fn journal_error(doing: &str, error: &KafkaError) -> JournalError {
 
 /// As [`journal_error`], for a bare code.
 pub(super) fn code_error(code: Code, text: String) -> JournalError {
-    match fate_of(
-        Failure {
-            code,
-            abortable: false,
-            in_doubt: false,
-        },
-        Duration::ZERO,
-        Duration::ZERO,
-    ) {
+    match fate_of(Failure { code, abortable: false, in_doubt: false }, Duration::ZERO, Duration::ZERO) {
         Fate::Stop => JournalError::Refused(text),
         Fate::Retry | Fate::Recycle => JournalError::Unavailable(text),
     }

@@ -54,10 +54,7 @@ fn describe(admin: &AdminClient<Context>, look_up: &LookUp, topic: &Topic) -> Re
         if is_missing_topic(code) {
             return Err(topics::missing(&topic.name));
         }
-        return Err(code_error(
-            code,
-            format!("could not ask about the topic {}: {code}", topic.name),
-        ));
+        return Err(code_error(code, format!("could not ask about the topic {}: {code}", topic.name)));
     }
     let doing = format!("read the settings of the topic {}", topic.name);
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
@@ -66,21 +63,11 @@ fn describe(admin: &AdminClient<Context>, look_up: &LookUp, topic: &Topic) -> Re
     let mut settings = HashMap::new();
     for answer in answers {
         let resource = answer.map_err(|code| code_error(code, format!("could not {doing}: {code}")))?;
-        settings.extend(
-            resource
-                .entries
-                .into_iter()
-                .filter_map(|entry| Some((entry.name, entry.value?))),
-        );
+        settings.extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
     }
     Ok(Described {
         partitions: u32::try_from(found.partitions().len()).unwrap_or(u32::MAX),
-        replicas: found
-            .partitions()
-            .iter()
-            .map(|partition| partition.replicas().len())
-            .min()
-            .unwrap_or(0),
+        replicas: found.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
         settings,
     })
 }
@@ -118,10 +105,7 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
             ("message.timestamp.type", "LogAppendTime"),
             ("unclean.leader.election.enable", "false"),
         ],
-        Kind::DeadLetter => &[
-            ("cleanup.policy", "delete"),
-            ("unclean.leader.election.enable", "false"),
-        ],
+        Kind::DeadLetter => &[("cleanup.policy", "delete"), ("unclean.leader.election.enable", "false")],
         Kind::Requests => &[],
     };
     for (key, value) in must {
@@ -136,15 +120,9 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
     if topic.kind == Kind::DeadLetter && number(described, "max.message.bytes") <= REQUEST_BYTES_MAX {
         let value = topics::DEAD_LETTER_BYTES_MAX.to_string();
         let mend = mend(name, "max.message.bytes", &value);
-        return Err(format!(
-            "the topic {name} cannot take the largest request with a reason added: {mend}"
-        ));
+        return Err(format!("the topic {name} cannot take the largest request with a reason added: {mend}"));
     }
-    if allow_single_replica || topic.kind == Kind::Requests {
-        Ok(())
-    } else {
-        judge_replicas(name, described)
-    }
+    if allow_single_replica || topic.kind == Kind::Requests { Ok(()) } else { judge_replicas(name, described) }
 }
 
 fn judge_replicas(name: &str, described: &Described) -> Result<(), String> {
@@ -157,19 +135,13 @@ fn judge_replicas(name: &str, described: &Described) -> Result<(), String> {
     }
     if number(described, "min.insync.replicas") < u64::from(IN_SYNC_MIN) {
         let mend = mend(name, "min.insync.replicas", &IN_SYNC_MIN.to_string());
-        return Err(format!(
-            "the topic {name} acknowledges what is on a single disk: {mend}"
-        ));
+        return Err(format!("the topic {name} acknowledges what is on a single disk: {mend}"));
     }
     Ok(())
 }
 
 fn number(described: &Described, key: &str) -> u64 {
-    described
-        .settings
-        .get(key)
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(0)
+    described.settings.get(key).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 fn mend(topic: &str, key: &str, value: &str) -> String {
@@ -181,11 +153,7 @@ mod tests {
     use super::*;
 
     fn topic(kind: Kind) -> Topic {
-        Topic {
-            name: "payments".into(),
-            kind,
-            partitions: 12,
-        }
+        Topic { name: "payments".into(), kind, partitions: 12 }
     }
 
     fn described(changes: &[(&str, &str)]) -> Described {
@@ -197,16 +165,8 @@ mod tests {
             ("unclean.leader.election.enable", "false"),
             ("min.insync.replicas", "2"),
         ];
-        let settings = good
-            .iter()
-            .chain(changes)
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        Described {
-            partitions: 12,
-            replicas: 3,
-            settings,
-        }
+        let settings = good.iter().chain(changes).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Described { partitions: 12, replicas: 3, settings }
     }
 
     #[test]
@@ -226,19 +186,13 @@ mod tests {
             ("min.insync.replicas", "1"),
         ] {
             let refusal = judge(&topic(Kind::History), &described(&[(key, value)]), false).unwrap_err();
-            assert!(
-                refusal.contains(key) && refusal.contains("kafka-configs.sh"),
-                "{key}={value}: {refusal}"
-            );
+            assert!(refusal.contains(key) && refusal.contains("kafka-configs.sh"), "{key}={value}: {refusal}");
         }
     }
 
     #[test]
     fn a_single_replica_needs_the_operator_s_word() {
-        let single = Described {
-            replicas: 1,
-            ..described(&[("min.insync.replicas", "1")])
-        };
+        let single = Described { replicas: 1, ..described(&[("min.insync.replicas", "1")]) };
         let refusal = judge(&topic(Kind::History), &single, false).unwrap_err();
         assert!(refusal.contains("--allow-single-replica"), "{refusal}");
         assert_eq!(judge(&topic(Kind::History), &single, true), Ok(()));
@@ -246,14 +200,8 @@ mod tests {
 
     #[test]
     fn another_number_of_partitions_is_refused() {
-        let more = Described {
-            partitions: 13,
-            ..described(&[])
-        };
+        let more = Described { partitions: 13, ..described(&[]) };
         assert!(judge(&topic(Kind::History), &more, false).is_err());
-        assert!(
-            judge(&topic(Kind::Requests), &more, false).is_ok(),
-            "requests may have any number"
-        );
+        assert!(judge(&topic(Kind::Requests), &more, false).is_ok(), "requests may have any number");
     }
 }

@@ -48,9 +48,7 @@ impl KafkaLanes {
             .create_with_context(Context::new("member"))
             .map_err(|error| journal_error("create the member of the group", &error))?;
         let topic = config.topic_prefix.clone();
-        member
-            .subscribe(&[&topic])
-            .map_err(|error| journal_error("join the group", &error))?;
+        member.subscribe(&[&topic]).map_err(|error| journal_error("join the group", &error))?;
         Ok(Self {
             topic,
             member: Some(member),
@@ -63,28 +61,19 @@ impl KafkaLanes {
     }
 
     fn member(&self) -> Result<&BaseConsumer<Context>, JournalError> {
-        self.member
-            .as_ref()
-            .ok_or_else(|| JournalError::Unavailable("the member has left the group".into()))
+        self.member.as_ref().ok_or_else(|| JournalError::Unavailable("the member has left the group".into()))
     }
 
     /// At the end, so that nothing is fetched in the moment before the pause, and no committed offset is needed.
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
-        list_of(
-            &self.topic,
-            partitions
-                .into_iter()
-                .map(|partition| (partition, rdkafka::Offset::End)),
-        )
+        list_of(&self.topic, partitions.into_iter().map(|partition| (partition, rdkafka::Offset::End)))
     }
 
     /// Asks for the committed offsets as stable: the broker refuses while a transaction over them is open.
     fn wait_until_stable(&self, partitions: &[Partition]) -> Result<(), JournalError> {
         let deadline = Instant::now() + STABLE_WAIT_MAX;
         loop {
-            let answer = self
-                .member()?
-                .committed_offsets(self.list(partitions.iter().copied()), STABLE_TURN);
+            let answer = self.member()?.committed_offsets(self.list(partitions.iter().copied()), STABLE_TURN);
             let error = match answer.map(|offsets| offsets.elements().iter().find_map(|e| e.error().err())) {
                 Ok(None) => return Ok(()),
                 Ok(Some(error)) | Err(error) => error,
@@ -105,11 +94,8 @@ impl KafkaLanes {
     fn answer_all(&mut self) {
         let Some(member) = &self.member else { return };
         member.context().leave();
-        let waiting = self
-            .unanswered
-            .take()
-            .into_iter()
-            .chain(std::iter::from_fn(|| member.context().next_rebalance()));
+        let waiting =
+            self.unanswered.take().into_iter().chain(std::iter::from_fn(|| member.context().next_rebalance()));
         for assignment in waiting {
             let answer = match assignment {
                 Assignment::Assigned(partitions) => member.incremental_assign(&self.list(partitions)),
@@ -150,12 +136,8 @@ impl Lanes for KafkaLanes {
         let list = self.list(fresh.iter().copied());
         let member = self.member()?;
         // Also with nothing in it: the group waits for this answer.
-        member
-            .incremental_assign(&list)
-            .map_err(|error| journal_error("take partitions", &error))?;
-        member
-            .pause(&list)
-            .map_err(|error| journal_error("pause partitions", &error))?;
+        member.incremental_assign(&list).map_err(|error| journal_error("take partitions", &error))?;
+        member.pause(&list).map_err(|error| journal_error("pause partitions", &error))?;
         self.unanswered = None;
         self.taken.extend(fresh);
         if !partitions.is_empty() {
@@ -170,18 +152,11 @@ impl Lanes for KafkaLanes {
         self.taken.retain(|partition| !partitions.contains(partition));
         let list = self.list(partitions.iter().copied());
         self.unanswered = None;
-        self.member()?
-            .incremental_unassign(&list)
-            .map_err(|error| journal_error("give up partitions", &error))
+        self.member()?.incremental_unassign(&list).map_err(|error| journal_error("give up partitions", &error))
     }
 
     fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, TransactionError> {
-        let Self {
-            member,
-            committer,
-            held,
-            ..
-        } = self;
+        let Self { member, committer, held, .. } = self;
         match member {
             Some(member) => Ok(Box::new(committer.begin(member, held)?)),
             None => Err(TransactionError {
@@ -198,10 +173,7 @@ impl Lanes for KafkaLanes {
 
     fn commit_positions(&mut self, next: &[Position]) -> Result<(), JournalError> {
         let ours = next.iter().filter(|position| self.held.contains(&position.partition));
-        let list = list_of(
-            &self.topic,
-            ours.map(|position| (position.partition, kafka_offset(position.offset))),
-        );
+        let list = list_of(&self.topic, ours.map(|position| (position.partition, kafka_offset(position.offset))));
         if list.count() == 0 {
             return Ok(());
         }

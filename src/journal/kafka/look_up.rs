@@ -43,10 +43,7 @@ impl LookUp {
         let (_, uncommitted) = self.watermarks(&self.uncommitted, partition)?;
         let (_, committed) = self.watermarks(&self.lock(), partition)?;
         // Both grow; so that the pair is one that could be seen at one moment, the later answer is not counted.
-        Ok(Ends {
-            committed: committed.min(uncommitted),
-            uncommitted,
-        })
+        Ok(Ends { committed: committed.min(uncommitted), uncommitted })
     }
 
     /// The first offset that the partition still has.
@@ -67,13 +64,9 @@ impl LookUp {
             return Ok(None);
         }
         let at = list_of(&self.topic, [(position.partition, kafka_offset(position.offset))]);
-        consumer
-            .assign(&at)
-            .map_err(|error| journal_error("assign a partition", &error))?;
+        consumer.assign(&at).map_err(|error| journal_error("assign a partition", &error))?;
         let found = read_at(&consumer, position);
-        consumer
-            .unassign()
-            .map_err(|error| journal_error("let go of a partition", &error))?;
+        consumer.unassign().map_err(|error| journal_error("let go of a partition", &error))?;
         found
     }
 
@@ -95,10 +88,7 @@ impl LookUp {
         };
         match (u64::try_from(low), u64::try_from(high)) {
             (Ok(low), Ok(high)) => Ok((Offset(low), Offset(high))),
-            _ => Err(JournalError::Broken(format!(
-                "the ends of {} {partition} are {low} and {high}",
-                self.topic
-            ))),
+            _ => Err(JournalError::Broken(format!("the ends of {} {partition} are {low} and {high}", self.topic))),
         }
     }
 

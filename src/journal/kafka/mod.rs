@@ -108,12 +108,7 @@ impl KafkaJournal {
         guards::check_event_topic(&config, &look_up)?;
         let appender = Appender::new(&config)?;
         tracing::info!(topic = config.topic_prefix, %log_id, partitions = config.partitions, "kafka journal open");
-        Ok(Arc::new(Self {
-            config,
-            log_id,
-            appender,
-            look_up,
-        }))
+        Ok(Arc::new(Self { config, log_id, appender, look_up }))
     }
 }
 
@@ -154,10 +149,8 @@ impl Journal for KafkaJournal {
         let now = topics::topic_id(&self.config)?;
         if now != self.log_id {
             let topic = &self.config.topic_prefix;
-            let text = format!(
-                "the topic {topic} was deleted and made again (its id was {}, is {now}): restart",
-                self.log_id
-            );
+            let text =
+                format!("the topic {topic} was deleted and made again (its id was {}, is {now}): restart", self.log_id);
             return Err(JournalError::Refused(text));
         }
         guards::check_event_topic(&self.config, &self.look_up)
@@ -172,10 +165,7 @@ fn base_record<'a, D: rdkafka::util::IntoOpaque>(
 ) -> BaseRecord<'a, [u8], [u8], D> {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for (key, value) in &record.headers {
-        headers = headers.insert(rdkafka::message::Header {
-            key,
-            value: Some(value.as_slice()),
-        });
+        headers = headers.insert(rdkafka::message::Header { key, value: Some(value.as_slice()) });
     }
     BaseRecord::with_opaque_to(topic, opaque)
         .partition(kafka_partition(record.partition))
@@ -194,10 +184,7 @@ fn kafka_offset(offset: Offset) -> rdkafka::Offset {
 }
 
 fn partitions_of(list: &TopicPartitionList) -> Vec<Partition> {
-    list.elements()
-        .iter()
-        .filter_map(|element| u32::try_from(element.partition()).ok().map(Partition))
-        .collect()
+    list.elements().iter().filter_map(|element| u32::try_from(element.partition()).ok().map(Partition)).collect()
 }
 
 /// `partitions` of `topic`, each at its offset.
@@ -245,11 +232,7 @@ fn drop_within<T: Send + 'static>(client: T, name: &'static str, deadline: Durat
         tracing::warn!(client = name, %error, "no thread to close a kafka client on");
     } else if closed.recv_timeout(deadline).is_err() {
         let waited_ms = began.elapsed().as_millis();
-        tracing::warn!(
-            client = name,
-            waited_ms,
-            "a kafka client does not close, leaving it behind"
-        );
+        tracing::warn!(client = name, waited_ms, "a kafka client does not close, leaving it behind");
     }
 }
 
@@ -262,9 +245,6 @@ mod tests {
         let mut config = KafkaConfig::new("127.0.0.1:9092", "a");
         config.overrides.push(("sasl.password".into(), "hunter2".into()));
         let printed = format!("{config:?}");
-        assert!(
-            printed.contains("sasl.password") && !printed.contains("hunter2"),
-            "{printed}"
-        );
+        assert!(printed.contains("sasl.password") && !printed.contains("hunter2"), "{printed}");
     }
 }

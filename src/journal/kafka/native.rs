@@ -45,18 +45,8 @@ pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
             return headers;
         }
         let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-        while no_error(rd::rd_kafka_header_get_all(
-            list,
-            headers.len(),
-            &mut name,
-            &mut value,
-            &mut size,
-        )) {
-            let bytes = if value.is_null() {
-                &[]
-            } else {
-                slice::from_raw_parts(value.cast::<u8>(), size)
-            };
+        while no_error(rd::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size)) {
+            let bytes = if value.is_null() { &[] } else { slice::from_raw_parts(value.cast::<u8>(), size) };
             headers.push((CStr::from_ptr(name).to_string_lossy().into_owned(), bytes.to_vec()));
         }
     }
@@ -132,10 +122,7 @@ fn describe<C: ClientContext>(
     unsafe {
         let queue = Owned::new(rd::rd_kafka_queue_new(rk), rd::rd_kafka_queue_destroy)?;
         let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let options = Owned::new(
-            rd::rd_kafka_AdminOptions_new(rk, operation),
-            rd::rd_kafka_AdminOptions_destroy,
-        )?;
+        let options = Owned::new(rd::rd_kafka_AdminOptions_new(rk, operation), rd::rd_kafka_AdminOptions_destroy)?;
         let mut error: [c_char; 256] = [0; 256];
         rd::rd_kafka_AdminOptions_set_request_timeout(options.ptr(), timeout_ms, error.as_mut_ptr(), error.len());
         let topics = Owned::new(
@@ -143,10 +130,7 @@ fn describe<C: ClientContext>(
             rd::rd_kafka_TopicCollection_destroy,
         )?;
         rd::rd_kafka_DescribeTopics(rk, topics.ptr(), options.ptr(), queue.ptr());
-        Owned::new(
-            rd::rd_kafka_queue_poll(queue.ptr(), timeout_ms),
-            rd::rd_kafka_event_destroy,
-        )
+        Owned::new(rd::rd_kafka_queue_poll(queue.ptr(), timeout_ms), rd::rd_kafka_event_destroy)
     }
 }
 

@@ -24,61 +24,21 @@ pub(super) enum Isolation {
 
 /// The settings that are ours alone: name, the one value that a user may repeat (none: ours to choose), and why.
 const MANDATORY: &[(&str, Option<&str>, &str)] = &[
-    (
-        "acks",
-        Some("all"),
-        "a 2xx means that every in-sync replica has the record",
-    ),
-    (
-        "allow.auto.create.topics",
-        Some("false"),
-        "a deleted topic must not come back empty",
-    ),
-    (
-        "auto.offset.reset",
-        Some("error"),
-        "a reader must never skip or repeat history silently",
-    ),
+    ("acks", Some("all"), "a 2xx means that every in-sync replica has the record"),
+    ("allow.auto.create.topics", Some("false"), "a deleted topic must not come back empty"),
+    ("auto.offset.reset", Some("error"), "a reader must never skip or repeat history silently"),
     ("bootstrap.servers", None, "use --bootstrap-servers"),
     ("check.crcs", Some("true"), "a damaged record must halt, not be folded"),
-    (
-        "enable.auto.commit",
-        Some("false"),
-        "positions are committed with what they cover",
-    ),
-    (
-        "enable.auto.offset.store",
-        Some("false"),
-        "positions are committed with what they cover",
-    ),
-    (
-        "enable.idempotence",
-        Some("true"),
-        "a retry inside the client must not append twice",
-    ),
+    ("enable.auto.commit", Some("false"), "positions are committed with what they cover"),
+    ("enable.auto.offset.store", Some("false"), "positions are committed with what they cover"),
+    ("enable.idempotence", Some("true"), "a retry inside the client must not append twice"),
     ("enable.partition.eof", None, "the tail must know when it has caught up"),
     ("group.id", None, "use --group"),
-    (
-        "group.protocol",
-        Some("classic"),
-        "rebalances are served as the classic protocol gives them",
-    ),
-    (
-        "group.remote.assignor",
-        None,
-        "rebalances are served as the classic protocol gives them",
-    ),
+    ("group.protocol", Some("classic"), "rebalances are served as the classic protocol gives them"),
+    ("group.remote.assignor", None, "rebalances are served as the classic protocol gives them"),
     ("isolation.level", None, "each reader of paylog needs its own"),
-    (
-        "max.in.flight.requests.per.connection",
-        None,
-        "more than 5 break the order of an idempotent producer",
-    ),
-    (
-        "partition.assignment.strategy",
-        Some("cooperative-sticky"),
-        "lanes that stay must not stop in a rebalance",
-    ),
+    ("max.in.flight.requests.per.connection", None, "more than 5 break the order of an idempotent producer"),
+    ("partition.assignment.strategy", Some("cooperative-sticky"), "lanes that stay must not stop in a rebalance"),
     ("transaction.timeout.ms", Some("10000"), "takeover waits for it"),
     ("transactional.id", None, "it is the group and the instance id"),
 ];
@@ -111,10 +71,7 @@ pub fn validate(config: &KafkaConfig) -> Result<(), JournalError> {
 }
 
 fn canonical(key: &str) -> &str {
-    ALIASES
-        .iter()
-        .find(|(alias, _)| *alias == key)
-        .map_or(key, |(_, name)| *name)
+    ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| *name)
 }
 
 /// A value in the spelling of [`MANDATORY`].
@@ -196,11 +153,7 @@ pub(super) fn member(config: &KafkaConfig) -> ClientConfig {
 /// A client that looks things up: ends, single records, topics and their settings. `ListOffsets` follows the isolation.
 pub(super) fn look_up(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
     let mut settings = reader(config, isolation);
-    user(
-        &mut settings,
-        config,
-        &[("fetch.wait.max.ms", "50"), ("queued.max.messages.kbytes", "2048")],
-    );
+    user(&mut settings, config, &[("fetch.wait.max.ms", "50"), ("queued.max.messages.kbytes", "2048")]);
     settings.set("enable.partition.eof", "true");
     settings
 }
@@ -283,10 +236,7 @@ mod tests {
 
     fn config(overrides: &[(&str, &str)]) -> KafkaConfig {
         let mut config = KafkaConfig::new("127.0.0.1:9092", "test");
-        config.overrides = overrides
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        config.overrides = overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         config
     }
 
@@ -302,30 +252,19 @@ mod tests {
             ("transactional.id", "mine"),
         ] {
             let refusal = validate(&config(&[(key, value)])).unwrap_err();
-            assert!(
-                matches!(&refusal, JournalError::Refused(text) if text.contains(key)),
-                "{key}: {refusal}"
-            );
+            assert!(matches!(&refusal, JournalError::Refused(text) if text.contains(key)), "{key}: {refusal}");
         }
     }
 
     #[test]
     fn an_override_that_repeats_what_is_mandatory_is_let_through() {
-        let same = [
-            ("acks", "-1"),
-            ("acks", "all"),
-            ("enable.idempotence", "1"),
-            ("auto.offset.reset", "error"),
-        ];
+        let same = [("acks", "-1"), ("acks", "all"), ("enable.idempotence", "1"), ("auto.offset.reset", "error")];
         assert!(validate(&config(&same)).is_ok());
     }
 
     #[test]
     fn an_override_beats_our_default_by_either_name() {
-        let settings = appender(&config(&[
-            ("queue.buffering.max.ms", "7"),
-            ("delivery.timeout.ms", "9000"),
-        ]));
+        let settings = appender(&config(&[("queue.buffering.max.ms", "7"), ("delivery.timeout.ms", "9000")]));
         assert_eq!(settings.get("linger.ms"), Some("7"));
         assert_eq!(settings.get("message.timeout.ms"), Some("9000"));
         assert_eq!(settings.get("acks"), Some("all"));
@@ -349,10 +288,7 @@ mod tests {
 
     #[test]
     fn the_transaction_timeout_is_said_once() {
-        let (_, allowed, _) = MANDATORY
-            .iter()
-            .find(|(key, _, _)| *key == "transaction.timeout.ms")
-            .unwrap();
+        let (_, allowed, _) = MANDATORY.iter().find(|(key, _, _)| *key == "transaction.timeout.ms").unwrap();
         assert_eq!(*allowed, Some(TRANSACTION_TIMEOUT.as_millis().to_string().as_str()));
     }
 }

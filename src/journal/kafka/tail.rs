@@ -34,26 +34,13 @@ impl KafkaTail {
         let consumer: BaseConsumer<Context> = settings::tail(config)
             .create_with_context(Context::new("tail"))
             .map_err(|error| journal_error("create the tail's consumer", &error))?;
-        let list = list_of(
-            &topic,
-            (0..)
-                .map(Partition)
-                .zip(from.iter().map(|offset| kafka_offset(*offset))),
-        );
-        consumer
-            .assign(&list)
-            .map_err(|error| journal_error("assign the tail's partitions", &error))?;
-        Ok(Self {
-            topic,
-            consumer: Some(consumer),
-            from: from.to_vec(),
-        })
+        let list = list_of(&topic, (0..).map(Partition).zip(from.iter().map(|offset| kafka_offset(*offset))));
+        consumer.assign(&list).map_err(|error| journal_error("assign the tail's partitions", &error))?;
+        Ok(Self { topic, consumer: Some(consumer), from: from.to_vec() })
     }
 
     fn consumer(&self) -> Result<&BaseConsumer<Context>, JournalError> {
-        self.consumer
-            .as_ref()
-            .ok_or_else(|| JournalError::Unavailable("the tail is closed".into()))
+        self.consumer.as_ref().ok_or_else(|| JournalError::Unavailable("the tail is closed".into()))
     }
 
     fn item(&self, read: Result<BorrowedMessage<'_>, KafkaError>) -> Result<Option<TailItem>, JournalError> {
@@ -80,13 +67,8 @@ impl KafkaTail {
 
     /// Where the consumer stands: past the last record that was handed out and the transaction markers after it.
     fn position(&self, partition: Partition) -> Result<Offset, JournalError> {
-        let positions = self
-            .consumer()?
-            .position()
-            .map_err(|error| journal_error("ask for the position", &error))?;
-        let at = positions
-            .find_partition(&self.topic, kafka_partition(partition))
-            .map(|element| element.offset());
+        let positions = self.consumer()?.position().map_err(|error| journal_error("ask for the position", &error))?;
+        let at = positions.find_partition(&self.topic, kafka_partition(partition)).map(|element| element.offset());
         match at {
             Some(rdkafka::Offset::Offset(offset)) => u64::try_from(offset)
                 .map(Offset)
@@ -105,11 +87,8 @@ impl Tail for KafkaTail {
         let deadline = Instant::now() + timeout;
         let mut items = Vec::new();
         while items.len() < max {
-            let wait = if items.is_empty() {
-                deadline.saturating_duration_since(Instant::now())
-            } else {
-                Duration::ZERO
-            };
+            let wait =
+                if items.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             match consumer.poll(wait) {
                 Some(read) => items.extend(self.item(read)?),
                 // A rebalance or a log line ends a poll early too.
@@ -133,11 +112,7 @@ impl Drop for KafkaTail {
 pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Result<Record, JournalError> {
     let at = (u32::try_from(message.partition()), u64::try_from(message.offset()));
     let (Ok(partition), Ok(offset)) = at else {
-        return Err(JournalError::Broken(format!(
-            "a record at {}:{}",
-            message.partition(),
-            message.offset()
-        )));
+        return Err(JournalError::Broken(format!("a record at {}:{}", message.partition(), message.offset())));
     };
     Ok(Record {
         position: Position::new(Partition(partition), Offset(offset)),

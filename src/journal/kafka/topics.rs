@@ -45,12 +45,7 @@ pub struct Ensured {
 
 impl fmt::Display for Ensured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}",
-            self.topic,
-            if self.created { "created" } else { "is there already" }
-        )
+        write!(f, "{} {}", self.topic, if self.created { "created" } else { "is there already" })
     }
 }
 
@@ -79,10 +74,7 @@ pub fn ensure(config: &KafkaConfig, replication: u16) -> Result<Vec<Ensured>, Jo
     let mut ensured = Vec::new();
     for topic in topics_of(config) {
         let created = create(&admin, &topic, replication)?;
-        ensured.push(Ensured {
-            topic: topic.name,
-            created,
-        });
+        ensured.push(Ensured { topic: topic.name, created });
     }
     check(config)?;
     Ok(ensured)
@@ -113,13 +105,7 @@ pub(super) fn topic_id(config: &KafkaConfig) -> Result<LogId, JournalError> {
         if is_missing_topic(code) {
             missing(topic)
         } else {
-            code_error(
-                code,
-                format!(
-                    "could not find the topic {topic} at {}: {code}",
-                    config.bootstrap_servers
-                ),
-            )
+            code_error(code, format!("could not find the topic {topic} at {}: {code}", config.bootstrap_servers))
         }
     })
 }
@@ -136,9 +122,7 @@ fn create(admin: &AdminClient<Context>, topic: &Topic, replication: u16) -> Resu
     for (key, value) in &settings {
         new = new.set(key, value);
     }
-    let options = AdminOptions::new()
-        .operation_timeout(Some(REQUEST_TIMEOUT))
-        .request_timeout(Some(REQUEST_TIMEOUT));
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
     let results = wait(admin.create_topics([&new], &options)).map_err(|error| journal_error(&doing, &error))?;
     match results.into_iter().next() {
         Some(Ok(_)) => Ok(true),
@@ -149,11 +133,7 @@ fn create(admin: &AdminClient<Context>, topic: &Topic, replication: u16) -> Resu
 }
 
 fn settings_of(topic: &Topic, replication: u16) -> Vec<(&'static str, String)> {
-    let in_sync = if replication >= guards::REPLICAS_MIN {
-        guards::IN_SYNC_MIN
-    } else {
-        1
-    };
+    let in_sync = if replication >= guards::REPLICAS_MIN { guards::IN_SYNC_MIN } else { 1 };
     let mut settings = vec![
         ("cleanup.policy", "delete".into()),
         ("min.insync.replicas", in_sync.to_string()),
@@ -166,15 +146,9 @@ fn settings_of(topic: &Topic, replication: u16) -> Vec<(&'static str, String)> {
             ("message.timestamp.type", "LogAppendTime".into()),
         ],
         Kind::DeadLetter => {
-            vec![
-                ("retention.ms", YEAR_MS.into()),
-                ("max.message.bytes", DEAD_LETTER_BYTES_MAX.to_string()),
-            ]
+            vec![("retention.ms", YEAR_MS.into()), ("max.message.bytes", DEAD_LETTER_BYTES_MAX.to_string())]
         }
-        Kind::Requests => vec![
-            ("retention.ms", WEEK_MS.into()),
-            ("max.message.bytes", REQUEST_BYTES_MAX.to_string()),
-        ],
+        Kind::Requests => vec![("retention.ms", WEEK_MS.into()), ("max.message.bytes", REQUEST_BYTES_MAX.to_string())],
     });
     settings
 }

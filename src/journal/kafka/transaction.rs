@@ -52,12 +52,7 @@ impl Committer {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
         let transactional_id = format!("{}/{}/0", config.group, config.instance_id);
         let producer = Some(create(config, &transactional_id)?);
-        Ok(Self {
-            config: config.clone(),
-            transactional_id,
-            producer,
-            in_doubt: false,
-        })
+        Ok(Self { config: config.clone(), transactional_id, producer, in_doubt: false })
     }
 
     pub(super) fn recycle(&mut self) -> Result<(), JournalError> {
@@ -66,10 +61,7 @@ impl Committer {
         }
         self.producer = Some(create(&self.config, &self.transactional_id)?);
         self.in_doubt = false;
-        tracing::info!(
-            transactional_id = self.transactional_id,
-            "made a new transactional producer"
-        );
+        tracing::info!(transactional_id = self.transactional_id, "made a new transactional producer");
         Ok(())
     }
 
@@ -88,22 +80,11 @@ impl Committer {
             let failed = transaction_error("begin a transaction", &error, Duration::ZERO, TRANSACTION_TIMEOUT);
             // Nothing was begun, so there is nothing to abort: what cannot begin needs a new producer.
             self.in_doubt = true;
-            let fate = if failed.fate == Fate::Retry {
-                Fate::Recycle
-            } else {
-                failed.fate
-            };
+            let fate = if failed.fate == Fate::Retry { Fate::Recycle } else { failed.fate };
             return Err(TransactionError { fate, ..failed });
         }
         let began = Instant::now();
-        Ok(KafkaTransaction {
-            committer: self,
-            membership,
-            held,
-            began,
-            deliveries: Vec::new(),
-            open: true,
-        })
+        Ok(KafkaTransaction { committer: self, membership, held, began, deliveries: Vec::new(), open: true })
     }
 
     /// Lets librdkafka speak (logs, errors) while no transaction is open.
@@ -127,9 +108,7 @@ impl Committer {
     }
 
     fn producer(&self) -> Result<&Producing, TransactionError> {
-        self.producer
-            .as_ref()
-            .ok_or_else(|| failure(Fate::Recycle, "there is no producer"))
+        self.producer.as_ref().ok_or_else(|| failure(Fate::Recycle, "there is no producer"))
     }
 }
 
@@ -174,11 +153,7 @@ fn serve(producer: &Producing) {
 }
 
 fn failure(fate: Fate, reason: &str) -> TransactionError {
-    TransactionError {
-        fate,
-        culprit: None,
-        reason: reason.into(),
-    }
+    TransactionError { fate, culprit: None, reason: reason.into() }
 }
 
 pub(super) struct KafkaTransaction<'a> {
@@ -200,9 +175,7 @@ impl KafkaTransaction<'_> {
         let producer = self.committer.producer()?;
         let began = Instant::now();
         if !next.is_empty() {
-            let offsets = next
-                .iter()
-                .map(|position| (position.partition, kafka_offset(position.offset)));
+            let offsets = next.iter().map(|position| (position.partition, kafka_offset(position.offset)));
             let offsets = list_of(&self.committer.config.topic_prefix, offsets);
             resumed(|| producer.send_offsets_to_transaction(&offsets, &self.membership, TRANSACTION_TIMEOUT))
                 .map_err(|error| self.error("send the offsets", &error))?;
@@ -241,28 +214,18 @@ impl KafkaTransaction<'_> {
             return Ok(());
         }
         let reason = format!("partition {partition} is not assigned to this instance");
-        Err(TransactionError {
-            fate: Fate::Retry,
-            culprit: Some(partition),
-            reason,
-        })
+        Err(TransactionError { fate: Fate::Retry, culprit: Some(partition), reason })
     }
 
     /// Ends a transaction that failed: aborted if that is certain, else in doubt.
     fn give_up(&mut self, error: TransactionError) -> TransactionError {
-        let aborted = if error.fate == Fate::Retry {
-            self.end_aborted()
-        } else {
-            Err(failure(error.fate, "not aborted"))
-        };
+        let aborted =
+            if error.fate == Fate::Retry { self.end_aborted() } else { Err(failure(error.fate, "not aborted")) };
         match aborted {
             Ok(()) => error,
             Err(abort) => {
                 self.committer.in_doubt = true;
-                TransactionError {
-                    fate: abort.fate,
-                    ..error
-                }
+                TransactionError { fate: abort.fate, ..error }
             }
         }
     }
@@ -287,14 +250,7 @@ impl KafkaTransaction<'_> {
         resumed(|| producer.abort_transaction(Timeout::Never)).map_err(|error| {
             let error = self.error("abort", &error);
             // An abort that failed is no clean abort, whatever its code.
-            TransactionError {
-                fate: if error.fate == Fate::Retry {
-                    Fate::Recycle
-                } else {
-                    error.fate
-                },
-                ..error
-            }
+            TransactionError { fate: if error.fate == Fate::Retry { Fate::Recycle } else { error.fate }, ..error }
         })?;
         serve(producer);
         if producer.context().take_doubt() || began.elapsed() >= COMMIT_SLOW {
@@ -323,10 +279,7 @@ impl Transaction for KafkaTransaction<'_> {
                     sending = back;
                 }
                 Err((error, _)) => {
-                    return Err(TransactionError {
-                        culprit: Some(record.partition),
-                        ..self.error("append", &error)
-                    });
+                    return Err(TransactionError { culprit: Some(record.partition), ..self.error("append", &error) });
                 }
             }
         }
