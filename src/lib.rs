@@ -3,9 +3,12 @@
 pub mod api;
 pub mod client;
 pub mod contract;
+pub mod gateway;
 pub mod http;
 pub mod journal;
+pub mod lane;
 pub mod payment;
+pub mod processor;
 pub mod projection;
 pub mod schema;
 pub mod store;

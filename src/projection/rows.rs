@@ -105,6 +105,13 @@ impl DueKey {
     /// Before every other.
     pub const FIRST: Self = Self { due_at: Timestamp::MIN, payment_id: PaymentId::ZERO };
 
+    /// The key right behind this one.
+    #[must_use]
+    pub fn after(self) -> Self {
+        let id = u128::from_be_bytes(*self.payment_id.as_bytes());
+        Self { payment_id: PaymentId::from_bytes(id.saturating_add(1).to_be_bytes()), ..self }
+    }
+
     pub(super) fn key(self, partition: Partition) -> [u8; 28] {
         let mut key = [0; 28];
         key[..4].copy_from_slice(&partition.0.to_be_bytes());

@@ -158,11 +158,8 @@ impl View {
             *head = next_initiation(&self.0.codec, column)?;
             cursor.set(Position::new(Partition(p as u32), initiation.offset));
             looked_at += 1;
-            if let Some(row) = self.payment(initiation.payment_id)? {
-                if status.is_none_or(|wanted| row.payment.status() == wanted) {
-                    page.push(row.payment);
-                }
-            }
+            let row = self.payment(initiation.payment_id)?;
+            page.extend(row.map(|row| row.payment).filter(|p| status.is_none_or(|wanted| p.status() == wanted)));
         }
     }
 

@@ -1,0 +1,82 @@
+//! A provider in this process, for trying paylog out and for tests. The token decides what happens, so the same key always
+//! gets the same answer, through any restart, as a provider with a ledger would give it.
+
+use std::time::Duration;
+
+use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
+use crate::payment::PaymentId;
+
+/// Stripe's test tokens that are declined, with the code and message that Stripe gives.
+const DECLINED: &[(&str, &str, &str)] = &[
+    ("pm_card_visa_chargeDeclined", "card_declined", "Your card was declined."),
+    ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds", "Your card has insufficient funds."),
+    ("pm_card_visa_chargeDeclinedLostCard", "lost_card", "Your card was declined."),
+    ("pm_card_visa_chargeDeclinedStolenCard", "stolen_card", "Your card was declined."),
+    ("pm_card_chargeDeclinedExpiredCard", "expired_card", "Your card has expired."),
+    ("pm_card_chargeDeclinedIncorrectCvc", "incorrect_cvc", "Your card's security code is incorrect."),
+    ("pm_card_chargeDeclinedProcessingError", "processing_error", "An error occurred while processing your card."),
+];
+/// Succeeds after [`DELAY`].
+const DELAYED: &str = "pm_sim_delay";
+/// Unavailable for the first [`TRANSIENT_TRIES`], then succeeds.
+const TRANSIENT: &str = "pm_sim_transient";
+/// Never available: it is retried for ever.
+const UNAVAILABLE: &str = "pm_sim_unavailable";
+
+const DELAY: Duration = Duration::from_secs(3);
+const TRANSIENT_TRIES: u32 = 2;
+
+/// `latency` is how long every answer takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Simulator {
+    pub latency: Duration,
+}
+
+impl Gateway for Simulator {
+    fn name(&self) -> &'static str {
+        "simulator"
+    }
+
+    fn terms(&self) -> Terms {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Terms { key_window: day, inquires: true, not_found_final_after: Duration::ZERO }
+    }
+
+    fn charge(&self, charge: Charge) -> Answer<Outcome> {
+        let wait = self.latency + if charge.payment_method.as_str() == DELAYED { DELAY } else { Duration::ZERO };
+        let outcome = decide(&charge);
+        Box::pin(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            outcome
+        })
+    }
+
+    /// It never loses an answer, so it is never asked about a charge that it knows.
+    fn inquire(&self, _key: PaymentId) -> Answer<Inquiry> {
+        Box::pin(std::future::ready(Inquiry::NotFound))
+    }
+}
+
+fn decide(charge: &Charge) -> Outcome {
+    let unavailable = || Outcome::NotExecuted { reason: "service unavailable".to_owned(), retry_after: None };
+    let succeeded = || Outcome::Succeeded { reference: reference(charge.key) };
+    match charge.payment_method.as_str() {
+        TRANSIENT if charge.attempt <= TRANSIENT_TRIES => unavailable(),
+        UNAVAILABLE => unavailable(),
+        "pm_card_visa" | "pm_card_mastercard" | "pm_card_amex" | DELAYED | TRANSIENT => succeeded(),
+        token => match DECLINED.iter().find(|(declined, ..)| *declined == token) {
+            Some((_, code, message)) => declined(code, message),
+            None => declined("resource_missing", "The simulator does not know this payment method."),
+        },
+    }
+}
+
+fn declined(code: &str, message: &str) -> Outcome {
+    Outcome::Declined { code: code.to_owned(), message: message.to_owned() }
+}
+
+fn reference(key: PaymentId) -> String {
+    format!("ch_sim_{}", &key.to_string()["pay_".len()..])
+}

@@ -1,0 +1,78 @@
+//! The API's idempotent producer: one record in, one position out.
+//!
+//! Promises that every append is answered: a position, "certainly not", or "nobody knows". A producer that librdkafka
+//! declares dead is replaced by the next append; what it still held has been answered by then.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::producer::{Producer, ThreadedProducer};
+use tokio::sync::oneshot;
+
+use super::context::Context;
+use super::error::{journal_error, refused_append};
+use super::{KafkaConfig, base_record, drop_within, settings};
+use crate::journal::{AppendError, Appending, JournalError, NewRecord};
+
+/// How long the old producer is waited for when a new one takes its place, off the append's own thread.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+type ApiProducer = ThreadedProducer<Context>;
+
+pub(super) struct Appender {
+    config: KafkaConfig,
+    /// Held only to look or to swap, never while something is sent.
+    current: Mutex<Arc<ApiProducer>>,
+}
+
+impl Appender {
+    pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
+        let producer = create(config)?;
+        Ok(Self { config: config.clone(), current: Mutex::new(Arc::new(producer)) })
+    }
+
+    pub(super) fn append(&self, record: NewRecord) -> Appending {
+        match self.enqueue(&record) {
+            Ok(answer) => Box::pin(async move {
+                match answer.await {
+                    Ok(delivery) => delivery.map_err(super::error::Undelivered::into_append_error),
+                    // Its producer was closed without a report.
+                    Err(_) => Err(AppendError::Unknown("the producer was closed".into())),
+                }
+            }),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn enqueue(&self, record: &NewRecord) -> Result<oneshot::Receiver<super::context::Delivery>, AppendError> {
+        let producer = self.producer().map_err(|error| AppendError::NotAppended(error.to_string()))?;
+        let (waiting, answer) = oneshot::channel();
+        let sent = producer.send(base_record(&self.config.topic_prefix, record, Box::new(waiting)));
+        match sent {
+            Ok(()) => Ok(answer),
+            Err((error, _)) => Err(refused_append(&error)),
+        }
+    }
+
+    fn producer(&self) -> Result<Arc<ApiProducer>, JournalError> {
+        let mut current = self.lock();
+        if current.context().is_fatal() {
+            tracing::warn!("the producer failed for good, making a new one");
+            let fresh = Arc::new(create(&self.config)?);
+            let old = std::mem::replace(&mut *current, fresh);
+            // Closing flushes, for up to half a second: not on a thread that serves requests.
+            std::thread::spawn(move || drop_within(old, "appender", CLOSE_DEADLINE));
+        }
+        Ok(Arc::clone(&current))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<ApiProducer>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn create(config: &KafkaConfig) -> Result<ApiProducer, JournalError> {
+    settings::appender(config)
+        .create_with_context(Context::new("appender"))
+        .map_err(|error| journal_error("create the producer", &error))
+}

@@ -1,0 +1,152 @@
+//! What all our Kafka clients share: librdkafka's logs go to `tracing`, its errors leave marks that the owner of the
+//! client reads at its own pace, and neither a rebalance nor a delivery report runs any code of ours but a hand-over.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::ProducerContext;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::oneshot;
+
+use super::error::{Undelivered, is_end_of_partition, is_fatal, is_transport};
+use super::native::persisted;
+use super::partitions_of;
+use crate::journal::{Assignment, Offset, Partition, Position};
+
+/// What became of one record that was handed to a producer.
+pub(super) type Delivery = Result<Position, Undelivered>;
+
+/// The context of every client of ours. `name` says in the log which one speaks.
+pub(super) struct Context {
+    name: &'static str,
+    /// The client is of no use any more: its owner makes a new one.
+    fatal: AtomicBool,
+    /// A connection failed or a request timed out since the owner last asked: what was in flight is in doubt.
+    doubt: AtomicBool,
+    /// Changes of assignment that the group's loop has not seen yet, in order.
+    rebalances: Mutex<VecDeque<Assignment>>,
+    /// While a member leaves, nobody looks at `rebalances` any more: the callback answers librdkafka itself.
+    leaving: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            fatal: AtomicBool::new(false),
+            doubt: AtomicBool::new(false),
+            rebalances: Mutex::default(),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_fatal(&self) -> bool {
+        self.fatal.load(Ordering::Acquire)
+    }
+
+    /// Whether something was in doubt since the last call.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.doubt.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn next_rebalance(&self) -> Option<Assignment> {
+        self.rebalances().pop_front()
+    }
+
+    pub(super) fn has_no_rebalance(&self) -> bool {
+        self.rebalances().is_empty()
+    }
+
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    fn rebalances(&self) -> std::sync::MutexGuard<'_, VecDeque<Assignment>> {
+        // A panic cannot leave a half-made queue behind, so a poisoned lock is as good as any.
+        self.rebalances.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let client = self.name;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(client, facility, text, "librdkafka");
+            }
+            // librdkafka calls a broker that went away an error; it reconnects by itself.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(client, facility, text, "librdkafka");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(client, facility, text, "librdkafka"),
+            RDKafkaLogLevel::Debug => tracing::debug!(client, facility, text, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if is_fatal(&error) {
+            self.fatal.store(true, Ordering::Release);
+        }
+        if is_transport(&error) {
+            self.doubt.store(true, Ordering::Release);
+        }
+        // The end of a partition is an error event too, and no error.
+        if !is_end_of_partition(&error) {
+            tracing::warn!(client = self.name, %error, reason, "kafka client error");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Only hands the change over. In the cooperative protocol nothing moves until the loop answers by assign or
+    /// unassign, so it may take its time.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.leaving.load(Ordering::Acquire) {
+            let answer = if assigned { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            if let Err(error) = answer {
+                tracing::warn!(client = self.name, %error, "could not answer a rebalance while leaving");
+            }
+            return;
+        }
+        let partitions = partitions_of(list);
+        self.rebalances().push_back(if assigned {
+            Assignment::Assigned(partitions)
+        } else {
+            // Only here does librdkafka still know whether the partitions are lost: an answer resets it.
+            Assignment::Revoked { partitions, lost: consumer.assignment_lost() }
+        });
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<oneshot::Sender<Delivery>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
+        let delivery = match result {
+            Ok(message) => position_of(message.partition(), message.offset()),
+            Err((error, message)) => {
+                let partition = u32::try_from(message.partition()).ok().map(Partition);
+                Err(Undelivered::new(error, partition, persisted(message)))
+            }
+        };
+        // Whoever asked may have given up: then nobody wants to know.
+        let _ = waiting.send(delivery);
+    }
+}
+
+fn position_of(partition: i32, offset: i64) -> Delivery {
+    match (u32::try_from(partition), u64::try_from(offset)) {
+        (Ok(partition), Ok(offset)) => Ok(Position::new(Partition(partition), Offset(offset))),
+        // librdkafka has no offset for a record that turned out to be a duplicate of one that was acknowledged before
+        // (a retry after a lost answer): it is on the log, but nobody can say where.
+        _ => Err(Undelivered::without_offset(u32::try_from(partition).ok().map(Partition))),
+    }
+}

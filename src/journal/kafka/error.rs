@@ -1,0 +1,254 @@
+//! The one place that looks at Kafka error codes: what each means for an append, a transaction, a reader, a start.
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::native::Persisted;
+use crate::journal::{AppendError, Fate, JournalError, Partition, TransactionError};
+
+/// A record that was handed to a producer and not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Undelivered {
+    code: Code,
+    partition: Option<Partition>,
+    persisted: Persisted,
+}
+
+/// What failed, apart from how rdkafka wraps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failure {
+    code: Code,
+    /// librdkafka says that the transaction can still be aborted.
+    abortable: bool,
+    /// An outstanding request may still take effect.
+    in_doubt: bool,
+}
+
+/// What a reader does about an error that its client reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadVerdict {
+    /// The reader stands at the end of this partition.
+    End(Partition),
+    /// librdkafka goes on by itself.
+    GoOn,
+    /// The log no longer holds, or cannot give, what comes next: reading on would skip something.
+    Lost,
+}
+
+impl Undelivered {
+    pub(super) fn new(error: &KafkaError, partition: Option<Partition>, persisted: Persisted) -> Self {
+        Self { code: code_of(error), partition, persisted }
+    }
+
+    pub(super) fn without_offset(partition: Option<Partition>) -> Self {
+        Self { code: Code::NoOffset, partition, persisted: Persisted::Yes }
+    }
+
+    /// What the API may tell the client who asked for this record.
+    pub(super) fn into_append_error(self) -> AppendError {
+        let reason = self.code.to_string();
+        // librdkafka counts a refusal by the broker as "not persisted". It is not for one that comes after the write.
+        match self.persisted {
+            Persisted::No if self.code != Code::NotEnoughReplicasAfterAppend => AppendError::NotAppended(reason),
+            _ => AppendError::Unknown(reason),
+        }
+    }
+
+    /// What to do with the transaction that this record was part of.
+    pub(super) fn into_transaction_error(self, age: Duration, timeout: Duration) -> TransactionError {
+        let failure = Failure {
+            code: self.code,
+            abortable: true,
+            in_doubt: self.persisted != Persisted::No || is_timeout_or_transport(self.code),
+        };
+        let reason = format!("a record was not delivered: {}", self.code);
+        TransactionError { fate: fate_of(failure, age, timeout), culprit: self.partition, reason }
+    }
+}
+
+/// An append that never got as far as the queue.
+pub(super) fn refused_append(error: &KafkaError) -> AppendError {
+    AppendError::NotAppended(code_of(error).to_string())
+}
+
+/// What to do after a transactional call failed. `age` is how long the transaction was open, `timeout` is when the
+/// broker ends it by itself.
+pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, timeout: Duration) -> TransactionError {
+    let code = code_of(error);
+    let abortable = matches!(error, KafkaError::Transaction(e) if e.txn_requires_abort() && !e.is_fatal())
+        || matches!(error, KafkaError::MessageProduction(_));
+    let in_doubt = matches!(error, KafkaError::Flush(_)) || is_timeout_or_transport(code);
+    let fate = fate_of(Failure { code, abortable, in_doubt }, age, timeout);
+    TransactionError { fate, culprit: None, reason: format!("could not {doing}: {}", describe(error)) }
+}
+
+/// The table. An error that librdkafka gives no flag is treated as fatal (its own rule), which for us is a new producer.
+fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
+    match failure.code {
+        Code::TransactionalIdAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication
+        | Code::InvalidTransactionTimeout
+        | Code::UnsupportedVersion
+        | Code::UnsupportedFeature => Fate::Stop,
+        // The broker says the same to a producer whose transaction it timed out and to one whose id a twin took. Only
+        // a transaction that was open for long enough can have been timed out.
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch if age < timeout => Fate::Stop,
+        _ if failure.abortable && !failure.in_doubt => Fate::Retry,
+        _ => Fate::Recycle,
+    }
+}
+
+pub(super) fn read_verdict(error: &KafkaError) -> ReadVerdict {
+    match error {
+        KafkaError::PartitionEOF(partition) => match u32::try_from(*partition) {
+            Ok(partition) => ReadVerdict::End(Partition(partition)),
+            Err(_) => ReadVerdict::Lost,
+        },
+        KafkaError::MessageConsumption(code) | KafkaError::Global(code) if is_passing(*code) => ReadVerdict::GoOn,
+        // Everything that is not known to pass: out of range, truncated, a broken batch (which librdkafka would skip).
+        _ => ReadVerdict::Lost,
+    }
+}
+
+/// Errors after which librdkafka reads on from where it was, without losing a record.
+fn is_passing(code: Code) -> bool {
+    is_timeout_or_transport(code)
+        || matches!(
+            code,
+            Code::Authentication
+                | Code::BrokerNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::FetchSessionIdNotFound
+                | Code::GroupAuthorizationFailed
+                | Code::InvalidFetchSessionEpoch
+                | Code::KafkaStorageError
+                | Code::LeaderNotAvailable
+                | Code::ListenerNotFound
+                | Code::NotCoordinator
+                | Code::NotLeaderForPartition
+                | Code::OffsetNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::SaslAuthenticationFailed
+                | Code::ThrottlingQuotaExceeded
+                | Code::TopicAuthorizationFailed
+                | Code::Unknown
+                | Code::UnknownLeaderEpoch
+                | Code::UnknownPartition
+                | Code::UnknownTopic
+                | Code::UnknownTopicId
+                | Code::UnknownTopicOrPartition
+                | Code::WaitingForCoordinator
+        )
+}
+
+/// A reader or a look-up asked for an offset that the log does not have.
+pub(super) fn is_out_of_range(error: &KafkaError) -> bool {
+    matches!(code_of(error), Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation)
+}
+
+pub(super) fn is_end_of_partition(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::PartitionEOF(_)) || code_of(error) == Code::PartitionEOF
+}
+
+/// A connection failed or a request timed out: what was in flight may yet take effect.
+pub(super) fn is_transport(error: &KafkaError) -> bool {
+    is_timeout_or_transport(code_of(error))
+}
+
+fn is_timeout_or_transport(code: Code) -> bool {
+    matches!(
+        code,
+        Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::MessageTimedOut
+            | Code::NetworkException
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::Resolve
+            | Code::SSL
+            | Code::TimedOutQueue
+    )
+}
+
+pub(super) fn is_fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_)) || code_of(error) == Code::Fatal
+}
+
+pub(super) fn is_queue_full(error: &KafkaError) -> bool {
+    code_of(error) == Code::QueueFull
+}
+
+/// An earlier owner's offsets are part of a transaction that is still open.
+pub(super) fn is_unstable(error: &KafkaError) -> bool {
+    matches!(code_of(error), Code::UnstableOffsetCommit | Code::OperationTimedOut)
+}
+
+/// The same call may be made again: what it started goes on.
+pub(super) fn is_retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(e) if e.is_retriable() && !e.is_fatal() && !e.txn_requires_abort())
+}
+
+/// A plain commit that the group refused because the member or its generation is not current: not an error, for the
+/// next owner commits its own.
+pub(super) fn is_stale_member(error: &KafkaError) -> bool {
+    matches!(
+        code_of(error),
+        Code::IllegalGeneration
+            | Code::UnknownMemberId
+            | Code::RebalanceInProgress
+            | Code::FencedInstanceId
+            | Code::AssignmentLost
+            | Code::NoOffset
+    )
+}
+
+pub(super) fn is_missing_topic(code: Code) -> bool {
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId)
+}
+
+pub(super) fn topic_exists_already(code: Code) -> bool {
+    code == Code::TopicAlreadyExists
+}
+
+/// An error of a blocking call, for a caller that cannot mend it.
+pub(super) fn journal_error(doing: &str, error: &KafkaError) -> JournalError {
+    let text = format!("could not {doing}: {}", describe(error));
+    match error {
+        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => JournalError::Refused(text),
+        _ => code_error(code_of(error), text),
+    }
+}
+
+/// As [`journal_error`], for a bare code.
+pub(super) fn code_error(code: Code, text: String) -> JournalError {
+    match fate_of(Failure { code, abortable: false, in_doubt: false }, Duration::ZERO, Duration::ZERO) {
+        Fate::Stop => JournalError::Refused(text),
+        Fate::Retry | Fate::Recycle => JournalError::Unavailable(text),
+    }
+}
+
+fn code_of(error: &KafkaError) -> Code {
+    match error {
+        KafkaError::AdminOp(code) => *code,
+        _ => error.rdkafka_error_code().unwrap_or(Code::Unknown),
+    }
+}
+
+/// rdkafka's text, but of a setting only the name: its value may be a password.
+fn describe(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka refuses the value of the setting {key}"),
+        KafkaError::Transaction(e) => format!("{} ({})", e.string(), e.name()),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

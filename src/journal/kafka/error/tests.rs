@@ -1,0 +1,82 @@
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const YOUNG: Duration = Duration::from_secs(1);
+
+fn fate(code: Code, abortable: bool, age: Duration) -> Fate {
+    fate_of(Failure { code, abortable, in_doubt: is_timeout_or_transport(code) }, age, TIMEOUT)
+}
+
+#[test]
+fn a_transaction_that_the_group_refused_is_tried_again() {
+    for code in [Code::IllegalGeneration, Code::UnknownMemberId, Code::FencedInstanceId, Code::RebalanceInProgress] {
+        assert_eq!(fate(code, true, YOUNG), Fate::Retry, "{code}");
+    }
+}
+
+#[test]
+fn whatever_is_in_doubt_needs_a_new_producer() {
+    for code in [Code::OperationTimedOut, Code::BrokerTransportFailure, Code::MessageTimedOut] {
+        assert_eq!(fate(code, true, YOUNG), Fate::Recycle, "{code}");
+    }
+}
+
+#[test]
+fn an_error_without_a_flag_needs_a_new_producer() {
+    for code in [Code::InvalidTransactionalState, Code::Inconsistent, Code::Unknown, Code::State] {
+        assert_eq!(fate(code, false, YOUNG), Fate::Recycle, "{code}");
+    }
+}
+
+#[test]
+fn a_twin_or_a_lack_of_rights_stops_the_writer() {
+    for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::TopicAuthorizationFailed] {
+        assert_eq!(fate(code, false, YOUNG), Fate::Stop, "{code}");
+    }
+}
+
+#[test]
+fn a_transaction_that_the_broker_timed_out_is_no_twin() {
+    for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch] {
+        assert_eq!(fate(code, false, TIMEOUT), Fate::Recycle, "{code}");
+    }
+}
+
+#[test]
+fn only_a_record_that_was_certainly_not_written_is_not_appended() {
+    let undelivered = |code, persisted| Undelivered { code, partition: None, persisted }.into_append_error();
+    let certain = [(Code::MessageSizeTooLarge, Persisted::No), (Code::MessageTimedOut, Persisted::No)];
+    for (code, persisted) in certain {
+        assert!(matches!(undelivered(code, persisted), AppendError::NotAppended(_)), "{code}");
+    }
+    let open = [
+        (Code::MessageTimedOut, Persisted::Possibly),
+        (Code::PurgeInflight, Persisted::Possibly),
+        (Code::NotEnoughReplicasAfterAppend, Persisted::No),
+        (Code::NoOffset, Persisted::Yes),
+    ];
+    for (code, persisted) in open {
+        assert!(matches!(undelivered(code, persisted), AppendError::Unknown(_)), "{code}");
+    }
+}
+
+#[test]
+fn a_reader_never_goes_on_where_it_would_skip_something() {
+    for code in
+        [Code::AutoOffsetReset, Code::LogTruncation, Code::BadMessage, Code::BadCompression, Code::NotImplemented]
+    {
+        assert_eq!(read_verdict(&KafkaError::MessageConsumption(code)), ReadVerdict::Lost, "{code}");
+    }
+    for code in [Code::BrokerTransportFailure, Code::AllBrokersDown, Code::NotLeaderForPartition] {
+        assert_eq!(read_verdict(&KafkaError::MessageConsumption(code)), ReadVerdict::GoOn, "{code}");
+    }
+    assert_eq!(read_verdict(&KafkaError::PartitionEOF(3)), ReadVerdict::End(Partition(3)));
+}
+
+#[test]
+fn the_value_of_a_refused_setting_is_never_told() {
+    let conf = rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID;
+    let error = KafkaError::ClientConfig(conf, "invalid hunter2".into(), "sasl.password".into(), "hunter2".into());
+    let text = journal_error("connect", &error).to_string();
+    assert!(text.contains("sasl.password") && !text.contains("hunter2"), "{text}");
+}

@@ -1,0 +1,207 @@
+//! The guards of DESIGN.md 4: what a topic must be before paylog trusts it with payments. Each refusal says what is wrong
+//! and what mends it. Nothing is ever altered here.
+
+use std::collections::HashMap;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+
+use super::context::Context;
+use super::error::{code_error, is_missing_topic, journal_error};
+use super::look_up::LookUp;
+use super::topics::{self, Kind, REQUEST_BYTES_MAX, Topic};
+use super::{KafkaConfig, REQUEST_TIMEOUT, wait};
+use crate::journal::{JournalError, Offset, Partition};
+
+pub(super) const REPLICAS_MIN: u16 = 3;
+pub(super) const IN_SYNC_MIN: u16 = 2;
+
+/// A topic as the cluster describes it.
+struct Described {
+    partitions: u32,
+    /// Of the partition that has the fewest.
+    replicas: usize,
+    settings: HashMap<String, String>,
+}
+
+/// The guards of the event topic alone: for every start, and every minute after it.
+pub(super) fn check_event_topic(config: &KafkaConfig, look_up: &LookUp) -> Result<(), JournalError> {
+    let [event_topic, ..] = topics::topics_of(config);
+    check_topic(config, &topics::admin(config)?, look_up, &event_topic)
+}
+
+pub(super) fn check_topic(
+    config: &KafkaConfig,
+    admin: &AdminClient<Context>,
+    look_up: &LookUp,
+    topic: &Topic,
+) -> Result<(), JournalError> {
+    let described = describe(admin, look_up, topic)?;
+    judge(topic, &described, config.allow_single_replica).map_err(JournalError::Refused)?;
+    if topic.kind == Kind::History {
+        check_beginning(look_up, topic)?;
+    }
+    Ok(())
+}
+
+fn describe(admin: &AdminClient<Context>, look_up: &LookUp, topic: &Topic) -> Result<Described, JournalError> {
+    let metadata = look_up.metadata()?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic.name);
+    let Some(found) = found else {
+        return Err(topics::missing(&topic.name));
+    };
+    if let Some(error) = found.error() {
+        let code = error.into();
+        if is_missing_topic(code) {
+            return Err(topics::missing(&topic.name));
+        }
+        return Err(code_error(code, format!("could not ask about the topic {}: {code}", topic.name)));
+    }
+    let doing = format!("read the settings of the topic {}", topic.name);
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let answers = wait(admin.describe_configs([&ResourceSpecifier::Topic(&topic.name)], &options))
+        .map_err(|error| journal_error(&doing, &error))?;
+    let mut settings = HashMap::new();
+    for answer in answers {
+        let resource = answer.map_err(|code| code_error(code, format!("could not {doing}: {code}")))?;
+        settings.extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
+    }
+    Ok(Described {
+        partitions: u32::try_from(found.partitions().len()).unwrap_or(u32::MAX),
+        replicas: found.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+        settings,
+    })
+}
+
+/// The first offset of each partition must be the first that ever was.
+fn check_beginning(look_up: &LookUp, topic: &Topic) -> Result<(), JournalError> {
+    for partition in (0..topic.partitions).map(Partition) {
+        let begin = look_up.begin(partition)?;
+        if begin != Offset(0) {
+            let name = &topic.name;
+            return Err(JournalError::Refused(format!(
+                "the topic {name} has lost the beginning of partition {partition}: it starts at offset {begin}, not 0; \
+                 restore it from a backup with `paylog replay import` into a new topic"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Everything that can be told from a description.
+fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Result<(), String> {
+    let name = &topic.name;
+    if topic.kind != Kind::Requests && described.partitions != topic.partitions {
+        return Err(format!(
+            "the topic {name} has {} partitions and not {}: a payment's partition would change; start with the number it \
+             was created with, or move to a new topic with `paylog replay export` and `import`",
+            described.partitions, topic.partitions
+        ));
+    }
+    let must: &[(&str, &str)] = match topic.kind {
+        Kind::History => &[
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("unclean.leader.election.enable", "false"),
+        ],
+        Kind::DeadLetter => &[("cleanup.policy", "delete"), ("unclean.leader.election.enable", "false")],
+        Kind::Requests => &[],
+    };
+    for (key, value) in must {
+        let is = described.settings.get(*key).map_or("not known", String::as_str);
+        if is != *value {
+            return Err(format!(
+                "the topic {name} has {key}={is} and must have {key}={value}: {}",
+                mend(name, key, value)
+            ));
+        }
+    }
+    if topic.kind == Kind::DeadLetter && number(described, "max.message.bytes") <= REQUEST_BYTES_MAX {
+        let value = topics::DEAD_LETTER_BYTES_MAX.to_string();
+        let mend = mend(name, "max.message.bytes", &value);
+        return Err(format!("the topic {name} cannot take the largest request with a reason added: {mend}"));
+    }
+    if allow_single_replica || topic.kind == Kind::Requests { Ok(()) } else { judge_replicas(name, described) }
+}
+
+fn judge_replicas(name: &str, described: &Described) -> Result<(), String> {
+    let replicas = described.replicas;
+    if replicas < usize::from(REPLICAS_MIN) {
+        return Err(format!(
+            "the topic {name} has {replicas} replicas and needs {REPLICAS_MIN}: add some with kafka-reassign-partitions.sh, \
+             or accept the risk with --allow-single-replica"
+        ));
+    }
+    if number(described, "min.insync.replicas") < u64::from(IN_SYNC_MIN) {
+        let mend = mend(name, "min.insync.replicas", &IN_SYNC_MIN.to_string());
+        return Err(format!("the topic {name} acknowledges what is on a single disk: {mend}"));
+    }
+    Ok(())
+}
+
+fn number(described: &Described, key: &str) -> u64 {
+    described.settings.get(key).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn mend(topic: &str, key: &str, value: &str) -> String {
+    format!("run `kafka-configs.sh --alter --topic {topic} --add-config {key}={value}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(kind: Kind) -> Topic {
+        Topic { name: "payments".into(), kind, partitions: 12 }
+    }
+
+    fn described(changes: &[(&str, &str)]) -> Described {
+        let good = [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("unclean.leader.election.enable", "false"),
+            ("min.insync.replicas", "2"),
+        ];
+        let settings = good.iter().chain(changes).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Described { partitions: 12, replicas: 3, settings }
+    }
+
+    #[test]
+    fn a_topic_that_is_as_it_must_be_passes() {
+        assert_eq!(judge(&topic(Kind::History), &described(&[]), false), Ok(()));
+    }
+
+    #[test]
+    fn every_setting_that_loses_history_is_refused_with_its_name_and_its_cure() {
+        for (key, value) in [
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("retention.ms", "604800000"),
+            ("retention.bytes", "1000"),
+            ("message.timestamp.type", "CreateTime"),
+            ("unclean.leader.election.enable", "true"),
+            ("min.insync.replicas", "1"),
+        ] {
+            let refusal = judge(&topic(Kind::History), &described(&[(key, value)]), false).unwrap_err();
+            assert!(refusal.contains(key) && refusal.contains("kafka-configs.sh"), "{key}={value}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_single_replica_needs_the_operator_s_word() {
+        let single = Described { replicas: 1, ..described(&[("min.insync.replicas", "1")]) };
+        let refusal = judge(&topic(Kind::History), &single, false).unwrap_err();
+        assert!(refusal.contains("--allow-single-replica"), "{refusal}");
+        assert_eq!(judge(&topic(Kind::History), &single, true), Ok(()));
+    }
+
+    #[test]
+    fn another_number_of_partitions_is_refused() {
+        let more = Described { partitions: 13, ..described(&[]) };
+        assert!(judge(&topic(Kind::History), &more, false).is_err());
+        assert!(judge(&topic(Kind::Requests), &more, false).is_ok(), "requests may have any number");
+    }
+}

@@ -1,0 +1,205 @@
+//! Membership in the group of writers. The group says which partitions are ours and shows our lag; it fetches nothing:
+//! records come from the process's tail.
+//!
+//! A rebalance is a value that `poll` hands out. In the cooperative protocol the group waits for our answer, so the loop
+//! ends its lanes first and answers then.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::Context;
+use super::error::{is_fatal, is_stale_member, is_unstable, journal_error};
+use super::transaction::Committer;
+use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
+use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
+
+/// How long an earlier owner's open transaction may take to end: its timeout (10 s), the broker's next look for timed
+/// out ones (10 s), and the writing of the markers.
+const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long one question for committed offsets may take before it is asked again.
+const STABLE_TURN: Duration = Duration::from_secs(5);
+/// Between two looks at offsets that are still part of a transaction.
+const STABLE_PAUSE: Duration = Duration::from_millis(20);
+/// For a member that is dropped without leaving: after a panic, for example.
+const DROP_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(super) struct KafkaLanes {
+    topic: String,
+    /// `None` only while it is being dropped.
+    member: Option<BaseConsumer<Context>>,
+    committer: Committer,
+    /// The partitions in force: what may be written.
+    held: BTreeSet<Partition>,
+    /// The partitions that librdkafka was told we take; more than `held` only when waiting for an earlier owner failed.
+    taken: BTreeSet<Partition>,
+    /// Handed out and not answered yet: the group waits for it.
+    unanswered: Option<Assignment>,
+    deadline: Duration,
+}
+
+impl KafkaLanes {
+    pub(super) fn join(config: &KafkaConfig) -> Result<Self, JournalError> {
+        // The committer first: with it ends what this instance's predecessor left open.
+        let committer = Committer::new(config)?;
+        let member: BaseConsumer<Context> = settings::member(config)
+            .create_with_context(Context::new("member"))
+            .map_err(|error| journal_error("create the member of the group", &error))?;
+        let topic = config.topic_prefix.clone();
+        member.subscribe(&[&topic]).map_err(|error| journal_error("join the group", &error))?;
+        Ok(Self {
+            topic,
+            member: Some(member),
+            committer,
+            held: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            unanswered: None,
+            deadline: DROP_DEADLINE,
+        })
+    }
+
+    fn member(&self) -> Result<&BaseConsumer<Context>, JournalError> {
+        self.member.as_ref().ok_or_else(|| JournalError::Unavailable("the member has left the group".into()))
+    }
+
+    /// At the end, so that nothing is fetched in the moment before the pause, and no committed offset is needed.
+    fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
+        list_of(&self.topic, partitions.into_iter().map(|partition| (partition, rdkafka::Offset::End)))
+    }
+
+    /// Asks for the committed offsets as stable: the broker refuses while a transaction over them is open.
+    fn wait_until_stable(&self, partitions: &[Partition]) -> Result<(), JournalError> {
+        let deadline = Instant::now() + STABLE_WAIT_MAX;
+        loop {
+            let answer = self.member()?.committed_offsets(self.list(partitions.iter().copied()), STABLE_TURN);
+            let error = match answer.map(|offsets| offsets.elements().iter().find_map(|e| e.error().err())) {
+                Ok(None) => return Ok(()),
+                Ok(Some(error)) | Err(error) => error,
+            };
+            if !is_unstable(&error) {
+                return Err(journal_error("read the group's offsets", &error));
+            }
+            if Instant::now() >= deadline {
+                let text =
+                    "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging";
+                return Err(JournalError::Unavailable(text.into()));
+            }
+            std::thread::sleep(STABLE_PAUSE);
+        }
+    }
+
+    /// Answers whatever the group still waits for, so that it lets us go.
+    fn answer_all(&mut self) {
+        let Some(member) = &self.member else { return };
+        member.context().leave();
+        let waiting =
+            self.unanswered.take().into_iter().chain(std::iter::from_fn(|| member.context().next_rebalance()));
+        for assignment in waiting {
+            let answer = match assignment {
+                Assignment::Assigned(partitions) => member.incremental_assign(&self.list(partitions)),
+                Assignment::Revoked { partitions, .. } => member.incremental_unassign(&self.list(partitions)),
+            };
+            if let Err(error) = answer {
+                tracing::warn!(%error, "could not answer a rebalance while leaving");
+            }
+        }
+    }
+}
+
+impl Lanes for KafkaLanes {
+    fn poll(&mut self, timeout: Duration) -> Result<Option<Assignment>, JournalError> {
+        self.committer.serve();
+        let deadline = Instant::now() + timeout;
+        loop {
+            let member = self.member()?;
+            if let Some(assignment) = member.context().next_rebalance() {
+                self.unanswered = Some(assignment.clone());
+                return Ok(Some(assignment));
+            }
+            let wait = deadline.saturating_duration_since(Instant::now());
+            match member.poll(wait) {
+                Some(Err(error)) if is_fatal(&error) => return Err(journal_error("stay in the group", &error)),
+                Some(Err(error)) => tracing::warn!(%error, "the group is disturbed and goes on"),
+                // A record that was fetched before the pause: the tail has it too.
+                Some(Ok(_)) | None => {}
+            }
+            if wait.is_zero() && self.member()?.context().has_no_rebalance() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
+        let fresh: Vec<Partition> = partitions.iter().copied().filter(|p| !self.taken.contains(p)).collect();
+        let list = self.list(fresh.iter().copied());
+        let member = self.member()?;
+        // Also with nothing in it: the group waits for this answer.
+        member.incremental_assign(&list).map_err(|error| journal_error("take partitions", &error))?;
+        member.pause(&list).map_err(|error| journal_error("pause partitions", &error))?;
+        self.unanswered = None;
+        self.taken.extend(fresh);
+        if !partitions.is_empty() {
+            self.wait_until_stable(partitions)?;
+        }
+        self.held.extend(partitions);
+        Ok(())
+    }
+
+    fn unassign(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
+        self.held.retain(|partition| !partitions.contains(partition));
+        self.taken.retain(|partition| !partitions.contains(partition));
+        let list = self.list(partitions.iter().copied());
+        self.unanswered = None;
+        self.member()?.incremental_unassign(&list).map_err(|error| journal_error("give up partitions", &error))
+    }
+
+    fn begin(&mut self) -> Result<Box<dyn Transaction + '_>, TransactionError> {
+        let Self { member, committer, held, .. } = self;
+        match member {
+            Some(member) => Ok(Box::new(committer.begin(member, held)?)),
+            None => Err(TransactionError {
+                fate: crate::journal::Fate::Stop,
+                culprit: None,
+                reason: "the member has left the group".into(),
+            }),
+        }
+    }
+
+    fn recycle(&mut self) -> Result<(), JournalError> {
+        self.committer.recycle()
+    }
+
+    fn commit_positions(&mut self, next: &[Position]) -> Result<(), JournalError> {
+        let ours = next.iter().filter(|position| self.held.contains(&position.partition));
+        let list = list_of(&self.topic, ours.map(|position| (position.partition, kafka_offset(position.offset))));
+        if list.count() == 0 {
+            return Ok(());
+        }
+        match self.member()?.commit(&list, CommitMode::Sync) {
+            Ok(()) => Ok(()),
+            Err(error) if is_stale_member(&error) => {
+                tracing::debug!(%error, "positions not committed, the group is changing");
+                Ok(())
+            }
+            Err(error) => Err(journal_error("commit positions", &error)),
+        }
+    }
+
+    fn leave(mut self: Box<Self>, deadline: Duration) {
+        self.deadline = deadline;
+    }
+}
+
+impl Drop for KafkaLanes {
+    /// Closing a member runs a last rebalance and waits for its answer, so it must not begin with one outstanding.
+    fn drop(&mut self) {
+        let began = Instant::now();
+        self.answer_all();
+        if let Some(member) = self.member.take() {
+            drop_within(member, "member", self.deadline);
+        }
+        self.committer.close(self.deadline.saturating_sub(began.elapsed()));
+    }
+}

@@ -1,0 +1,116 @@
+//! Questions about the log that no loop asks: where a partition ends and begins, what stands at one position.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::Metadata;
+
+use super::context::Context;
+use super::error::{ReadVerdict, is_end_of_partition, is_out_of_range, journal_error, read_verdict};
+use super::settings::{self, Isolation};
+use super::tail::record_of;
+use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, kafka_partition, list_of};
+use crate::journal::{Ends, JournalError, Offset, Partition, Position, Record};
+
+pub(super) struct LookUp {
+    topic: String,
+    /// One question at a time: it reads by assigning itself to a single position.
+    committed: Mutex<BaseConsumer<Context>>,
+    uncommitted: BaseConsumer<Context>,
+}
+
+impl LookUp {
+    pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
+        Self::of(config, &config.topic_prefix)
+    }
+
+    pub(super) fn of(config: &KafkaConfig, topic: &str) -> Result<Self, JournalError> {
+        Ok(Self {
+            topic: topic.into(),
+            committed: Mutex::new(create(config, Isolation::Committed)?),
+            uncommitted: create(config, Isolation::Uncommitted)?,
+        })
+    }
+
+    /// The uncommitted end is asked for first: then the committed end can be the later one, and a caller who waits for
+    /// it waits too little only by what was written since.
+    pub(super) fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
+        let (_, uncommitted) = self.watermarks(&self.uncommitted, partition)?;
+        let (_, committed) = self.watermarks(&self.lock(), partition)?;
+        // Both grow; so that the pair is one that could be seen at one moment, the later answer is not counted.
+        Ok(Ends { committed: committed.min(uncommitted), uncommitted })
+    }
+
+    /// The first offset that the partition still has.
+    pub(super) fn begin(&self, partition: Partition) -> Result<Offset, JournalError> {
+        self.watermarks(&self.uncommitted, partition).map(|(begin, _)| begin)
+    }
+
+    pub(super) fn metadata(&self) -> Result<Metadata, JournalError> {
+        self.uncommitted
+            .fetch_metadata(Some(&self.topic), REQUEST_TIMEOUT)
+            .map_err(|error| journal_error(&format!("ask about the topic {}", self.topic), &error))
+    }
+
+    pub(super) fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+        let consumer = self.lock();
+        let (begin, end) = self.watermarks(&consumer, position.partition)?;
+        if position.offset < begin || position.offset >= end {
+            return Ok(None);
+        }
+        let at = list_of(&self.topic, [(position.partition, kafka_offset(position.offset))]);
+        consumer.assign(&at).map_err(|error| journal_error("assign a partition", &error))?;
+        let found = read_at(&consumer, position);
+        consumer.unassign().map_err(|error| journal_error("let go of a partition", &error))?;
+        found
+    }
+
+    fn watermarks(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partition: Partition,
+    ) -> Result<(Offset, Offset), JournalError> {
+        let answer = consumer.fetch_watermarks(&self.topic, kafka_partition(partition), REQUEST_TIMEOUT);
+        let (low, high) =
+            answer.map_err(|error| journal_error(&format!("ask for the end of {} {partition}", self.topic), &error))?;
+        match (u64::try_from(low), u64::try_from(high)) {
+            (Ok(low), Ok(high)) => Ok((Offset(low), Offset(high))),
+            _ => Err(JournalError::Broken(format!("the ends of {} {partition} are {low} and {high}", self.topic))),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BaseConsumer<Context>> {
+        // Every question begins with an assignment of its own, so a panic leaves nothing behind that matters.
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn create(config: &KafkaConfig, isolation: Isolation) -> Result<BaseConsumer<Context>, JournalError> {
+    settings::look_up(config, isolation)
+        .create_with_context(Context::new("look-up"))
+        .map_err(|error| journal_error("create a reader", &error))
+}
+
+fn read_at(consumer: &BaseConsumer<Context>, position: Position) -> Result<Option<Record>, JournalError> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        match consumer.poll(wait) {
+            Some(Ok(message)) => {
+                let record = record_of(&message)?;
+                // What comes later means that a marker, or an aborted record, stands at the position.
+                return Ok((record.position == position).then_some(record));
+            }
+            Some(Err(error)) if is_end_of_partition(&error) || is_out_of_range(&error) => return Ok(None),
+            Some(Err(error)) if read_verdict(&error) == ReadVerdict::Lost => {
+                return Err(journal_error(&format!("read {position}"), &error));
+            }
+            Some(Err(_)) => {}
+            None if wait.is_zero() => {
+                return Err(JournalError::Unavailable(format!("no answer when reading {position}")));
+            }
+            None => {}
+        }
+    }
+}

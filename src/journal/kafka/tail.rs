@@ -1,0 +1,125 @@
+//! Reads all partitions forward, committed records only, and says when it has caught up.
+//!
+//! Promises never to skip: what it cannot read, or what the log no longer has, ends it. It joins no group and commits
+//! nothing: where to read from is the fold's to know.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+
+use super::context::Context;
+use super::error::{ReadVerdict, journal_error, read_verdict};
+use super::native::headers;
+use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings};
+use crate::journal::{JournalError, Offset, Partition, Position, Record, Tail, TailItem};
+
+/// How long closing may take before the client is left behind.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(super) struct KafkaTail {
+    topic: String,
+    /// `None` only while it is being dropped.
+    consumer: Option<BaseConsumer<Context>>,
+    /// Where each partition stood at first: librdkafka has no position until something was read.
+    from: Vec<Offset>,
+}
+
+impl KafkaTail {
+    pub(super) fn open(config: &KafkaConfig, from: &[Offset]) -> Result<Self, JournalError> {
+        let partitions = config.partitions as usize;
+        assert_eq!(from.len(), partitions, "a tail needs one offset for each partition");
+        let topic = config.topic_prefix.clone();
+        let consumer: BaseConsumer<Context> = settings::tail(config)
+            .create_with_context(Context::new("tail"))
+            .map_err(|error| journal_error("create the tail's consumer", &error))?;
+        let list = list_of(&topic, (0..).map(Partition).zip(from.iter().map(|offset| kafka_offset(*offset))));
+        consumer.assign(&list).map_err(|error| journal_error("assign the tail's partitions", &error))?;
+        Ok(Self { topic, consumer: Some(consumer), from: from.to_vec() })
+    }
+
+    fn consumer(&self) -> Result<&BaseConsumer<Context>, JournalError> {
+        self.consumer.as_ref().ok_or_else(|| JournalError::Unavailable("the tail is closed".into()))
+    }
+
+    fn item(&self, read: Result<BorrowedMessage<'_>, KafkaError>) -> Result<Option<TailItem>, JournalError> {
+        let error = match read {
+            Ok(message) => return record_of(&message).map(|record| Some(TailItem::Record(record))),
+            Err(error) => error,
+        };
+        match read_verdict(&error) {
+            ReadVerdict::End(partition) => {
+                let offset = self.position(partition)?;
+                Ok(Some(TailItem::CaughtUp(Position::new(partition, offset))))
+            }
+            ReadVerdict::GoOn => {
+                tracing::warn!(topic = self.topic, %error, "the tail is disturbed and goes on");
+                Ok(None)
+            }
+            ReadVerdict::Lost => Err(JournalError::Broken(format!(
+                "could not read on from {}: {error}; the log no longer holds what follows what was folded, so nothing may \
+                 be folded: check the topic, then rebuild",
+                self.topic
+            ))),
+        }
+    }
+
+    /// Where the consumer stands: past the last record that was handed out and the transaction markers after it.
+    fn position(&self, partition: Partition) -> Result<Offset, JournalError> {
+        let positions = self.consumer()?.position().map_err(|error| journal_error("ask for the position", &error))?;
+        let at = positions.find_partition(&self.topic, kafka_partition(partition)).map(|element| element.offset());
+        match at {
+            Some(rdkafka::Offset::Offset(offset)) => u64::try_from(offset)
+                .map(Offset)
+                .map_err(|_| JournalError::Broken(format!("position {offset} of {partition}"))),
+            // Nothing was read yet, so the end is where it began.
+            _ => self.from.get(partition.0 as usize).copied().ok_or_else(|| {
+                JournalError::Broken(format!("the end of partition {partition}, which was not asked for"))
+            }),
+        }
+    }
+}
+
+impl Tail for KafkaTail {
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
+        let consumer = self.consumer()?;
+        let deadline = Instant::now() + timeout;
+        let mut items = Vec::new();
+        while items.len() < max {
+            let wait =
+                if items.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            match consumer.poll(wait) {
+                Some(read) => items.extend(self.item(read)?),
+                // A rebalance or a log line ends a poll early too.
+                None if items.is_empty() && Instant::now() < deadline => {}
+                None => break,
+            }
+        }
+        Ok(items)
+    }
+}
+
+impl Drop for KafkaTail {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            drop_within(consumer, "tail", CLOSE_DEADLINE);
+        }
+    }
+}
+
+/// A copy of a record: the fold keeps what it likes of it, and librdkafka's memory is free at once.
+pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Result<Record, JournalError> {
+    let at = (u32::try_from(message.partition()), u64::try_from(message.offset()));
+    let (Ok(partition), Ok(offset)) = at else {
+        return Err(JournalError::Broken(format!("a record at {}:{}", message.partition(), message.offset())));
+    };
+    Ok(Record {
+        position: Position::new(Partition(partition), Offset(offset)),
+        // Kafka keeps milliseconds.
+        appended_at_us: message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000),
+        key: message.key().unwrap_or_default().to_vec(),
+        headers: headers(message),
+        value: message.payload().unwrap_or_default().to_vec(),
+    })
+}

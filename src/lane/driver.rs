@@ -1,0 +1,492 @@
+//! Serves all the lanes of a process, on one thread: listens to the group, dispatches what is due, records what came of it.
+//! Nothing else touches a lane, so nothing here is locked, and a revoked partition can never be written behind our back.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::due::{Epoch, Lane};
+use super::outcomes::{Outcomes, Ready, commit, event};
+use super::{Bounds, Start, Try, Verdict, Worker};
+use crate::journal::{Assignment, Fate, Journal, JournalError, Lanes, Partition, Position};
+use crate::payment::{Payment, PaymentId, Timestamp};
+use crate::projection::{DueKey, View};
+use crate::schema::Codec;
+use crate::store::StoreError;
+
+/// How long the loop waits at most before it listens to the group again.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+/// Keys of the due index read at once.
+const SCAN_MAX: usize = 256;
+/// Payments that a bound kept back, in one lane and turn, before the rest of the lane waits too.
+const HELD_MAX: usize = 16;
+/// How often what a bound kept back is looked at again.
+const HELD_PAUSE: Duration = Duration::from_millis(5);
+/// How often an idle lane commits its position.
+const POSITIONS_EVERY: Duration = Duration::from_secs(5);
+/// After a transaction that was aborted, the next one waits this long, twice as long each time.
+const ABORT_PAUSE: Duration = Duration::from_millis(10);
+const ABORT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long leaving the group may take.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("this process may not record outcomes any more: {0}")]
+    Stopped(String),
+}
+
+/// What a driver is made of.
+pub struct Driver {
+    pub journal: Arc<dyn Journal>,
+    pub view: View,
+    pub codec: Arc<Codec>,
+    pub worker: Arc<dyn Worker>,
+    pub bounds: Bounds,
+    /// Where the effects run.
+    pub runtime: Handle,
+}
+
+/// What the loop is told. Unbounded as a channel, and bounded by what is in flight.
+enum Input {
+    /// The fold has moved.
+    Folded,
+    Ended(Begun, Verdict),
+}
+
+/// The earliest new due work of each partition that the loop has not heard of yet.
+#[derive(Default)]
+struct Board {
+    new_due: Mutex<BTreeMap<Partition, DueKey>>,
+    told: AtomicBool,
+}
+
+struct Running {
+    driver: Driver,
+    lanes: Box<dyn Lanes>,
+    owned: BTreeMap<Partition, Lane>,
+    epochs: u64,
+    board: Arc<Board>,
+    inbox: Receiver<Input>,
+    sender: Sender<Input>,
+    outcomes: Outcomes,
+    /// Effects under way.
+    running: usize,
+    /// Something ended, so what a bound kept back may go on.
+    ended: bool,
+    held_looked_at: Instant,
+    aborts: u32,
+    record_not_before: Instant,
+    /// Shrinks while transactions abort without a culprit.
+    batch_max: usize,
+    positions_told: Instant,
+    told: BTreeMap<Partition, Position>,
+}
+
+impl Driver {
+    /// Runs until told to stop, then drains. Blocks: give it a thread of its own.
+    pub fn run(self, stop: &CancellationToken) -> Result<(), LaneError> {
+        let runtime = self.runtime.clone();
+        let _context = runtime.enter();
+        let lanes = self.journal.lanes()?;
+        let (sender, inbox) = channel();
+        let board = Arc::new(Board::default());
+        self.view.listen(listener(Arc::clone(&board), sender.clone()));
+        let now = Instant::now();
+        let batch_max = self.bounds.batch_max;
+        let mut running = Running {
+            driver: self,
+            lanes,
+            owned: BTreeMap::new(),
+            epochs: 0,
+            board,
+            inbox,
+            sender,
+            outcomes: Outcomes::default(),
+            running: 0,
+            ended: false,
+            held_looked_at: now,
+            aborts: 0,
+            record_not_before: now,
+            batch_max,
+            positions_told: now,
+            told: BTreeMap::new(),
+        };
+        while !stop.is_cancelled() {
+            running.turn()?;
+        }
+        running.drain()
+    }
+}
+
+impl Running {
+    fn turn(&mut self) -> Result<(), LaneError> {
+        self.serve_group()?;
+        self.listen(self.patience());
+        self.release();
+        self.dispatch()?;
+        self.record(false)?;
+        self.tell_positions()
+    }
+
+    /// No new effect begins; those under way may end, and what came of them is recorded.
+    fn drain(mut self) -> Result<(), LaneError> {
+        let deadline = Instant::now() + self.driver.bounds.drain;
+        while Instant::now() < deadline && (self.running > 0 || !self.outcomes.is_empty()) {
+            self.serve_group()?;
+            self.listen(GROUP_POLL);
+            self.release();
+            self.record(true)?;
+        }
+        if self.running > 0 {
+            tracing::warn!(
+                effects = self.running,
+                "stopped with effects under way; their outcome will be asked for again"
+            );
+        }
+        self.positions_told = Instant::now() - POSITIONS_EVERY;
+        self.tell_positions()?;
+        self.lanes.leave(LEAVE_DEADLINE);
+        Ok(())
+    }
+
+    // === the group ===
+
+    fn serve_group(&mut self) -> Result<(), LaneError> {
+        while let Some(change) = self.lanes.poll(Duration::ZERO)? {
+            match change {
+                Assignment::Assigned(partitions) => self.assigned(&partitions)?,
+                Assignment::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, partitions: &[Partition]) -> Result<(), LaneError> {
+        self.lanes.assign(partitions)?;
+        for partition in partitions {
+            self.epochs += 1;
+            let end = self.driver.journal.ends(*partition)?.uncommitted;
+            self.owned.insert(*partition, Lane::new(*partition, Epoch(self.epochs), end));
+        }
+        tracing::info!(?partitions, "lanes taken");
+        Ok(())
+    }
+
+    /// Ends the epochs before the partitions are given up: nothing of them can be committed once another owns them.
+    fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), LaneError> {
+        if !lost {
+            self.record(true)?;
+        }
+        self.owned.retain(|partition, _| !partitions.contains(partition));
+        self.told.retain(|partition, _| !partitions.contains(partition));
+        self.lanes.unassign(partitions)?;
+        tracing::info!(?partitions, lost, "lanes given up");
+        Ok(())
+    }
+
+    // === what comes in ===
+
+    /// How long there is nothing to do unless somebody says something.
+    fn patience(&self) -> Duration {
+        let now = Timestamp::now();
+        let mut wait = GROUP_POLL;
+        for lane in self.owned.values() {
+            if lane.catch_up_to.is_none() && lane.in_flight() < self.driver.bounds.in_flight_max {
+                wait = lane.wake_at().map_or(wait, |at| wait.min(at.since(now)));
+            }
+        }
+        if let Some(oldest) = self.outcomes.oldest() {
+            let ready_at = (oldest + self.driver.bounds.linger).max(self.record_not_before);
+            wait = wait.min(ready_at.saturating_duration_since(Instant::now()));
+        }
+        wait
+    }
+
+    fn listen(&mut self, wait: Duration) {
+        match self.inbox.recv_timeout(wait) {
+            Ok(input) => self.take(input),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
+        while let Ok(input) = self.inbox.try_recv() {
+            self.take(input);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let Input::Ended(begun, verdict) = input else {
+            self.board.told.store(false, Ordering::Release);
+            let new_due = std::mem::take(&mut *self.board.new_due.lock().unwrap_or_else(PoisonError::into_inner));
+            for (partition, key) in new_due {
+                if let Some(lane) = self.owned.get_mut(&partition) {
+                    lane.rewind(key);
+                }
+            }
+            return;
+        };
+        self.running = self.running.saturating_sub(1);
+        self.ended = true;
+        self.settle(begun, verdict);
+    }
+
+    fn settle(&mut self, begun: Begun, verdict: Verdict) {
+        let Begun { partition, epoch, payment_id, version, attempt } = begun;
+        let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return };
+        match verdict {
+            Verdict::Record(data) => {
+                let event = event(payment_id, *data);
+                self.outcomes.push(Ready { partition, epoch, payment_id, version, event });
+            }
+            Verdict::TryAgain { at } => lane.defer(payment_id, at, attempt),
+        }
+    }
+
+    /// Lets go of what the fold has passed, and lets lanes act that have caught up.
+    fn release(&mut self) {
+        let folded = self.driver.view.folded();
+        for (partition, lane) in &mut self.owned {
+            lane.release(folded.of(*partition));
+            if lane.catch_up_to.is_some_and(|end| folded.of(*partition) >= end) {
+                lane.catch_up_to = None;
+            }
+        }
+        if self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE {
+            self.owned.values_mut().for_each(Lane::retry_held);
+            (self.ended, self.held_looked_at) = (false, Instant::now());
+        }
+    }
+
+    // === what goes out ===
+
+    fn dispatch(&mut self) -> Result<(), LaneError> {
+        let partitions: Vec<Partition> = self.owned.keys().copied().collect();
+        for partition in partitions {
+            if self.driver.view.is_halted(partition) {
+                continue;
+            }
+            if let Some(mut lane) = self.owned.remove(&partition) {
+                let dispatched = self.dispatch_lane(&mut lane);
+                self.owned.insert(partition, lane);
+                for (begun, verdict) in dispatched? {
+                    self.settle(begun, verdict);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what is due, as far as the bounds allow. Answers with the effects that ended at once.
+    fn dispatch_lane(&mut self, lane: &mut Lane) -> Result<Vec<(Begun, Verdict)>, LaneError> {
+        let (now, mut done, mut held) = (Timestamp::now(), Vec::new(), 0);
+        let in_flight_max = self.driver.bounds.in_flight_max;
+        let full = |lane: &Lane| lane.in_flight() >= in_flight_max;
+        if lane.catch_up_to.is_some() {
+            return Ok(done);
+        }
+        while !full(lane) {
+            let Some(id) = lane.next_timer(now) else { break };
+            held += usize::from(self.begin(lane, id, now, &mut done)?);
+        }
+        while lane.has_due(now) && !full(lane) && held < HELD_MAX {
+            let keys = self.driver.view.due(lane.partition, lane.cursor(), SCAN_MAX)?;
+            if keys.len() < SCAN_MAX {
+                lane.read_until(None);
+            }
+            for key in keys {
+                if key.due_at > now {
+                    lane.read_until(Some(key.due_at));
+                    break;
+                }
+                if full(lane) || held >= HELD_MAX {
+                    lane.rewind(key);
+                    break;
+                }
+                lane.pass(key);
+                if lane.is_free(key.payment_id) {
+                    held += usize::from(self.begin(lane, key.payment_id, now, &mut done)?);
+                }
+            }
+        }
+        if held >= HELD_MAX {
+            lane.read_until(None); // until something ends
+        }
+        Ok(done)
+    }
+
+    /// Begins one effect. Answers `true` if a bound kept it back.
+    fn begin(
+        &mut self,
+        lane: &mut Lane,
+        id: PaymentId,
+        now: Timestamp,
+        done: &mut Vec<(Begun, Verdict)>,
+    ) -> Result<bool, LaneError> {
+        let Some(row) = self.driver.view.payment(id)? else { return Ok(false) };
+        let Some(due_at) = row.payment.due_at().filter(|at| *at <= now) else {
+            lane.forget(id);
+            return Ok(false);
+        };
+        let attempt = lane.next_attempt(id, row.payment.attempt);
+        match self.driver.worker.start(&row.payment, Try { attempt, may_defer: lane.may_defer() }) {
+            Start::Held => {
+                lane.hold(DueKey { due_at, payment_id: id });
+                return Ok(true);
+            }
+            Start::NotBefore(at) => lane.defer(id, at, attempt - 1),
+            Start::Running(effect) => {
+                lane.begin(id);
+                let begun = Begun::new(lane, &row.payment, attempt);
+                done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Polls once here, for what needs no waiting; the rest goes on in the runtime.
+    fn start(
+        &mut self,
+        begun: Begun,
+        mut effect: std::pin::Pin<Box<dyn Future<Output = Verdict> + Send>>,
+    ) -> Option<Verdict> {
+        if let Poll::Ready(verdict) = effect.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(verdict);
+        }
+        self.running += 1;
+        let mut reply = Reply { begun, sender: Some(self.sender.clone()) };
+        self.driver.runtime.spawn(async move {
+            let verdict = effect.await;
+            reply.send(verdict);
+        });
+        None
+    }
+
+    // === what is recorded ===
+
+    fn record(&mut self, now: bool) -> Result<(), LaneError> {
+        let Some(oldest) = self.outcomes.oldest() else { return Ok(()) };
+        let waited = oldest.elapsed() >= self.driver.bounds.linger || self.outcomes.len() >= self.batch_max;
+        if !(now || waited) || Instant::now() < self.record_not_before {
+            return Ok(());
+        }
+        let chosen = self.outcomes.choose(&mut self.owned, &self.driver.view, self.batch_max)?;
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        match commit(&chosen, self.lanes.as_mut(), &self.driver.view, &self.driver.codec) {
+            Ok(positions) => self.recorded(&chosen, &positions),
+            Err(error) => {
+                self.outcomes.put_back(chosen);
+                self.aborted(&error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn recorded(&mut self, chosen: &[Ready], positions: &[Position]) {
+        for (ready, position) in chosen.iter().zip(positions) {
+            if let Some(lane) = self.owned.get_mut(&ready.partition) {
+                lane.committed(ready.payment_id, position.offset);
+            }
+        }
+        (self.aborts, self.batch_max) = (0, self.driver.bounds.batch_max);
+    }
+
+    /// Nothing is charged again and nothing rewound: the outcomes wait for the next transaction.
+    fn aborted(&mut self, error: &crate::journal::TransactionError) -> Result<(), LaneError> {
+        tracing::warn!(%error, fate = ?error.fate, "a transaction did not commit");
+        self.aborts += 1;
+        if self.aborts > 2 {
+            self.batch_max = (self.batch_max / 2).max(1);
+        }
+        let pause = ABORT_PAUSE.saturating_mul(1 << self.aborts.min(10)).min(ABORT_PAUSE_MAX);
+        self.record_not_before = Instant::now() + pause;
+        match error.fate {
+            Fate::Retry => Ok(()),
+            Fate::Stop => Err(LaneError::Stopped(error.reason.clone())),
+            Fate::Recycle => {
+                self.lanes.recycle()?;
+                for (partition, lane) in &mut self.owned {
+                    lane.catch_up_to = Some(self.driver.journal.ends(*partition)?.uncommitted);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn tell_positions(&mut self) -> Result<(), LaneError> {
+        if self.positions_told.elapsed() < POSITIONS_EVERY {
+            return Ok(());
+        }
+        self.positions_told = Instant::now();
+        let folded = self.driver.view.folded();
+        let next = folded.positions().filter(|next| self.owned.contains_key(&next.partition));
+        let moved: Vec<Position> = next.filter(|next| self.told.get(&next.partition) != Some(next)).collect();
+        if moved.is_empty() {
+            return Ok(());
+        }
+        match self.lanes.commit_positions(&moved) {
+            Ok(()) => self.told.extend(moved.into_iter().map(|next| (next.partition, next))),
+            Err(error) => tracing::warn!(%error, "positions were not committed: lag looks larger than it is"),
+        }
+        Ok(())
+    }
+}
+
+/// Which effect, of which assignment.
+#[derive(Clone, Copy)]
+struct Begun {
+    partition: Partition,
+    epoch: Epoch,
+    payment_id: PaymentId,
+    version: u64,
+    attempt: u32,
+}
+
+impl Begun {
+    fn new(lane: &Lane, payment: &Payment, attempt: u32) -> Self {
+        let (partition, epoch) = (lane.partition, lane.epoch);
+        Self { partition, epoch, payment_id: payment.id, version: payment.version, attempt }
+    }
+}
+
+/// Answers for an effect exactly once, even if it panics: then it is tried again, with the same key.
+struct Reply {
+    begun: Begun,
+    sender: Option<Sender<Input>>,
+}
+
+impl Reply {
+    fn send(&mut self, verdict: Verdict) {
+        if let Some(sender) = self.sender.take() {
+            drop(sender.send(Input::Ended(self.begun, verdict)));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.send(Verdict::TryAgain { at: Timestamp::now().plus(Duration::from_secs(1)) });
+    }
+}
+
+/// Notes new due work and wakes the loop, at most once until it has looked.
+fn listener(board: Arc<Board>, sender: Sender<Input>) -> impl FnMut(&[(Partition, DueKey)]) -> bool + Send {
+    move |new_due| {
+        let mut noted = board.new_due.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, key) in new_due {
+            noted.entry(*partition).and_modify(|first| *first = (*first).min(*key)).or_insert(*key);
+        }
+        drop(noted);
+        board.told.swap(true, Ordering::AcqRel) || sender.send(Input::Folded).is_ok()
+    }
+}

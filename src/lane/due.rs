@@ -1,0 +1,223 @@
+//! What one lane has in hand: how far it has read its due index, what is on its way, and what waits in memory.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::journal::{Offset, Partition};
+use crate::payment::{PaymentId, Timestamp};
+use crate::projection::DueKey;
+
+/// Tries that are kept in memory, for each lane, before they are recorded instead.
+pub(super) const DEFERRED_MAX: usize = 20_000;
+
+/// Counted up at every assignment: an outcome of an earlier one has no place in this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch(pub u64);
+
+pub(super) struct Lane {
+    pub partition: Partition,
+    pub epoch: Epoch,
+    /// The lane may act once the fold has reached this.
+    pub catch_up_to: Option<Offset>,
+    /// Everything of the index before this is in hand, or was found to be no longer due.
+    cursor: DueKey,
+    /// The first work that a bound kept back: the cursor returns to it.
+    held: Option<DueKey>,
+    /// When to read the index again; `None` if there is nothing more in it.
+    next_due: Option<Timestamp>,
+    in_flight: HashMap<PaymentId, InFlight>,
+    deferred: HashMap<PaymentId, Deferred>,
+    timers: BTreeSet<(Timestamp, PaymentId)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InFlight {
+    /// The effect is under way, or its outcome waits to be committed.
+    Open,
+    /// Its outcome stands here: over when the fold has passed it.
+    Committed(Offset),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deferred {
+    at: Timestamp,
+    attempt: u32,
+    due: bool,
+}
+
+impl Lane {
+    pub fn new(partition: Partition, epoch: Epoch, catch_up_to: Offset) -> Self {
+        Self {
+            partition,
+            epoch,
+            catch_up_to: Some(catch_up_to),
+            cursor: DueKey::FIRST,
+            held: None,
+            next_due: Some(Timestamp::MIN),
+            in_flight: HashMap::new(),
+            deferred: HashMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    pub fn cursor(&self) -> DueKey {
+        self.cursor
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Is there room in memory for one more try that waits?
+    pub fn may_defer(&self) -> bool {
+        self.deferred.len() < DEFERRED_MAX
+    }
+
+    /// Is nothing of this payment under way, and no later try agreed on?
+    pub fn is_free(&self, id: PaymentId) -> bool {
+        !self.in_flight.contains_key(&id) && self.deferred.get(&id).is_none_or(|deferred| deferred.due)
+    }
+
+    /// New work was folded: read the index again from there.
+    pub fn rewind(&mut self, key: DueKey) {
+        self.cursor = self.cursor.min(key);
+        self.next_due = Some(Timestamp::MIN);
+    }
+
+    /// Is there anything to be read from the index now?
+    pub fn has_due(&self, now: Timestamp) -> bool {
+        self.next_due.is_some_and(|at| at <= now)
+    }
+
+    /// The index has been read up to what is due later, or to its end.
+    pub fn read_until(&mut self, next_due: Option<Timestamp>) {
+        self.next_due = next_due;
+    }
+
+    /// Something has ended: what was held back may be tried again.
+    pub fn retry_held(&mut self) {
+        if let Some(key) = self.held.take() {
+            self.rewind(key);
+        }
+    }
+
+    /// The work at `key` is in hand or needs nothing.
+    pub fn pass(&mut self, key: DueKey) {
+        self.cursor = self.cursor.max(key.after());
+    }
+
+    pub fn hold(&mut self, key: DueKey) {
+        self.held = Some(self.held.map_or(key, |held| held.min(key)));
+    }
+
+    /// The number of the next try, given that of the last one on the log.
+    pub fn next_attempt(&self, id: PaymentId, recorded: u32) -> u32 {
+        self.deferred.get(&id).map_or(0, |deferred| deferred.attempt).max(recorded).saturating_add(1)
+    }
+
+    pub fn begin(&mut self, id: PaymentId) {
+        self.in_flight.insert(id, InFlight::Open);
+    }
+
+    pub fn committed(&mut self, id: PaymentId, offset: Offset) {
+        self.in_flight.insert(id, InFlight::Committed(offset));
+        self.deferred.remove(&id);
+    }
+
+    /// Whatever was under way has ended without a record.
+    pub fn end(&mut self, id: PaymentId) {
+        self.in_flight.remove(&id);
+    }
+
+    /// Tries again at `at`, from memory.
+    pub fn defer(&mut self, id: PaymentId, at: Timestamp, attempt: u32) {
+        self.in_flight.remove(&id);
+        if let Some(before) = self.deferred.insert(id, Deferred { at, attempt, due: false }) {
+            self.timers.remove(&(before.at, id));
+        }
+        self.timers.insert((at, id));
+    }
+
+    /// The next payment whose deferred try has come, if any. It keeps the number of its tries.
+    pub fn next_timer(&mut self, now: Timestamp) -> Option<PaymentId> {
+        let first = *self.timers.first()?;
+        if first.0 > now {
+            return None;
+        }
+        self.timers.remove(&first);
+        if let Some(deferred) = self.deferred.get_mut(&first.1) {
+            deferred.due = true;
+        }
+        Some(first.1)
+    }
+
+    /// It has ended otherwise: forget its tries.
+    pub fn forget(&mut self, id: PaymentId) {
+        if let Some(deferred) = self.deferred.remove(&id) {
+            self.timers.remove(&(deferred.at, id));
+        }
+    }
+
+    /// When this lane has something to do without being told, if ever.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.next_due].into_iter().flatten().min()
+    }
+
+    /// Lets go of what the fold has passed.
+    pub fn release(&mut self, folded: Offset) {
+        self.in_flight.retain(|_, state| !matches!(state, InFlight::Committed(offset) if *offset < folded));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Epoch, Lane};
+    use crate::journal::{Offset, Partition};
+    use crate::payment::samples::{at, payment_id};
+    use crate::projection::DueKey;
+
+    fn lane() -> Lane {
+        Lane::new(Partition(0), Epoch(1), Offset(0))
+    }
+
+    #[test]
+    fn a_payment_is_free_again_only_when_the_fold_has_its_outcome() {
+        let (mut lane, id) = (lane(), payment_id("a"));
+        lane.begin(id);
+        assert!(!lane.is_free(id));
+        lane.committed(id, Offset(7));
+        lane.release(Offset(7));
+        assert!(!lane.is_free(id), "offset 7 is folded when 8 is next");
+        lane.release(Offset(8));
+        assert!(lane.is_free(id));
+    }
+
+    #[test]
+    fn a_deferred_try_waits_for_its_time_and_counts_on() {
+        let (mut lane, id) = (lane(), payment_id("a"));
+        lane.begin(id);
+        lane.defer(id, at(10), 4);
+        assert!(!lane.is_free(id));
+        lane.read_until(None);
+        assert_eq!(lane.wake_at(), Some(at(10)));
+        assert_eq!(lane.next_timer(at(9)), None);
+        assert_eq!(lane.next_timer(at(10)), Some(id));
+        assert!(lane.is_free(id));
+        assert_eq!(lane.next_attempt(id, 1), 5);
+    }
+
+    #[test]
+    fn the_cursor_goes_back_to_what_was_held_or_came_in_before_it() {
+        let key = |seconds| DueKey { due_at: at(seconds), payment_id: payment_id("a") };
+        let mut lane = lane();
+        lane.pass(key(5));
+        lane.hold(key(6));
+        lane.hold(key(8));
+        lane.pass(key(9));
+        assert!(lane.cursor() > key(9));
+        lane.retry_held();
+        assert_eq!(lane.cursor(), key(6));
+        lane.rewind(key(3));
+        assert_eq!(lane.cursor(), key(3));
+    }
+}

@@ -1,0 +1,69 @@
+//! The one writer of a partition (DESIGN.md 7). It reads its due work from the projection's index, makes the effect, and
+//! appends the outcome in a transaction that only the partition's owner can commit. Work comes from state, never from "a
+//! message was delivered": whatever is lost on the way is still due.
+//!
+//! What the effect is, a [`Worker`] says: a charge, for the processor. One [`driver`] serves all the lanes of a process on
+//! one thread; the effects run on the async runtime.
+
+mod driver;
+mod due;
+mod outcomes;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::payment::{EventData, Payment, Timestamp};
+
+pub use driver::{Driver, LaneError};
+
+/// Makes the effects of lanes. It appends nothing itself.
+pub trait Worker: Send + Sync {
+    /// Begins what is due for `payment`, as the fold has it.
+    fn start(&self, payment: &Payment, this: Try) -> Start;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Try {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// May it end in [`Verdict::TryAgain`]? Not when too many already wait in memory.
+    pub may_defer: bool,
+}
+
+pub enum Start {
+    /// The effect is under way; its verdict comes later. Dropping it must not undo it.
+    Running(Pin<Box<dyn Future<Output = Verdict> + Send>>),
+    /// A bound is reached: ask again as soon as something of this worker has ended.
+    Held,
+    /// Nothing can be done before then.
+    NotBefore(Timestamp),
+}
+
+#[derive(Debug)]
+pub enum Verdict {
+    /// Append this.
+    Record(Box<EventData>),
+    /// Nothing worth a record: try again then. Kept in memory; another owner would try at once.
+    TryAgain { at: Timestamp },
+}
+
+/// The bounds of a process's lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Payments of one lane that are on their way, from the start of the effect until the fold has their outcome.
+    pub in_flight_max: usize,
+    /// Outcomes in one transaction.
+    pub batch_max: usize,
+    /// How long the first outcome of a batch waits for others.
+    pub linger: Duration,
+    /// How long a stop waits for effects that are under way.
+    pub drain: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let (linger, drain) = (Duration::from_millis(2), Duration::from_secs(10));
+        Self { in_flight_max: 256, batch_max: 4_096, linger, drain }
+    }
+}

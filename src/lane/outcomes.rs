@@ -1,0 +1,131 @@
+//! From verdicts to records: what waits to be committed, which of it still counts, and the transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::due::{Epoch, Lane};
+use crate::journal::{Fate, Lanes, NewRecord, Partition, Position, TransactionError};
+use crate::payment::{Event, EventData, Payment, PaymentId, Timestamp};
+use crate::projection::{DueKey, View};
+use crate::schema::{Codec, headers};
+use crate::store::StoreError;
+
+/// An outcome that is not on the log yet.
+#[derive(Clone)]
+pub(super) struct Ready {
+    pub partition: Partition,
+    pub epoch: Epoch,
+    pub payment_id: PaymentId,
+    /// Of the payment when the effect began.
+    pub version: u64,
+    pub event: Event,
+}
+
+/// What waits to be committed, in the order of its coming.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    waiting: Vec<Ready>,
+    oldest: Option<Instant>,
+}
+
+impl Outcomes {
+    pub fn push(&mut self, ready: Ready) {
+        self.oldest.get_or_insert_with(Instant::now);
+        self.waiting.push(ready);
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn oldest(&self) -> Option<Instant> {
+        self.oldest
+    }
+
+    /// Takes at most `max` outcomes of lanes that may act now; the others go on waiting, or are dropped if their lane is
+    /// gone or their payment has moved on.
+    pub fn choose(
+        &mut self,
+        owned: &mut BTreeMap<Partition, Lane>,
+        view: &View,
+        max: usize,
+    ) -> Result<Vec<Ready>, StoreError> {
+        let (mut chosen, mut later) = (Vec::new(), Vec::new());
+        for ready in self.waiting.drain(..) {
+            let Some(lane) = owned.get_mut(&ready.partition).filter(|lane| lane.epoch == ready.epoch) else { continue };
+            if lane.catch_up_to.is_some() || chosen.len() >= max {
+                later.push(ready);
+                continue;
+            }
+            let row = view.payment(ready.payment_id)?;
+            if row.as_ref().is_some_and(|row| still_counts(&ready, &row.payment)) {
+                chosen.push(ready);
+                continue;
+            }
+            lane.end(ready.payment_id);
+            lane.forget(ready.payment_id);
+            // What it became may have been due while this was under way, and passed over for it.
+            if let Some(due_at) = row.and_then(|row| row.payment.due_at()) {
+                lane.rewind(DueKey { due_at, payment_id: ready.payment_id });
+            }
+        }
+        self.waiting = later;
+        self.oldest = self.oldest.filter(|_| !self.waiting.is_empty());
+        Ok(chosen)
+    }
+
+    /// Takes them back after a transaction that came to nothing.
+    pub fn put_back(&mut self, mut chosen: Vec<Ready>) {
+        self.oldest.get_or_insert_with(Instant::now);
+        chosen.append(&mut self.waiting);
+        self.waiting = chosen;
+    }
+}
+
+/// Has the payment not moved on since the effect began? An end counts as long as there is none yet.
+fn still_counts(ready: &Ready, payment: &Payment) -> bool {
+    match ready.event.data {
+        EventData::PaymentSuccessful(_) | EventData::PaymentFailed(_) => !payment.is_terminal(),
+        _ => payment.version == ready.version,
+    }
+}
+
+/// Appends the chosen outcomes and moves the positions of their lanes, together. Answers with where each record went.
+pub(super) fn commit(
+    chosen: &[Ready],
+    lanes: &mut dyn Lanes,
+    view: &View,
+    codec: &Codec,
+) -> Result<Vec<Position>, TransactionError> {
+    let folded = view.folded();
+    let partitions: BTreeSet<Partition> = chosen.iter().map(|ready| ready.partition).collect();
+    let next: Vec<Position> = partitions.into_iter().map(|p| Position::new(p, folded.of(p))).collect();
+    let records = chosen.iter().map(|ready| record(ready, codec)).collect::<Result<Vec<_>, _>>()?;
+    let mut transaction = lanes.begin()?;
+    for record in records {
+        if let Err(error) = transaction.append(record) {
+            transaction.abort()?;
+            return Err(error);
+        }
+    }
+    transaction.commit(&next)
+}
+
+/// Our own events always fit and encode; if one does not, the lane stops and says so, rather than lose an outcome.
+fn record(ready: &Ready, codec: &Codec) -> Result<NewRecord, TransactionError> {
+    let value = codec.encode(&ready.event).map_err(|e| {
+        let reason = format!("the outcome of {} cannot be encoded: {e}", ready.payment_id);
+        TransactionError { fate: Fate::Stop, culprit: None, reason }
+    })?;
+    let key = ready.payment_id.to_string().into_bytes();
+    Ok(NewRecord { partition: ready.partition, key, headers: headers(codec, &ready.event, None), value })
+}
+
+/// The event of a verdict, as it happens now.
+pub(super) fn event(payment_id: PaymentId, data: EventData) -> Event {
+    Event::new(payment_id, Timestamp::now(), data)
+}
