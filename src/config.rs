@@ -146,7 +146,7 @@ pub struct PayArgs {
     pub key: Option<String>,
     /// Wait for the end, this many seconds at most.
     #[arg(long)]
-    pub wait: Option<u64>,
+    pub wait: Option<u32>,
 }
 
 #[derive(Debug, Args)]

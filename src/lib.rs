@@ -6,14 +6,20 @@
 
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod bench;
+pub mod client;
 pub mod config;
+pub mod contract;
 pub mod gateway;
+pub mod http;
 pub mod journal;
 pub mod lane;
 pub mod payment;
 pub mod processor;
 pub mod projection;
 pub mod schema;
+pub mod service;
 pub mod store;
+pub mod stream;
 pub mod telemetry;

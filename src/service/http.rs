@@ -16,6 +16,7 @@ use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::View;
 use crate::schema::Codec;
+use crate::stream::{StreamConfig, Streams};
 use crate::{api, stream, telemetry};
 
 /// How long a POST waits until its own fold has passed the append.
@@ -33,10 +34,13 @@ pub(super) fn part(
     stop: &CancellationToken,
 ) -> Part {
     let config = ApiConfig { gateway: "simulator".to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
+    let streams = Streams { view: view.clone(), config: StreamConfig::default(), shutdown: stop.clone() };
     let api = Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() });
     let routes = match role {
         Role::Process => api::health(&api).or(metrics()).unify().boxed(),
-        Role::All | Role::Serve => api::routes(&api).or(stream::routes(&api)).unify().or(metrics()).unify().boxed(),
+        Role::All | Role::Serve => {
+            api::routes(&api).or(stream::routes(&Arc::new(streams))).unify().or(metrics()).unify().boxed()
+        }
     };
     let limits = Limits { connections: args.bounds.connections_max, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);

@@ -66,7 +66,7 @@ impl Service {
                  --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS), or use `paylog up`"
             );
         }
-        let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+        let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let opening = args.clone();
         let (journal, codec, folder, view, data) = tokio::task::spawn_blocking(move || open(&opening)).await??;
         Ok(Self { args, role, listener, journal, codec, folder, view, data })

@@ -1,0 +1,131 @@
+//! Lists: a customer's payments, and a payment's events. One envelope for all: `data` and `next_cursor`.
+
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::{Api, json, not_found};
+use crate::contract::{EventBody, PaymentBody, bad_parameter, bad_place, partition, position_text};
+use crate::http::{Problem, Query};
+use crate::journal::{Offset, Position};
+use crate::payment::{CustomerId, Payment, PaymentId, Status};
+use crate::projection::{Offsets, View};
+
+const PAGE: usize = 50;
+const PAGE_MAX: usize = 200;
+
+#[derive(serde::Serialize)]
+struct ListBody<T> {
+    data: Vec<T>,
+    /// `null` on the last page.
+    next_cursor: Option<String>,
+}
+
+// === payments ===
+
+/// What a page of a customer's payments was asked for by.
+struct Page {
+    customer: CustomerId,
+    status: Option<Status>,
+    before: Option<Offsets>,
+    limit: usize,
+}
+
+/// `GET /v1/payments?customer_id=`: newest first.
+pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Problem> {
+    query.only(&["customer_id", "status", "cursor", "limit", "at_least"])?;
+    let page = Page::parse(&api.view, query)?;
+    if let Some(at_least) = api.at_least(query)? {
+        api.in_time(at_least.reached(&api.view)).await?;
+    }
+    let Page { customer, status, before, limit } = page;
+    let (payments, next) = api.view.customer_payments(&api.merchant(), &customer, status, before.as_ref(), limit)?;
+    let folded = api.view.folded();
+    let positions: Vec<String> = payments.iter().map(|payment| seen(&api.view, &folded, payment)).collect();
+    let data = payments.iter().zip(&positions).map(|(payment, at_least)| PaymentBody::new(payment, at_least)).collect();
+    let next_cursor = next.map(|next| next.encode(api.view.log_id()));
+    Ok(json(StatusCode::OK, &ListBody { data, next_cursor }))
+}
+
+/// A position at which the payment was at least as it is shown: the last one folded of its partition.
+fn seen(view: &View, folded: &Offsets, payment: &Payment) -> String {
+    let partition = partition(payment.id, view.partitions());
+    let last = folded.of(partition).0.saturating_sub(1);
+    position_text(view.log_id(), Position::new(partition, Offset(last)))
+}
+
+impl Page {
+    fn parse(view: &View, query: &Query) -> Result<Self, Problem> {
+        let customer = query.get("customer_id").ok_or_else(|| {
+            let detail = "customer_id is required: payments are listed by customer";
+            Problem::new(StatusCode::BAD_REQUEST, "customer_id_required", detail)
+        })?;
+        let cursor = |text| Offsets::decode(text, view.log_id(), view.partitions());
+        Ok(Self {
+            customer: CustomerId::parse(customer).map_err(bad_parameter)?,
+            status: query.get("status").map(status).transpose()?,
+            before: query
+                .get("cursor")
+                .map(cursor)
+                .transpose()
+                .map_err(|bad| bad_place(bad, "invalid_cursor", "cursor"))?,
+            limit: query.get("limit").map_or(Ok(PAGE), limit)?,
+        })
+    }
+}
+
+fn status(name: &str) -> Result<Status, Problem> {
+    let detail = "status must be in_progress, successful or failed";
+    Status::parse(name).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "invalid_status", detail))
+}
+
+fn limit(digits: &str) -> Result<usize, Problem> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    match digits.parse() {
+        Ok(limit @ 1..=PAGE_MAX) if plain => Ok(limit),
+        _ => {
+            let detail = format!("limit must be a whole number from 1 to {PAGE_MAX}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_limit", detail))
+        }
+    }
+}
+
+// === events ===
+
+/// `GET /v1/payments/{id}/events`: the effective ones in order of their versions; with `all=true` the others too, each at
+/// its place on the log. A payment has few events, so that there is one page.
+pub(super) async fn events(api: &Api, id: &str, query: &Query) -> Result<Response, Problem> {
+    query.only(&["all", "at_least"])?;
+    let id = PaymentId::parse(id).ok_or_else(not_found)?;
+    let all = match query.get("all") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_all", "all must be true or false")),
+    };
+    if let Some(position) = api.at_least(query)?.and_then(|at_least| at_least.on(partition(id, api.view.partitions())))
+    {
+        api.in_time(api.view.wait_folded(position)).await?;
+    }
+    let entries = match all {
+        true => api.view.history(id)?,
+        false => api.view.events_after(id, 0, usize::MAX)?,
+    };
+    if entries.is_empty() {
+        return Err(not_found());
+    }
+    let data = entries.iter().map(|entry| EventBody::new(entry, api.view.log_id())).collect();
+    Ok(json(StatusCode::OK, &ListBody { data, next_cursor: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{limit, status};
+
+    #[test]
+    fn parameters_are_taken_as_documented_or_not_at_all() {
+        assert_eq!((limit("1").ok(), limit("200").ok()), (Some(1), Some(200)));
+        for wrong in ["", "0", "201", "-1", "+1", "1.0", "ten", "99999999999999999999999"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+        assert!(status("successful").is_ok() && status("Successful").is_err() && status("").is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! Requests in, answers out. A handler validates, appends or reads, waits for its own fold, and answers; it keeps nothing.
+//! What became of a request is decided by the log alone (DESIGN.md 9), so any number of instances agree.
+
+mod create;
+mod etag;
+mod health;
+mod list;
+mod page;
+mod prefer;
+mod read;
+mod trace;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::CACHE_CONTROL;
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use warp::reply::{Reply, Response};
+
+use crate::contract::{AtLeast, bad_place};
+use crate::http::{Problem, Query, query};
+use crate::journal::Journal;
+use crate::payment::{MerchantId, Payment, PaymentId};
+use crate::projection::{Row, View};
+use crate::schema::Codec;
+
+/// When to come back to an instance that is behind or going away.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Api {
+    pub journal: Arc<dyn Journal>,
+    pub view: View,
+    pub codec: Arc<Codec>,
+    pub config: ApiConfig,
+    pub shutdown: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The gateway of new payments, by the name it is configured under.
+    pub gateway: String,
+    /// How long a POST waits until its own fold has passed the append.
+    pub confirm_wait: Duration,
+    /// How long a GET waits for the position it was asked to have.
+    pub read_wait: Duration,
+}
+
+impl ApiConfig {
+    #[must_use]
+    pub fn new(gateway: String) -> Self {
+        Self { gateway, confirm_wait: Duration::from_secs(2), read_wait: Duration::from_secs(2) }
+    }
+}
+
+/// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
+pub fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let every = [payment(api), events(api), payments(api), health(api), page::route()];
+    every.into_iter().reduce(|all, one| all.or(one).unify().boxed()).unwrap_or_else(page::route)
+}
+
+fn payments(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "payments");
+    let create =
+        path().and(warp::post()).and(with(api)).and(warp::header::headers_cloned()).and(warp::body::stream()).then(
+            async |api: Arc<Api>, headers: HeaderMap, body| api.answer(create::create(&api, &headers, body)).await,
+        );
+    let list = path()
+        .and(get())
+        .and(with(api))
+        .and(query())
+        .then(async |api: Arc<Api>, query: Query| api.answer(list::payments(&api, &query)).await);
+    create.or(list).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
+}
+
+fn payment(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "payments" / String);
+    path()
+        .and(get())
+        .and(with(api))
+        .and(warp::header::headers_cloned())
+        .and(query())
+        .then(async |id: String, api: Arc<Api>, headers: HeaderMap, query: Query| {
+            api.answer(read::payment(&api, &id, &headers, &query)).await
+        })
+        .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "payments" / String / "events");
+    path()
+        .and(get())
+        .and(with(api))
+        .and(query())
+        .then(async |id: String, api: Arc<Api>, query: Query| api.answer(list::events(&api, &id, &query)).await)
+        .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+pub fn health(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let live = warp::path!("livez").and(get()).map(health::live);
+    let ready = warp::path!("readyz").and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
+    live.or(ready).unify().boxed()
+}
+
+/// HEAD is GET without the body, which hyper leaves away.
+fn get() -> impl Filter<Extract = (), Error = warp::Rejection> + Copy {
+    warp::get().or(warp::head()).unify()
+}
+
+/// A path that is there, asked with a method that it does not know.
+fn otherwise(
+    path: impl Filter<Extract = (), Error = warp::Rejection> + Clone + Send + Sync + 'static,
+    allow: &'static str,
+) -> BoxedFilter<(Response,)> {
+    path.map(move || Problem::method_not_allowed(allow).into_response()).boxed()
+}
+
+fn with(api: &Arc<Api>) -> impl Filter<Extract = (Arc<Api>,), Error = std::convert::Infallible> + Clone + use<> {
+    let api = Arc::clone(api);
+    warp::any().map(move || Arc::clone(&api))
+}
+
+// === what all handlers need ===
+
+const POSITION: HeaderName = HeaderName::from_static("paylog-position");
+
+impl Api {
+    /// Without keys there is one merchant.
+    fn merchant(&self) -> MerchantId {
+        MerchantId::default()
+    }
+
+    /// Every answer says how far it had seen, unless its handler has said more precisely.
+    async fn answer(&self, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+        let mut response = handler.await.unwrap_or_else(Problem::into_response);
+        let headers = response.headers_mut();
+        if !headers.contains_key(POSITION) {
+            headers.insert(POSITION, header_value(&self.view.folded().encode(self.view.log_id())));
+        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// The position that the client wants to be seen, if it named one.
+    fn at_least(&self, query: &Query) -> Result<Option<AtLeast>, Problem> {
+        let decode = |text| AtLeast::decode(text, self.view.log_id(), self.view.partitions());
+        query.get("at_least").map(decode).transpose().map_err(|bad| bad_place(bad, "invalid_position", "at_least"))
+    }
+
+    /// Waits for `reached`, but not for longer than `read_wait`: then this instance is behind.
+    async fn in_time(&self, reached: impl Future<Output = ()>) -> Result<(), Problem> {
+        let waited = tokio::time::timeout(self.config.read_wait, self.until_shutdown(reached)).await;
+        if waited == Ok(true) { Ok(()) } else { Err(behind()) }
+    }
+
+    /// The payment as soon as it is `done`; as it is, or is not, when the deadline or the shutdown comes first.
+    async fn payment_when(
+        &self,
+        id: PaymentId,
+        deadline: Instant,
+        done: impl Fn(&Payment) -> bool,
+    ) -> Result<Option<Row>, Problem> {
+        // Made before the first read, so that nothing happens unseen between the two.
+        let mut watch = self.view.watch_payment(id);
+        loop {
+            let row = self.view.payment(id)?;
+            if row.as_ref().is_some_and(|row| done(&row.payment)) {
+                return Ok(row);
+            }
+            let changed = tokio::time::timeout_at(deadline, self.until_shutdown(watch.changed())).await;
+            if changed != Ok(true) {
+                return Ok(row);
+            }
+        }
+    }
+
+    /// `false` if the shutdown came first.
+    async fn until_shutdown(&self, done: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = done => true,
+            () = self.shutdown.cancelled() => false,
+        }
+    }
+}
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let mut response = warp::reply::json(body).into_response();
+    if response.status() == StatusCode::OK {
+        *response.status_mut() = status;
+    }
+    response
+}
+
+/// For texts that we made of letters, digits and punctuation.
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn behind() -> Problem {
+    let detail = "this instance has not yet folded the log that far: ask again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retry_after(RETRY_AFTER)
+}
+
+fn shutting_down() -> Problem {
+    let detail = "this instance is shutting down: repeat the request, with the same key";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", detail).retry_after(RETRY_AFTER)
+}
+
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment")
+}

@@ -1,0 +1,153 @@
+//! `GET /v1/payments/{id}`: as it is, when it has changed (the long-poll), or what became of one request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::{Reply, Response};
+
+use super::etag::{self, Known};
+use super::{Api, POSITION, behind, create, header_value, json, not_found, prefer};
+use crate::contract::{
+    AtLeast, PaymentBody, UnconfirmedBody, VersionId, bad_parameter, last_position, partition, position_text,
+};
+use crate::http::{Problem, Query};
+use crate::journal::{JournalError, Position, Record};
+use crate::payment::request::Fingerprint;
+use crate::payment::{EventData, PaymentId, RequestId};
+use crate::projection::Row;
+
+pub(super) async fn payment(api: &Api, id: &str, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
+    query.only(&["at_least", "request_id"])?;
+    let id = PaymentId::parse(id).ok_or_else(not_found)?;
+    let at_least = api.at_least(query)?;
+    if let Some(request_id) = query.get("request_id") {
+        let request_id = RequestId::parse(request_id).map_err(bad_parameter)?;
+        return request(api, id, &request_id, at_least).await;
+    }
+    if let Some(position) = at_least.and_then(|at_least| at_least.on(partition(id, api.view.partitions()))) {
+        api.in_time(api.view.wait_folded(position)).await?;
+    }
+    let known = etag::known(headers, api.view.log_id());
+    let wait = prefer::wait(headers).filter(|_| known.is_some());
+    let mut response = unless_known(api, id, known, wait.unwrap_or_default()).await?;
+    if let Some(wait) = wait {
+        prefer::applied(&mut response, wait);
+    }
+    Ok(response)
+}
+
+/// The payment, once it is newer than what the client has; 304 if that takes longer than `wait`. An instance that is behind
+/// the client has nothing newer either: a reader never goes back in time.
+async fn unless_known(api: &Api, id: PaymentId, known: Option<Known>, wait: Duration) -> Result<Response, Problem> {
+    let row = match known {
+        None => api.view.payment(id)?.ok_or_else(not_found)?,
+        Some(Known::Any) => api.payment_when(id, Instant::now() + wait, |_| false).await?.ok_or_else(not_found)?,
+        Some(Known::Version(version)) => {
+            let row = api.payment_when(id, Instant::now() + wait, |payment| payment.version > version).await?;
+            // Some instance had it, or the client would not know its version.
+            row.ok_or_else(behind)?
+        }
+    };
+    let log = api.view.log_id();
+    let unchanged = match known {
+        None => None,
+        Some(Known::Any) => Some(row.payment.version),
+        Some(Known::Version(version)) => (row.payment.version <= version).then_some(version),
+    };
+    if let Some(version) = unchanged {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        etag::set(&mut response, VersionId { log, version });
+        return Ok(response);
+    }
+    Ok(shown(api, &row))
+}
+
+fn shown(api: &Api, row: &Row) -> Response {
+    let log = api.view.log_id();
+    let last = last_position(row, api.view.partitions());
+    let mut response = json(StatusCode::OK, &PaymentBody::new(&row.payment, &position_text(log, last)));
+    etag::set(&mut response, VersionId { log, version: row.payment.version });
+    // The row may be a moment ahead of what has been announced as folded.
+    let mut folded = api.view.folded();
+    folded.advance(Position::new(last.partition, last.offset.next()));
+    response.headers_mut().insert(POSITION, header_value(&folded.encode(log)));
+    response
+}
+
+// === one request ===
+
+/// What became of the request that was appended at a position: for who was told `confirmed: false`.
+async fn request(
+    api: &Api,
+    id: PaymentId,
+    request_id: &RequestId,
+    at_least: Option<AtLeast>,
+) -> Result<Response, Problem> {
+    let partition = partition(id, api.view.partitions());
+    let position = match at_least {
+        Some(AtLeast::Record(position)) if position.partition == partition => position,
+        _ => {
+            let detail = "request_id is asked for with at_least, the position that the POST answered with";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_position", detail));
+        }
+    };
+    if api.in_time(api.view.wait_folded(position)).await.is_err() {
+        let text = position_text(api.view.log_id(), position);
+        return Ok(json(StatusCode::ACCEPTED, &UnconfirmedBody::new(id, request_id, &text)));
+    }
+    let row = api.view.payment(id)?.ok_or_else(not_found)?;
+    let initiation = &row.payment.initiation;
+    if initiation.request_id == *request_id {
+        return Ok(shown(api, &row));
+    }
+    let asked = fingerprint_at(api, position, id, request_id).await?;
+    if asked != initiation.fingerprint {
+        return Err(create::key_reused());
+    }
+    let mut response = shown(api, &row);
+    create::replayed(&mut response);
+    Ok(response)
+}
+
+/// The fingerprint of the request that was appended there.
+async fn fingerprint_at(
+    api: &Api,
+    position: Position,
+    id: PaymentId,
+    request_id: &RequestId,
+) -> Result<Fingerprint, Problem> {
+    let unknown =
+        || Problem::new(StatusCode::NOT_FOUND, "request_not_found", "there is no such request at that position");
+    let record = read_record(api, position).await?.ok_or_else(unknown)?;
+    let event = api.codec.decode(&record.value).map_err(|e| {
+        tracing::error!(%position, error = %e, "a record that was folded cannot be decoded");
+        Problem::internal()
+    })?;
+    match event.data {
+        EventData::PaymentInProgress(e) if event.payment_id == id && e.request_id == *request_id => Ok(e.fingerprint),
+        _ => Err(unknown()),
+    }
+}
+
+/// The journal blocks.
+async fn read_record(api: &Api, position: Position) -> Result<Option<Record>, Problem> {
+    let journal = Arc::clone(&api.journal);
+    let read = tokio::task::spawn_blocking(move || journal.read(position)).await;
+    match read {
+        Ok(Ok(record)) => Ok(record),
+        Ok(Err(JournalError::Unavailable(reason))) => {
+            tracing::warn!(%position, reason, "the log cannot be read");
+            Err(behind())
+        }
+        Ok(Err(e)) => {
+            tracing::error!(%position, error = %e, "the log cannot be read");
+            Err(Problem::internal())
+        }
+        Err(e) => {
+            tracing::error!(%position, error = %e, "reading the log ended early");
+            Err(Problem::internal())
+        }
+    }
+}

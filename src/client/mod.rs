@@ -1,0 +1,128 @@
+//! The commands `pay`, `show` and `tail`: a client of the HTTP face like any other, with what every client should do: one
+//! key over all retries of one payment, and a stream that is taken up where it broke off.
+
+mod sse;
+mod tail;
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::StatusCode;
+use serde_json::Value;
+
+pub use tail::{Followed, tail};
+
+/// For a request to be connected and answered, beside what it was asked to wait.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a payment is sent before it is given up: with one key all of them are one payment.
+const SENDS_MAX: u32 = 5;
+/// Before the second sending; doubled before each further one.
+const RESEND_AFTER: Duration = Duration::from_millis(500);
+
+/// What to pay.
+#[derive(Clone, Debug)]
+pub struct Pay {
+    /// In minor units.
+    pub amount: i64,
+    pub currency: String,
+    pub customer: String,
+    pub method: String,
+    /// Without one, one is made and told on stderr.
+    pub key: Option<String>,
+    /// How long to wait for the end.
+    pub wait_s: Option<u32>,
+}
+
+#[derive(serde::Serialize)]
+struct PayBody<'a> {
+    amount: i64,
+    currency: &'a str,
+    customer_id: &'a str,
+    payment_method: &'a str,
+}
+
+/// Makes a payment and writes its JSON. What is not certain is sent again with the same key.
+pub async fn pay(url: &str, pay: &Pay, out: &mut impl Write) -> anyhow::Result<()> {
+    let key = pay.key.clone().unwrap_or_else(|| {
+        let key = uuid::Uuid::new_v4().to_string();
+        eprintln!("idempotency key: {key}");
+        key
+    });
+    let client = client()?;
+    let mut pause = RESEND_AFTER;
+    for sending in 1.. {
+        let failure = match send(&client, url, pay, &key).await {
+            Ok(answer) if answer.status() != StatusCode::SERVICE_UNAVAILABLE => {
+                return write_json(&success(answer).await?, out);
+            }
+            Ok(answer) => success(answer).await.err().unwrap_or_else(|| anyhow::anyhow!("503")),
+            Err(e) => anyhow::Error::new(e),
+        };
+        if sending == SENDS_MAX {
+            return Err(failure).context("the payment may or may not have been made: repeat it with the same key");
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(())
+}
+
+async fn send(client: &reqwest::Client, url: &str, pay: &Pay, key: &str) -> reqwest::Result<reqwest::Response> {
+    let body = PayBody {
+        amount: pay.amount,
+        currency: &pay.currency,
+        customer_id: &pay.customer,
+        payment_method: &pay.method,
+    };
+    let wait = Duration::from_secs(pay.wait_s.unwrap_or(0).into());
+    let request = client.post(address(url, "/v1/payments")).json(&body).timeout(PATIENCE + wait);
+    let request = request.header("idempotency-key", key);
+    match pay.wait_s {
+        Some(wait_s) => request.header("prefer", format!("wait={wait_s}")).send().await,
+        None => request.send().await,
+    }
+}
+
+/// Writes a payment and its history.
+pub async fn show(url: &str, id: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    let client = client()?;
+    let payment = get(&client, &address(url, &format!("/v1/payments/{id}"))).await?;
+    let events = get(&client, &address(url, &format!("/v1/payments/{id}/events?all=true"))).await?;
+    write_json(&payment, out)?;
+    for event in events["data"].as_array().into_iter().flatten() {
+        write_json(event, out)?;
+    }
+    Ok(())
+}
+
+async fn get(client: &reqwest::Client, address: &str) -> anyhow::Result<Value> {
+    let answer = client.get(address).timeout(PATIENCE).send().await.context("asking the server")?;
+    success(answer).await
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder().connect_timeout(PATIENCE).build().context("setting up the HTTP client")
+}
+
+fn address(url: &str, path: &str) -> String {
+    format!("{}{path}", url.trim_end_matches('/'))
+}
+
+/// The JSON of a good answer; what the problem says of another.
+async fn success(answer: reqwest::Response) -> anyhow::Result<Value> {
+    let status = answer.status();
+    let body: Value = answer.json().await.with_context(|| format!("reading an answer of {status}"))?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    match (body["code"].as_str(), body["detail"].as_str()) {
+        (Some(code), Some(detail)) => bail!("{detail} ({code}, {})", status.as_u16()),
+        _ => bail!("the server answered with {status}"),
+    }
+}
+
+fn write_json(value: &Value, out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value).context("writing the answer")?;
+    writeln!(out).context("writing the answer")
+}

@@ -1,0 +1,35 @@
+//! The JSON contract: payments, events and frames as they go over the wire, and the texts that name a place on the log.
+//! Everybody who tells a client something tells it in these shapes; nothing here reads a request, and nothing of the core
+//! can be serialised without it.
+//!
+//! * [`PaymentBody`], [`Links`]: a payment as it is.
+//! * [`EventBody`]: one event of its history.
+//! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
+//! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
+//! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
+
+mod event;
+mod frame;
+mod payment;
+mod position;
+mod refusal;
+
+use std::fmt;
+
+pub use event::EventBody;
+pub use frame::{FrameBody, ResetBody, SnapshotBody};
+pub use payment::{Links, PaymentBody, UnconfirmedBody};
+pub use position::{AtLeast, VersionId, last_position, partition, position_text};
+pub use refusal::{bad_parameter, bad_place};
+
+/// Serialised as it is displayed.
+struct Shown<T>(T);
+
+impl<T: fmt::Display> serde::Serialize for Shown<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Serving HTTP: the sockets, their limits, and how they end. It knows nothing of payments; routes come from outside, and
+//! what a route may not do by itself (hold a connection for ever) is prevented here.
+//!
+//! warp's own server sets no timeout and cannot be told to (measured: `research/sse-serving.md`), so `warp::service` runs
+//! under an accept loop of ours. Every wait for a client ends: for its head, for its body, and for it to read what it
+//! asked for. A stream of events may last, but only while its reader reads.
+
+mod body;
+mod problem;
+mod query;
+mod stall;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+pub use body::read_body;
+pub use problem::{Problem, recover};
+pub use query::{Query, query};
+
+use body::TimedBody;
+use stall::StallIo;
+
+/// How much the kernel keeps for one slow reader. Left to itself it takes 4 MiB each, and a reader that has stopped is
+/// noticed only when that is full.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// Connections that the kernel holds for us until we accept them.
+const BACKLOG: u32 = 1024;
+/// After an accept that failed for want of something (file handles, memory), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What one client, and all of them together, may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections, streams among them: this is what bounds the number of streams. One more is closed at once.
+    pub connections: usize,
+    /// The request line and all headers; more is answered with 431. hyper needs 8192 at least.
+    pub header_bytes: usize,
+    /// From a connection's last answer, or its beginning, to the end of the next head. It also is how long an idle
+    /// connection is kept, so it is longer than the 60 s of most load balancers: the side that has requests to send must be
+    /// the one that closes, or it sends one into a closing connection.
+    pub head_wait: Duration,
+    /// For all of a body, from the first wait for it.
+    pub body_wait: Duration,
+    /// How long a client may read nothing while there is something for it.
+    pub write_stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_bytes: 16 * 1024,
+            head_wait: Duration::from_secs(65),
+            body_wait: Duration::from_secs(10),
+            write_stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Binds with the send buffer that [`serve`] counts on: accepted sockets inherit it.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As tokio and std do: a restart must not wait for TIME_WAIT to pass.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves `routes` until `shutdown`; then accepts nothing more and gives what is in flight `drain` to end. Handlers that
+/// wait, and streams, must watch the same token.
+pub async fn serve(
+    listener: TcpListener,
+    routes: BoxedFilter<(Response,)>,
+    limits: Limits,
+    shutdown: CancellationToken,
+    drain: Duration,
+) {
+    let service = TowerToHyperService::new(warp::service(routes.recover(recover)));
+    let server = Server { builder: builder(&limits), service, limits, end: CancellationToken::new() };
+    // Whatever becomes of this future, no connection outlives it.
+    let _end = server.end.clone().drop_guard();
+    let graceful = GracefulShutdown::new();
+    let permits = Arc::new(Semaphore::new(server.limits.connections));
+    while let Some(socket) = accept(&listener, &shutdown).await {
+        match permits.clone().try_acquire_owned() {
+            Ok(permit) => server.spawn(socket, permit, graceful.watcher()),
+            Err(_) => tracing::debug!(limit = server.limits.connections, "connection refused: too many are open"),
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(?drain, "connections that did not end in the time to drain are closed");
+    }
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_wait).max_buf_size(limits.header_bytes.max(8192));
+    builder
+}
+
+/// The next connection; `None` at shutdown.
+async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<TcpStream> {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => return Some(socket),
+            // Its client was gone before we came to it.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(e) => {
+                tracing::warn!(error = %e, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Server<S> {
+    builder: http1::Builder,
+    service: S,
+    limits: Limits,
+    /// Ends every connection at once, at the end of the drain.
+    end: CancellationToken,
+}
+
+impl<S> Server<S>
+where
+    S: Service<warp::http::Request<TimedBody>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    fn spawn(&self, socket: TcpStream, permit: OwnedSemaphorePermit, watcher: Watcher) {
+        // Without it a short frame waits for the acknowledgement of the one before.
+        let _ = socket.set_nodelay(true);
+        let io = TokioIo::new(StallIo::new(socket, self.limits.write_stall));
+        let (service, body_wait) = (self.service.clone(), self.limits.body_wait);
+        let service = service_fn(move |request: warp::http::Request<hyper::body::Incoming>| {
+            service.call(request.map(|body| TimedBody::new(body, body_wait)))
+        });
+        let connection = watcher.watch(self.builder.serve_connection(io, service));
+        let end = self.end.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                // How a client left is its own affair.
+                _ = connection => {}
+                () = end.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,107 @@
+//! The stream of one payment: a cursor is its version.
+
+use warp::http::StatusCode;
+
+use super::sse::{Block, Data, Read};
+use super::{Start, malformed_id};
+use crate::contract::{VersionId, last_position, partition, position_text};
+use crate::http::Problem;
+use crate::journal::Position;
+use crate::payment::PaymentId;
+use crate::projection::{BadOffsets, Row, View, Watch};
+use crate::store::StoreError;
+
+/// Frames read at once, at most.
+const READ_MAX: usize = 100;
+
+pub(super) struct PaymentFeed {
+    view: View,
+    id: PaymentId,
+    watch: Watch,
+    /// What must be folded before anything is said.
+    gate: Option<Position>,
+    reset: bool,
+    /// The version the client has; `None` before the snapshot.
+    sent: Option<u64>,
+    ended: bool,
+}
+
+impl PaymentFeed {
+    /// `None` if the payment has ended and the client has seen it.
+    pub(super) fn open(view: &View, id: PaymentId, start: Start) -> Result<Option<Self>, Problem> {
+        let (sent, reset) = match start.last_event_id.map(|text| VersionId::decode(&text, view.log_id())) {
+            None => (None, start.reset),
+            Some(Ok(version)) => (Some(version), start.reset),
+            Some(Err(BadOffsets::OtherLog)) => (None, true),
+            Some(Err(BadOffsets::Malformed)) => return Err(malformed_id()),
+        };
+        let gate = start.at_least.and_then(|at_least| at_least.on(partition(id, view.partitions())));
+        let gate = gate.filter(|position| !view.has_folded(*position));
+        // The watch is made before the first read, so that nothing happens unseen between the two.
+        let feed = Self { watch: view.watch_payment(id), view: view.clone(), id, gate, reset, sent, ended: false };
+        match view.payment(id)? {
+            Some(row) if row.payment.is_terminal() && sent >= Some(row.payment.version) => Ok(None),
+            Some(_) => Ok(Some(feed)),
+            // Whoever knows a version or a position of it has been told of it by an instance that was further.
+            None if feed.gate.is_some() || sent > Some(0) => Ok(Some(feed)),
+            None => Err(Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment")),
+        }
+    }
+
+    pub(super) fn read(&mut self) -> Result<Read, StoreError> {
+        if self.ended {
+            return Ok(Read::End);
+        }
+        if self.gate.is_some_and(|position| !self.view.has_folded(position)) {
+            return Ok(Read::Wait);
+        }
+        self.gate = None;
+        match self.sent {
+            None => self.snapshot(),
+            Some(version) => self.changes(version),
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<Read, StoreError> {
+        // It was to be there once its position had been folded. The client comes back, and is told 404.
+        let Some(row) = self.view.payment(self.id)? else { return Ok(Read::End) };
+        let mut blocks = Vec::new();
+        if self.reset {
+            blocks.push(Block::reset());
+        }
+        let (log, version) = (self.view.log_id(), row.payment.version);
+        let at_least = position_text(log, last_position(&row, self.view.partitions()));
+        self.sent = Some(version);
+        self.ended = row.payment.is_terminal();
+        let Row { payment, .. } = row;
+        let id = Some(VersionId { log, version }.to_string());
+        blocks.push(Block { id, data: Data::Snapshot { payment, at_least, last: None } });
+        Ok(Read::Blocks(blocks))
+    }
+
+    fn changes(&mut self, after: u64) -> Result<Read, StoreError> {
+        let entries = self.view.events_after(self.id, after, READ_MAX)?;
+        let Some(last) = entries.last() else {
+            // The end may be what this client had seen before this instance had.
+            let row = self.view.payment(self.id)?;
+            let seen = row.is_some_and(|row| row.payment.is_terminal() && row.payment.version <= after);
+            return Ok(if seen { Read::End } else { Read::Wait });
+        };
+        self.sent = last.version;
+        self.ended = last.payment.is_terminal();
+        let log = self.view.log_id();
+        let block = |entry: crate::projection::Entry| {
+            let id = entry.version.map(|version| VersionId { log, version }.to_string());
+            Block { id, data: Data::Change(entry) }
+        };
+        Ok(Read::Blocks(entries.into_iter().map(block).collect()))
+    }
+
+    /// Returns when it is worth reading again.
+    pub(super) async fn woken(&mut self) {
+        match self.gate {
+            Some(position) => self.view.wait_folded(position).await,
+            None => self.watch.changed().await,
+        }
+    }
+}
