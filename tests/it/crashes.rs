@@ -1,0 +1,108 @@
+//! Child processes of the real binary, killed with SIGKILL again and again while payments come in.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use paylog::service::Role;
+
+use crate::client::{Client, body};
+use crate::cluster::{Bed, Running, ends_of, until};
+
+const KILLS: usize = 4;
+const PAYMENTS_BETWEEN: usize = 40;
+
+/// A child that dies with the test.
+pub struct Process {
+    child: Child,
+    pub client: Client,
+}
+
+impl Process {
+    pub async fn start(words: Vec<String>) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_paylog"))
+            .args(&words[1..])
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = tokio::task::spawn_blocking(move || lines.next().expect("it said nothing").unwrap()).await.unwrap();
+        let client = Client::new(line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")));
+        let process = Self { child, client };
+        until("the child is ready", async || {
+            process.client.try_send(reqwest::Method::GET, "/readyz", &[], None).await.is_ok_and(|a| a.status == 200)
+        })
+        .await;
+        process
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Embedded: `up` is killed under its clients. Kafka: `process` is killed in the middle of its batches.
+pub async fn killed_at_any_moment_nothing_acknowledged_is_lost(bed: &Bed) {
+    let mut acknowledged = Vec::new();
+    if bed.is_kafka() {
+        let front = bed.run(Role::Serve, "serve", &[]).await;
+        for round in 0..KILLS {
+            let mut process = Process::start(bed.words("process", "process", &[])).await;
+            pay(&front.client, round, &mut acknowledged).await;
+            process.kill();
+        }
+        let last = bed.run(Role::Process, "process", &[]).await;
+        all_end_once(&front, &acknowledged).await;
+        last.stop().await;
+        front.stop().await;
+    } else {
+        for round in 0..KILLS {
+            let mut up = Process::start(bed.words("up", "up", &[])).await;
+            pay(&up.client, round, &mut acknowledged).await;
+            up.kill();
+        }
+        let up = bed.run(Role::All, "up", &[]).await;
+        all_end_once(&up, &acknowledged).await;
+        up.stop().await;
+    }
+}
+
+/// Pays without a pause between, so that the kill that follows comes in the middle of the work.
+async fn pay(client: &Client, round: usize, acknowledged: &mut Vec<paylog::payment::PaymentId>) {
+    let paying: Vec<_> = (0..PAYMENTS_BETWEEN)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.pay(&format!("order-{round}-{n}"), &body("cus_1", "pm_card_visa")).await })
+        })
+        .collect();
+    for answer in paying {
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 202, "{answer:?}");
+        acknowledged.push(answer.id());
+    }
+    // A different moment of the work each time.
+    tokio::time::sleep(Duration::from_millis(7 * round as u64)).await;
+}
+
+async fn all_end_once(front: &Running, acknowledged: &[paylog::payment::PaymentId]) {
+    for id in acknowledged {
+        until("every acknowledged payment ends", async || {
+            front.view.payment(*id).unwrap().is_some_and(|row| row.payment.is_terminal())
+        })
+        .await;
+    }
+    let log = front.log().await;
+    assert_eq!(acknowledged.len(), KILLS * PAYMENTS_BETWEEN);
+    for id in acknowledged {
+        assert_eq!(ends_of(&log, *id), 1, "{id} ends exactly once");
+    }
+}

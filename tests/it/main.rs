@@ -1,0 +1,60 @@
+//! The behaviour of paylog, as its users see it: each scenario is written once and runs on both journals. On Kafka the
+//! scenarios need `PAYLOG_TEST_BOOTSTRAP` (see CONTRIBUTING.md) and are run with `--ignored`; without it they fail.
+//!
+//! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
+//! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
+//! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
+//! * `restarts`: services that stop and start in the middle
+//! * `crashes`: child processes of the real binary, killed with SIGKILL
+//! * `rebalance`: what only Kafka has
+
+mod bad_input;
+mod client;
+mod cluster;
+mod crashes;
+mod idempotency;
+mod payments;
+mod reading;
+mod rebalance;
+mod restarts;
+mod streams;
+
+macro_rules! scenarios {
+    ($($module:ident::$name:ident,)*) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::$module::$name(&crate::cluster::Bed::embedded()).await;
+            })*
+        }
+        mod kafka {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs Kafka: see CONTRIBUTING.md"]
+            async fn $name() {
+                crate::$module::$name(&crate::cluster::Bed::kafka().await).await;
+            })*
+        }
+    };
+}
+
+scenarios! {
+    payments::a_payment_goes_from_in_progress_to_successful,
+    payments::declines_end_with_their_code,
+    payments::what_fails_for_a_while_is_retried_until_it_succeeds,
+    payments::the_same_road_answers_at_once_or_waits_for_the_end,
+    payments::a_backlog_far_larger_than_the_bounds_drains,
+    idempotency::one_key_fifty_times_at_once_is_one_payment,
+    idempotency::one_key_with_fifty_bodies_has_one_winner,
+    idempotency::a_key_quoted_and_bare_is_one_key_and_a_repeat_never_grows_the_log,
+    bad_input::every_bad_input_is_refused_and_leaves_no_event,
+    streams::a_stream_resumes_at_every_position,
+    streams::a_customers_stream_resumes_at_every_position,
+    streams::a_stream_of_another_log_is_reset,
+    streams::bad_stream_requests_are_refused,
+    reading::the_etag_and_the_long_poll,
+    reading::a_customers_list_is_paged_newest_first,
+    reading::what_became_of_a_request_can_be_asked,
+    restarts::a_restart_keeps_the_history_and_goes_on,
+    restarts::an_instance_that_starts_empty_answers_the_same,
+    crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
+}

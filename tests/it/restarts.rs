@@ -1,0 +1,61 @@
+//! Services that stop and start while payments are on their way.
+
+use paylog::service::Role;
+
+use crate::client::body;
+use crate::cluster::{Bed, ends_of, until};
+
+pub async fn a_restart_keeps_the_history_and_goes_on(bed: &Bed) {
+    const PAYMENTS: usize = 30;
+    let slow = ["--simulator-latency-ms", "400"];
+    let mut system = bed.start_with(&slow).await;
+    let mut ids = Vec::new();
+    for n in 0..PAYMENTS {
+        ids.push(system.front.client.pay(&format!("order-{n}"), &body("cus_1", "pm_card_visa")).await.id());
+    }
+    // In the middle: the charges are on their way.
+    if let Some(processor) = system.processor.take() {
+        processor.stop().await;
+        system.processor = Some(bed.run(Role::Process, "process", &slow).await);
+        system.front.stop().await;
+        system.front = bed.run(Role::Serve, "serve", &slow).await;
+    } else {
+        system.front.stop().await;
+        system.front = bed.run(Role::All, "up", &slow).await;
+    }
+    for id in &ids {
+        until("the payment ends after the restart", async || {
+            let answer = system.front.client.get(&format!("/v1/payments/{id}")).await;
+            answer.status == 200 && answer.text("status") == "successful"
+        })
+        .await;
+    }
+    let again = system.front.client.pay("order-0", &body("cus_1", "pm_card_visa")).await;
+    assert_eq!((again.status, again.id()), (200, ids[0]), "a key is remembered through a restart");
+    let log = system.front.log().await;
+    assert!(ids.iter().all(|id| ends_of(&log, *id) == 1), "each ends exactly once");
+    system.stop().await;
+}
+
+/// Replay equals live, as far as it can be seen from outside: the same payments, histories and pages.
+pub async fn an_instance_that_starts_empty_answers_the_same(bed: &Bed) {
+    let mut system = bed.start().await;
+    let mut paths = vec!["/v1/payments?customer_id=cus_1".to_owned()];
+    for (n, method) in ["pm_card_visa", "pm_card_visa_chargeDeclined", "pm_sim_transient"].iter().enumerate() {
+        let payment = system.front.client.pay_to_the_end(&format!("order-{n}"), &body("cus_1", method)).await;
+        paths.push(format!("/v1/payments/{}", payment.text("id")));
+        paths.push(format!("/v1/payments/{}/events?all=true", payment.text("id")));
+    }
+    let mut live = Vec::new();
+    for path in &paths {
+        live.push(system.front.client.get(path).await.body);
+    }
+    let (role, name) = if bed.is_kafka() { (Role::Serve, "serve") } else { (Role::All, "up") };
+    system.front.stop().await;
+    std::fs::remove_dir_all(bed.data_dir(name).join("store")).unwrap();
+    system.front = bed.run(role, name, &[]).await;
+    for (path, live) in paths.iter().zip(live) {
+        assert_eq!(system.front.client.get(path).await.body, live, "{path}");
+    }
+    system.stop().await;
+}

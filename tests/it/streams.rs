@@ -1,0 +1,152 @@
+//! Server-sent events: nothing is skipped and nothing repeated, from whatever position a client comes back.
+
+use serde_json::Value;
+
+use crate::client::{Frame, Stream, body};
+use crate::cluster::Bed;
+
+fn version(frame: &Frame) -> u64 {
+    frame.data["payment"]["version"].as_u64().unwrap_or_else(|| panic!("no version in {frame:?}"))
+}
+
+pub async fn a_stream_resumes_at_every_position(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
+    let payment = client.pay_to_the_end("order-1", &body("cus_1", "pm_sim_transient")).await;
+    let query = format!("payment_id={}", payment.text("id"));
+    let last = payment.body["version"].as_u64().unwrap();
+    assert_eq!(last, 3);
+
+    let whole = client.whole_stream(&query, None).await;
+    assert_eq!((whole.len(), whole[0].event.as_deref(), version(&whole[0])), (1, Some("snapshot"), last));
+    let log8 = whole[0].id.clone().unwrap().split_once('.').unwrap().0.to_owned();
+    for seen in 1..last {
+        let id = format!("{log8}.{seen}");
+        let frames = client.whole_stream(&query, Some(&id)).await;
+        let versions: Vec<u64> = frames.iter().map(version).collect();
+        assert_eq!(versions, (seen + 1..=last).collect::<Vec<_>>(), "after {seen}");
+        for frame in &frames {
+            assert_eq!(frame.id.as_deref(), Some(format!("{log8}.{}", version(frame)).as_str()));
+            assert_eq!(frame.event.as_deref(), frame.data["event"]["type"].as_str());
+            assert_eq!(frame.data["event"]["version"], version(frame));
+        }
+        let by_query = client.whole_stream(&format!("{query}&last_event_id={id}"), None).await;
+        assert_eq!(by_query, frames, "the parameter means what the header means");
+    }
+    for up_to_date in [format!("{log8}.{last}"), whole[0].id.clone().unwrap()] {
+        assert_eq!(client.stream(&query, Some(&up_to_date)).await.0, 204);
+    }
+    let (status, mut ahead) = client.stream(&query, Some(&format!("{log8}.99"))).await;
+    assert_eq!(status, 200, "an instance that is behind the id answers 200 and waits");
+    assert!(ahead.is_silent().await);
+    system.stop().await;
+}
+
+/// The snapshot frames, up to and without the cursor, and the cursor.
+async fn snapshot(stream: &mut Stream) -> (Vec<Frame>, String) {
+    let mut frames = Vec::new();
+    loop {
+        let frame = stream.next().await.expect("the stream ended before its cursor");
+        if frame.event.is_none() && frame.data == Value::Null {
+            return (frames, frame.id.unwrap());
+        }
+        assert_eq!((frame.event.as_deref(), &frame.id), (Some("snapshot"), &None));
+        frames.push(frame);
+    }
+}
+
+/// Which event of which payment.
+fn mark(frame: &Frame) -> (String, u64) {
+    (frame.data["payment"]["id"].as_str().unwrap().to_owned(), version(frame))
+}
+
+pub async fn a_customers_stream_resumes_at_every_position(bed: &Bed) {
+    const PAYMENTS: usize = 6;
+    let system = bed.start().await;
+    let client = &system.front.client;
+    client.pay_to_the_end("before", &body("cus_1", "pm_card_visa")).await;
+    let (status, mut stream) = client.stream("customer_id=cus_1", None).await;
+    assert_eq!((status, stream.header("content-type").as_str()), (200, "text/event-stream"));
+    assert_eq!(
+        (stream.header("cache-control").as_str(), stream.header("x-accel-buffering").as_str()),
+        ("no-cache", "no")
+    );
+    let (payments, cursor) = snapshot(&mut stream).await;
+    assert_eq!(payments.len(), 1);
+    assert_eq!(payments[0].data["more"], false);
+
+    for n in 0..PAYMENTS {
+        client.pay_to_the_end(&format!("order-{n}"), &body("cus_1", "pm_card_visa")).await;
+        client.pay(&format!("other-{n}"), &body("cus_2", "pm_card_visa")).await;
+    }
+    let mut live = Vec::new();
+    while live.len() < PAYMENTS * 2 {
+        live.push(stream.next().await.unwrap());
+    }
+    assert!(stream.is_silent().await, "nothing of another customer, and nothing twice");
+    let marks: Vec<_> = live.iter().map(mark).collect();
+    assert_eq!(marks.iter().collect::<std::collections::HashSet<_>>().len(), marks.len());
+    for (id, _) in &marks {
+        let versions: Vec<u64> = marks.iter().filter(|(other, _)| other == id).map(|(_, v)| *v).collect();
+        assert_eq!(versions, [1, 2], "the events of one payment come in order");
+    }
+
+    let ids: Vec<String> = std::iter::once(cursor).chain(live.iter().map(|f| f.id.clone().unwrap())).collect();
+    for (position, id) in ids.iter().enumerate() {
+        let (status, mut resumed) = client.stream("customer_id=cus_1", Some(id)).await;
+        assert_eq!(status, 200);
+        let mut missed = Vec::new();
+        while missed.len() < live.len() - position {
+            let frame = resumed.next().await.unwrap();
+            missed.extend((frame.data != Value::Null).then_some(frame));
+        }
+        let mut missed: Vec<_> = missed.iter().map(mark).collect();
+        let mut expected = marks[position..].to_vec();
+        // Between partitions there is no order, so only within one payment it must be kept.
+        for (id, _) in &expected {
+            let of = |marks: &[(String, u64)]| -> Vec<u64> {
+                marks.iter().filter(|(other, _)| other == id).map(|(_, v)| *v).collect()
+            };
+            assert_eq!(of(&missed), of(&expected));
+        }
+        missed.sort();
+        expected.sort();
+        assert_eq!(missed, expected, "resumed after position {position}");
+    }
+    system.stop().await;
+}
+
+pub async fn a_stream_of_another_log_is_reset(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
+    let payment = client.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
+    let frames = client.whole_stream(&format!("payment_id={}", payment.text("id")), Some("00000000.1")).await;
+    let events: Vec<_> = frames.iter().map(|f| f.event.as_deref().unwrap()).collect();
+    assert_eq!(events, ["reset", "snapshot"]);
+
+    let (_, mut stream) = client.stream("customer_id=cus_1", Some("00000000.AAAAAA")).await;
+    assert_eq!(stream.next().await.unwrap().event.as_deref(), Some("reset"));
+    assert_eq!(snapshot(&mut stream).await.0.len(), 1);
+    system.stop().await;
+}
+
+pub async fn bad_stream_requests_are_refused(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
+    let payment = client.pay("order-1", &body("cus_1", "pm_card_visa")).await;
+    let of_payment = format!("payment_id={}", payment.text("id"));
+    let cases: Vec<(&str, Option<&str>, u16, &str)> = vec![
+        ("", None, 400, "invalid_stream"),
+        ("payment_id=pay_x&customer_id=cus_1", None, 400, "invalid_stream"),
+        ("payment_id=nonsense", None, 400, "invalid_payment_id"),
+        ("payment_id=pay_aaaaaaaaaaaaaaaaaaaaaaaaaa", None, 404, "payment_not_found"),
+        (&of_payment, Some("nonsense"), 400, "invalid_last_event_id"),
+        ("customer_id=cus_1", Some("nonsense"), 400, "invalid_last_event_id"),
+    ];
+    for (query, id, status, code) in cases {
+        let (got, stream) = client.stream(query, id).await;
+        assert_eq!((got, stream.header("content-type").as_str()), (status, "application/problem+json"), "{query}");
+        assert_eq!(stream.problem().await["code"], code, "{query}");
+    }
+    system.stop().await;
+}
