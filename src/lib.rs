@@ -1,7 +1,15 @@
 //! paylog takes payments as events on a Kafka topic, charges each one exactly once, and tells the customer in real time.
+//!
+//! The walk of one payment, a module a step: [`api`] takes it in, [`schema`] writes it down, [`journal`] keeps it,
+//! [`projection`] folds it (by the rules of [`payment`], into [`store`]), [`lane`] finds it due, [`processor`] charges it at
+//! a [`gateway`], and [`stream`] tells whoever follows it. `service` wires a process of them.
+
+#![deny(unsafe_code)]
 
 pub mod api;
+pub mod bench;
 pub mod client;
+pub mod config;
 pub mod contract;
 pub mod gateway;
 pub mod http;
@@ -11,5 +19,7 @@ pub mod payment;
 pub mod processor;
 pub mod projection;
 pub mod schema;
+pub mod service;
 pub mod store;
 pub mod stream;
+pub mod telemetry;

@@ -1,1 +1,137 @@
-fn main() {}
+//! Parses, wires, waits for the signal, answers with an exit code: 0 done, 1 failed, 2 used wrongly.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArgs, TailArgs, TopicsCommand};
+use paylog::journal::kafka;
+use paylog::service::{Role, Service};
+use paylog::{bench, client, telemetry};
+
+/// As a shell reports a process that a second signal has ended.
+const KILLED: i32 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::log_to_stderr(cli.log_format);
+    let done = tokio::runtime::Runtime::new().context("cannot start the runtime").and_then(|runtime| {
+        let done = runtime.block_on(run(cli.command));
+        runtime.shutdown_background();
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("paylog: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => service(args, Role::All).await,
+        Command::Serve(args) => service(args, Role::Serve).await,
+        Command::Process(args) => service(args, Role::Process).await,
+        Command::Pay(args) => pay(args).await,
+        Command::Tail(args) => tail(args).await,
+        Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
+        Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::Config { command: ConfigCommand::Check(args) } => check(&args),
+        Command::Bench(args) => bench::run(args).await,
+    }
+}
+
+async fn service(args: ServiceArgs, role: Role) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let service = Service::open(args.clone(), role).await?;
+    announce(&args, role, &service)?;
+    service.run(stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT drains, the second ends the process at once.
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if !first {
+                std::process::exit(KILLED);
+            }
+            tracing::info!("stopping; a second signal stops at once");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// For people and for scripts: the first line is where it listens.
+fn announce(args: &ServiceArgs, role: Role, service: &Service) -> anyhow::Result<()> {
+    let address = service.address()?;
+    println!("listening on http://{address}");
+    println!("data in {}, journal {}", args.data_dir.display(), service.journal().engine());
+    if role != Role::Process {
+        println!("open http://{address}/ in a browser, or pay with:\n");
+        println!(
+            "  curl -s http://{address}/v1/payments -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1' \\"
+        );
+        println!(
+            "    -d '{{\"amount\": 1999, \"currency\": \"EUR\", \"customer_id\": \"cus_42\", \"payment_method\": \"pm_card_visa\"}}'"
+        );
+        println!("  curl -N 'http://{address}/v1/stream?customer_id=cus_42'\n");
+    }
+    Ok(())
+}
+
+async fn pay(args: PayArgs) -> anyhow::Result<()> {
+    let PayArgs { client: to, amount, currency, customer, method, key, wait } = args;
+    let pay = client::Pay { amount, currency, customer, method, key, wait_s: wait };
+    client::pay(&to.url, &pay, &mut std::io::stdout()).await
+}
+
+async fn tail(args: TailArgs) -> anyhow::Result<()> {
+    let followed = match (args.payment, args.customer) {
+        (Some(payment), _) => client::Followed::Payment(payment),
+        (None, customer) => client::Followed::Customer(customer.unwrap_or_default()), // clap requires one of them
+    };
+    client::tail(&args.client.url, &followed, args.last_event_id, &mut std::io::stdout()).await
+}
+
+fn topics(command: TopicsCommand) -> anyhow::Result<()> {
+    let config = |kafka: &KafkaArgs| {
+        kafka.config("topics").context("give --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS): topics are Kafka's")
+    };
+    match command {
+        TopicsCommand::Ensure { kafka, replication } => {
+            let config = config(&kafka)?;
+            let replication = if kafka.allow_single_replica { 1 } else { replication };
+            for topic in kafka::ensure(&config, replication)? {
+                println!("{topic}");
+            }
+        }
+        TopicsCommand::Check { kafka } => {
+            kafka::check(&config(&kafka)?)?;
+            println!("the topics are as they must be");
+        }
+    }
+    Ok(())
+}
+
+fn check(args: &ServiceArgs) -> anyhow::Result<()> {
+    if let Some(kafka) = args.kafka.config("check") {
+        kafka::validate(&kafka)?;
+    }
+    println!("the configuration is sound:\n{args:#?}");
+    Ok(())
+}

@@ -104,7 +104,7 @@ fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-fn health(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+pub fn health(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let live = warp::path!("livez").and(get()).map(health::live);
     let ready = warp::path!("readyz").and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
     live.or(ready).unify().boxed()

@@ -19,6 +19,7 @@ use crate::payment::{Payment, PaymentId, Timestamp};
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
 use crate::store::StoreError;
+use crate::telemetry;
 
 /// How long the loop waits at most before it listens to the group again.
 const GROUP_POLL: Duration = Duration::from_millis(20);
@@ -382,7 +383,10 @@ impl Running {
         if chosen.is_empty() {
             return Ok(());
         }
-        match commit(&chosen, self.lanes.as_mut(), &self.driver.view, &self.driver.codec) {
+        let began = Instant::now();
+        let committed = commit(&chosen, self.lanes.as_mut(), &self.driver.view, &self.driver.codec);
+        telemetry::transaction_ended(committed.is_ok(), began.elapsed());
+        match committed {
             Ok(positions) => self.recorded(&chosen, &positions),
             Err(error) => {
                 self.outcomes.put_back(chosen);
@@ -396,6 +400,7 @@ impl Running {
         for (ready, position) in chosen.iter().zip(positions) {
             if let Some(lane) = self.owned.get_mut(&ready.partition) {
                 lane.committed(ready.payment_id, position.offset);
+                telemetry::outcome_recorded(&ready.event.data);
             }
         }
         (self.aborts, self.batch_max) = (0, self.driver.bounds.batch_max);

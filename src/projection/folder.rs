@@ -19,6 +19,7 @@ use crate::journal::{Journal, JournalError, Offset, Partition, Position, Record,
 use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
+use crate::telemetry;
 
 /// Records that go into one batch of the store.
 const BATCH_MAX: usize = 5_000;
@@ -120,6 +121,7 @@ impl Folder {
     }
 
     fn fold(&mut self, items: Vec<TailItem>) -> Result<(), FoldError> {
+        telemetry::events_folded(items.len());
         let mut staged =
             Staged { rows: HashMap::new(), batch: self.shared.tables.store.batch(), caught_up: Vec::new() };
         let mut moved = BTreeMap::new();
@@ -272,6 +274,7 @@ impl Folder {
 
     fn halt(&self, position: Position, reason: String) {
         tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped");
+        telemetry::partition_halted();
         let reason = format!("the record at {position} cannot be folded: {reason}");
         lock(&self.shared.halted).insert(position.partition, reason);
     }
@@ -280,6 +283,9 @@ impl Folder {
 /// What an event without effect means for the people who run this.
 fn report(effect: Effect, event: &Event, position: Position) {
     let (payment, event) = (event.payment_id, event.data.name());
+    if let Effect::EndedAgain | Effect::EndedOtherwise = effect {
+        telemetry::payment_ended_again(effect == Effect::EndedAgain);
+    }
     match effect {
         Effect::EndedOtherwise => {
             tracing::error!(%payment, event, %position, "a payment ended twice, differently: the first end stands; find out why");

@@ -23,6 +23,11 @@ pub fn bootstrap() -> String {
     )
 }
 
+/// 1 unless PAYLOG_TEST_REPLICATION says 3, for a cluster of three brokers.
+pub fn replication() -> u16 {
+    std::env::var("PAYLOG_TEST_REPLICATION").map_or(1, |set| set.parse().expect("PAYLOG_TEST_REPLICATION is a number"))
+}
+
 pub fn config() -> KafkaConfig {
     let unique = uuid::Uuid::new_v4().simple().to_string();
     KafkaConfig {
@@ -36,7 +41,7 @@ pub fn config() -> KafkaConfig {
 
 pub fn open() -> (KafkaConfig, Arc<KafkaJournal>) {
     let config = config();
-    ensure(&config, 1).expect("the topics can be made");
+    ensure(&config, replication()).expect("the topics can be made");
     let journal = KafkaJournal::open(config.clone()).expect("the journal opens");
     (config, journal)
 }
@@ -94,9 +99,11 @@ pub fn read_all(journal: &dyn Journal) -> (Vec<Record>, BTreeMap<u32, u64>) {
     catch_up(journal, &mut *tail)
 }
 
+/// To the uncommitted ends: a commit answers before its markers are written, so that the committed end may still be
+/// before what was just committed.
 pub fn catch_up(journal: &dyn Journal, tail: &mut dyn Tail) -> (Vec<Record>, BTreeMap<u32, u64>) {
     let (mut records, mut ends) = (Vec::new(), BTreeMap::new());
-    let targets: Vec<u64> = (0..PARTITIONS).map(|p| journal.ends(Partition(p)).expect("ends").committed.0).collect();
+    let targets: Vec<u64> = (0..PARTITIONS).map(|p| journal.ends(Partition(p)).expect("ends").uncommitted.0).collect();
     until("the tail caught up", || {
         for item in tail.poll(1000, TURN).expect("poll") {
             match item {
@@ -131,13 +138,13 @@ pub fn committed(
     transaction.commit(next)
 }
 
-pub fn create_topic(config: &KafkaConfig, partitions: i32, settings: &[(&str, &str)]) {
+pub fn create_topic(config: &KafkaConfig, partitions: i32, setting: Option<(&str, &str)>) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &config.bootstrap_servers).create().expect("an admin client");
     let mut topic = NewTopic::new(&config.topic_prefix, partitions, TopicReplication::Fixed(1));
     let history = [("retention.ms", "-1"), ("retention.bytes", "-1"), ("message.timestamp.type", "LogAppendTime")];
     let mut all: BTreeMap<&str, &str> = history.into_iter().collect();
-    all.extend(settings.iter().copied());
+    all.extend(setting);
     for (key, value) in all {
         topic = topic.set(key, value);
     }

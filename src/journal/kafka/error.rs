@@ -121,9 +121,11 @@ fn is_passing(code: Code) -> bool {
         || matches!(
             code,
             Code::Authentication
+                | Code::BrokerDestroy
                 | Code::BrokerNotAvailable
                 | Code::CoordinatorLoadInProgress
                 | Code::CoordinatorNotAvailable
+                | Code::DestroyBroker
                 | Code::FencedLeaderEpoch
                 | Code::FetchSessionIdNotFound
                 | Code::GroupAuthorizationFailed
@@ -146,6 +148,11 @@ fn is_passing(code: Code) -> bool {
                 | Code::UnknownTopicOrPartition
                 | Code::WaitingForCoordinator
         )
+}
+
+/// The same question may have an answer in a moment.
+pub(super) fn is_passing_error(error: &KafkaError) -> bool {
+    is_passing(code_of(error))
 }
 
 /// A reader or a look-up asked for an offset that the log does not have.

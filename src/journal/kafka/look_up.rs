@@ -1,17 +1,21 @@
 //! Questions about the log that no loop asks: where a partition ends and begins, what stands at one position.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
 
 use super::context::Context;
-use super::error::{ReadVerdict, is_end_of_partition, is_out_of_range, journal_error, read_verdict};
+use super::error::{ReadVerdict, is_end_of_partition, is_out_of_range, is_passing_error, journal_error, read_verdict};
 use super::settings::{self, Isolation};
 use super::tail::record_of;
 use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, kafka_partition, list_of};
 use crate::journal::{Ends, JournalError, Offset, Partition, Position, Record};
+
+/// Between two tries of a question that the cluster could not answer yet.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct LookUp {
     topic: String,
@@ -71,9 +75,17 @@ impl LookUp {
         consumer: &BaseConsumer<Context>,
         partition: Partition,
     ) -> Result<(Offset, Offset), JournalError> {
-        let answer = consumer.fetch_watermarks(&self.topic, kafka_partition(partition), REQUEST_TIMEOUT);
-        let (low, high) =
-            answer.map_err(|error| journal_error(&format!("ask for the end of {} {partition}", self.topic), &error))?;
+        let doing = format!("ask for the end of {} {partition}", self.topic);
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let (low, high) = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match consumer.fetch_watermarks(&self.topic, kafka_partition(partition), left) {
+                Ok(answer) => break answer,
+                // A new topic, or one whose leader has just moved: librdkafka asks only once.
+                Err(error) if is_passing_error(&error) && !left.is_zero() => thread::sleep(RETRY_PAUSE),
+                Err(error) => return Err(journal_error(&doing, &error)),
+            }
+        };
         match (u64::try_from(low), u64::try_from(high)) {
             (Ok(low), Ok(high)) => Ok((Offset(low), Offset(high))),
             _ => Err(JournalError::Broken(format!("the ends of {} {partition} are {low} and {high}", self.topic))),

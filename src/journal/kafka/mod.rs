@@ -33,6 +33,7 @@ use crate::journal::{
 use appender::Appender;
 use look_up::LookUp;
 
+pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
 
 /// How many partitions the event topic is created with, for ever.

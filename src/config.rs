@@ -1,0 +1,309 @@
+//! Flags, environment and help, all from the structs below: a flag `--some-thing` is `PAYLOG_SOME_THING` too. Secrets come
+//! by the environment only. Nothing here does I/O.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
+use crate::lane::Bounds;
+use crate::processor::Bulkheads;
+
+/// How long a stop may take before it is over, done or not.
+pub const DRAIN_SECONDS: u64 = 20;
+
+#[derive(Debug, Parser)]
+#[command(name = "paylog", version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to write the log.
+    #[arg(long, global = true, env = "PAYLOG_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process: API, processor, projection, streams and the page; on the embedded journal, unless
+    /// --bootstrap-servers is given.
+    Up(ServiceArgs),
+    /// API, projection and streams, on Kafka.
+    Serve(ServiceArgs),
+    /// The processor, on Kafka; any number of them share the partitions.
+    Process(ServiceArgs),
+    /// Pay, as a client of a running paylog.
+    Pay(PayArgs),
+    /// Follow one payment or one customer, as a client.
+    Tail(TailArgs),
+    /// Show one payment and its history, as a client.
+    Show(ShowArgs),
+    /// Create the topics on Kafka, or look whether they are as they must be.
+    Topics {
+        #[command(subcommand)]
+        command: TopicsCommand,
+    },
+    /// Check a configuration without starting anything.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Measure this machine: results per second, latency, rebuild.
+    Bench(BenchArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ServiceArgs {
+    /// Where to listen for HTTP; port 0 takes a free one.
+    #[arg(long, env = "PAYLOG_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    /// Where this process keeps its data. One directory serves one process.
+    #[arg(long, env = "PAYLOG_DATA_DIR", default_value = "./paylog-data")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub bounds: BoundsArgs,
+    /// How long the simulated gateway takes for an answer, in milliseconds.
+    #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
+    pub simulator_latency_ms: u64,
+    /// The shortest pause before a failed try is repeated, in milliseconds; the longest is five minutes.
+    #[arg(long, env = "PAYLOG_RETRY_MIN_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub retry_min_ms: u64,
+    /// How long a stop may take, in seconds, before it is over, done or not.
+    #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
+    pub drain_seconds: u64,
+}
+
+#[derive(Clone, Args)]
+pub struct KafkaArgs {
+    /// Kafka's bootstrap servers, `host:port` with commas between. Without them the journal is embedded.
+    #[arg(long, env = "PAYLOG_BOOTSTRAP_SERVERS")]
+    pub bootstrap_servers: Option<String>,
+    /// The event topic; the others are `<prefix>.requests`, `.deliveries`, `.dead-letter` and `.control`.
+    #[arg(long, env = "PAYLOG_TOPIC_PREFIX", default_value = DEFAULT_TOPIC_PREFIX)]
+    pub topic_prefix: String,
+    /// The processors' consumer group.
+    #[arg(long, env = "PAYLOG_GROUP", default_value = DEFAULT_GROUP)]
+    pub group: String,
+    /// Partitions of the log. Chosen once: a key's partition can never change.
+    #[arg(long, env = "PAYLOG_PARTITIONS", default_value_t = DEFAULT_PARTITIONS, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub partitions: u32,
+    /// Accept a topic with one replica: for trying things out, for its log is lost with one disk.
+    #[arg(long, env = "PAYLOG_ALLOW_SINGLE_REPLICA")]
+    pub allow_single_replica: bool,
+    /// Any librdkafka setting, `key=value`; may be repeated (in the environment: commas between). Those that correctness
+    /// needs cannot be overridden. For secrets use the environment.
+    #[arg(long = "kafka", env = "PAYLOG_KAFKA", value_parser = key_value, value_delimiter = ',', value_name = "KEY=VALUE")]
+    pub settings: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct BoundsArgs {
+    /// Payments on their way in one lane, until their outcome is folded.
+    #[arg(long, env = "PAYLOG_LANE_IN_FLIGHT", default_value_t = 256, value_parser = positive)]
+    pub lane_in_flight: usize,
+    /// Calls under way at the gateway.
+    #[arg(long, env = "PAYLOG_GATEWAY_IN_FLIGHT", default_value_t = 1024, value_parser = positive)]
+    pub gateway_in_flight: usize,
+    /// Calls under way for one merchant.
+    #[arg(long, env = "PAYLOG_MERCHANT_IN_FLIGHT", default_value_t = 64, value_parser = positive)]
+    pub merchant_in_flight: usize,
+    /// HTTP connections; one more is closed at once.
+    #[arg(long, env = "PAYLOG_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = positive)]
+    pub connections_max: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct ClientArgs {
+    /// Where paylog listens.
+    #[arg(long, env = "PAYLOG_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+}
+
+#[derive(Debug, Args)]
+pub struct PayArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// In minor units: 1999 is 19.99 EUR.
+    #[arg(long)]
+    pub amount: i64,
+    #[arg(long, default_value = "EUR")]
+    pub currency: String,
+    #[arg(long, default_value = "cus_42")]
+    pub customer: String,
+    /// A token of the gateway.
+    #[arg(long, default_value = "pm_card_visa")]
+    pub method: String,
+    /// The idempotency key; a random one if it is left out.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Wait for the end, this many seconds at most.
+    #[arg(long)]
+    pub wait: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// One payment.
+    #[arg(long, conflicts_with = "customer", required_unless_present = "customer")]
+    pub payment: Option<String>,
+    /// All payments of one customer.
+    #[arg(long)]
+    pub customer: Option<String>,
+    /// Go on after this id.
+    #[arg(long)]
+    pub last_event_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The payment's id.
+    pub payment: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Create what is missing; what exists is checked and never altered.
+    Ensure {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        /// Replicas of each topic.
+        #[arg(long, default_value_t = 3)]
+        replication: u16,
+    },
+    /// Say what is not as it must be, and how to mend it.
+    Check {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Exits with 0 if a service would start with these settings, as far as that can be told without I/O.
+    Check(ServiceArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Initiations in the backlog that is drained.
+    #[arg(long, default_value_t = 200_000)]
+    pub backlog: u64,
+    /// Payments a second for the latency from POST to SSE.
+    #[arg(long, default_value_t = 200)]
+    pub rate: u64,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+    /// Events of which the projection is rebuilt.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub rebuild: u64,
+}
+
+impl ServiceArgs {
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    #[must_use]
+    pub fn lane_bounds(&self) -> Bounds {
+        Bounds { in_flight_max: self.bounds.lane_in_flight, drain: self.drain() / 2, ..Bounds::default() }
+    }
+
+    #[must_use]
+    pub fn bulkheads(&self) -> Bulkheads {
+        let BoundsArgs { gateway_in_flight, merchant_in_flight, .. } = self.bounds;
+        Bulkheads { gateway_max: gateway_in_flight, merchant_max: merchant_in_flight }
+    }
+}
+
+impl KafkaArgs {
+    /// `None` without bootstrap servers. `instance_id` names this process among its group's.
+    #[must_use]
+    pub fn config(&self, instance_id: &str) -> Option<KafkaConfig> {
+        Some(KafkaConfig {
+            bootstrap_servers: self.bootstrap_servers.clone()?,
+            topic_prefix: self.topic_prefix.clone(),
+            group: self.group.clone(),
+            instance_id: instance_id.to_owned(),
+            partitions: self.partitions,
+            allow_single_replica: self.allow_single_replica,
+            overrides: self.settings.clone(),
+        })
+    }
+}
+
+/// Without the values of the settings: one of them may be a password.
+impl std::fmt::Debug for KafkaArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<&str> = self.settings.iter().map(|(key, _)| key.as_str()).collect();
+        f.debug_struct("KafkaArgs")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("topic_prefix", &self.topic_prefix)
+            .field("group", &self.group)
+            .field("partitions", &self.partitions)
+            .field("settings", &keys)
+            .finish()
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("must be key=value".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Command};
+
+    #[test]
+    fn the_command_line_is_well_formed_and_up_needs_nothing() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["paylog", "up"]).unwrap();
+        let Command::Up(args) = cli.command else { panic!("not up") };
+        assert!(args.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for wrong in [
+            &["paylog", "up", "--partitions", "0"][..],
+            &["paylog", "up", "--lane-in-flight", "0"],
+            &["paylog", "up", "--kafka", "no-equals-sign"],
+            &["paylog", "up", "--listen", "8080"],
+            &["paylog", "tail"],
+            &["paylog", "tail", "--payment", "a", "--customer", "b"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn settings_keep_their_commas_out_and_their_values_out_of_debug() {
+        let cli = Cli::try_parse_from(["paylog", "up", "--kafka", "sasl.password=hunter2,client.id=x"]).unwrap();
+        let shown = format!("{cli:?}");
+        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+    }
+}

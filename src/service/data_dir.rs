@@ -1,0 +1,62 @@
+//! What one process keeps: a directory, held by a lock for as long as the process runs, and the name that it has among its
+//! group's.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+pub struct DataDir {
+    path: PathBuf,
+    instance_id: String,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if it is not there, and takes it. A second process is refused.
+    pub fn take(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        std::fs::create_dir_all(path).with_context(|| format!("cannot create the data directory {shown}"))?;
+        let lock = File::create(path.join("lock")).with_context(|| format!("cannot write to {shown}"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "{shown} is in use by another paylog process: stop that one, or give this one another --data-dir \
+                 (PAYLOG_DATA_DIR)"
+            ),
+            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {shown}")),
+        }
+        let instance_id = instance_id(&path.join("instance-id"))?;
+        Ok(Self { path: path.to_owned(), instance_id, _lock: lock })
+    }
+
+    /// The same through every restart, so that this process ends its own leftovers at once.
+    #[must_use]
+    pub fn instance_id(&self) -> &str {
+        &self.instance_id
+    }
+
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    #[must_use]
+    pub fn store(&self, projection: &str) -> PathBuf {
+        self.path.join("store").join(projection)
+    }
+}
+
+fn instance_id(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    match std::fs::read_to_string(path) {
+        Ok(id) if uuid::Uuid::try_parse(id.trim()).is_ok() => Ok(id.trim().to_owned()),
+        Ok(_) => bail!("{shown} does not hold an instance id: delete it, and a new one is made"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let id = uuid::Uuid::new_v4().to_string();
+            std::fs::write(path, &id).with_context(|| format!("cannot write {shown}"))?;
+            Ok(id)
+        }
+        Err(e) => Err(e).with_context(|| format!("cannot read {shown}")),
+    }
+}

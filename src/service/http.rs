@@ -1,0 +1,60 @@
+//! What a process answers over HTTP: the API and the streams where it serves, health and metrics everywhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Reply};
+
+use super::{Part, Role};
+use crate::api::{Api, ApiConfig};
+use crate::config::ServiceArgs;
+use crate::http::{Limits, serve};
+use crate::journal::Journal;
+use crate::projection::View;
+use crate::schema::Codec;
+use crate::stream::{StreamConfig, Streams};
+use crate::{api, stream, telemetry};
+
+/// How long a POST waits until its own fold has passed the append.
+const CONFIRM_WAIT: Duration = Duration::from_secs(2);
+/// How long a GET waits for the position it was asked to have.
+const READ_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) fn part(
+    args: &ServiceArgs,
+    role: Role,
+    listener: TcpListener,
+    journal: Arc<dyn Journal>,
+    codec: Arc<Codec>,
+    view: View,
+    stop: &CancellationToken,
+) -> Part {
+    let config = ApiConfig { gateway: "simulator".to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
+    let streams = Streams { view: view.clone(), config: StreamConfig::default(), shutdown: stop.clone() };
+    let api = Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() });
+    let routes = match role {
+        Role::Process => api::health(&api).or(metrics()).unify().boxed(),
+        Role::All | Role::Serve => {
+            api::routes(&api).or(stream::routes(&Arc::new(streams))).unify().or(metrics()).unify().boxed()
+        }
+    };
+    let limits = Limits { connections: args.bounds.connections_max, ..Limits::default() };
+    let (stop, drain) = (stop.clone(), args.drain() / 2);
+    Box::pin(async move {
+        serve(listener, routes, limits, stop, drain).await;
+        Ok(())
+    })
+}
+
+/// Prometheus's text exposition format, version 0.0.4.
+fn metrics() -> BoxedFilter<(Response,)> {
+    let answer = || {
+        let content_type = "text/plain; version=0.0.4";
+        warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
+    };
+    warp::path!("metrics").and(warp::get()).map(answer).boxed()
+}

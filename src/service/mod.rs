@@ -1,0 +1,203 @@
+//! One process: opens the journal, folds it, and serves, processes, or both, until told to stop or until a part of it
+//! fails; then drains. Tests start it exactly as `main` does.
+
+mod data_dir;
+mod http;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ServiceArgs;
+use crate::gateway::simulator::Simulator;
+use crate::journal::embedded::EmbeddedJournal;
+use crate::journal::kafka::KafkaJournal;
+use crate::journal::{Journal, JournalError};
+use crate::lane::Driver;
+use crate::processor::{Backoff, Processor};
+use crate::projection::{Folder, View};
+use crate::schema::Codec;
+use crate::telemetry;
+use data_dir::DataDir;
+
+/// The store of the built-in projection: a new version gets a directory of its own.
+const PROJECTION: &str = "payments@1";
+/// How often the guards look at the log again.
+const GUARD_EVERY: Duration = Duration::from_secs(60);
+/// The longest pause between two tries; the shortest is configured.
+const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What a process does besides folding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `up`: everything.
+    All,
+    /// `serve`: API and streams.
+    Serve,
+    /// `process`: lanes.
+    Process,
+}
+
+/// A process that is ready to run: everything is open, and it listens.
+pub struct Service {
+    args: ServiceArgs,
+    role: Role,
+    listener: TcpListener,
+    journal: Arc<dyn Journal>,
+    codec: Arc<Codec>,
+    folder: Folder,
+    view: View,
+    data: DataDir,
+}
+
+impl Service {
+    /// Binds, takes the data directory, opens the journal and runs the guards.
+    pub async fn open(args: ServiceArgs, role: Role) -> anyhow::Result<Self> {
+        telemetry::start();
+        if role != Role::All && args.kafka.bootstrap_servers.is_none() {
+            bail!(
+                "serve and process need Kafka, for the embedded journal belongs to one process: give \
+                 --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS), or use `paylog up`"
+            );
+        }
+        let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+        let opening = args.clone();
+        let (journal, codec, folder, view, data) = tokio::task::spawn_blocking(move || open(&opening)).await??;
+        Ok(Self { args, role, listener, journal, codec, folder, view, data })
+    }
+
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    #[must_use]
+    pub fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.journal)
+    }
+
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Runs until `stop`, then drains: first HTTP and the lanes, while the fold still moves, then the fold.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let drain = self.args.drain();
+        let fold_stop = CancellationToken::new();
+        let (front, back) = self.start(&stop, &fold_stop)?;
+        let (mut front, mut back) = (futures_util::future::join_all(front), futures_util::future::join_all(back));
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(drain).await;
+        };
+        let ended = async {
+            // Whatever ends first stops the rest: `part` cancels `stop` when it ends, well or not.
+            let mut results: Vec<anyhow::Result<()>> = (&mut front).await;
+            fold_stop.cancel();
+            results.extend((&mut back).await);
+            results
+        };
+        tokio::select! {
+            results = ended => results.into_iter().collect(),
+            () = deadline => {
+                tracing::warn!(drain_seconds = drain.as_secs(), "not everything had ended at the drain's deadline");
+                Ok(())
+            }
+        }
+    }
+
+    /// The parts that stop first, and those that stop last.
+    fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
+        let Self { args, role, listener, journal, codec, folder, view, data } = self;
+        let mut front = Vec::new();
+        let (log, folding) = (Arc::clone(&journal), fold_stop.clone());
+        // The directory is let go when the fold, which ends last, has ended.
+        let fold = part("fold", stop, move || {
+            let folded = folder.run(log.as_ref(), &folding);
+            drop(data);
+            Ok(folded?)
+        })?;
+        let (log, guarding) = (Arc::clone(&journal), stop.clone());
+        front.push(part("guard", stop, move || guard(log.as_ref(), &guarding))?);
+        if role != Role::Serve {
+            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
+            let lanes_stop = stop.clone();
+            front.push(part("lanes", stop, move || Ok(driver.run(&lanes_stop)?))?);
+        }
+        front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
+        Ok((front, vec![fold]))
+    }
+}
+
+/// Something of the process that runs until it is told to stop.
+type Part = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Runs `work` on a thread of its own. However it ends, and be it by a panic, everything else is told to stop.
+fn part(
+    name: &'static str,
+    stop: &CancellationToken,
+    work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<Part> {
+    let (sender, ended) = oneshot::channel();
+    let stops = stop.clone().drop_guard();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let result = work();
+        drop(sender.send(result));
+        drop(stops);
+    })?;
+    Ok(Box::pin(async move {
+        match ended.await {
+            Ok(result) => result.with_context(|| format!("{name} failed")),
+            Err(_) => bail!("{name} panicked"),
+        }
+    }))
+}
+
+type Opened = (Arc<dyn Journal>, Arc<Codec>, Folder, View, DataDir);
+
+fn open(args: &ServiceArgs) -> anyhow::Result<Opened> {
+    let data = DataDir::take(&args.data_dir)?;
+    let codec = Arc::new(Codec::new()?);
+    let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
+        Some(kafka) => KafkaJournal::open(kafka)?,
+        None => EmbeddedJournal::open(&data.journal(), args.kafka.partitions)?,
+    };
+    journal.check()?;
+    let (folder, view) = Folder::open(&data.store(PROJECTION), journal.as_ref(), Arc::clone(&codec))?;
+    Ok((journal, codec, folder, view, data))
+}
+
+fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> Driver {
+    let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
+    let backoff = Backoff { min: Duration::from_millis(args.retry_min_ms).min(RETRY_MAX), max: RETRY_MAX };
+    let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
+    let runtime = tokio::runtime::Handle::current();
+    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), runtime }
+}
+
+/// Looks again and again whether the log is still the one, and still set up as it must be. A refusal stops the process:
+/// nothing may be appended to a log that cannot be trusted. That it cannot be asked is no verdict.
+fn guard(journal: &dyn Journal, stop: &CancellationToken) -> anyhow::Result<()> {
+    let step = Duration::from_millis(100);
+    let mut waited = Duration::ZERO;
+    while !stop.is_cancelled() {
+        thread::sleep(step);
+        waited += step;
+        if waited < GUARD_EVERY {
+            continue;
+        }
+        waited = Duration::ZERO;
+        match journal.check() {
+            Ok(()) => {}
+            Err(JournalError::Unavailable(reason)) => tracing::warn!(reason, "the guards could not ask the log"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

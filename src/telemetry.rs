@@ -1,0 +1,75 @@
+//! The log's set-up, and every metric: its name, unit and help. Call sites read as verbs.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+use crate::payment::EventData;
+
+const EVENTS_FOLDED: &str = "paylog_events_folded_total";
+const PARTITIONS_HALTED: &str = "paylog_partitions_halted_total";
+const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
+const OUTCOMES: &str = "paylog_outcomes_recorded_total";
+const TRANSACTIONS: &str = "paylog_transactions_total";
+const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
+
+/// Writes the log to stderr. `RUST_LOG` filters; the default is `info`.
+pub fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,paylog=info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call, from a test, changes nothing.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// What `/metrics` shows, in Prometheus's text format. The first call starts the counting, for the whole process.
+pub fn metrics() -> String {
+    recorder().map(PrometheusHandle::render).unwrap_or_default()
+}
+
+fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let install = || {
+        let handle = PrometheusBuilder::new().install_recorder().ok()?;
+        describe_counter!(EVENTS_FOLDED, "Records folded into the projection since the start");
+        describe_counter!(PARTITIONS_HALTED, "Partitions that stopped at a record that cannot be folded");
+        describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
+        describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
+        describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
+        describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
+        Some(handle)
+    };
+    RECORDER.get_or_init(install).as_ref()
+}
+
+/// Starts the counting.
+pub fn start() {
+    recorder();
+}
+
+pub fn events_folded(count: usize) {
+    counter!(EVENTS_FOLDED).increment(count as u64);
+}
+
+pub fn partition_halted() {
+    counter!(PARTITIONS_HALTED).increment(1);
+}
+
+pub fn payment_ended_again(agreed: bool) {
+    counter!(ENDED_AGAIN, "agreed" => if agreed { "yes" } else { "no" }).increment(1);
+}
+
+pub fn outcome_recorded(data: &EventData) {
+    counter!(OUTCOMES, "event" => data.name()).increment(1);
+}
+
+pub fn transaction_ended(committed: bool, took: Duration) {
+    counter!(TRANSACTIONS, "result" => if committed { "committed" } else { "not_committed" }).increment(1);
+    histogram!(TRANSACTION_SECONDS).record(took.as_secs_f64());
+}
