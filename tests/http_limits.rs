@@ -43,7 +43,8 @@ fn routes() -> BoxedFilter<(Response,)> {
     });
     let flood = warp::path!("flood").map(|| {
         let chunk = Bytes::from(vec![b'x'; 16 * 1024]);
-        let chunks = futures_util::stream::unfold(chunk, async |chunk| Some((Ok::<_, Infallible>(chunk.clone()), chunk)));
+        let chunks =
+            futures_util::stream::unfold(chunk, async |chunk| Some((Ok::<_, Infallible>(chunk.clone()), chunk)));
         warp::reply::stream(chunks).into_response()
     });
     let slow = warp::path!("slow").then(async || {
@@ -112,7 +113,10 @@ async fn half_a_body_is_answered_408_and_closed() {
     for headers in ["content-length: 10", "transfer-encoding: chunked"] {
         let answer = server.exchange(&post(headers, "5\r\nab")).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-        assert!(answer.contains("application/problem+json") && answer.contains("\"code\":\"body_timeout\""), "{answer}");
+        assert!(
+            answer.contains("application/problem+json") && answer.contains("\"code\":\"body_timeout\""),
+            "{answer}"
+        );
     }
 }
 
