@@ -134,7 +134,7 @@ mod tests {
     fn every_line_end_in_any_pieces_gives_the_same() {
         let expected = vec![message("snapshot", "ä"), message("message", "b")];
         for end in ["\n", "\r", "\r\n"] {
-            let text = format!("\u{feff}event: snapshot\ndata: ä\nid: 7\n\n:\n\ndata: b\n\n").replace('\n', end);
+            let text = "\u{feff}event: snapshot\ndata: ä\nid: 7\n\n:\n\ndata: b\n\n".replace('\n', end);
             for size in [1, 2, 3, text.len()] {
                 let mut parser = Parser::default();
                 let pieces = text.as_bytes().chunks(size);

@@ -82,7 +82,7 @@ impl CustomerFeed {
                 self.told.insert(row.payment.id, row.payment.version);
             }
             let last = (n == count).then(|| next_cursor.clone());
-            let data = Data::Snapshot { payment: row.payment, at_least: position_text(log, position), last };
+            let data = Data::Snapshot { payment: Box::new(row.payment), at_least: position_text(log, position), last };
             blocks.push(Block { id: None, data });
         }
         blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
@@ -98,7 +98,7 @@ impl CustomerFeed {
         for entry in entries {
             cursor.advance(Position::new(entry.position.partition, entry.position.offset.next()));
             if !self.was_told(&entry) {
-                blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Change(entry) });
+                blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Change(Box::new(entry)) });
             }
         }
         for position in next.positions() {

@@ -8,7 +8,7 @@ use crate::contract::{VersionId, last_position, partition, position_text};
 use crate::http::Problem;
 use crate::journal::Position;
 use crate::payment::PaymentId;
-use crate::projection::{BadOffsets, Row, View, Watch};
+use crate::projection::{BadOffsets, Entry, View, Watch};
 use crate::store::StoreError;
 
 /// Frames read at once, at most.
@@ -73,9 +73,8 @@ impl PaymentFeed {
         let at_least = position_text(log, last_position(&row, self.view.partitions()));
         self.sent = Some(version);
         self.ended = row.payment.is_terminal();
-        let Row { payment, .. } = row;
         let id = Some(VersionId { log, version }.to_string());
-        blocks.push(Block { id, data: Data::Snapshot { payment, at_least, last: None } });
+        blocks.push(Block { id, data: Data::Snapshot { payment: Box::new(row.payment), at_least, last: None } });
         Ok(Read::Blocks(blocks))
     }
 
@@ -90,9 +89,9 @@ impl PaymentFeed {
         self.sent = last.version;
         self.ended = last.payment.is_terminal();
         let log = self.view.log_id();
-        let block = |entry: crate::projection::Entry| {
+        let block = |entry: Entry| {
             let id = entry.version.map(|version| VersionId { log, version }.to_string());
-            Block { id, data: Data::Change(entry) }
+            Block { id, data: Data::Change(Box::new(entry)) }
         };
         Ok(Read::Blocks(entries.into_iter().map(block).collect()))
     }

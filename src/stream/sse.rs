@@ -39,12 +39,12 @@ pub(super) struct Block {
 pub(super) enum Data {
     Reset,
     Snapshot {
-        payment: Payment,
+        payment: Box<Payment>,
         at_least: String,
         /// The last of several, and where older payments begin, if there are any.
         last: Option<Option<String>>,
     },
-    Change(Entry),
+    Change(Box<Entry>),
     /// An id alone: a place to come back to.
     Nothing,
 }
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(written(Some("07070707.AA"), Data::Nothing), "id: 07070707.AA\n\n");
         let event = samples::event(0, samples::in_progress(1999));
         let position = Position::new(Partition(0), Offset(0));
-        let change = Data::Change(Entry { position, version: Some(1), event, payment: payment() });
+        let change = Data::Change(Box::new(Entry { position, version: Some(1), event, payment: payment() }));
         let block = written(Some("07070707.1"), change);
         let lines: Vec<&str> = block.split('\n').collect();
         assert_eq!((lines[0], lines[2]), ("event: PaymentInProgress", "id: 07070707.1"));
@@ -257,7 +257,7 @@ mod tests {
     fn only_the_last_snapshot_says_whether_there_are_more() {
         let data = |last| {
             let at_least = "07070707.0.0".to_owned();
-            let block = written(None, Data::Snapshot { payment: payment(), at_least, last });
+            let block = written(None, Data::Snapshot { payment: Box::new(payment()), at_least, last });
             let line = block.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
             serde_json::from_str::<serde_json::Value>(&line).unwrap()
         };
