@@ -174,6 +174,9 @@ impl View {
         let key = customer_key(merchant, customer);
         let (mut entries, mut cursor) = (Vec::new(), after.clone());
         for end in self.folded().positions().collect::<Vec<_>>() {
+            if after.of(end.partition) >= end.offset {
+                continue; // nothing new, or this instance is behind the cursor
+            }
             let from = feed_key(&key, end.partition, after.of(end.partition));
             let mut rows = self.0.tables.feed.range(&from, &feed_key(&key, end.partition, end.offset));
             loop {

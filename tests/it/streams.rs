@@ -36,7 +36,9 @@ pub async fn a_stream_resumes_at_every_position(bed: &Bed) {
     for up_to_date in [format!("{log8}.{last}"), whole[0].id.clone().unwrap()] {
         assert_eq!(client.stream(&query, Some(&up_to_date)).await.0, 204);
     }
-    let (status, mut ahead) = client.stream(&query, Some(&format!("{log8}.99"))).await;
+    let open = client.pay("order-2", &body("cus_1", "pm_sim_unavailable")).await;
+    let of_open = format!("payment_id={}", open.text("id"));
+    let (status, mut ahead) = client.stream(&of_open, Some(&format!("{log8}.99"))).await;
     assert_eq!(status, 200, "an instance that is behind the id answers 200 and waits");
     assert!(ahead.is_silent().await);
     system.stop().await;
