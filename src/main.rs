@@ -1,5 +1,6 @@
 //! Parses, wires, waits for the signal, answers with an exit code: 0 done, 1 failed, 2 used wrongly.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -80,21 +81,23 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For people and for scripts: the first line is where it listens.
+/// For people and for scripts: the first line is where it listens. Nobody has to read it.
 fn announce(args: &ServiceArgs, role: Role, service: &Service) -> anyhow::Result<()> {
     let address = service.address()?;
-    println!("listening on http://{address}");
-    println!("data in {}, journal {}", args.data_dir.display(), service.journal().engine());
+    let mut text = format!("listening on http://{address}\n");
+    text += &format!("data in {}, journal {}\n", args.data_dir.display(), service.journal().engine());
     if role != Role::Process {
-        println!("open http://{address}/ in a browser, or pay with:\n");
-        println!(
-            "  curl -s http://{address}/v1/payments -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1' \\"
+        text += &format!(
+            "open http://{address}/ in a browser, or pay and watch with:
+
+  curl -s http://{address}/v1/payments -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1' \\
+    -d '{{\"amount\": 1999, \"currency\": \"EUR\", \"customer_id\": \"cus_42\", \"payment_method\": \"pm_card_visa\"}}'
+  curl -N 'http://{address}/v1/stream?customer_id=cus_42'
+
+"
         );
-        println!(
-            "    -d '{{\"amount\": 1999, \"currency\": \"EUR\", \"customer_id\": \"cus_42\", \"payment_method\": \"pm_card_visa\"}}'"
-        );
-        println!("  curl -N 'http://{address}/v1/stream?customer_id=cus_42'\n");
     }
+    drop(std::io::stdout().write_all(text.as_bytes()));
     Ok(())
 }
 

@@ -135,7 +135,7 @@ impl View {
         status: Option<Status>,
         before: Option<&Offsets>,
         max: usize,
-    ) -> Result<(Vec<Payment>, Option<Offsets>), StoreError> {
+    ) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
         let key = customer_key(merchant, customer);
         let mut cursor = before.cloned().unwrap_or_else(|| self.folded());
         let mut columns = Vec::new();
@@ -159,7 +159,7 @@ impl View {
             cursor.set(Position::new(Partition(p as u32), initiation.offset));
             looked_at += 1;
             let row = self.payment(initiation.payment_id)?;
-            page.extend(row.map(|row| row.payment).filter(|p| status.is_none_or(|wanted| p.status() == wanted)));
+            page.extend(row.filter(|row| status.is_none_or(|wanted| row.payment.status() == wanted)));
         }
     }
 
@@ -174,6 +174,9 @@ impl View {
         let key = customer_key(merchant, customer);
         let (mut entries, mut cursor) = (Vec::new(), after.clone());
         for end in self.folded().positions().collect::<Vec<_>>() {
+            if after.of(end.partition) >= end.offset {
+                continue; // nothing new, or this instance is behind the cursor
+            }
             let from = feed_key(&key, end.partition, after.of(end.partition));
             let mut rows = self.0.tables.feed.range(&from, &feed_key(&key, end.partition, end.offset));
             loop {
