@@ -37,7 +37,9 @@ pub struct Store {
 pub struct Table(fjall::Keyspace);
 
 /// Writes that take effect together.
-pub struct Batch(fjall::OwnedWriteBatch);
+pub struct Batch(fjall::OwnedWriteBatch, Vec<(Table, fjall::Slice, Option<fjall::Slice>)>);
+fn knob(name: &str, default: u64) -> u64 { std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default) }
+
 
 /// A row as it was read.
 pub type Row = (fjall::UserKey, fjall::UserValue);
@@ -46,7 +48,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = std::fs::create_dir_all(path)
             .map_err(fjall::Error::from)
-            .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open());
+            .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).worker_threads(knob("PL_W", 2) as usize).open());
         match opened {
             Ok(db) => Ok(Self { db }),
             Err(fjall::Error::Locked) => Err(StoreError::Locked(path.to_owned())),
@@ -55,13 +57,13 @@ impl Store {
     }
 
     pub fn table(&self, name: &str) -> Result<Table, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_MAX);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(knob("PL_MEM", MEMTABLE_MAX >> 20) << 20);
         Ok(Table(self.db.keyspace(name, options)?))
     }
 
     #[must_use]
     pub fn batch(&self) -> Batch {
-        Batch(self.db.batch())
+        Batch(self.db.batch(), Vec::new())
     }
 }
 
@@ -78,20 +80,28 @@ impl Table {
 
 impl Batch {
     pub fn insert(&mut self, table: &Table, key: &[u8], value: &[u8]) {
-        self.0.insert(&table.0, key, value);
+        self.1.push((table.clone(), key.into(), Some(value.into())));
     }
 
     pub fn remove(&mut self, table: &Table, key: &[u8]) {
-        self.0.remove(&table.0, key);
+        self.1.push((table.clone(), key.into(), None));
+    }
+    fn fill(&mut self) {
+        if knob("PL_SORT", 0) == 1 { self.1.sort_by(|a, b| a.1.cmp(&b.1)); }
+        for (t, k, v) in self.1.drain(..) {
+            match v { Some(v) => self.0.insert(&t.0, k, v), None => self.0.remove(&t.0, k) }
+        }
     }
 
     /// Survives the death of the process, but not that of the machine: for what can be folded again.
-    pub fn commit(self) -> Result<(), StoreError> {
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        self.fill();
         Ok(self.0.commit()?)
     }
 
     /// On the disk (fdatasync) when this returns.
-    pub fn commit_synced(self) -> Result<(), StoreError> {
+    pub fn commit_synced(mut self) -> Result<(), StoreError> {
+        self.fill();
         Ok(self.0.durability(Some(PersistMode::SyncData)).commit()?)
     }
 }
