@@ -33,8 +33,8 @@ struct Seen {
 enum What {
     /// Payment `n` was answered with 202.
     Accepted(u64),
-    /// Payment `n` was answered otherwise, or not at all.
-    Failed(u64, String),
+    /// A payment was answered otherwise, or not at all.
+    Failed(String),
     /// The frame that ends a payment, by the payment's id.
     Ended(String),
 }
@@ -107,8 +107,8 @@ async fn post(client: reqwest::Client, url: String, n: u64, sender: UnboundedSen
     let answer = request.header("idempotency-key", key(n)).body(body).send().await;
     let what = match answer.and_then(reqwest::Response::error_for_status) {
         Ok(answer) if answer.status() == reqwest::StatusCode::ACCEPTED => What::Accepted(n),
-        Ok(answer) => What::Failed(n, answer.status().to_string()),
-        Err(error) => What::Failed(n, error.to_string()),
+        Ok(answer) => What::Failed(answer.status().to_string()),
+        Err(error) => What::Failed(error.to_string()),
     };
     let _ = sender.send(Seen { at: Instant::now(), what }); // nobody waits for it any more
 }
@@ -159,7 +159,7 @@ impl Schedule {
             let (n, into) = match what {
                 What::Accepted(n) => (n, &mut latencies.accepted),
                 What::Ended(id) => (numbers.get(&id).copied().unwrap_or(0), &mut latencies.ended),
-                What::Failed(_, reason) => {
+                What::Failed(reason) => {
                     latencies.failures.push(reason);
                     continue;
                 }

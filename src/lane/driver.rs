@@ -92,8 +92,6 @@ struct Running {
     batch_max: usize,
     positions_told: Instant,
     told: BTreeMap<Partition, Position>,
-    t: (u64,u128,u128,u128,u128,u128),
-    c: (u64,u64,u128,u128),
 }
 
 impl Driver {
@@ -123,30 +121,22 @@ impl Driver {
             record_not_before: now,
             batch_max,
             positions_told: now,
-            told: BTreeMap::new(), t: Default::default(), c: Default::default(),
+            told: BTreeMap::new(),
         };
         while !stop.is_cancelled() {
             running.turn()?;
         }
-        eprintln!("turns {} group {} listen {} release {} dispatch {} record {} us; txns {} outcomes {} choose {} commit {}", running.t.0, running.t.1, running.t.2, running.t.3, running.t.4, running.t.5, running.c.0, running.c.1, running.c.2, running.c.3);
         running.drain()
     }
 }
 
 impl Running {
     fn turn(&mut self) -> Result<(), LaneError> {
-        self.t.0 += 1;
-        let t = Instant::now();
         self.serve_group()?;
-        self.t.1 += t.elapsed().as_micros(); let t = Instant::now();
         self.listen(self.patience());
-        self.t.2 += t.elapsed().as_micros(); let t = Instant::now();
         self.release();
-        self.t.3 += t.elapsed().as_micros(); let t = Instant::now();
         self.dispatch()?;
-        self.t.4 += t.elapsed().as_micros(); let t = Instant::now();
         self.record(false)?;
-        self.t.5 += t.elapsed().as_micros();
         self.tell_positions()
     }
 
@@ -389,15 +379,12 @@ impl Running {
         if !(now || waited) || Instant::now() < self.record_not_before {
             return Ok(());
         }
-        let tc = Instant::now();
         let chosen = self.outcomes.choose(&mut self.owned, &self.driver.view, self.batch_max)?;
         if chosen.is_empty() {
             return Ok(());
         }
-        self.c.0 += 1; self.c.1 += chosen.len() as u64; self.c.2 += tc.elapsed().as_micros();
         let began = Instant::now();
         let committed = commit(&chosen, self.lanes.as_mut(), &self.driver.view, &self.driver.codec);
-        self.c.3 += began.elapsed().as_micros();
         telemetry::transaction_ended(committed.is_ok(), began.elapsed());
         match committed {
             Ok(positions) => self.recorded(&chosen, &positions),

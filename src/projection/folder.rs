@@ -126,16 +126,9 @@ impl Folder {
             let reading = move || reader::read(tail, &codec, stop, &sender);
             let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
-            let (mut n, mut c, mut w, mut f) = (0u64, 0usize, 0u128, 0u128);
-            let mut t = std::time::Instant::now();
             for items in batches {
-                w += t.elapsed().as_micros(); t = std::time::Instant::now();
-                let items = items?;
-                n += 1; c += items.len();
-                self.fold(&items)?;
-                f += t.elapsed().as_micros(); t = std::time::Instant::now();
+                self.fold(&items?)?;
             }
-            eprintln!("fold batches {n} items {c} waited {w} us, folded {f} us");
             Ok(())
         })
     }

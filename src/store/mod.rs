@@ -8,7 +8,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
 /// One table's rows in memory before they are written out, in bytes.
-const MEMTABLE_MAX: u64 = 16 * 1024 * 1024;
+const MEMTABLE_MAX: u64 = 64 * 1024 * 1024;
 /// Blocks kept in memory for reads, in bytes, over all tables of a store.
 const CACHE_MAX: u64 = 64 * 1024 * 1024;
 
@@ -36,10 +36,18 @@ pub struct Store {
 #[derive(Clone)]
 pub struct Table(fjall::Keyspace);
 
-/// Writes that take effect together.
-pub struct Batch(fjall::OwnedWriteBatch, Vec<(Table, fjall::Slice, Option<fjall::Slice>)>);
-fn knob(name: &str, default: u64) -> u64 { std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default) }
+/// Writes that take effect together. Of two for one key the later counts.
+pub struct Batch {
+    db: Database,
+    writes: Vec<Write>,
+}
 
+struct Write {
+    table: Table,
+    key: fjall::UserKey,
+    /// `None` removes the row.
+    value: Option<fjall::UserValue>,
+}
 
 /// A row as it was read.
 pub type Row = (fjall::UserKey, fjall::UserValue);
@@ -48,7 +56,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = std::fs::create_dir_all(path)
             .map_err(fjall::Error::from)
-            .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).worker_threads(knob("PL_W", 2) as usize).open());
+            .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open());
         match opened {
             Ok(db) => Ok(Self { db }),
             Err(fjall::Error::Locked) => Err(StoreError::Locked(path.to_owned())),
@@ -57,13 +65,13 @@ impl Store {
     }
 
     pub fn table(&self, name: &str) -> Result<Table, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(knob("PL_MEM", MEMTABLE_MAX >> 20) << 20);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_MAX);
         Ok(Table(self.db.keyspace(name, options)?))
     }
 
     #[must_use]
     pub fn batch(&self) -> Batch {
-        Batch(self.db.batch(), Vec::new())
+        Batch { db: self.db.clone(), writes: Vec::new() }
     }
 }
 
@@ -80,28 +88,35 @@ impl Table {
 
 impl Batch {
     pub fn insert(&mut self, table: &Table, key: &[u8], value: &[u8]) {
-        self.1.push((table.clone(), key.into(), Some(value.into())));
+        self.writes.push(Write { table: table.clone(), key: key.into(), value: Some(value.into()) });
     }
 
     pub fn remove(&mut self, table: &Table, key: &[u8]) {
-        self.1.push((table.clone(), key.into(), None));
-    }
-    fn fill(&mut self) {
-        if knob("PL_SORT", 0) == 1 { self.1.sort_by(|a, b| a.1.cmp(&b.1)); }
-        for (t, k, v) in self.1.drain(..) {
-            match v { Some(v) => self.0.insert(&t.0, k, v), None => self.0.remove(&t.0, k) }
-        }
+        self.writes.push(Write { table: table.clone(), key: key.into(), value: None });
     }
 
     /// Survives the death of the process, but not that of the machine: for what can be folded again.
-    pub fn commit(mut self) -> Result<(), StoreError> {
-        self.fill();
-        Ok(self.0.commit()?)
+    pub fn commit(self) -> Result<(), StoreError> {
+        self.commit_to(PersistMode::Buffer)
     }
 
     /// On the disk (fdatasync) when this returns.
-    pub fn commit_synced(mut self) -> Result<(), StoreError> {
-        self.fill();
-        Ok(self.0.durability(Some(PersistMode::SyncData)).commit()?)
+    pub fn commit_synced(self) -> Result<(), StoreError> {
+        self.commit_to(PersistMode::SyncData)
+    }
+
+    /// A table takes neighbours, one after the other, in half the time that it takes for keys here and there: its way to
+    /// each is still in the processor's cache.
+    fn commit_to(mut self, durability: PersistMode) -> Result<(), StoreError> {
+        self.writes.sort_by(|a, b| a.key.cmp(&b.key));
+        let batch = fjall::OwnedWriteBatch::with_capacity(self.db, self.writes.len());
+        let mut batch = batch.durability(Some(durability));
+        for Write { table, key, value } in self.writes {
+            match value {
+                Some(value) => batch.insert(&table.0, key, value),
+                None => batch.remove(&table.0, key),
+            }
+        }
+        Ok(batch.commit()?)
     }
 }
