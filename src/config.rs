@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::Bulkheads;
+use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
 pub const DRAIN_SECONDS: u64 = 20;
@@ -76,6 +77,12 @@ pub struct ServiceArgs {
     /// The shortest pause before a failed try is repeated, in milliseconds; the longest is five minutes.
     #[arg(long, env = "PAYLOG_RETRY_MIN_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub retry_min_ms: u64,
+    /// After how long a silent stream sends a comment, in milliseconds, so that proxies and clients know it lives.
+    #[arg(long, env = "PAYLOG_STREAM_HEARTBEAT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub stream_heartbeat_ms: u64,
+    /// How long one stream may last, in seconds; clients come back with their id, and spread over the instances again.
+    #[arg(long, env = "PAYLOG_STREAM_MAX_AGE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub stream_max_age_seconds: u64,
     /// How long a stop may take, in seconds, before it is over, done or not.
     #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u64,
@@ -217,6 +224,14 @@ impl ServiceArgs {
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    #[must_use]
+    pub fn streams(&self) -> StreamConfig {
+        StreamConfig {
+            heartbeat: Duration::from_millis(self.stream_heartbeat_ms),
+            max_age: Duration::from_secs(self.stream_max_age_seconds),
+        }
     }
 
     #[must_use]

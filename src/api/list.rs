@@ -4,10 +4,9 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::{Api, json, not_found};
-use crate::contract::{EventBody, PaymentBody, bad_parameter, bad_place, partition, position_text};
+use crate::contract::{EventBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
 use crate::http::{Problem, Query};
-use crate::journal::{Offset, Position};
-use crate::payment::{CustomerId, Payment, PaymentId, Status};
+use crate::payment::{CustomerId, PaymentId, Status};
 use crate::projection::{Offsets, View};
 
 const PAGE: usize = 50;
@@ -38,19 +37,12 @@ pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Probl
         api.in_time(at_least.reached(&api.view)).await?;
     }
     let Page { customer, status, before, limit } = page;
-    let (payments, next) = api.view.customer_payments(&api.merchant(), &customer, status, before.as_ref(), limit)?;
-    let folded = api.view.folded();
-    let positions: Vec<String> = payments.iter().map(|payment| seen(&api.view, &folded, payment)).collect();
-    let data = payments.iter().zip(&positions).map(|(payment, at_least)| PaymentBody::new(payment, at_least)).collect();
+    let (rows, next) = api.view.customer_payments(&api.merchant(), &customer, status, before.as_ref(), limit)?;
+    let position = |row| position_text(api.view.log_id(), last_position(row, api.view.partitions()));
+    let positions: Vec<String> = rows.iter().map(position).collect();
+    let data = rows.iter().zip(&positions).map(|(row, at_least)| PaymentBody::new(&row.payment, at_least)).collect();
     let next_cursor = next.map(|next| next.encode(api.view.log_id()));
     Ok(json(StatusCode::OK, &ListBody { data, next_cursor }))
-}
-
-/// A position at which the payment was at least as it is shown: the last one folded of its partition.
-fn seen(view: &View, folded: &Offsets, payment: &Payment) -> String {
-    let partition = partition(payment.id, view.partitions());
-    let last = folded.of(partition).0.saturating_sub(1);
-    position_text(view.log_id(), Position::new(partition, Offset(last)))
 }
 
 impl Page {

@@ -135,7 +135,7 @@ impl View {
         status: Option<Status>,
         before: Option<&Offsets>,
         max: usize,
-    ) -> Result<(Vec<Payment>, Option<Offsets>), StoreError> {
+    ) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
         let key = customer_key(merchant, customer);
         let mut cursor = before.cloned().unwrap_or_else(|| self.folded());
         let mut columns = Vec::new();
@@ -159,7 +159,7 @@ impl View {
             cursor.set(Position::new(Partition(p as u32), initiation.offset));
             looked_at += 1;
             let row = self.payment(initiation.payment_id)?;
-            page.extend(row.map(|row| row.payment).filter(|p| status.is_none_or(|wanted| p.status() == wanted)));
+            page.extend(row.filter(|row| status.is_none_or(|wanted| row.payment.status() == wanted)));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::View;
 use crate::schema::Codec;
-use crate::stream::{StreamConfig, Streams};
+use crate::stream::Streams;
 use crate::{api, stream, telemetry};
 
 /// How long a POST waits until its own fold has passed the append.
@@ -34,7 +34,7 @@ pub(super) fn part(
     stop: &CancellationToken,
 ) -> Part {
     let config = ApiConfig { gateway: "simulator".to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
-    let streams = Streams { view: view.clone(), config: StreamConfig::default(), shutdown: stop.clone() };
+    let streams = Streams { view: view.clone(), config: args.streams(), shutdown: stop.clone() };
     let api = Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() });
     let routes = match role {
         Role::Process => api::health(&api).or(metrics()).unify().boxed(),

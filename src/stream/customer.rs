@@ -67,16 +67,14 @@ impl CustomerFeed {
     /// lost in between; what a row already had beyond it is noted, so that nothing is told twice.
     fn snapshots(&mut self) -> Result<Vec<Block>, StoreError> {
         let cursor = self.view.folded();
-        let (payments, next) =
-            self.view.customer_payments(&self.merchant, &self.customer, None, None, SNAPSHOTS_MAX)?;
+        let (rows, next) = self.view.customer_payments(&self.merchant, &self.customer, None, None, SNAPSHOTS_MAX)?;
         let log = self.view.log_id();
-        let mut blocks = Vec::with_capacity(payments.len() + 2);
+        let mut blocks = Vec::with_capacity(rows.len() + 2);
         if self.reset {
             blocks.push(Block::reset());
         }
-        let (count, next_cursor) = (payments.len(), next.map(|next| next.encode(log)));
-        for (payment, n) in payments.into_iter().zip(1..) {
-            let Some(row) = self.view.payment(payment.id)? else { continue };
+        let (count, next_cursor) = (rows.len(), next.map(|next| next.encode(log)));
+        for (row, n) in rows.into_iter().zip(1..) {
             let position = last_position(&row, self.view.partitions());
             if position.offset >= cursor.of(position.partition) {
                 self.told.insert(row.payment.id, row.payment.version);

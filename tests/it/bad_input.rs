@@ -69,10 +69,13 @@ pub async fn every_bad_input_is_refused_and_leaves_no_event(bed: &Bed) {
     system.stop().await;
 }
 
+/// The headers of a request, the status and the code of its answer.
+type BadHeaders<'a> = (Vec<(&'a str, &'a str)>, u16, &'static str);
+
 async fn bad_headers(system: &System) {
     let json = ("content-type", "application/json");
     let long = "k".repeat(256);
-    let cases: Vec<(Vec<(&str, &str)>, u16, &str)> = vec![
+    let cases: Vec<BadHeaders> = vec![
         (vec![json], 400, "idempotency_key_missing"),
         (vec![json, ("idempotency-key", "")], 400, "invalid_idempotency_key"),
         (vec![json, ("idempotency-key", &long)], 400, "invalid_idempotency_key"),

@@ -146,6 +146,14 @@ impl Stream {
         serde_json::from_slice(&self.response.bytes().await.unwrap()).unwrap_or(Value::Null)
     }
 
+    /// Everything until the server ends the stream, as it was sent.
+    pub async fn rest(&mut self) -> String {
+        while let Some(chunk) = tokio::time::timeout(PATIENCE, self.response.chunk()).await.unwrap().unwrap() {
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
     /// The next frame; `None` when the server has ended the stream. Comments are passed over.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {

@@ -70,11 +70,6 @@ impl Bed {
         self
     }
 
-    /// The same bed with more flags, for the same log.
-    pub fn flags_for(&self, more: &[&str]) -> Vec<String> {
-        self.flags.iter().cloned().chain(more.iter().map(|flag| (*flag).to_owned())).collect()
-    }
-
     pub fn is_kafka(&self) -> bool {
         self.bootstrap.is_some()
     }
@@ -99,12 +94,12 @@ impl Bed {
             words.extend(["--bootstrap-servers", bootstrap, "--topic-prefix", &self.prefix].map(str::to_owned));
             words.extend(["--group", &group, "--allow-single-replica"].map(str::to_owned));
         }
-        words.extend(self.flags_for(more));
-        words
+        words.extend(self.flags.iter().cloned().chain(more.iter().map(|flag| (*flag).to_owned())));
+        dedup(words)
     }
 
     fn args(&self, command: &str, name: &str, more: &[&str]) -> ServiceArgs {
-        match Cli::try_parse_from(dedup(self.words(command, name, more))).unwrap().command {
+        match Cli::try_parse_from(self.words(command, name, more)).unwrap().command {
             Command::Up(args) | Command::Serve(args) | Command::Process(args) => args,
             other => panic!("{other:?} is no service"),
         }

@@ -37,6 +37,29 @@ impl Process {
         process
     }
 
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let deadline = std::time::Instant::now() + crate::cluster::PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(std::time::Instant::now() < deadline, "the process does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until nothing listens any more: the drain has begun.
+    pub async fn refuses_connections(&self) {
+        let address = self.client.url.strip_prefix("http://").unwrap().to_owned();
+        until("nothing listens any more", async || tokio::net::TcpStream::connect(&address).await.is_err()).await;
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -4,6 +4,8 @@
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
+//! * `foreign_hands`: what others could write to the log, and how it is met
+//! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `rebalance`: what only Kafka has
@@ -12,7 +14,9 @@ mod bad_input;
 mod client;
 mod cluster;
 mod crashes;
+mod foreign_hands;
 mod idempotency;
+mod operations;
 mod payments;
 mod reading;
 mod rebalance;
@@ -51,10 +55,18 @@ scenarios! {
     streams::a_customers_stream_resumes_at_every_position,
     streams::a_stream_of_another_log_is_reset,
     streams::bad_stream_requests_are_refused,
+    streams::a_silent_stream_sends_heartbeats_and_an_old_one_ends,
+    streams::a_reader_that_sleeps_misses_nothing,
+    foreign_hands::a_second_end_changes_nothing_and_is_shown,
+    foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
+    foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
     restarts::a_restart_keeps_the_history_and_goes_on,
     restarts::an_instance_that_starts_empty_answers_the_same,
+    operations::sigterm_drains_with_a_stream_open_and_exits_with_0,
+    operations::a_data_directory_serves_one_process,
+    operations::rows_of_another_log_are_refused,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
 }

@@ -152,3 +152,40 @@ pub async fn bad_stream_requests_are_refused(bed: &Bed) {
     }
     system.stop().await;
 }
+
+pub async fn a_silent_stream_sends_heartbeats_and_an_old_one_ends(bed: &Bed) {
+    let system = bed.start_with(&["--stream-heartbeat-ms", "50", "--stream-max-age-seconds", "1"]).await;
+    let (status, mut stream) = system.front.client.stream("customer_id=cus_1", None).await;
+    assert_eq!(status, 200);
+    let text = stream.rest().await;
+    let heartbeats = text.split("\n\n").filter(|block| block.starts_with(':')).count();
+    assert!(heartbeats >= 3, "heartbeats in one second of 50 ms: {text:?}");
+    system.stop().await;
+}
+
+/// Memory for a stream is its cursor: a client that does not read makes nothing grow, and finds everything when it does.
+pub async fn a_reader_that_sleeps_misses_nothing(bed: &Bed) {
+    const PAYMENTS: usize = 150;
+    let system = bed.start().await;
+    let client = &system.front.client;
+    let (_, mut sleeper) = client.stream("customer_id=cus_1", None).await;
+    snapshot(&mut sleeper).await;
+    let paying: Vec<_> = (0..PAYMENTS)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.pay_to_the_end(&format!("o-{n}"), &body("cus_1", "pm_card_visa")).await })
+        })
+        .collect();
+    for paid in paying {
+        assert_eq!(paid.await.unwrap().status, 200);
+    }
+    let mut marks = Vec::new();
+    while marks.len() < PAYMENTS * 2 {
+        marks.push(mark(&sleeper.next().await.unwrap()));
+    }
+    assert!(sleeper.is_silent().await);
+    marks.sort();
+    marks.dedup();
+    assert_eq!(marks.len(), PAYMENTS * 2, "nothing twice");
+    system.stop().await;
+}

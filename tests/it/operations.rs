@@ -1,0 +1,116 @@
+//! How a process starts, refuses to start, and stops.
+
+use std::process::{Command, Output};
+
+use paylog::service::Role;
+
+use crate::client::body;
+use crate::cluster::Bed;
+use crate::crashes::Process;
+
+fn paylog(words: &[String]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_paylog")).args(&words[1..]).output().unwrap()
+}
+
+fn refusal(words: &[String]) -> String {
+    let output = paylog(words);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn command(bed: &Bed) -> &'static str {
+    if bed.is_kafka() { "serve" } else { "up" }
+}
+
+pub async fn sigterm_drains_with_a_stream_open_and_exits_with_0(bed: &Bed) {
+    for signal in ["TERM", "INT"] {
+        let mut up = Process::start(bed.words(command(bed), "up", &[])).await;
+        let (status, mut stream) = up.client.stream("customer_id=cus_1", None).await;
+        assert_eq!(status, 200);
+        stream.next().await.expect("the cursor");
+        up.signal(signal);
+        assert!(stream.next().await.is_none(), "the stream is ended, not broken");
+        assert_eq!(up.exit_code().await, Some(0), "SIG{signal}");
+    }
+}
+
+pub async fn a_data_directory_serves_one_process(bed: &Bed) {
+    let first = Process::start(bed.words(command(bed), "up", &[])).await;
+    let text = refusal(&bed.words(command(bed), "up", &[]));
+    assert!(text.contains("in use by another paylog process") && text.contains("--data-dir"), "{text}");
+    drop(first);
+}
+
+/// The store says which log its rows are of, and which record of each partition it folded last.
+pub async fn rows_of_another_log_are_refused(bed: &Bed) {
+    let role = if bed.is_kafka() { Role::Serve } else { Role::All };
+    let running = bed.run(role, "up", &[]).await;
+    assert_eq!(running.client.pay("order-1", &body("cus_1", "pm_card_visa")).await.status, 202);
+    running.stop().await;
+    let other = if bed.is_kafka() { Bed::kafka().await } else { Bed::embedded() };
+    let running = other.run(role, "up", &[]).await;
+    assert_eq!(running.client.pay("order-2", &body("cus_1", "pm_card_visa")).await.status, 202);
+    running.stop().await;
+    let (mine, theirs) = (bed.data_dir("up").join("store"), other.data_dir("up").join("store"));
+    std::fs::remove_dir_all(&theirs).unwrap();
+    std::fs::rename(mine, theirs).unwrap();
+    let text = refusal(&other.words(command(bed), "up", &[]));
+    assert!(text.contains("are of another log"), "{text}");
+}
+
+#[tokio::test]
+async fn serve_and_process_need_kafka() {
+    let bed = Bed::embedded();
+    for command in ["serve", "process"] {
+        let text = refusal(&bed.words(command, command, &[]));
+        assert!(text.contains("--bootstrap-servers") && text.contains("paylog up"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_can_never_change() {
+    let bed = Bed::embedded();
+    bed.run(Role::All, "up", &[]).await.stop().await;
+    let mut words = bed.words("up", "up", &[]);
+    let at = words.iter().position(|word| word == "--partitions").unwrap() + 1;
+    words[at] = "5".to_owned();
+    let text = refusal(&words);
+    assert!(text.contains("was created with 4 partitions and 5 are configured"), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let bed = Bed::embedded();
+    // A charge of a minute is under way, which the drain would wait for.
+    let mut up = Process::start(bed.words("up", "up", &["--simulator-latency-ms", "60000"])).await;
+    assert_eq!(up.client.pay("order-1", &body("cus_1", "pm_card_visa")).await.status, 202);
+    up.signal("TERM");
+    up.refuses_connections().await;
+    up.signal("TERM");
+    assert_eq!(up.exit_code().await, Some(130));
+}
+
+#[tokio::test]
+async fn a_configuration_is_checked_without_starting_anything() {
+    let bed = Bed::embedded();
+    let good: Vec<String> = ["paylog", "config", "check"].map(str::to_owned).to_vec();
+    assert_eq!(paylog(&good).status.code(), Some(0));
+    let kafka = ["--bootstrap-servers", "127.0.0.1:1", "--kafka", "isolation.level=read_uncommitted"];
+    let bad: Vec<String> = good.into_iter().chain(kafka.map(str::to_owned)).collect();
+    let text = refusal(&bad);
+    assert!(text.contains("isolation.level") && text.contains("cannot be overridden"), "{text}");
+    assert!(!bed.data_dir("up").exists());
+}
+
+#[tokio::test]
+async fn the_first_two_lines_of_up_say_where() {
+    let bed = Bed::embedded();
+    let up = Process::start(bed.words("up", "up", &[])).await;
+    assert!(up.client.url.starts_with("http://127.0.0.1:"), "{}", up.client.url);
+    let page = up.client.send(reqwest::Method::GET, "/", &[], None).await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").starts_with("text/html"));
+    assert!(page.header("content-security-policy").contains("default-src 'none'"), "{page:?}");
+    let metrics = up.client.send(reqwest::Method::GET, "/metrics", &[], None).await;
+    assert_eq!(metrics.status, 200);
+}
