@@ -24,7 +24,7 @@ try {
 
   const pay = async (method, ...steps) => {
     await page.locator(`select:has(option[value=${method}])`).selectOption(method);
-    await page.getByRole('button', { name: 'Pay' }).click();
+    await page.getByRole('button', { name: 'Pay', exact: true }).click();
     for (const step of steps) {
       await page.getByText(step, { exact: true }).first().waitFor({ timeout: STEP_MS });
     }
