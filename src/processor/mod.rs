@@ -2,6 +2,8 @@
 //! makes. It decides; the lane records.
 
 mod backoff;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
