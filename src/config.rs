@@ -103,11 +103,11 @@ pub struct KafkaArgs {
     #[arg(long, env = "PAYLOG_PARTITIONS", default_value_t = DEFAULT_PARTITIONS, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub partitions: u32,
     /// Accept a topic with one replica: for trying things out, for its log is lost with one disk.
-    #[arg(long, env = "PAYLOG_ALLOW_SINGLE_REPLICA")]
+    #[arg(long, env = "PAYLOG_ALLOW_SINGLE_REPLICA", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_single_replica: bool,
-    /// Any librdkafka setting, `key=value`; may be repeated (in the environment: commas between). Those that correctness
-    /// needs cannot be overridden. For secrets use the environment.
-    #[arg(long = "kafka", env = "PAYLOG_KAFKA", value_parser = key_value, value_delimiter = ',', value_name = "KEY=VALUE")]
+    /// Any librdkafka setting, `key=value`; may be repeated (in one word, and in the environment: `;` between). Those that
+    /// correctness needs cannot be overridden. For secrets use the environment.
+    #[arg(long = "kafka", env = "PAYLOG_KAFKA", hide_env_values = true, value_parser = key_value, value_delimiter = ';', value_name = "KEY=VALUE")]
     pub settings: Vec<(String, String)>,
 }
 
@@ -139,7 +139,7 @@ pub struct PayArgs {
     #[command(flatten)]
     pub client: ClientArgs,
     /// In minor units: 1999 is 19.99 EUR.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub amount: i64,
     #[arg(long, default_value = "EUR")]
     pub currency: String,
@@ -247,11 +247,17 @@ impl ServiceArgs {
 }
 
 impl KafkaArgs {
+    /// Kafka's bootstrap servers, if there are any: an empty variable is none.
+    #[must_use]
+    pub fn servers(&self) -> Option<&str> {
+        self.bootstrap_servers.as_deref().map(str::trim).filter(|servers| !servers.is_empty())
+    }
+
     /// `None` without bootstrap servers. `instance_id` names this process among its group's.
     #[must_use]
     pub fn config(&self, instance_id: &str) -> Option<KafkaConfig> {
         Some(KafkaConfig {
-            bootstrap_servers: self.bootstrap_servers.clone()?,
+            bootstrap_servers: self.servers()?.to_owned(),
             topic_prefix: self.topic_prefix.clone(),
             group: self.group.clone(),
             instance_id: instance_id.to_owned(),
@@ -316,9 +322,11 @@ mod tests {
     }
 
     #[test]
-    fn settings_keep_their_commas_out_and_their_values_out_of_debug() {
-        let cli = Cli::try_parse_from(["paylog", "up", "--kafka", "sasl.password=hunter2,client.id=x"]).unwrap();
+    fn settings_keep_their_commas_and_show_no_value() {
+        let cli = Cli::try_parse_from(["paylog", "up", "--kafka", "sasl.password=hunter2,1;client.id=x"]).unwrap();
         let shown = format!("{cli:?}");
         assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
+        let Command::Up(args) = cli.command else { panic!("not up") };
+        assert_eq!(args.kafka.settings[0].1, "hunter2,1");
     }
 }

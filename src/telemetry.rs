@@ -1,5 +1,6 @@
 //! The log's set-up, and every metric: its name, unit and help. Call sites read as verbs.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
 /// Writes the log to stderr. `RUST_LOG` filters; the default is `info`.
 pub fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,paylog=info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second call, from a test, changes nothing.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

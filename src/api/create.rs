@@ -59,6 +59,9 @@ where
     if let Some(row) = api.view.payment(asked.id)? {
         return answer(api, &asked, row, None).await;
     }
+    if api.view.is_halted(partition(asked.id, api.view.partitions())) {
+        return Err(halted());
+    }
     let appended = append(api, &asked, headers).await?;
     let patience = api.config.confirm_wait.max(asked.wait.unwrap_or_default());
     let folded = api.until_shutdown(api.view.wait_folded(appended.position));
@@ -72,6 +75,12 @@ where
             Err(Problem::internal())
         }
     }
+}
+
+/// What is appended behind a record that cannot be folded would wait with it: better refused than accepted.
+fn halted() -> Problem {
+    let detail = "nothing was recorded: this part of the log has halted, and an operator has to look at it";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "halted", detail).retry_after(RETRY_AFTER)
 }
 
 async fn read<S, B>(api: &Api, headers: &HeaderMap, body: S) -> Result<Asked, Problem>

@@ -35,7 +35,7 @@ struct Bed {
 }
 
 pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
-    let engine = if args.kafka.bootstrap_servers.is_some() { "kafka" } else { "embedded" };
+    let engine = if args.kafka.servers().is_some() { "kafka" } else { "embedded" };
     println!("journal {engine}, {} partitions, gateway at zero cost", args.kafka.partitions);
     if args.backlog > 0 {
         let bed = Bed::new(&args, "backlog")?;

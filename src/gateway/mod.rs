@@ -65,5 +65,6 @@ pub trait Gateway: Send + Sync {
     fn name(&self) -> &'static str;
     fn terms(&self) -> Terms;
     fn charge(&self, charge: Charge) -> Answer<Outcome>;
-    fn inquire(&self, key: PaymentId) -> Answer<Inquiry>;
+    /// What became of this charge, if it was ever asked for.
+    fn inquire(&self, charge: Charge) -> Answer<Inquiry>;
 }

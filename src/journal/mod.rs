@@ -4,9 +4,9 @@
 //! keeps it on Apache Kafka for any number of them. Whatever is promised here is promised by both, and every behaviour
 //! scenario under `tests/it` runs on both. What differs is listed at [`Engine`].
 //!
-//! The seam has four doors: [`Journal::append`] (idempotent, answers with a position), [`Journal::tail`] (read forward,
+//! The seam has four doors: [`Journal::append`] (idempotent, answers with a position), [`Reader::tail`] (read forward,
 //! and know when one has caught up), [`Journal::lanes`] (be the one writer of some partitions, in transactions) and
-//! [`Journal::check`] (the guards). All but `append` block, and belong on a thread of their own.
+//! [`Reader::check`] (the guards). All but `append` block, and belong on a thread of their own.
 //!
 //! This module knows nothing of payments: keys, headers and values are bytes to it.
 
@@ -39,8 +39,9 @@ pub enum Engine {
 /// The answer of [`Journal::append`], which does not borrow the journal.
 pub type Appending = Pin<Box<dyn Future<Output = Result<Position, AppendError>> + Send>>;
 
-/// A log of records in partitions, each partition in one order.
-pub trait Journal: Send + Sync {
+/// A log of records in partitions, each partition in one order, for those who only read it: who holds this can append
+/// nothing.
+pub trait Reader: Send + Sync {
     fn engine(&self) -> Engine;
 
     /// Names this log and no other: a topic that was deleted and made again has another id.
@@ -48,9 +49,6 @@ pub trait Journal: Send + Sync {
 
     /// How many partitions the log was created with. It never changes.
     fn partitions(&self) -> u32;
-
-    /// Appends one record. `Ok` means durable: acknowledged by all in-sync replicas, or synced to disk.
-    fn append(&self, record: NewRecord) -> Appending;
 
     /// Reads every partition, each from its own offset, committed records only. `from[p]` belongs to partition `p`.
     fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError>;
@@ -62,12 +60,18 @@ pub trait Journal: Send + Sync {
     /// marker. For guards and the odd look-up, not for a hot path.
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError>;
 
-    /// Joins the group of those who write outcomes.
-    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError>;
-
     /// The guards of DESIGN.md 4 that can be asked of the log itself. `Err` says what is wrong and what to do; until it
     /// answers `Ok` nothing may be appended.
     fn check(&self) -> Result<(), JournalError>;
+}
+
+/// A log, for those who write it too.
+pub trait Journal: Reader {
+    /// Appends one record. `Ok` means durable: acknowledged by all in-sync replicas, or synced to disk.
+    fn append(&self, record: NewRecord) -> Appending;
+
+    /// Joins the group of those who write outcomes.
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError>;
 }
 
 /// The ends of one partition: the offset that the next record will have.

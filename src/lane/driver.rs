@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::dispatch::Begun;
 use super::due::{Epoch, Lane};
 use super::outcomes::{Outcomes, Ready, commit, event};
-use super::{Bounds, Start, Try, Verdict, Worker};
+use super::{Bounds, Verdict, Worker};
 use crate::journal::{Assignment, Fate, Journal, JournalError, Lanes, Partition, Position};
-use crate::payment::{Payment, PaymentId, Timestamp};
+use crate::payment::Timestamp;
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
 use crate::store::StoreError;
@@ -23,10 +23,6 @@ use crate::telemetry;
 
 /// How long the loop waits at most before it listens to the group again.
 const GROUP_POLL: Duration = Duration::from_millis(20);
-/// Keys of the due index read at once.
-const SCAN_MAX: usize = 256;
-/// Payments that a bound kept back, in one lane and turn, before the rest of the lane waits too.
-const HELD_MAX: usize = 16;
 /// How often what a bound kept back is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(5);
 /// How often an idle lane commits its position.
@@ -34,6 +30,8 @@ const POSITIONS_EVERY: Duration = Duration::from_secs(5);
 /// After a transaction that was aborted, the next one waits this long, twice as long each time.
 const ABORT_PAUSE: Duration = Duration::from_millis(10);
 const ABORT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A partition whose deliveries failed is left out this long, so that one bad leader does not stop the other lanes.
+const LEFT_OUT: Duration = Duration::from_secs(5);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -59,7 +57,7 @@ pub struct Driver {
 }
 
 /// What the loop is told. Unbounded as a channel, and bounded by what is in flight.
-enum Input {
+pub(super) enum Input {
     /// The fold has moved.
     Folded,
     Ended(Begun, Verdict),
@@ -67,31 +65,31 @@ enum Input {
 
 /// The earliest new due work of each partition that the loop has not heard of yet.
 #[derive(Default)]
-struct Board {
+pub(super) struct Board {
     new_due: Mutex<BTreeMap<Partition, DueKey>>,
     told: AtomicBool,
 }
 
-struct Running {
-    driver: Driver,
-    lanes: Box<dyn Lanes>,
-    owned: BTreeMap<Partition, Lane>,
-    epochs: u64,
-    board: Arc<Board>,
-    inbox: Receiver<Input>,
-    sender: Sender<Input>,
-    outcomes: Outcomes,
+pub(super) struct Running {
+    pub(super) driver: Driver,
+    pub(super) lanes: Box<dyn Lanes>,
+    pub(super) owned: BTreeMap<Partition, Lane>,
+    pub(super) epochs: u64,
+    pub(super) board: Arc<Board>,
+    pub(super) inbox: Receiver<Input>,
+    pub(super) sender: Sender<Input>,
+    pub(super) outcomes: Outcomes,
     /// Effects under way.
-    running: usize,
+    pub(super) running: usize,
     /// Something ended, so what a bound kept back may go on.
-    ended: bool,
-    held_looked_at: Instant,
-    aborts: u32,
-    record_not_before: Instant,
+    pub(super) ended: bool,
+    pub(super) held_looked_at: Instant,
+    pub(super) aborts: u32,
+    pub(super) record_not_before: Instant,
     /// Shrinks while transactions abort without a culprit.
-    batch_max: usize,
-    positions_told: Instant,
-    told: BTreeMap<Partition, Position>,
+    pub(super) batch_max: usize,
+    pub(super) positions_told: Instant,
+    pub(super) told: BTreeMap<Partition, Position>,
 }
 
 impl Driver {
@@ -240,7 +238,7 @@ impl Running {
         self.settle(begun, verdict);
     }
 
-    fn settle(&mut self, begun: Begun, verdict: Verdict) {
+    pub(super) fn settle(&mut self, begun: Begun, verdict: Verdict) {
         let Begun { partition, epoch, payment_id, version, attempt } = begun;
         let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return };
         match verdict {
@@ -267,110 +265,6 @@ impl Running {
         }
     }
 
-    // === what goes out ===
-
-    fn dispatch(&mut self) -> Result<(), LaneError> {
-        let partitions: Vec<Partition> = self.owned.keys().copied().collect();
-        for partition in partitions {
-            if self.driver.view.is_halted(partition) {
-                continue;
-            }
-            if let Some(mut lane) = self.owned.remove(&partition) {
-                let dispatched = self.dispatch_lane(&mut lane);
-                self.owned.insert(partition, lane);
-                for (begun, verdict) in dispatched? {
-                    self.settle(begun, verdict);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts what is due, as far as the bounds allow. Answers with the effects that ended at once.
-    fn dispatch_lane(&mut self, lane: &mut Lane) -> Result<Vec<(Begun, Verdict)>, LaneError> {
-        let (now, mut done, mut held) = (Timestamp::now(), Vec::new(), 0);
-        let in_flight_max = self.driver.bounds.in_flight_max;
-        let full = |lane: &Lane| lane.in_flight() >= in_flight_max;
-        if lane.catch_up_to.is_some() {
-            return Ok(done);
-        }
-        while !full(lane) {
-            let Some(id) = lane.next_timer(now) else { break };
-            held += usize::from(self.begin(lane, id, now, &mut done)?);
-        }
-        while lane.has_due(now) && !full(lane) && held < HELD_MAX {
-            let keys = self.driver.view.due(lane.partition, lane.cursor(), SCAN_MAX)?;
-            if keys.len() < SCAN_MAX {
-                lane.read_until(None);
-            }
-            for key in keys {
-                if key.due_at > now {
-                    lane.read_until(Some(key.due_at));
-                    break;
-                }
-                if full(lane) || held >= HELD_MAX {
-                    lane.rewind(key);
-                    break;
-                }
-                lane.pass(key);
-                if lane.is_free(key.payment_id) {
-                    held += usize::from(self.begin(lane, key.payment_id, now, &mut done)?);
-                }
-            }
-        }
-        if held >= HELD_MAX {
-            lane.read_until(None); // until something ends
-        }
-        Ok(done)
-    }
-
-    /// Begins one effect. Answers `true` if a bound kept it back.
-    fn begin(
-        &mut self,
-        lane: &mut Lane,
-        id: PaymentId,
-        now: Timestamp,
-        done: &mut Vec<(Begun, Verdict)>,
-    ) -> Result<bool, LaneError> {
-        let Some(row) = self.driver.view.payment(id)? else { return Ok(false) };
-        let Some(due_at) = row.payment.due_at().filter(|at| *at <= now) else {
-            lane.forget(id);
-            return Ok(false);
-        };
-        let attempt = lane.next_attempt(id, row.payment.attempt);
-        match self.driver.worker.start(&row.payment, Try { attempt, may_defer: lane.may_defer() }) {
-            Start::Held => {
-                lane.hold(DueKey { due_at, payment_id: id });
-                return Ok(true);
-            }
-            Start::NotBefore(at) => lane.defer(id, at, attempt - 1),
-            Start::Running(effect) => {
-                lane.begin(id);
-                let begun = Begun::new(lane, &row.payment, attempt);
-                done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
-            }
-        }
-        Ok(false)
-    }
-
-    /// Polls once here, for what needs no waiting; the rest goes on in the runtime.
-    fn start(
-        &mut self,
-        begun: Begun,
-        mut effect: std::pin::Pin<Box<dyn Future<Output = Verdict> + Send>>,
-    ) -> Option<Verdict> {
-        if let Poll::Ready(verdict) = effect.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return Some(verdict);
-        }
-        self.running += 1;
-        let mut reply = Reply { begun, sender: Some(self.sender.clone()) };
-        self.driver.runtime.spawn(async move {
-            let verdict = effect.await;
-            reply.send(verdict);
-        });
-        None
-    }
-
     // === what is recorded ===
 
     fn record(&mut self, now: bool) -> Result<(), LaneError> {
@@ -381,6 +275,8 @@ impl Running {
         }
         let chosen = self.outcomes.choose(&mut self.owned, &self.driver.view, self.batch_max)?;
         if chosen.is_empty() {
+            // What waits is of lanes that may not record yet: look again later, not at once.
+            self.record_not_before = Instant::now() + GROUP_POLL;
             return Ok(());
         }
         let began = Instant::now();
@@ -415,6 +311,10 @@ impl Running {
         }
         let pause = ABORT_PAUSE.saturating_mul(1 << self.aborts.min(10)).min(ABORT_PAUSE_MAX);
         self.record_not_before = Instant::now() + pause;
+        if let Some(lane) = error.culprit.and_then(|partition| self.owned.get_mut(&partition)) {
+            lane.left_out_until = Some(Instant::now() + LEFT_OUT);
+            self.aborts = 0; // the others need not wait for it
+        }
         match error.fate {
             Fate::Retry => Ok(()),
             Fate::Stop => Err(LaneError::Stopped(error.reason.clone())),
@@ -444,43 +344,6 @@ impl Running {
             Err(error) => tracing::warn!(%error, "positions were not committed: lag looks larger than it is"),
         }
         Ok(())
-    }
-}
-
-/// Which effect, of which assignment.
-#[derive(Clone, Copy)]
-struct Begun {
-    partition: Partition,
-    epoch: Epoch,
-    payment_id: PaymentId,
-    version: u64,
-    attempt: u32,
-}
-
-impl Begun {
-    fn new(lane: &Lane, payment: &Payment, attempt: u32) -> Self {
-        let (partition, epoch) = (lane.partition, lane.epoch);
-        Self { partition, epoch, payment_id: payment.id, version: payment.version, attempt }
-    }
-}
-
-/// Answers for an effect exactly once, even if it panics: then it is tried again, with the same key.
-struct Reply {
-    begun: Begun,
-    sender: Option<Sender<Input>>,
-}
-
-impl Reply {
-    fn send(&mut self, verdict: Verdict) {
-        if let Some(sender) = self.sender.take() {
-            drop(sender.send(Input::Ended(self.begun, verdict)));
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        self.send(Verdict::TryAgain { at: Timestamp::now().plus(Duration::from_secs(1)) });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What one lane has in hand: how far it has read its due index, what is on its way, and what waits in memory.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use crate::journal::{Offset, Partition};
 use crate::payment::{PaymentId, Timestamp};
@@ -18,6 +19,8 @@ pub(super) struct Lane {
     pub epoch: Epoch,
     /// The lane may act once the fold has reached this.
     pub catch_up_to: Option<Offset>,
+    /// Its last deliveries failed: nothing is recorded in it before then.
+    pub left_out_until: Option<Instant>,
     /// Everything of the index before this is in hand, or was found to be no longer due.
     cursor: DueKey,
     /// The first work that a bound kept back: the cursor returns to it.
@@ -50,6 +53,7 @@ impl Lane {
             partition,
             epoch,
             catch_up_to: Some(catch_up_to),
+            left_out_until: None,
             cursor: DueKey::FIRST,
             held: None,
             next_due: Some(Timestamp::MIN),
@@ -57,6 +61,11 @@ impl Lane {
             deferred: HashMap::new(),
             timers: BTreeSet::new(),
         }
+    }
+
+    /// May outcomes be recorded in it now?
+    pub fn may_record(&self) -> bool {
+        self.catch_up_to.is_none() && self.left_out_until.is_none_or(|until| Instant::now() >= until)
     }
 
     pub fn cursor(&self) -> DueKey {

@@ -5,6 +5,7 @@
 //! What the effect is, a [`Worker`] says: a charge, for the processor. One [`driver`] serves all the lanes of a process on
 //! one thread; the effects run on the async runtime.
 
+mod dispatch;
 mod driver;
 mod due;
 mod outcomes;

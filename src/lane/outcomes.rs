@@ -57,7 +57,7 @@ impl Outcomes {
         let (mut chosen, mut later) = (Vec::new(), Vec::new());
         for ready in self.waiting.drain(..) {
             let Some(lane) = owned.get_mut(&ready.partition).filter(|lane| lane.epoch == ready.epoch) else { continue };
-            if lane.catch_up_to.is_some() || chosen.len() >= max {
+            if !lane.may_record() || chosen.len() >= max {
                 later.push(ready);
                 continue;
             }

@@ -2,6 +2,8 @@
 //! makes. It decides; the lane records.
 
 mod backoff;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,14 +77,7 @@ impl Processor {
     }
 
     fn charge(&self, payment: &Payment, this: Try, permits: Permits) -> Start {
-        let initiation = &payment.initiation;
-        let answer = self.gateway.charge(Charge {
-            key: payment.id,
-            money: initiation.money,
-            payment_method: initiation.payment_method.clone(),
-            request_version: initiation.gateway_request_version,
-            attempt: this.attempt,
-        });
+        let answer = self.gateway.charge(request(payment, this));
         let judge = Judge::new(self, payment, this);
         Start::Running(Box::pin(async move {
             let lost = |_| Outcome::Unknown { reason: "the gateway did not answer in time".to_owned() };
@@ -93,7 +88,7 @@ impl Processor {
     }
 
     fn inquire(&self, payment: &Payment, this: Try, permits: Permits) -> Start {
-        let answer = self.gateway.inquire(payment.id);
+        let answer = self.gateway.inquire(request(payment, this));
         let judge = Judge::new(self, payment, this);
         Start::Running(Box::pin(async move {
             let lost = |_| Inquiry::Unknown { reason: "the gateway did not answer in time".to_owned() };
@@ -126,6 +121,18 @@ impl Worker for Processor {
 
 fn record(data: EventData) -> Verdict {
     Verdict::Record(Box::new(data))
+}
+
+/// The same at every try, but for the number of the try, which no provider is told.
+fn request(payment: &Payment, this: Try) -> Charge {
+    let initiation = &payment.initiation;
+    Charge {
+        key: payment.id,
+        money: initiation.money,
+        payment_method: initiation.payment_method.clone(),
+        request_version: initiation.gateway_request_version,
+        attempt: this.attempt,
+    }
 }
 
 /// What an operator has decided needs no gateway.

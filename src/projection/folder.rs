@@ -17,7 +17,7 @@ use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folde
 use super::view::{Shared, lock};
 use super::watch::Registry;
 use super::{DueKey, Row, View};
-use crate::journal::{Journal, JournalError, Offset, Partition, Position};
+use crate::journal::{JournalError, Offset, Partition, Position, Reader};
 use crate::payment::state::LostBeginning;
 use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
@@ -79,7 +79,7 @@ struct StagedRow {
 
 impl Folder {
     /// Opens the store in `path` and compares it with the log it claims to be of.
-    pub fn open(path: &Path, journal: &dyn Journal, codec: Arc<Codec>) -> Result<(Self, View), FoldError> {
+    pub fn open(path: &Path, journal: &dyn Reader, codec: Arc<Codec>) -> Result<(Self, View), FoldError> {
         let tables = Tables::open(Store::open(path)?)?;
         let (log_id, partitions) = (journal.log_id(), journal.partitions());
         match tables.log()? {
@@ -105,7 +105,7 @@ impl Folder {
     }
 
     /// Reads the last folded record of each partition again: it must still be the one that was folded.
-    fn compare(&self, journal: &dyn Journal) -> Result<(), FoldError> {
+    fn compare(&self, journal: &dyn Reader) -> Result<(), FoldError> {
         for (folded, p) in self.folded.iter().zip(0..) {
             let Some((offset, hash)) = folded.last else { continue };
             let position = Position::new(Partition(p), Offset(offset));
@@ -118,7 +118,7 @@ impl Folder {
     }
 
     /// Folds until told to stop. Blocks: give it a thread of its own.
-    pub fn run(mut self, journal: &dyn Journal, stop: &CancellationToken) -> Result<(), FoldError> {
+    pub fn run(mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<(), FoldError> {
         let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
         let (tail, codec) = (journal.tail(&from)?, Arc::clone(&self.shared.codec));
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
@@ -134,7 +134,7 @@ impl Folder {
     }
 
     fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
-        telemetry::events_folded(items.len());
+        telemetry::events_folded(items.iter().filter(|item| !matches!(item, Item::CaughtUp(_))).count());
         let mut staged = Staged::new(&self.shared.tables);
         for item in items {
             let Position { partition, offset } = item.position();

@@ -60,7 +60,7 @@ impl Service {
     /// Binds, takes the data directory, opens the journal and runs the guards.
     pub async fn open(args: ServiceArgs, role: Role) -> anyhow::Result<Self> {
         telemetry::start();
-        if role != Role::All && args.kafka.bootstrap_servers.is_none() {
+        if role != Role::All && args.kafka.servers().is_none() {
             bail!(
                 "serve and process need Kafka, for the embedded journal belongs to one process: give \
                  --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS), or use `paylog up`"

@@ -85,6 +85,12 @@ impl Client {
         self.pay_with(key, body, &[]).await
     }
 
+    /// Pays a server that may die.
+    pub async fn try_pay(&self, key: &str, body: &Value) -> reqwest::Result<Answer> {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        self.try_send(Method::POST, "/v1/payments", &headers, Some(body.to_string().into_bytes())).await
+    }
+
     pub async fn pay_with(&self, key: &str, body: &Value, more: &[(&str, &str)]) -> Answer {
         let mut headers = vec![("content-type", "application/json"), ("idempotency-key", key)];
         headers.extend(more);

@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use paylog::payment::PaymentId;
 use paylog::service::Role;
 
 use crate::client::{Client, body};
 use crate::cluster::{Bed, Running, ends_of, until};
 
 const KILLS: usize = 4;
-const PAYMENTS_BETWEEN: usize = 40;
+const PAYMENTS_BETWEEN: usize = 60;
 
 /// A child that dies with the test.
 pub struct Process {
@@ -79,44 +80,48 @@ pub async fn killed_at_any_moment_nothing_acknowledged_is_lost(bed: &Bed) {
     if bed.is_kafka() {
         let front = bed.run(Role::Serve, "serve", &[]).await;
         for round in 0..KILLS {
-            let mut process = Process::start(bed.words("process", "process", &[])).await;
-            pay(&front.client, round, &mut acknowledged).await;
-            process.kill();
+            let process = Process::start(bed.words("process", "process", &[])).await;
+            pay_and_kill(front.client.clone(), process, round, &mut acknowledged).await;
         }
+        assert_eq!(acknowledged.len(), KILLS * PAYMENTS_BETWEEN, "the front was never killed");
         let last = bed.run(Role::Process, "process", &[]).await;
         all_end_once(&front, &acknowledged).await;
         last.stop().await;
         front.stop().await;
     } else {
         for round in 0..KILLS {
-            let mut up = Process::start(bed.words("up", "up", &[])).await;
-            pay(&up.client, round, &mut acknowledged).await;
-            up.kill();
+            let up = Process::start(bed.words("up", "up", &[])).await;
+            pay_and_kill(up.client.clone(), up, round, &mut acknowledged).await;
         }
+        assert!(acknowledged.len() >= KILLS * PAYMENTS_BETWEEN / 4, "{} were acknowledged", acknowledged.len());
         let up = bed.run(Role::All, "up", &[]).await;
         all_end_once(&up, &acknowledged).await;
         up.stop().await;
     }
 }
 
-/// Pays without a pause between, so that the kill that follows comes in the middle of the work.
-async fn pay(client: &Client, round: usize, acknowledged: &mut Vec<paylog::payment::PaymentId>) {
-    let paying: Vec<_> = (0..PAYMENTS_BETWEEN)
-        .map(|n| {
-            let client = client.clone();
-            tokio::spawn(async move { client.pay(&format!("order-{round}-{n}"), &body("cus_1", "pm_card_visa")).await })
-        })
-        .collect();
-    for answer in paying {
-        let answer = answer.await.unwrap();
+/// Pays, and kills when so many are acknowledged: later in each round, and always with others on their way.
+async fn pay_and_kill(client: Client, mut victim: Process, round: usize, acknowledged: &mut Vec<PaymentId>) {
+    let mut paying = tokio::task::JoinSet::new();
+    for n in 0..PAYMENTS_BETWEEN {
+        let client = client.clone();
+        paying
+            .spawn(async move { client.try_pay(&format!("order-{round}-{n}"), &body("cus_1", "pm_card_visa")).await });
+    }
+    let (kill_at, mut answered) = (PAYMENTS_BETWEEN * (round + 1) / (KILLS + 1), 0);
+    while let Some(answer) = paying.join_next().await {
+        // A request that died with the process is neither accepted nor refused: nobody was told anything.
+        let Ok(answer) = answer.unwrap() else { continue };
         assert_eq!(answer.status, 202, "{answer:?}");
         acknowledged.push(answer.id());
+        answered += 1;
+        if answered == kill_at {
+            victim.kill();
+        }
     }
-    // A different moment of the work each time.
-    tokio::time::sleep(Duration::from_millis(7 * round as u64)).await;
 }
 
-async fn all_end_once(front: &Running, acknowledged: &[paylog::payment::PaymentId]) {
+async fn all_end_once(front: &Running, acknowledged: &[PaymentId]) {
     for id in acknowledged {
         until("every acknowledged payment ends", async || {
             front.view.payment(*id).unwrap().is_some_and(|row| row.payment.is_terminal())
@@ -124,7 +129,6 @@ async fn all_end_once(front: &Running, acknowledged: &[paylog::payment::PaymentI
         .await;
     }
     let log = front.log().await;
-    assert_eq!(acknowledged.len(), KILLS * PAYMENTS_BETWEEN);
     for id in acknowledged {
         assert_eq!(ends_of(&log, *id), 1, "{id} ends exactly once");
     }

@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use paylog::journal::kafka::{KafkaConfig, KafkaJournal, check, ensure};
-use paylog::journal::{Assignment, Fate, Journal, JournalError, Offset, Partition, Position};
+use paylog::journal::{Assignment, Fate, Journal, JournalError, Offset, Partition, Position, Reader};
 use rdkafka::ClientConfig;
 
 use support::{

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::journal::{
     AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
-    Record, Tail,
+    Reader, Record, Tail,
 };
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
@@ -66,7 +66,7 @@ impl EmbeddedJournal {
     }
 }
 
-impl Journal for EmbeddedJournal {
+impl Reader for EmbeddedJournal {
     fn engine(&self) -> Engine {
         Engine::Embedded
     }
@@ -78,15 +78,6 @@ impl Journal for EmbeddedJournal {
     fn partitions(&self) -> u32 {
         // From a u32 at creation.
         self.tables.partitions.len() as u32
-    }
-
-    fn append(&self, record: NewRecord) -> Appending {
-        let answer = self.appender.submit(vec![record], Vec::new(), None);
-        Box::pin(async move {
-            let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
-            let positions = answer?.await.map_err(|_| lost())??;
-            positions.first().copied().ok_or_else(lost)
-        })
     }
 
     fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
@@ -107,13 +98,24 @@ impl Journal for EmbeddedJournal {
         self.tables.read(position)
     }
 
-    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
-        Ok(Box::new(lanes::EmbeddedLanes::new(Arc::clone(&self.appender), self.partitions())))
-    }
-
     /// The directory is locked and the number of partitions was compared at the opening: nothing can change since.
     fn check(&self) -> Result<(), JournalError> {
         Ok(())
+    }
+}
+
+impl Journal for EmbeddedJournal {
+    fn append(&self, record: NewRecord) -> Appending {
+        let answer = self.appender.submit(vec![record], Vec::new(), None);
+        Box::pin(async move {
+            let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
+            let positions = answer?.await.map_err(|_| lost())??;
+            positions.first().copied().ok_or_else(lost)
+        })
+    }
+
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
+        Ok(Box::new(lanes::EmbeddedLanes::new(Arc::clone(&self.appender), self.partitions())))
     }
 }
 

@@ -79,8 +79,8 @@ fn check_beginning(look_up: &LookUp, topic: &Topic) -> Result<(), JournalError> 
         if begin != Offset(0) {
             let name = &topic.name;
             return Err(JournalError::Refused(format!(
-                "the topic {name} has lost the beginning of partition {partition}: it starts at offset {begin}, not 0; \
-                 restore it from a backup with `paylog replay import` into a new topic"
+                "the topic {name} has lost the beginning of partition {partition}: it starts at offset {begin}, not 0, \
+                 and what stood before is needed; restore the topic from a backup"
             )));
         }
     }
@@ -93,7 +93,7 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
     if topic.kind != Kind::Requests && described.partitions != topic.partitions {
         return Err(format!(
             "the topic {name} has {} partitions and not {}: a payment's partition would change; start with the number it \
-             was created with, or move to a new topic with `paylog replay export` and `import`",
+             was created with (--partitions), or with another topic (--topic-prefix)",
             described.partitions, topic.partitions
         ));
     }

@@ -28,7 +28,8 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
-    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Record, Tail,
+    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
+    Record, Tail,
 };
 use appender::Appender;
 use look_up::LookUp;
@@ -112,7 +113,7 @@ impl KafkaJournal {
     }
 }
 
-impl Journal for KafkaJournal {
+impl Reader for KafkaJournal {
     fn engine(&self) -> Engine {
         Engine::Kafka
     }
@@ -123,10 +124,6 @@ impl Journal for KafkaJournal {
 
     fn partitions(&self) -> u32 {
         self.config.partitions
-    }
-
-    fn append(&self, record: NewRecord) -> Appending {
-        self.appender.append(record)
     }
 
     fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
@@ -141,10 +138,6 @@ impl Journal for KafkaJournal {
         self.look_up.read(position)
     }
 
-    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
-        Ok(Box::new(lanes::KafkaLanes::join(&self.config)?))
-    }
-
     fn check(&self) -> Result<(), JournalError> {
         let now = topics::topic_id(&self.config)?;
         if now != self.log_id {
@@ -154,6 +147,16 @@ impl Journal for KafkaJournal {
             return Err(JournalError::Refused(text));
         }
         guards::check_event_topic(&self.config, &self.look_up)
+    }
+}
+
+impl Journal for KafkaJournal {
+    fn append(&self, record: NewRecord) -> Appending {
+        self.appender.append(record)
+    }
+
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
+        Ok(Box::new(lanes::KafkaLanes::join(&self.config)?))
     }
 }
 

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::bindings::rd_kafka_conf_res_t as ConfRes;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 
 use super::KafkaConfig;
 use crate::journal::JournalError;
@@ -66,8 +68,20 @@ pub fn validate(config: &KafkaConfig) -> Result<(), JournalError> {
             let text = format!("the Kafka setting {key} cannot be overridden, it {needed}: {reason}; remove it");
             return Err(JournalError::Refused(text));
         }
+        // librdkafka's own judgement of the name and the value, which it gives without connecting.
+        if let Err(error) = ClientConfig::new().set(key, value).create_native_config() {
+            return Err(native_refusal(key, &error));
+        }
     }
     Ok(())
+}
+
+fn native_refusal(key: &str, error: &KafkaError) -> JournalError {
+    let reason = match error {
+        KafkaError::ClientConfig(ConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => "has no such setting",
+        _ => "does not take this value of it",
+    };
+    JournalError::Refused(format!("the Kafka setting {key} cannot be used: librdkafka {reason}"))
 }
 
 fn canonical(key: &str) -> &str {

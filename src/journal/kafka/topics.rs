@@ -1,6 +1,8 @@
 //! The five topics of DESIGN.md 4: made with their settings, or looked at and never altered.
 
 use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 
@@ -16,6 +18,9 @@ const WEEK_MS: &str = "604800000";
 pub(super) const REQUEST_BYTES_MAX: u64 = 1_048_588;
 /// A dead letter is the original record with headers that say where it came from and why it was refused.
 pub(super) const DEAD_LETTER_BYTES_MAX: u64 = REQUEST_BYTES_MAX + 64 * 1024;
+
+/// Between two looks at a topic that was just made.
+const SPREAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one topic is for, and so how it must be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +81,15 @@ pub fn ensure(config: &KafkaConfig, replication: u16) -> Result<Vec<Ensured>, Jo
         let created = create(&admin, &topic, replication)?;
         ensured.push(Ensured { topic: topic.name, created });
     }
-    check(config)?;
+    // A topic that was just made is not known everywhere at once, nor even to the broker that made it.
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    let made = ensured.iter().any(|topic| topic.created);
+    while let Err(refused) = check(config) {
+        if !made || Instant::now() >= deadline {
+            return Err(refused);
+        }
+        thread::sleep(SPREAD_PAUSE);
+    }
     Ok(ensured)
 }
 

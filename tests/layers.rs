@@ -1,0 +1,86 @@
+//! Which module may name which (DESIGN.md 13): what the compiler cannot keep, this keeps.
+
+use std::path::{Path, PathBuf};
+
+/// A module, and the names of ours that it may not use.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    (
+        "payment",
+        &[
+            "api",
+            "bench",
+            "client",
+            "config",
+            "contract",
+            "gateway",
+            "http",
+            "journal",
+            "lane",
+            "processor",
+            "projection",
+            "schema",
+            "service",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
+    ("projection", &["api", "gateway", "lane", "processor", "service", "stream", "http"]),
+    ("store", &["api", "gateway", "journal", "lane", "payment", "processor", "projection", "stream"]),
+    ("journal", &["api", "gateway", "lane", "payment", "processor", "projection", "schema", "stream"]),
+    ("schema", &["api", "gateway", "journal", "lane", "processor", "projection", "store", "stream"]),
+    ("lane", &["api", "gateway", "processor", "stream", "http"]),
+    ("api", &["gateway", "lane", "processor", "service", "stream", "store"]),
+    ("stream", &["api", "gateway", "lane", "processor", "service"]),
+    ("processor", &["api", "journal", "projection", "service", "store", "stream"]),
+    ("gateway", &["api", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"]),
+];
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn is_test(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem.to_str().unwrap().ends_with("tests"))
+}
+
+#[test]
+fn imports_keep_the_layers_apart() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (module, forbidden) in FORBIDDEN {
+        let mut files = Vec::new();
+        sources(&src.join(module), &mut files);
+        for file in files.iter().filter(|file| !is_test(file)) {
+            let text = std::fs::read_to_string(file).unwrap();
+            for name in *forbidden {
+                if text.contains(&format!("crate::{name}::")) || text.contains(&format!("crate::{{{name}")) {
+                    wrong.push(format!("{} names {name}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn rdkafka_fjall_and_avro_are_each_named_by_one_module() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    for (library, home) in [("rdkafka::", "journal/kafka"), ("fjall::", "store"), ("serde_avro_fast::", "schema")] {
+        let strangers: Vec<_> = files
+            .iter()
+            .filter(|file| !file.strip_prefix(&src).unwrap().starts_with(home))
+            .filter(|file| std::fs::read_to_string(file).unwrap().contains(library))
+            .collect();
+        assert!(strangers.is_empty(), "{library} {strangers:#?}");
+    }
+}
