@@ -50,7 +50,7 @@ pub struct Folder {
     shared: Arc<Shared>,
     folded: Vec<Folded>,
     /// Rows of payments that have not ended.
-    open: HashMap<PaymentId, Row>,
+    open: HashMap<PaymentId, Box<Row>>,
     /// Partitions that are not folded any further.
     halted: BTreeSet<Partition>,
 }
@@ -73,7 +73,7 @@ struct Moved<'i> {
 }
 
 struct StagedRow {
-    row: Row,
+    row: Box<Row>,
     due_before: Option<Timestamp>,
 }
 
@@ -184,7 +184,7 @@ impl Folder {
         if effect == Effect::Effective {
             events.push(position.offset);
         }
-        staged.rows.insert(id, StagedRow { row: Row { payment, events }, due_before });
+        staged.rows.insert(id, StagedRow { row: Box::new(Row { payment, events }), due_before });
         Ok(Ok(()))
     }
 
@@ -212,7 +212,7 @@ impl Folder {
     fn load(&mut self, id: PaymentId) -> Result<Option<StagedRow>, StoreError> {
         let row = match self.open.remove(&id) {
             Some(row) => Some(row),
-            None => self.shared.tables.row(id)?,
+            None => self.shared.tables.row(id)?.map(Box::new),
         };
         Ok(row.map(|row| StagedRow { due_before: row.payment.due_at(), row }))
     }

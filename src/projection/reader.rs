@@ -20,7 +20,8 @@ pub(super) type Batch = Result<Vec<Item>, JournalError>;
 
 /// What the log holds, as far as it can be told without knowing what came before.
 pub(super) enum Item {
-    Event(Recorded),
+    /// Boxed, for thousands of them stand in one vector.
+    Event(Box<Recorded>),
     /// No event, and why: its partition cannot be folded past it.
     Unreadable(Position, String),
     CaughtUp(Position),
@@ -56,7 +57,10 @@ impl Item {
             TailItem::CaughtUp(next) => Self::CaughtUp(next),
             TailItem::Record(record) => {
                 let position = record.position;
-                Recorded::read(record, codec).map_or_else(|reason| Self::Unreadable(position, reason), Self::Event)
+                match Recorded::read(record, codec) {
+                    Ok(recorded) => Self::Event(Box::new(recorded)),
+                    Err(reason) => Self::Unreadable(position, reason),
+                }
             }
         }
     }
