@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::driver::{Input, LaneError, Running};
 use super::due::{Epoch, Lane};
 use super::{Start, Try, Verdict};
-use crate::journal::Partition;
+use crate::journal::{Offset, Partition};
 use crate::payment::{Payment, PaymentId, Timestamp};
 use crate::projection::DueKey;
 
@@ -25,12 +25,14 @@ pub(super) struct Begun {
     pub(super) payment_id: PaymentId,
     pub(super) version: u64,
     pub(super) attempt: u32,
+    /// How far its partition was folded, at least, when the payment was read.
+    pub(super) folded: Offset,
 }
 
 impl Begun {
-    fn new(lane: &Lane, payment: &Payment, attempt: u32) -> Self {
+    fn new(lane: &Lane, payment: &Payment, attempt: u32, folded: Offset) -> Self {
         let (partition, epoch) = (lane.partition, lane.epoch);
-        Self { partition, epoch, payment_id: payment.id, version: payment.version, attempt }
+        Self { partition, epoch, payment_id: payment.id, version: payment.version, attempt, folded }
     }
 }
 
@@ -119,6 +121,7 @@ impl Running {
         now: Timestamp,
         done: &mut Vec<(Begun, Verdict)>,
     ) -> Result<bool, LaneError> {
+        let folded = self.driver.view.folded_to(lane.partition);
         let Some(row) = self.driver.view.payment(id)? else { return Ok(false) };
         let Some(due_at) = row.payment.due_at().filter(|at| *at <= now) else {
             lane.forget(id);
@@ -133,7 +136,7 @@ impl Running {
             Start::NotBefore(at) => lane.defer(id, at, attempt - 1),
             Start::Running(effect) => {
                 lane.begin(id);
-                let begun = Begun::new(lane, &row.payment, attempt);
+                let begun = Begun::new(lane, &row.payment, attempt, folded);
                 done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
             }
         }

@@ -239,12 +239,12 @@ impl Running {
     }
 
     pub(super) fn settle(&mut self, begun: Begun, verdict: Verdict) {
-        let Begun { partition, epoch, payment_id, version, attempt } = begun;
+        let Begun { partition, epoch, payment_id, version, attempt, folded } = begun;
         let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return };
         match verdict {
             Verdict::Record(data) => {
                 let event = event(payment_id, *data);
-                self.outcomes.push(Ready { partition, epoch, payment_id, version, event });
+                self.outcomes.push(Ready { partition, epoch, payment_id, version, folded, event });
             }
             Verdict::TryAgain { at } => lane.defer(payment_id, at, attempt),
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::due::{Epoch, Lane};
-use crate::journal::{Fate, Lanes, NewRecord, Partition, Position, TransactionError};
+use crate::journal::{Fate, Lanes, NewRecord, Offset, Partition, Position, TransactionError};
 use crate::payment::{Event, EventData, Payment, PaymentId, Timestamp};
 use crate::projection::{DueKey, View};
 use crate::schema::{Codec, headers};
@@ -18,6 +18,8 @@ pub(super) struct Ready {
     pub payment_id: PaymentId,
     /// Of the payment when the effect began.
     pub version: u64,
+    /// How far its partition was folded then: as long as that has not moved, neither has the payment.
+    pub folded: Offset,
     pub event: Box<Event>,
 }
 
@@ -59,6 +61,10 @@ impl Outcomes {
             let Some(lane) = owned.get_mut(&ready.partition).filter(|lane| lane.epoch == ready.epoch) else { continue };
             if !lane.may_record() || chosen.len() >= max {
                 later.push(ready);
+                continue;
+            }
+            if view.folded_to(ready.partition) == ready.folded {
+                chosen.push(ready);
                 continue;
             }
             let row = view.payment(ready.payment_id)?;

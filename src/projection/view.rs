@@ -216,6 +216,12 @@ impl View {
         offsets
     }
 
+    /// The next offset of one partition; 0 for one that the log does not have.
+    #[must_use]
+    pub fn folded_to(&self, partition: Partition) -> Offset {
+        self.0.folded.get(partition.0 as usize).map_or(Offset(0), |next| *next.borrow())
+    }
+
     /// Is the record at `position` in the rows?
     #[must_use]
     pub fn has_folded(&self, position: Position) -> bool {

@@ -8,7 +8,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
 /// One table's rows in memory before they are written out, in bytes.
-const MEMTABLE_MAX: u64 = 64 * 1024 * 1024;
+const MEMTABLE_MAX: u64 = 16 * 1024 * 1024;
 /// Blocks kept in memory for reads, in bytes, over all tables of a store.
 const CACHE_MAX: u64 = 64 * 1024 * 1024;
 
