@@ -13,6 +13,10 @@ use paylog::journal::kafka;
 use paylog::service::{Role, Service};
 use paylog::{bench, client, telemetry};
 
+/// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// As a shell reports a process that a second signal has ended.
 const KILLED: i32 = 130;
 

@@ -42,8 +42,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || backlog::drain(&bed)).await??;
     }
     if args.rate > 0 && args.seconds > 0 {
-        let bed = Bed::new(&args, "latency")?;
-        let _ = bed;
+        latency::measure(&Bed::new(&args, "latency")?).await?;
     }
     if args.rebuild > 0 {
         let bed = Bed::new(&args, "rebuild")?;
@@ -64,12 +63,18 @@ impl Bed {
         Ok(Self { directory, args, codec: Arc::new(Codec::new()?) })
     }
 
+    /// Creates the topics, where there are topics.
+    fn ensure(&self) -> anyhow::Result<()> {
+        if let Some(config) = self.args.kafka.config("bench") {
+            kafka::ensure(&config, 1)?;
+        }
+        Ok(())
+    }
+
     fn open(&self) -> anyhow::Result<Arc<dyn Journal>> {
+        self.ensure()?;
         match self.args.kafka.config("bench") {
-            Some(config) => {
-                kafka::ensure(&config, 1)?;
-                Ok(KafkaJournal::open(config)?)
-            }
+            Some(config) => Ok(KafkaJournal::open(config)?),
             None => Ok(EmbeddedJournal::open(&self.directory.join("journal"), self.args.kafka.partitions)?),
         }
     }

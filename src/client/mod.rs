@@ -1,7 +1,7 @@
 //! The commands `pay`, `show` and `tail`: a client of the HTTP face like any other, with what every client should do: one
 //! key over all retries of one payment, and a stream that is taken up where it broke off.
 
-mod sse;
+pub(crate) mod sse;
 mod tail;
 
 use std::io::Write;

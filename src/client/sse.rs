@@ -5,18 +5,18 @@ const LINE_MAX: usize = 1024 * 1024;
 
 /// A dispatched event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// Its type; `message` if the stream named none.
-    pub(super) event: String,
-    pub(super) data: String,
+    pub(crate) event: String,
+    pub(crate) data: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("a line of the event stream is longer than {LINE_MAX} bytes")]
-pub(super) struct LineTooLong;
+pub(crate) struct LineTooLong;
 
 #[derive(Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     line: Vec<u8>,
     /// The last byte was a carriage return: a line feed right after it belongs to the same line end.
     after_return: bool,
@@ -31,22 +31,22 @@ pub(super) struct Parser {
 
 impl Parser {
     /// A parser for a connection that goes on after `last_event_id`.
-    pub(super) fn resuming(last_event_id: &str) -> Self {
+    pub(crate) fn resuming(last_event_id: &str) -> Self {
         Self { id: last_event_id.to_owned(), last_event_id: last_event_id.to_owned(), ..Self::default() }
     }
 
     /// What to reconnect with. Moved by blocks without data too.
-    pub(super) fn last_event_id(&self) -> &str {
+    pub(crate) fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    pub(super) fn retry_ms(&self) -> Option<u64> {
+    pub(crate) fn retry_ms(&self) -> Option<u64> {
         self.retry_ms
     }
 
     /// Takes the next bytes and answers with the events that they complete. What is unfinished at the end is dropped with
     /// the parser, as the standard wants.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Message>, LineTooLong> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Message>, LineTooLong> {
         let mut messages = Vec::new();
         for byte in bytes {
             let follows_return = std::mem::replace(&mut self.after_return, *byte == b'\r');

@@ -30,14 +30,13 @@ pub struct NewRecord {
     pub value: Vec<u8>,
 }
 
-/// A record as it stands on the log.
+/// A record as it stands on the log, without its headers: they are for others, and nothing here reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub position: Position,
     /// When the log took it, by the log's clock: microseconds since 1970, UTC (Kafka keeps milliseconds).
     pub appended_at_us: i64,
     pub key: Vec<u8>,
-    pub headers: Vec<(String, Vec<u8>)>,
     pub value: Vec<u8>,
 }
 

@@ -11,7 +11,8 @@ use crate::journal::Partition;
 use crate::payment::{Payment, PaymentId, Timestamp};
 use crate::projection::DueKey;
 
-/// Keys of the due index read at once.
+/// Keys of the due index read at once: as many as there is room for, in these bounds.
+const SCAN_MIN: usize = 16;
 const SCAN_MAX: usize = 256;
 /// Payments that a bound kept back, in one lane and turn, before the rest of the lane waits too.
 const HELD_MAX: usize = 16;
@@ -84,8 +85,9 @@ impl Running {
             held += usize::from(self.begin(lane, id, now, &mut done)?);
         }
         while lane.has_due(now) && !full(lane) && held < HELD_MAX {
-            let keys = self.driver.view.due(lane.partition, lane.cursor(), SCAN_MAX)?;
-            if keys.len() < SCAN_MAX {
+            let max = (in_flight_max - lane.in_flight()).clamp(SCAN_MIN, SCAN_MAX);
+            let keys = self.driver.view.due(lane.partition, lane.cursor(), max)?;
+            if keys.len() < max {
                 lane.read_until(None);
             }
             for key in keys {

@@ -18,7 +18,7 @@ pub(super) struct Ready {
     pub payment_id: PaymentId,
     /// Of the payment when the effect began.
     pub version: u64,
-    pub event: Event,
+    pub event: Box<Event>,
 }
 
 /// What waits to be committed, in the order of its coming.
@@ -126,6 +126,6 @@ fn record(ready: &Ready, codec: &Codec) -> Result<NewRecord, TransactionError> {
 }
 
 /// The event of a verdict, as it happens now.
-pub(super) fn event(payment_id: PaymentId, data: EventData) -> Event {
-    Event::new(payment_id, Timestamp::now(), data)
+pub(super) fn event(payment_id: PaymentId, data: EventData) -> Box<Event> {
+    Box::new(Event::new(payment_id, Timestamp::now(), data))
 }

@@ -49,6 +49,7 @@ pub struct PaymentInProgress {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Private {
     pub key_id: Option<String>,
+    #[serde(with = "serde_bytes")]
     pub body: Vec<u8>,
 }
 

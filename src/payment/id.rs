@@ -26,7 +26,7 @@ pub struct IdempotencyKey(String);
 
 /// Which payment: derived from merchant and idempotency key, so that every instance agrees without asking anyone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct PaymentId([u8; 16]);
+pub struct PaymentId(#[serde(with = "serde_bytes")] [u8; 16]);
 
 /// Which request brought a `PaymentInProgress`: random for HTTP, `<topic>/<partition>/<offset>` for Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -32,7 +32,7 @@ pub struct PaymentMethod(String);
 
 /// SHA-256 over what a request asks for, but not over who carries it out or when.
 #[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Fingerprint(pub [u8; 32]);
+pub struct Fingerprint(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
 /// Why a request is refused. `code` is stable and for programs, `detail` is for people and repeats nothing that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,30 +1,29 @@
 //! The writers' side: reads the log, folds it, and writes rows and offsets in one batch; only then tells anyone. Killed at
 //! any moment, it goes on from its last batch, and no record is folded twice or left out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::reader::{self, Item, Recorded};
 use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, others_key};
 use super::view::{Shared, lock};
 use super::watch::Registry;
 use super::{DueKey, Row, View};
-use crate::journal::{JournalError, Offset, Partition, Position, Reader, Record, TailItem};
+use crate::journal::{JournalError, Offset, Partition, Position, Reader};
+use crate::payment::state::LostBeginning;
 use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
 use crate::telemetry;
 
-/// Records that go into one batch of the store.
-const BATCH_MAX: usize = 5_000;
-/// How long one read of the log waits: the bound on how late a stop is noticed.
-const POLL: Duration = Duration::from_millis(100);
 /// Rows of open payments kept in memory, so that their end need not read them; at the limit all are let go.
 const OPEN_ROWS_MAX: usize = 100_000;
 
@@ -51,19 +50,30 @@ pub struct Folder {
     shared: Arc<Shared>,
     folded: Vec<Folded>,
     /// Rows of payments that have not ended.
-    open: HashMap<PaymentId, Row>,
+    open: HashMap<PaymentId, Box<Row>>,
+    /// Partitions that are not folded any further.
+    halted: BTreeSet<Partition>,
 }
 
 /// What one batch of records comes to, before it is written.
-struct Staged {
-    rows: HashMap<PaymentId, StagedRow>,
+struct Staged<'i> {
+    /// In the order of the table, in which it takes them fastest.
+    rows: BTreeMap<PaymentId, StagedRow>,
     batch: Batch,
+    /// How far each partition was folded.
+    moved: BTreeMap<Partition, Moved<'i>>,
     /// Which partitions were read to their end.
     caught_up: Vec<Partition>,
 }
 
+struct Moved<'i> {
+    next: Offset,
+    /// The last record on the way, if there was any.
+    last: Option<&'i Recorded>,
+}
+
 struct StagedRow {
-    row: Row,
+    row: Box<Row>,
     due_before: Option<Timestamp>,
 }
 
@@ -89,7 +99,7 @@ impl Folder {
             newest_append_us: AtomicI64::new(0),
             listeners: Mutex::default(),
         });
-        let folder = Self { shared: Arc::clone(&shared), folded, open: HashMap::new() };
+        let folder = Self { shared: Arc::clone(&shared), folded, open: HashMap::new(), halted: BTreeSet::new() };
         folder.compare(journal)?;
         Ok((folder, View::new(shared)))
     }
@@ -100,7 +110,7 @@ impl Folder {
             let Some((offset, hash)) = folded.last else { continue };
             let position = Position::new(Partition(p), Offset(offset));
             let record = journal.read(position)?;
-            if record.is_none_or(|record| hash_of(&record) != hash) {
+            if record.is_none_or(|record| hash_of(&record.value) != hash) {
                 return Err(FoldError::Changed(position));
             }
         }
@@ -110,58 +120,50 @@ impl Folder {
     /// Folds until told to stop. Blocks: give it a thread of its own.
     pub fn run(mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<(), FoldError> {
         let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
-        let mut tail = journal.tail(&from)?;
-        while !stop.is_cancelled() {
-            let items = tail.poll(BATCH_MAX, POLL)?;
-            if !items.is_empty() {
-                self.fold(items)?;
+        let (tail, codec) = (journal.tail(&from)?, Arc::clone(&self.shared.codec));
+        let (sender, batches) = sync_channel(reader::AHEAD_MAX);
+        thread::scope(|scope| {
+            let reading = move || reader::read(tail, &codec, stop, &sender);
+            let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
+            spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
+            for items in batches {
+                self.fold(&items?)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn fold(&mut self, items: Vec<TailItem>) -> Result<(), FoldError> {
-        telemetry::events_folded(items.iter().filter(|item| matches!(item, TailItem::Record(_))).count());
-        let mut staged =
-            Staged { rows: HashMap::new(), batch: self.shared.tables.store.batch(), caught_up: Vec::new() };
-        let mut moved = BTreeMap::new();
+    fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
+        telemetry::events_folded(items.iter().filter(|item| !matches!(item, Item::CaughtUp(_))).count());
+        let mut staged = Staged::new(&self.shared.tables);
         for item in items {
-            let position = match &item {
-                TailItem::Record(record) => record.position,
-                TailItem::CaughtUp(next) => *next,
-            };
-            let partition = position.partition;
-            if lock(&self.shared.halted).contains_key(&partition) {
+            let Position { partition, offset } = item.position();
+            if self.halted.contains(&partition) {
                 continue;
             }
             match item {
-                TailItem::Record(record) => match self.stage(&record, &mut staged)? {
-                    Ok(()) => self.folded[partition.0 as usize] = folded_to(&record),
-                    Err(reason) => {
-                        self.halt(position, reason);
-                        continue;
-                    }
+                Item::Event(recorded) => match self.stage(recorded, &mut staged)? {
+                    Ok(()) => staged.moved(partition, offset.next(), Some(recorded)),
+                    Err(lost) => self.halt(recorded.position, &lost.to_string()),
                 },
-                TailItem::CaughtUp(next) => {
-                    self.folded[partition.0 as usize].next = next.offset.0;
+                Item::Unreadable(position, reason) => self.halt(*position, reason),
+                Item::CaughtUp(next) => {
+                    staged.moved(partition, next.offset, None);
                     staged.caught_up.push(partition);
                 }
             }
-            moved.insert(partition, ());
         }
-        self.write(staged, moved.into_keys().collect())
+        self.write(staged)
     }
 
-    /// Folds one record into the staged rows. The inner `Err` says why its partition must halt.
-    fn stage(&mut self, record: &Record, staged: &mut Staged) -> Result<Result<(), String>, FoldError> {
-        let event = match self.shared.codec.decode(&record.value) {
-            Ok(event) => event,
-            Err(e) => return Ok(Err(e.to_string())),
-        };
-        let Some(appended_at) = Timestamp::from_micros(record.appended_at_us) else {
-            return Ok(Err("the log's timestamp is not between 2000 and 2100".to_owned()));
-        };
-        self.shared.newest_append_us.fetch_max(record.appended_at_us, Ordering::Relaxed);
+    /// Folds one record into the staged rows. The inner `Err` is why its partition must halt.
+    fn stage<'i>(
+        &mut self,
+        recorded: &'i Recorded,
+        staged: &mut Staged<'i>,
+    ) -> Result<Result<(), LostBeginning>, FoldError> {
+        let Recorded { position, appended_at, event, .. } = recorded;
+        self.shared.newest_append_us.fetch_max(appended_at.as_micros(), Ordering::Relaxed);
         let id = event.payment_id;
         let before = match staged.rows.remove(&id) {
             Some(row) => Some(row),
@@ -171,33 +173,32 @@ impl Folder {
             Some(StagedRow { row, due_before }) => (Some(row.payment), row.events, due_before),
             None => (None, Vec::new(), None),
         };
-        let effect = match Payment::fold(&mut payment, &event, appended_at) {
+        let effect = match Payment::fold(&mut payment, event, *appended_at) {
             Ok(effect) => effect,
-            Err(lost) => return Ok(Err(lost.to_string())),
+            Err(lost) => return Ok(Err(lost)),
         };
         // `fold` answers `Ok` only when there is a payment.
         let Some(payment) = payment else { return Ok(Ok(())) };
-        report(effect, &event, record.position);
-        self.stage_event(record, effect, &payment, appended_at, staged)?;
+        report(effect, event, *position);
+        self.stage_event(recorded, effect, &payment, staged)?;
         if effect == Effect::Effective {
-            events.push(record.position.offset);
+            events.push(position.offset);
         }
-        staged.rows.insert(id, StagedRow { row: Row { payment, events }, due_before });
+        staged.rows.insert(id, StagedRow { row: Box::new(Row { payment, events }), due_before });
         Ok(Ok(()))
     }
 
     fn stage_event(
         &self,
-        record: &Record,
+        recorded: &Recorded,
         effect: Effect,
         payment: &Payment,
-        appended_at: Timestamp,
-        staged: &mut Staged,
+        staged: &mut Staged<'_>,
     ) -> Result<(), StoreError> {
         let effective = effect == Effect::Effective;
         let version = if effective { payment.version } else { 0 };
-        let value = encode(&FeedRow { version, appended_at, value: &record.value })?;
-        let Position { partition, offset } = record.position;
+        let value = encode(&FeedRow { version, appended_at: recorded.appended_at, value: &recorded.value })?;
+        let Position { partition, offset } = recorded.position;
         let tables = &self.shared.tables;
         if effective {
             let customer = customer_key(&payment.initiation.merchant_id, &payment.initiation.customer_id);
@@ -211,12 +212,12 @@ impl Folder {
     fn load(&mut self, id: PaymentId) -> Result<Option<StagedRow>, StoreError> {
         let row = match self.open.remove(&id) {
             Some(row) => Some(row),
-            None => self.shared.tables.row(id)?,
+            None => self.shared.tables.row(id)?.map(Box::new),
         };
         Ok(row.map(|row| StagedRow { due_before: row.payment.due_at(), row }))
     }
 
-    fn write(&mut self, mut staged: Staged, moved: Vec<Partition>) -> Result<(), FoldError> {
+    fn write(&mut self, mut staged: Staged<'_>) -> Result<(), FoldError> {
         let tables = &self.shared.tables;
         let mut new_due: BTreeMap<Partition, DueKey> = BTreeMap::new();
         for (id, StagedRow { row, due_before }) in &staged.rows {
@@ -235,26 +236,30 @@ impl Folder {
                 new_due.entry(partition).and_modify(|first| *first = key.min(*first)).or_insert(key);
             }
         }
-        for partition in &moved {
-            let folded = &self.folded[partition.0 as usize];
+        for (partition, Moved { next, last }) in &staged.moved {
+            let folded = &mut self.folded[partition.0 as usize];
+            folded.next = next.0;
+            if let Some(last) = last {
+                folded.last = Some((last.position.offset.0, hash_of(&last.value)));
+            }
             staged.batch.insert(&tables.meta, &folded_key(*partition), &encode(folded)?);
         }
-        staged.batch.commit()?;
-        self.publish(staged.rows, staged.caught_up, &moved, &new_due.into_iter().collect::<Vec<_>>());
+        let Staged { rows, batch, moved, caught_up } = staged;
+        batch.commit()?;
+        self.publish(rows, &moved, &caught_up, &new_due.into_iter().collect::<Vec<_>>());
         Ok(())
     }
 
     /// Tells whoever waits, now that it is in the store.
     fn publish(
         &mut self,
-        rows: HashMap<PaymentId, StagedRow>,
-        caught_up: Vec<Partition>,
-        moved: &[Partition],
+        rows: BTreeMap<PaymentId, StagedRow>,
+        moved: &BTreeMap<Partition, Moved<'_>>,
+        caught_up: &[Partition],
         new_due: &[(Partition, DueKey)],
     ) {
-        for partition in moved {
-            let next = Offset(self.folded[partition.0 as usize].next);
-            self.shared.folded[partition.0 as usize].send_replace(next);
+        for (partition, Moved { next, .. }) in moved {
+            self.shared.folded[partition.0 as usize].send_replace(*next);
         }
         for partition in caught_up {
             self.shared.caught_up[partition.0 as usize].store(true, Ordering::Release);
@@ -272,11 +277,24 @@ impl Folder {
         self.open.extend(open.map(|(id, staged)| (id, staged.row)));
     }
 
-    fn halt(&self, position: Position, reason: String) {
+    fn halt(&mut self, position: Position, reason: &str) {
         tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped");
         telemetry::partition_halted();
+        self.halted.insert(position.partition);
         let reason = format!("the record at {position} cannot be folded: {reason}");
         lock(&self.shared.halted).insert(position.partition, reason);
+    }
+}
+
+impl<'i> Staged<'i> {
+    fn new(tables: &Tables) -> Self {
+        Self { rows: BTreeMap::new(), batch: tables.store.batch(), moved: BTreeMap::new(), caught_up: Vec::new() }
+    }
+
+    fn moved(&mut self, partition: Partition, next: Offset, last: Option<&'i Recorded>) {
+        let moved = self.moved.entry(partition).or_insert(Moved { next, last: None });
+        moved.next = next;
+        moved.last = last.or(moved.last);
     }
 }
 
@@ -295,14 +313,9 @@ fn report(effect: Effect, event: &Event, position: Position) {
     }
 }
 
-fn folded_to(record: &Record) -> Folded {
-    let offset = record.position.offset;
-    Folded { next: offset.next().0, last: Some((offset.0, hash_of(record))) }
-}
-
 /// Enough of SHA-256 to know a record again.
-fn hash_of(record: &Record) -> [u8; 16] {
-    let digest = Sha256::digest(&record.value);
+fn hash_of(value: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(value);
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest[..16]);
     hash

@@ -6,6 +6,7 @@
 
 mod folder;
 mod offsets;
+mod reader;
 mod rows;
 mod view;
 mod watch;

@@ -14,6 +14,9 @@ use crate::payment::{CustomerId, Event, MerchantId, Payment, PaymentId, Timestam
 use crate::schema::Codec;
 use crate::store::{Store, StoreError, Table};
 
+/// Most rows are smaller.
+const ROW_BYTES: usize = 512;
+
 /// A payment, and where on its partition its effective events stand: version `n` at index `n - 1`.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Row {
@@ -28,7 +31,7 @@ pub(super) struct FeedRow<'a> {
     /// The version it made; 0 if it had no effect.
     pub version: u64,
     pub appended_at: Timestamp,
-    #[serde(borrow)]
+    #[serde(borrow, with = "serde_bytes")]
     pub value: &'a [u8],
 }
 
@@ -157,7 +160,7 @@ pub(super) fn folded_key(partition: Partition) -> [u8; 5] {
 }
 
 pub(super) fn encode<T: serde::Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_stdvec(row).map_err(|e| StoreError::Damaged(e.to_string()))
+    postcard::to_extend(row, Vec::with_capacity(ROW_BYTES)).map_err(|e| StoreError::Damaged(e.to_string()))
 }
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {

@@ -8,7 +8,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
 /// One table's rows in memory before they are written out, in bytes.
-const MEMTABLE_MAX: u64 = 16 * 1024 * 1024;
+const MEMTABLE_MAX: u64 = 64 * 1024 * 1024;
 /// Blocks kept in memory for reads, in bytes, over all tables of a store.
 const CACHE_MAX: u64 = 64 * 1024 * 1024;
 
@@ -36,8 +36,18 @@ pub struct Store {
 #[derive(Clone)]
 pub struct Table(fjall::Keyspace);
 
-/// Writes that take effect together.
-pub struct Batch(fjall::OwnedWriteBatch);
+/// Writes that take effect together. Of two for one key the later counts.
+pub struct Batch {
+    db: Database,
+    writes: Vec<Write>,
+}
+
+struct Write {
+    table: Table,
+    key: fjall::UserKey,
+    /// `None` removes the row.
+    value: Option<fjall::UserValue>,
+}
 
 /// A row as it was read.
 pub type Row = (fjall::UserKey, fjall::UserValue);
@@ -61,7 +71,7 @@ impl Store {
 
     #[must_use]
     pub fn batch(&self) -> Batch {
-        Batch(self.db.batch())
+        Batch { db: self.db.clone(), writes: Vec::new() }
     }
 }
 
@@ -78,20 +88,35 @@ impl Table {
 
 impl Batch {
     pub fn insert(&mut self, table: &Table, key: &[u8], value: &[u8]) {
-        self.0.insert(&table.0, key, value);
+        self.writes.push(Write { table: table.clone(), key: key.into(), value: Some(value.into()) });
     }
 
     pub fn remove(&mut self, table: &Table, key: &[u8]) {
-        self.0.remove(&table.0, key);
+        self.writes.push(Write { table: table.clone(), key: key.into(), value: None });
     }
 
     /// Survives the death of the process, but not that of the machine: for what can be folded again.
     pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.0.commit()?)
+        self.commit_to(PersistMode::Buffer)
     }
 
     /// On the disk (fdatasync) when this returns.
     pub fn commit_synced(self) -> Result<(), StoreError> {
-        Ok(self.0.durability(Some(PersistMode::SyncData)).commit()?)
+        self.commit_to(PersistMode::SyncData)
+    }
+
+    /// A table takes neighbours, one after the other, in half the time that it takes for keys here and there: its way to
+    /// each is still in the processor's cache.
+    fn commit_to(mut self, durability: PersistMode) -> Result<(), StoreError> {
+        self.writes.sort_by(|a, b| a.key.cmp(&b.key));
+        let batch = fjall::OwnedWriteBatch::with_capacity(self.db, self.writes.len());
+        let mut batch = batch.durability(Some(durability));
+        for Write { table, key, value } in self.writes {
+            match value {
+                Some(value) => batch.insert(&table.0, key, value),
+                None => batch.remove(&table.0, key),
+            }
+        }
+        Ok(batch.commit()?)
     }
 }

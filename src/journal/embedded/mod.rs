@@ -19,6 +19,9 @@ use crate::journal::{
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
 
+/// Most records are smaller, with their headers.
+const ROW_BYTES: usize = 1024;
+
 /// One table a partition, offset to record.
 struct Tables {
     store: Store,
@@ -149,28 +152,28 @@ impl EndsBoard {
     }
 }
 
-/// What a row of a partition holds, besides its offset.
+/// What a row of a partition holds, besides its offset; behind it stand the headers, which nothing here reads.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct StoredRecord<'a> {
     appended_at_us: i64,
-    #[serde(borrow)]
+    #[serde(borrow, with = "serde_bytes")]
     key: &'a [u8],
-    #[serde(borrow)]
-    headers: Vec<(&'a str, &'a [u8])>,
+    #[serde(borrow, with = "serde_bytes")]
     value: &'a [u8],
 }
 
 fn encode(record: &NewRecord, appended_at_us: i64) -> Result<Vec<u8>, postcard::Error> {
-    let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-    postcard::to_stdvec(&StoredRecord { appended_at_us, key: &record.key, headers, value: &record.value })
+    let stored = StoredRecord { appended_at_us, key: &record.key, value: &record.value };
+    let headers = record.headers.iter().map(|(name, value)| (name.as_str(), serde_bytes::Bytes::new(value)));
+    let row = postcard::to_extend(&stored, Vec::with_capacity(ROW_BYTES))?;
+    postcard::to_extend(&headers.collect::<Vec<_>>(), row)
 }
 
 fn decode(position: Position, row: &[u8]) -> Result<Record, JournalError> {
-    let stored: StoredRecord<'_> = postcard::from_bytes(row)
+    let (stored, _headers): (StoredRecord<'_>, _) = postcard::take_from_bytes(row)
         .map_err(|e| JournalError::Broken(format!("the record at {position} cannot be read: {e}")))?;
-    let headers = stored.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
     let (key, value) = (stored.key.to_vec(), stored.value.to_vec());
-    Ok(Record { position, appended_at_us: stored.appended_at_us, key, headers, value })
+    Ok(Record { position, appended_at_us: stored.appended_at_us, key, value })
 }
 
 fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {

@@ -1,12 +1,10 @@
 //! The few calls of librdkafka that rdkafka 0.39 does not wrap, and the only place of the journal with `unsafe`: the
-//! topic id (KIP-516), whether a record that was not acknowledged can be on the log, headers of any name, and a member's
-//! generation.
+//! topic id (KIP-516), whether a record that was not acknowledged can be on the log, and a member's generation.
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char};
-use std::ptr::{self, NonNull};
-use std::slice;
+use std::ffi::{CString, c_char};
+use std::ptr::NonNull;
 
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
@@ -31,30 +29,6 @@ pub(super) fn persisted(message: &BorrowedMessage<'_>) -> Persisted {
         rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Possibly,
         rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
     }
-}
-
-/// The headers of a record. rdkafka's own accessor panics at a name that is not UTF-8, and a record that anybody could
-/// write must not be able to bring a process down for ever.
-pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
-    let mut headers = Vec::new();
-    let mut list = ptr::null_mut();
-    // SAFETY: the message outlives this function, the list belongs to the message, and name and value belong to the
-    // list; all three are copied here. A name is NUL-terminated, a value may be null and then has no bytes.
-    unsafe {
-        if !no_error(rd::rd_kafka_message_headers(message.ptr(), &mut list)) {
-            return headers;
-        }
-        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-        while no_error(rd::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size)) {
-            let bytes = if value.is_null() { &[] } else { slice::from_raw_parts(value.cast::<u8>(), size) };
-            headers.push((CStr::from_ptr(name).to_string_lossy().into_owned(), bytes.to_vec()));
-        }
-    }
-    headers
-}
-
-fn no_error(code: rd::rd_kafka_resp_err_t) -> bool {
-    code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
 /// The generation of a consumer's group membership, or `None` while it is no member. A transaction that carries the

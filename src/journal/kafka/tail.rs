@@ -11,7 +11,6 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::context::Context;
 use super::error::{ReadVerdict, journal_error, read_verdict};
-use super::native::headers;
 use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings};
 use crate::journal::{JournalError, Offset, Partition, Position, Record, Tail, TailItem};
 
@@ -119,7 +118,6 @@ pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Result<Record, Journal
         // Kafka keeps milliseconds.
         appended_at_us: message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000),
         key: message.key().unwrap_or_default().to_vec(),
-        headers: headers(message),
         value: message.payload().unwrap_or_default().to_vec(),
     })
 }

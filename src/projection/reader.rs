@@ -1,0 +1,83 @@
+//! Reads the log ahead of the fold: while one batch is written, the next is read and decoded, on a thread of its own.
+
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{JournalError, Position, Record, Tail, TailItem};
+use crate::payment::{Event, Timestamp};
+use crate::schema::Codec;
+
+/// Records that go into one batch.
+const BATCH_MAX: usize = 5_000;
+/// Batches that wait for the fold, beside the one in each thread's hand.
+pub(super) const AHEAD_MAX: usize = 1;
+/// How long one read of the log waits: the bound on how late a stop is noticed.
+const POLL: Duration = Duration::from_millis(100);
+
+pub(super) type Batch = Result<Vec<Item>, JournalError>;
+
+/// What the log holds, as far as it can be told without knowing what came before.
+pub(super) enum Item {
+    /// Boxed, for thousands of them stand in one vector.
+    Event(Box<Recorded>),
+    /// No event, and why: its partition cannot be folded past it.
+    Unreadable(Position, String),
+    CaughtUp(Position),
+}
+
+/// An event, and the record that it is on the log.
+pub(super) struct Recorded {
+    pub position: Position,
+    pub appended_at: Timestamp,
+    pub event: Event,
+    /// As it stands on the log.
+    pub value: Vec<u8>,
+}
+
+/// Reads until told to stop, until the log fails, or until nobody takes the batches any more.
+pub(super) fn read(mut tail: Box<dyn Tail>, codec: &Codec, stop: &CancellationToken, batches: &SyncSender<Batch>) {
+    while !stop.is_cancelled() {
+        let batch = match tail.poll(BATCH_MAX, POLL) {
+            Ok(items) if items.is_empty() => continue,
+            Ok(items) => Ok(items.into_iter().map(|item| Item::read(item, codec)).collect()),
+            Err(error) => Err(error),
+        };
+        let failed = batch.is_err();
+        if batches.send(batch).is_err() || failed {
+            return;
+        }
+    }
+}
+
+impl Item {
+    fn read(item: TailItem, codec: &Codec) -> Self {
+        match item {
+            TailItem::CaughtUp(next) => Self::CaughtUp(next),
+            TailItem::Record(record) => {
+                let position = record.position;
+                match Recorded::read(record, codec) {
+                    Ok(recorded) => Self::Event(Box::new(recorded)),
+                    Err(reason) => Self::Unreadable(position, reason),
+                }
+            }
+        }
+    }
+
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Event(recorded) => recorded.position,
+            Self::Unreadable(position, _) | Self::CaughtUp(position) => *position,
+        }
+    }
+}
+
+impl Recorded {
+    fn read(record: Record, codec: &Codec) -> Result<Self, String> {
+        let event = codec.decode(&record.value).map_err(|e| e.to_string())?;
+        let appended_at = Timestamp::from_micros(record.appended_at_us)
+            .ok_or_else(|| "the log's timestamp is not between 2000 and 2100".to_owned())?;
+        Ok(Self { position: record.position, appended_at, event, value: record.value })
+    }
+}
