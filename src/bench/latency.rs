@@ -100,9 +100,8 @@ async fn load(args: &crate::config::BenchArgs, url: &str) -> anyhow::Result<(Lat
 
 async fn post(client: reqwest::Client, url: String, n: u64, sender: UnboundedSender<Seen>) {
     let customer = n % CUSTOMERS;
-    let body = format!(
-        r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#
-    );
+    let body =
+        format!(r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#);
     let request = client.post(format!("{url}/v1/payments")).header("content-type", "application/json");
     let answer = request.header("idempotency-key", key(n)).body(body).send().await;
     let what = match answer.and_then(reqwest::Response::error_for_status) {
