@@ -57,6 +57,13 @@ pub fn start() {
     recorder();
 }
 
+/// To be called every few seconds: what was timed since is gathered up, whether anybody asks for `/metrics` or not.
+pub fn keep_up() {
+    if let Some(recorder) = recorder() {
+        recorder.run_upkeep();
+    }
+}
+
 pub fn events_folded(count: usize) {
     counter!(EVENTS_FOLDED).increment(count as u64);
 }

@@ -10,6 +10,7 @@ use warp::http::header::{CONTENT_TYPE, LOCATION};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
+use super::read::seen;
 use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_down, trace};
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
 use crate::http::{Problem, read_body};
@@ -189,13 +190,13 @@ async fn answer(api: &Api, asked: &Asked, row: Row, appended: Option<&Appended>)
     };
     // A first POST that does not wait is always "accepted", however quick the charge was.
     let ended = row.payment.is_terminal() && (asked.wait.is_some() || !mine);
-    let at_least = position_text(api.view.log_id(), last_position(&row, api.view.partitions()));
+    let last = last_position(&row, api.view.partitions());
+    let at_least = position_text(api.view.log_id(), last);
     let body = PaymentBody::new(&row.payment, &at_least);
     let mut response = json(if ended { StatusCode::OK } else { StatusCode::ACCEPTED }, &body);
     locate(&mut response, &format!("/v1/payments/{}?at_least={at_least}", asked.id));
-    if let Some(appended) = appended {
-        response.headers_mut().insert(POSITION, position_header(api, appended));
-    }
+    let position = appended.map_or_else(|| seen(api, last), |appended| position_header(api, appended));
+    response.headers_mut().insert(POSITION, position);
     if !mine {
         replayed(&mut response);
     }

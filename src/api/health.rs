@@ -9,10 +9,13 @@ use crate::http::Problem;
 #[derive(serde::Serialize)]
 struct HealthBody {
     status: &'static str,
+    /// Why a part of the log is not folded any further, if one is not: someone must act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    halted: Option<String>,
 }
 
 pub(super) fn live() -> Response {
-    json(StatusCode::OK, &HealthBody { status: "live" })
+    json(StatusCode::OK, &HealthBody { status: "live", halted: None })
 }
 
 pub(super) fn ready(api: &Api) -> Response {
@@ -20,12 +23,12 @@ pub(super) fn ready(api: &Api) -> Response {
     if api.shutdown.is_cancelled() {
         return shutting_down().into_response();
     }
-    if let Some(reason) = api.view.halted() {
-        return problem("halted", format!("folding has stopped at {reason}")).into_response();
-    }
     if !api.view.caught_up() {
         let detail = "the log has not been folded to its end since the start".to_owned();
         return problem("not_caught_up", detail).retry_after(RETRY_AFTER).into_response();
     }
-    json(StatusCode::OK, &HealthBody { status: "ready" })
+    // Every instance folds the same log, so all of them meet the same record: were one of them not ready for it, none would
+    // be, for the sake of one partition.
+    let halted = api.view.halted().map(|reason| format!("folding has stopped in {reason}"));
+    json(StatusCode::OK, &HealthBody { status: "ready", halted })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::etag::{self, Known};
@@ -69,11 +69,16 @@ fn shown(api: &Api, row: &Row) -> Response {
     let last = last_position(row, api.view.partitions());
     let mut response = json(StatusCode::OK, &PaymentBody::new(&row.payment, &position_text(log, last)));
     etag::set(&mut response, VersionId { log, version: row.payment.version });
-    // The row may be a moment ahead of what has been announced as folded.
+    response.headers_mut().insert(POSITION, seen(api, last));
+    response
+}
+
+/// What has been folded, the last event of a row that is shown included: that may be a moment ahead of what has been
+/// announced.
+pub(super) fn seen(api: &Api, last: Position) -> HeaderValue {
     let mut folded = api.view.folded();
     folded.advance(Position::new(last.partition, last.offset.next()));
-    response.headers_mut().insert(POSITION, header_value(&folded.encode(log)));
-    response
+    header_value(&folded.encode(api.view.log_id()))
 }
 
 // === one request ===

@@ -58,9 +58,11 @@ impl Drop for Reply {
 
 impl Running {
     pub(super) fn dispatch(&mut self) -> Result<(), LaneError> {
-        let partitions: Vec<Partition> = self.owned.keys().copied().collect();
+        let mut partitions: Vec<Partition> = self.owned.keys().copied().collect();
+        self.round = (self.round + 1) % partitions.len().max(1);
+        partitions.rotate_left(self.round);
         for partition in partitions {
-            if self.driver.view.is_halted(partition) {
+            if !self.owned.get(&partition).is_some_and(|lane| self.may_dispatch(lane)) {
                 continue;
             }
             if let Some(mut lane) = self.owned.remove(&partition) {
@@ -76,12 +78,9 @@ impl Running {
 
     /// Starts what is due, as far as the bounds allow. Answers with the effects that ended at once.
     fn dispatch_lane(&mut self, lane: &mut Lane) -> Result<Vec<(Begun, Verdict)>, LaneError> {
-        let (now, mut done, mut held) = (Timestamp::now(), Vec::new(), 0);
+        let (now, mut done, mut held) = (self.now(), Vec::new(), 0);
         let in_flight_max = self.driver.bounds.in_flight_max;
         let full = |lane: &Lane| lane.in_flight() >= in_flight_max;
-        if lane.catch_up_to.is_some() {
-            return Ok(done);
-        }
         while !full(lane) {
             let Some(id) = lane.next_timer(now) else { break };
             held += usize::from(self.begin(lane, id, now, &mut done)?);
@@ -133,7 +132,11 @@ impl Running {
                 lane.hold(DueKey { due_at, payment_id: id });
                 return Ok(true);
             }
-            Start::NotBefore(at) => lane.defer(id, at, attempt - 1),
+            Start::NotBefore(at) if lane.may_defer() => lane.defer(id, at, attempt - 1),
+            Start::NotBefore(_) => {
+                lane.hold(DueKey { due_at, payment_id: id });
+                return Ok(true);
+            }
             Start::Running(effect) => {
                 lane.begin(id);
                 let begun = Begun::new(lane, &row.payment, attempt, folded);

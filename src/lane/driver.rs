@@ -1,7 +1,7 @@
 //! Serves all the lanes of a process, on one thread: listens to the group, dispatches what is due, records what came of it.
 //! Nothing else touches a lane, so nothing here is locked, and a revoked partition can never be written behind our back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Begun;
-use super::due::{Epoch, Lane};
+use super::due::{CatchUp, Epoch, Lane};
 use super::outcomes::{Outcomes, Ready, commit, event};
 use super::{Bounds, Verdict, Worker};
-use crate::journal::{Assignment, Fate, Journal, JournalError, Lanes, Partition, Position};
+use crate::journal::{Assignment, Fate, Journal, JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
@@ -32,6 +32,8 @@ const ABORT_PAUSE: Duration = Duration::from_millis(10);
 const ABORT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A partition whose deliveries failed is left out this long, so that one bad leader does not stop the other lanes.
 const LEFT_OUT: Duration = Duration::from_secs(5);
+/// Before a question that the log could not answer is asked again.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,8 @@ pub struct Driver {
 pub(super) enum Input {
     /// The fold has moved.
     Folded,
+    /// Where a partition ended when its lane asked, or why that is not known.
+    End(Partition, Epoch, Result<Offset, JournalError>),
     Ended(Begun, Verdict),
 }
 
@@ -74,6 +78,11 @@ pub(super) struct Running {
     pub(super) driver: Driver,
     pub(super) lanes: Box<dyn Lanes>,
     pub(super) owned: BTreeMap<Partition, Lane>,
+    /// Assigned, and not ours before an earlier owner's transactions have ended.
+    pub(super) unfenced: BTreeSet<Partition>,
+    pub(super) fence_not_before: Instant,
+    /// Where the next round of dispatch begins, so that a bound that all lanes share starves none of them.
+    pub(super) round: usize,
     pub(super) epochs: u64,
     pub(super) board: Arc<Board>,
     pub(super) inbox: Receiver<Input>,
@@ -107,6 +116,9 @@ impl Driver {
             driver: self,
             lanes,
             owned: BTreeMap::new(),
+            unfenced: BTreeSet::new(),
+            fence_not_before: now,
+            round: 0,
             epochs: 0,
             board,
             inbox,
@@ -131,7 +143,8 @@ impl Driver {
 impl Running {
     fn turn(&mut self) -> Result<(), LaneError> {
         self.serve_group()?;
-        self.listen(self.patience());
+        self.fence()?;
+        self.listen(self.patience())?;
         self.release();
         self.dispatch()?;
         self.record(false)?;
@@ -143,7 +156,7 @@ impl Running {
         let deadline = Instant::now() + self.driver.bounds.drain;
         while Instant::now() < deadline && (self.running > 0 || !self.outcomes.is_empty()) {
             self.serve_group()?;
-            self.listen(GROUP_POLL);
+            self.listen(GROUP_POLL)?;
             self.release();
             self.record(true)?;
         }
@@ -172,13 +185,73 @@ impl Running {
     }
 
     fn assigned(&mut self, partitions: &[Partition]) -> Result<(), LaneError> {
-        self.lanes.assign(partitions)?;
-        for partition in partitions {
-            self.epochs += 1;
-            let end = self.driver.journal.ends(*partition)?.uncommitted;
-            self.owned.insert(*partition, Lane::new(*partition, Epoch(self.epochs), end));
+        self.unfenced.extend(partitions);
+        self.fence_not_before = Instant::now();
+        if partitions.is_empty() {
+            self.lanes.assign(&[])?; // the group waits for the answer
         }
+        Ok(())
+    }
+
+    /// Takes what was assigned. Until an earlier owner's transactions are known to have ended, there is no lane.
+    fn fence(&mut self) -> Result<(), LaneError> {
+        if self.unfenced.is_empty() || Instant::now() < self.fence_not_before {
+            return Ok(());
+        }
+        let partitions: Vec<Partition> = self.unfenced.iter().copied().collect();
+        match self.lanes.assign(&partitions) {
+            Ok(()) => {}
+            Err(JournalError::Unavailable(reason)) => {
+                tracing::warn!(reason, ?partitions, "lanes cannot be taken yet");
+                self.fence_not_before = Instant::now() + ASK_PAUSE;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.unfenced.clear();
+        for partition in &partitions {
+            self.epochs += 1;
+            self.owned.insert(*partition, Lane::new(*partition, Epoch(self.epochs)));
+        }
+        self.ask_ends();
         tracing::info!(?partitions, "lanes taken");
+        Ok(())
+    }
+
+    /// Asks for the ends of partitions whose lanes must catch up: elsewhere, for a partition without a leader must not hold
+    /// up the others.
+    fn ask_ends(&mut self) {
+        for lane in self.owned.values_mut().filter(|lane| lane.catch_up == CatchUp::Unasked) {
+            lane.catch_up = CatchUp::Asked;
+            let (journal, sender) = (Arc::clone(&self.driver.journal), self.sender.clone());
+            let (partition, epoch) = (lane.partition, lane.epoch);
+            self.driver.runtime.spawn_blocking(move || {
+                let end = journal.ends(partition).map(|ends| ends.uncommitted);
+                if end.is_err() {
+                    std::thread::sleep(ASK_PAUSE);
+                }
+                drop(sender.send(Input::End(partition, epoch, end)));
+            });
+        }
+    }
+
+    fn take_end(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        end: Result<Offset, JournalError>,
+    ) -> Result<(), LaneError> {
+        let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return Ok(()) };
+        match (lane.catch_up, end) {
+            (CatchUp::Asked, Ok(end)) => lane.catch_up = CatchUp::To(end),
+            (CatchUp::Asked, Err(JournalError::Unavailable(reason))) => {
+                tracing::warn!(reason, %partition, "a lane cannot catch up yet");
+                lane.catch_up = CatchUp::Unasked;
+                self.ask_ends();
+            }
+            (_, Err(error @ (JournalError::Refused(_) | JournalError::Broken(_)))) => return Err(error.into()),
+            (_, _) => {}
+        }
         Ok(())
     }
 
@@ -187,6 +260,7 @@ impl Running {
         if !lost {
             self.record(true)?;
         }
+        self.unfenced.retain(|partition| !partitions.contains(partition));
         self.owned.retain(|partition, _| !partitions.contains(partition));
         self.told.retain(|partition, _| !partitions.contains(partition));
         self.lanes.unassign(partitions)?;
@@ -198,10 +272,10 @@ impl Running {
 
     /// How long there is nothing to do unless somebody says something.
     fn patience(&self) -> Duration {
-        let now = Timestamp::now();
+        let now = self.now();
         let mut wait = GROUP_POLL;
         for lane in self.owned.values() {
-            if lane.catch_up_to.is_none() && lane.in_flight() < self.driver.bounds.in_flight_max {
+            if self.may_dispatch(lane) && lane.in_flight() < self.driver.bounds.in_flight_max {
                 wait = lane.wake_at().map_or(wait, |at| wait.min(at.since(now)));
             }
         }
@@ -212,30 +286,50 @@ impl Running {
         wait
     }
 
-    fn listen(&mut self, wait: Duration) {
-        match self.inbox.recv_timeout(wait) {
-            Ok(input) => self.take(input),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        }
-        while let Ok(input) = self.inbox.try_recv() {
-            self.take(input);
-        }
+    /// The later of this machine's clock and the newest of the log's that was folded: a clock that was set back holds up
+    /// nothing.
+    pub(super) fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        self.driver.view.newest_append().map_or(now, |newest| newest.max(now))
     }
 
-    fn take(&mut self, input: Input) {
-        let Input::Ended(begun, verdict) = input else {
-            self.board.told.store(false, Ordering::Release);
-            let new_due = std::mem::take(&mut *self.board.new_due.lock().unwrap_or_else(PoisonError::into_inner));
-            for (partition, key) in new_due {
-                if let Some(lane) = self.owned.get_mut(&partition) {
-                    lane.rewind(key);
-                }
+    /// May effects begin in it? The same for whoever begins them and whoever waits for their time.
+    pub(super) fn may_dispatch(&self, lane: &Lane) -> bool {
+        lane.catch_up == CatchUp::Done && !self.driver.view.is_halted(lane.partition)
+    }
+
+    fn listen(&mut self, wait: Duration) -> Result<(), LaneError> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(input) => self.take(input)?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        while let Ok(input) = self.inbox.try_recv() {
+            self.take(input)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), LaneError> {
+        match input {
+            Input::Folded => self.take_new_due(),
+            Input::End(partition, epoch, end) => self.take_end(partition, epoch, end)?,
+            Input::Ended(begun, verdict) => {
+                self.running = self.running.saturating_sub(1);
+                self.ended = true;
+                self.settle(begun, verdict);
             }
-            return;
-        };
-        self.running = self.running.saturating_sub(1);
-        self.ended = true;
-        self.settle(begun, verdict);
+        }
+        Ok(())
+    }
+
+    fn take_new_due(&mut self) {
+        self.board.told.store(false, Ordering::Release);
+        let new_due = std::mem::take(&mut *self.board.new_due.lock().unwrap_or_else(PoisonError::into_inner));
+        for (partition, key) in new_due {
+            if let Some(lane) = self.owned.get_mut(&partition) {
+                lane.rewind(key);
+            }
+        }
     }
 
     pub(super) fn settle(&mut self, begun: Begun, verdict: Verdict) {
@@ -255,8 +349,8 @@ impl Running {
         let folded = self.driver.view.folded();
         for (partition, lane) in &mut self.owned {
             lane.release(folded.of(*partition));
-            if lane.catch_up_to.is_some_and(|end| folded.of(*partition) >= end) {
-                lane.catch_up_to = None;
+            if matches!(lane.catch_up, CatchUp::To(end) if folded.of(*partition) >= end) {
+                lane.catch_up = CatchUp::Done;
             }
         }
         if self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE {
@@ -306,7 +400,8 @@ impl Running {
     fn aborted(&mut self, error: &crate::journal::TransactionError) -> Result<(), LaneError> {
         tracing::warn!(%error, fate = ?error.fate, "a transaction did not commit");
         self.aborts += 1;
-        if self.aborts > 2 {
+        // A transaction in doubt says nothing of its size: a slow broker must not be met with many small ones.
+        if self.aborts > 2 && error.fate == Fate::Retry && error.culprit.is_none() {
             self.batch_max = (self.batch_max / 2).max(1);
         }
         let pause = ABORT_PAUSE.saturating_mul(1 << self.aborts.min(10)).min(ABORT_PAUSE_MAX);
@@ -318,14 +413,24 @@ impl Running {
         match error.fate {
             Fate::Retry => Ok(()),
             Fate::Stop => Err(LaneError::Stopped(error.reason.clone())),
-            Fate::Recycle => {
-                self.lanes.recycle()?;
-                for (partition, lane) in &mut self.owned {
-                    lane.catch_up_to = Some(self.driver.journal.ends(*partition)?.uncommitted);
-                }
-                Ok(())
-            }
+            Fate::Recycle => self.recycle(),
         }
+    }
+
+    /// A new producer, then everything that a new owner does: what the old one did is on the log or it is not.
+    fn recycle(&mut self) -> Result<(), LaneError> {
+        match self.lanes.recycle() {
+            Ok(()) => {}
+            Err(JournalError::Unavailable(reason)) => {
+                // The next transaction cannot begin either, and comes back here.
+                tracing::warn!(reason, "there is no new producer yet");
+                self.record_not_before = Instant::now() + ASK_PAUSE;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked);
+        self.ask_ends();
+        Ok(())
     }
 
     fn tell_positions(&mut self) -> Result<(), LaneError> {

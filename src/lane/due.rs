@@ -17,8 +17,7 @@ pub(super) struct Epoch(pub u64);
 pub(super) struct Lane {
     pub partition: Partition,
     pub epoch: Epoch,
-    /// The lane may act once the fold has reached this.
-    pub catch_up_to: Option<Offset>,
+    pub catch_up: CatchUp,
     /// Its last deliveries failed: nothing is recorded in it before then.
     pub left_out_until: Option<Instant>,
     /// Everything of the index before this is in hand, or was found to be no longer due.
@@ -30,6 +29,18 @@ pub(super) struct Lane {
     in_flight: HashMap<PaymentId, InFlight>,
     deferred: HashMap<PaymentId, Deferred>,
     timers: BTreeSet<(Timestamp, PaymentId)>,
+}
+
+/// How far a new owner is from acting (DESIGN.md 7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CatchUp {
+    /// The partition's end is not known, and is to be asked for.
+    Unasked,
+    /// It has been asked for.
+    Asked,
+    /// The lane may act once the fold has reached this.
+    To(Offset),
+    Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +59,11 @@ struct Deferred {
 }
 
 impl Lane {
-    pub fn new(partition: Partition, epoch: Epoch, catch_up_to: Offset) -> Self {
+    pub fn new(partition: Partition, epoch: Epoch) -> Self {
         Self {
             partition,
             epoch,
-            catch_up_to: Some(catch_up_to),
+            catch_up: CatchUp::Unasked,
             left_out_until: None,
             cursor: DueKey::FIRST,
             held: None,
@@ -65,7 +76,7 @@ impl Lane {
 
     /// May outcomes be recorded in it now?
     pub fn may_record(&self) -> bool {
-        self.catch_up_to.is_none() && self.left_out_until.is_none_or(|until| Instant::now() >= until)
+        self.catch_up == CatchUp::Done && self.left_out_until.is_none_or(|until| Instant::now() >= until)
     }
 
     pub fn cursor(&self) -> DueKey {
@@ -186,7 +197,7 @@ mod tests {
     use crate::projection::DueKey;
 
     fn lane() -> Lane {
-        Lane::new(Partition(0), Epoch(1), Offset(0))
+        Lane::new(Partition(0), Epoch(1))
     }
 
     #[test]

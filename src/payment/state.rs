@@ -15,9 +15,11 @@ pub enum Status {
 /// What is being done about it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Phase {
-    /// Due for a charge, or for what the operator decided.
+    /// Due for a charge, or for what the operator decided, from `since` on: the earlier of the writer's clock and the log's,
+    /// so that no clock that runs ahead holds a payment back.
     Processing {
         decision: Option<Decision>,
+        since: Timestamp,
     },
     /// The last try certainly did not charge.
     Retrying {
@@ -106,7 +108,7 @@ impl Payment {
             window_from: event.occurred_at.min(recorded_at),
             version: 1,
             attempt: 0,
-            phase: Phase::Processing { decision: None },
+            phase: Phase::Processing { decision: None, since: event.occurred_at.min(recorded_at) },
         }
     }
 
@@ -115,11 +117,12 @@ impl Payment {
             let same = again.fingerprint == self.initiation.fingerprint;
             return if same { Effect::Repeat } else { Effect::Conflict };
         }
-        let Some((attempt, phase)) = self.next(&event.data) else {
+        let since = event.occurred_at.min(recorded_at);
+        let Some((attempt, phase)) = self.next(&event.data, since) else {
             return self.without_effect(&event.data);
         };
-        if let Phase::Processing { decision: Some(Decision::ChargeAgain) } = phase {
-            self.window_from = event.occurred_at.min(recorded_at);
+        if let Phase::Processing { decision: Some(Decision::ChargeAgain), .. } = phase {
+            self.window_from = since;
         }
         self.attempt = attempt;
         self.phase = phase;
@@ -129,7 +132,7 @@ impl Payment {
     }
 
     /// The table of DESIGN.md 6, without its first row: the attempt and the phase after `event`, if it has an effect.
-    fn next(&self, event: &EventData) -> Option<(u32, Phase)> {
+    fn next(&self, event: &EventData, since: Timestamp) -> Option<(u32, Phase)> {
         let parked = matches!(self.phase, Phase::Parked { .. });
         if self.is_terminal() {
             return None;
@@ -152,14 +155,14 @@ impl Payment {
             EventData::PaymentParked(e) if !parked => {
                 Some((self.attempt, Phase::Parked { reason: e.reason.clone(), detail: e.detail.clone() }))
             }
-            EventData::PaymentResumed(e) if parked => self.resumed(e),
+            EventData::PaymentResumed(e) if parked => self.resumed(e, since),
             _ => None,
         }
     }
 
-    fn resumed(&self, event: &PaymentResumed) -> Option<(u32, Phase)> {
+    fn resumed(&self, event: &PaymentResumed, since: Timestamp) -> Option<(u32, Phase)> {
         let now = event.at_version == self.version;
-        now.then(|| (self.attempt, Phase::Processing { decision: Some(event.decision.clone()) }))
+        now.then(|| (self.attempt, Phase::Processing { decision: Some(event.decision.clone()), since }))
     }
 
     fn without_effect(&self, event: &EventData) -> Effect {
@@ -199,7 +202,7 @@ impl Payment {
     #[must_use]
     pub fn due_at(&self) -> Option<Timestamp> {
         match &self.phase {
-            Phase::Processing { .. } => Some(self.updated_at),
+            Phase::Processing { since, .. } => Some(*since),
             Phase::Retrying { not_before, .. } => Some(*not_before),
             Phase::Unknown { next_inquiry_at, .. } => Some(*next_inquiry_at),
             Phase::Parked { .. } | Phase::Successful { .. } | Phase::Failed { .. } => None,

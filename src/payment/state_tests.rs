@@ -80,6 +80,17 @@ fn anything_before_the_initiation_halts() {
 }
 
 #[test]
+fn a_clock_that_runs_ahead_holds_nothing_back() {
+    let mut payment = None;
+    Payment::fold(&mut payment, &event(86_400, in_progress(1999)), at(5)).unwrap();
+    assert_eq!(payment.as_ref().unwrap().due_at(), Some(at(5)));
+    Payment::fold(&mut payment, &event(10, parked()), at(10)).unwrap();
+    assert_eq!(payment.as_ref().unwrap().due_at(), None);
+    Payment::fold(&mut payment, &event(86_400, resumed(2, Decision::Inquire)), at(20)).unwrap();
+    assert_eq!(payment.unwrap().due_at(), Some(at(20)));
+}
+
+#[test]
 fn the_key_window_begins_at_the_earlier_clock_and_again_only_by_charge_again() {
     let mut payment = None;
     Payment::fold(&mut payment, &event(100, in_progress(1999)), at(40)).unwrap();

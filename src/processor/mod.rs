@@ -101,7 +101,7 @@ impl Processor {
 
 impl Worker for Processor {
     fn start(&self, payment: &Payment, this: Try) -> Start {
-        if let Phase::Processing { decision: Some(decision) } = &payment.phase
+        if let Phase::Processing { decision: Some(decision), .. } = &payment.phase
             && let Some(end) = settled(decision, payment, this)
         {
             return Start::Running(Box::pin(std::future::ready(record(end))));
@@ -111,7 +111,7 @@ impl Worker for Processor {
         }
         let Some(permits) = self.permits(&payment.initiation.merchant_id) else { return Start::Held };
         match &payment.phase {
-            Phase::Unknown { .. } | Phase::Processing { decision: Some(Decision::Inquire) } => {
+            Phase::Unknown { .. } | Phase::Processing { decision: Some(Decision::Inquire), .. } => {
                 self.inquire(payment, this, permits)
             }
             _ => self.charge(payment, this, permits),

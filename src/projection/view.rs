@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::folder::{FoldError, hash_of};
 use super::rows::{FeedRow, Tables, customer_key, feed_key, offset_of, others_key};
 use super::watch::Registry;
 use super::{DueKey, Offsets, Row, Watch};
-use crate::journal::{LogId, Offset, Partition, Position};
+use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
 use crate::store::StoreError;
@@ -65,6 +66,19 @@ impl View {
     #[must_use]
     pub fn partitions(&self) -> u32 {
         self.0.folded.len() as u32 // from a u32
+    }
+
+    /// Reads the last folded record of each partition again: it must still be the one that was folded. Blocks.
+    pub fn compare(&self, journal: &dyn Reader) -> Result<(), FoldError> {
+        for partition in (0..self.partitions()).map(Partition) {
+            let Some((offset, hash)) = self.0.tables.folded(partition)?.last else { continue };
+            let position = Position::new(partition, Offset(offset));
+            let record = journal.read(position)?;
+            if record.is_none_or(|record| hash_of(&record.value) != hash) {
+                return Err(FoldError::Changed(position));
+            }
+        }
+        Ok(())
     }
 
     // === one payment ===

@@ -11,7 +11,8 @@ use crate::payment::{CustomerId, MerchantId, PaymentId};
 
 /// Wakes when its payment, or something of its customer, was folded.
 pub struct Watch {
-    seen: watch::Receiver<()>,
+    /// `None` only while it is dropped.
+    seen: Option<watch::Receiver<()>>,
     of: Of,
     registry: Arc<Registry>,
 }
@@ -33,7 +34,11 @@ impl Watch {
     /// Returns once something was folded since this was made or last returned; at once, if it already has been. Never
     /// returns if nothing ever is.
     pub async fn changed(&mut self) {
-        if self.seen.changed().await.is_err() {
+        let changed = match &mut self.seen {
+            Some(seen) => seen.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
             std::future::pending::<()>().await;
         }
     }
@@ -42,8 +47,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         match &self.of {
-            Of::Payment(id) => forget(&self.registry.payments, id),
-            Of::Customer(customer) => forget(&self.registry.customers, customer),
+            Of::Payment(id) => forget(&self.registry.payments, id, self.seen.take()),
+            Of::Customer(customer) => forget(&self.registry.customers, customer, self.seen.take()),
         }
     }
 }
@@ -51,12 +56,12 @@ impl Drop for Watch {
 impl Registry {
     pub fn payment(self: &Arc<Self>, id: PaymentId) -> Watch {
         let seen = lock(&self.payments).entry(id).or_insert_with(|| watch::channel(()).0).subscribe();
-        Watch { seen, of: Of::Payment(id), registry: Arc::clone(self) }
+        Watch { seen: Some(seen), of: Of::Payment(id), registry: Arc::clone(self) }
     }
 
     pub fn customer(self: &Arc<Self>, customer: Customer) -> Watch {
         let seen = lock(&self.customers).entry(customer.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
-        Watch { seen, of: Of::Customer(customer), registry: Arc::clone(self) }
+        Watch { seen: Some(seen), of: Of::Customer(customer), registry: Arc::clone(self) }
     }
 
     /// Wakes whoever watches one of these payments or its customer.
@@ -79,10 +84,11 @@ impl Registry {
     }
 }
 
-/// Called while the leaving watcher still counts.
-fn forget<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: &K) {
+/// The leaving watcher is let go under the lock, so that of two that leave at once the second sees that it is the last.
+fn forget<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: &K, leaving: Option<watch::Receiver<()>>) {
     let mut watched = lock(watched);
-    if watched.get(key).is_some_and(|watchers| watchers.receiver_count() <= 1) {
+    drop(leaving);
+    if watched.get(key).is_some_and(|watchers| watchers.receiver_count() == 0) {
         watched.remove(key);
     }
 }

@@ -2,6 +2,7 @@
 //! group's.
 
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -54,9 +55,18 @@ fn instance_id(path: &Path) -> anyhow::Result<String> {
         Ok(_) => bail!("{shown} does not hold an instance id: delete it, and a new one is made"),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let id = uuid::Uuid::new_v4().to_string();
-            std::fs::write(path, &id).with_context(|| format!("cannot write {shown}"))?;
+            write_whole(path, &id).with_context(|| format!("cannot write {shown}"))?;
             Ok(id)
         }
         Err(e) => Err(e).with_context(|| format!("cannot read {shown}")),
     }
+}
+
+/// All of it or nothing, through a power cut too.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(part, path)
 }

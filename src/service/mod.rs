@@ -7,9 +7,11 @@ mod http;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -18,18 +20,20 @@ use crate::config::ServiceArgs;
 use crate::gateway::simulator::Simulator;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::{Backoff, Processor};
-use crate::projection::{Folder, View};
+use crate::projection::{FoldError, Folder, View};
 use crate::schema::Codec;
 use crate::telemetry;
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
 const PROJECTION: &str = "payments@1";
-/// How often the guards look at the log again.
+/// How often the guards look at a Kafka log again; an embedded one costs nothing to ask.
 const GUARD_EVERY: Duration = Duration::from_secs(60);
+/// How often the guards' thread wakes at all: the bound on how late it notices a stop.
+const GUARD_TURN: Duration = Duration::from_millis(500);
 /// The longest pause between two tries; the shortest is configured.
 const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -91,25 +95,29 @@ impl Service {
         let drain = self.args.drain();
         let fold_stop = CancellationToken::new();
         let (front, back) = self.start(&stop, &fold_stop)?;
-        let (mut front, mut back) = (futures_util::future::join_all(front), futures_util::future::join_all(back));
         let deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(drain).await;
         };
+        // Whatever ends first stops the rest: a part cancels `stop` when it ends, well or not. What failed first is told.
+        let mut failed = None;
         let ended = async {
-            // Whatever ends first stops the rest: `part` cancels `stop` when it ends, well or not.
-            let mut results: Vec<anyhow::Result<()>> = (&mut front).await;
-            fold_stop.cancel();
-            results.extend((&mut back).await);
-            results
-        };
-        tokio::select! {
-            results = ended => results.into_iter().collect(),
-            () = deadline => {
-                tracing::warn!(drain_seconds = drain.as_secs(), "not everything had ended at the drain's deadline");
-                Ok(())
+            for parts in [front, back] {
+                let mut parts: FuturesUnordered<Part> = parts.into_iter().collect();
+                while let Some(ended) = parts.next().await {
+                    failed = failed.take().or(ended.err());
+                }
+                fold_stop.cancel();
             }
+        };
+        let in_time = tokio::select! {
+            () = ended => true,
+            () = deadline => false,
+        };
+        if !in_time {
+            tracing::warn!(drain_seconds = drain.as_secs(), "not everything had ended at the drain's deadline");
         }
+        failed.map_or(Ok(()), Err)
     }
 
     /// The parts that stop first, and those that stop last.
@@ -123,8 +131,8 @@ impl Service {
             drop(data);
             Ok(folded?)
         })?;
-        let (log, guarding) = (Arc::clone(&journal), stop.clone());
-        front.push(part("guard", stop, move || guard(log.as_ref(), &guarding))?);
+        let (log, rows, guarding) = (Arc::clone(&journal), view.clone(), stop.clone());
+        front.push(part("guard", stop, move || guard(log.as_ref(), &rows, &guarding))?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
             let lanes_stop = stop.clone();
@@ -181,21 +189,27 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
     Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), runtime }
 }
 
-/// Looks again and again whether the log is still the one, and still set up as it must be. A refusal stops the process:
-/// nothing may be appended to a log that cannot be trusted. That it cannot be asked is no verdict.
-fn guard(journal: &dyn Journal, stop: &CancellationToken) -> anyhow::Result<()> {
-    let step = Duration::from_millis(100);
-    let mut waited = Duration::ZERO;
+/// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
+/// were folded last still stand there. A refusal stops the process: nothing may be appended to a log that cannot be trusted.
+/// That it cannot be asked is no verdict.
+fn guard(journal: &dyn Journal, view: &View, stop: &CancellationToken) -> anyhow::Result<()> {
+    let every = match journal.engine() {
+        Engine::Embedded => GUARD_TURN,
+        Engine::Kafka => GUARD_EVERY,
+    };
+    let mut looked = Instant::now();
     while !stop.is_cancelled() {
-        thread::sleep(step);
-        waited += step;
-        if waited < GUARD_EVERY {
+        thread::sleep(GUARD_TURN);
+        telemetry::keep_up();
+        if looked.elapsed() < every {
             continue;
         }
-        waited = Duration::ZERO;
-        match journal.check() {
+        looked = Instant::now();
+        match journal.check().map_err(FoldError::from).and_then(|()| view.compare(journal)) {
             Ok(()) => {}
-            Err(JournalError::Unavailable(reason)) => tracing::warn!(reason, "the guards could not ask the log"),
+            Err(FoldError::Journal(JournalError::Unavailable(reason))) => {
+                tracing::warn!(reason, "the guards could not ask the log");
+            }
             Err(error) => return Err(error.into()),
         }
     }

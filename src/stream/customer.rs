@@ -102,6 +102,10 @@ impl CustomerFeed {
         for position in next.positions() {
             cursor.advance(position);
         }
+        if full && blocks.is_empty() {
+            // All of it was in the snapshots: the client's own cursor must get past it too, or a reconnect would repeat it.
+            blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
+        }
         self.cursor = Some(cursor);
         // All that was read may have been told before, and there may be more behind it.
         Ok(if full { Read::Blocks(blocks) } else { Read::Wait })

@@ -98,7 +98,7 @@ impl Bed {
         dedup(words)
     }
 
-    fn args(&self, command: &str, name: &str, more: &[&str]) -> ServiceArgs {
+    pub fn args(&self, command: &str, name: &str, more: &[&str]) -> ServiceArgs {
         match Cli::try_parse_from(self.words(command, name, more)).unwrap().command {
             Command::Up(args) | Command::Serve(args) | Command::Process(args) => args,
             other => panic!("{other:?} is no service"),

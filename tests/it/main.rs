@@ -64,9 +64,11 @@ scenarios! {
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
     restarts::a_restart_keeps_the_history_and_goes_on,
+    restarts::nothing_is_ready_before_it_has_folded_the_log,
     restarts::an_instance_that_starts_empty_answers_the_same,
     operations::sigterm_drains_with_a_stream_open_and_exits_with_0,
     operations::a_data_directory_serves_one_process,
+    operations::the_commands_pay_show_and_tail,
     operations::rows_of_another_log_are_refused,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
 }

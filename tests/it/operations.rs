@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use paylog::service::Role;
 
 use crate::client::body;
-use crate::cluster::Bed;
+use crate::cluster::{Bed, PARTITIONS};
 use crate::crashes::Process;
 
 fn paylog(words: &[String]) -> Output {
@@ -39,6 +39,27 @@ pub async fn a_data_directory_serves_one_process(bed: &Bed) {
     let text = refusal(&bed.words(command(bed), "up", &[]));
     assert!(text.contains("in use by another paylog process") && text.contains("--data-dir"), "{text}");
     drop(first);
+}
+
+pub async fn the_commands_pay_show_and_tail(bed: &Bed) {
+    let system = bed.start().await;
+    let url = system.front.client.url.clone();
+    let run = |words: &[&str]| {
+        let words: Vec<String> = ["paylog"].iter().chain(words).map(|word| (*word).to_owned()).collect();
+        let output = paylog(&words);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, paid, _) = run(&["pay", "--url", &url, "--amount", "1999", "--key", "order-1", "--wait", "60"]);
+    let paid: serde_json::Value = serde_json::from_str(&paid).unwrap();
+    assert_eq!((code, &paid["status"], &paid["amount"]), (Some(0), &"successful".into(), &1999.into()));
+    let id = paid["id"].as_str().unwrap();
+    let (code, shown, _) = run(&["show", "--url", &url, id]);
+    assert!(code == Some(0) && shown.contains("PaymentInProgress") && shown.contains("PaymentSuccessful"), "{shown}");
+    let (code, tailed, _) = run(&["tail", "--url", &url, "--payment", id]);
+    assert!(code == Some(0) && tailed.contains(id) && tailed.contains("successful/done"), "{tailed}");
+    let (code, _, refused) = run(&["pay", "--url", &url, "--amount", "-5", "--key", "order-2"]);
+    assert!(code == Some(1) && refused.contains("amount must be positive"), "{refused}");
+    system.stop().await;
 }
 
 /// The store says which log its rows are of, and which record of each partition it folded last.
@@ -113,4 +134,24 @@ async fn the_first_two_lines_of_up_say_where() {
     assert!(page.header("content-security-policy").contains("default-src 'none'"), "{page:?}");
     let metrics = up.client.send(reqwest::Method::GET, "/metrics", &[], None).await;
     assert_eq!(metrics.status, 200);
+}
+
+#[tokio::test]
+#[ignore = "needs Kafka: see CONTRIBUTING.md"]
+async fn topics_are_made_once_and_checked() {
+    let bed = Bed::kafka().await;
+    let words = |command: &str| -> Vec<String> {
+        let service = bed.words("serve", "topics", &[]);
+        let kafka = service.iter().position(|word| word == "--bootstrap-servers").unwrap();
+        let kafka = service[kafka..].iter().cloned().chain(["--partitions".to_owned(), PARTITIONS.to_string()]);
+        ["paylog", "topics", command].into_iter().map(str::to_owned).chain(kafka).collect()
+    };
+    let ensured = paylog(&words("ensure"));
+    assert_eq!(ensured.status.code(), Some(0), "{ensured:?}");
+    assert_eq!(String::from_utf8(ensured.stdout).unwrap().matches("is there already").count(), 5);
+    assert_eq!(paylog(&words("check")).status.code(), Some(0));
+    let unsafe_words: Vec<String> =
+        words("check").into_iter().filter(|word| word != "--allow-single-replica").collect();
+    let text = refusal(&unsafe_words);
+    assert!(text.contains("--allow-single-replica"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! Services that stop and start while payments are on their way.
 
-use paylog::service::Role;
+use paylog::service::{Role, Service};
 
 use crate::client::body;
 use crate::cluster::{Bed, ends_of, until};
@@ -35,6 +35,22 @@ pub async fn a_restart_keeps_the_history_and_goes_on(bed: &Bed) {
     let log = system.front.log().await;
     assert!(ids.iter().all(|id| ends_of(&log, *id) == 1), "each ends exactly once");
     system.stop().await;
+}
+
+/// Never ready and empty: what was not folded since the start is not shown as if there were nothing.
+pub async fn nothing_is_ready_before_it_has_folded_the_log(bed: &Bed) {
+    let system = bed.start().await;
+    let paid = system.front.client.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
+    system.stop().await;
+    let (role, command) = if bed.is_kafka() { (Role::Serve, "serve") } else { (Role::All, "up") };
+    std::fs::remove_dir_all(bed.data_dir(command).join("store")).unwrap();
+    let service = Service::open(bed.args(command, command, &[]), role).await.unwrap();
+    assert!(!service.view().caught_up(), "nothing was folded yet");
+    assert!(service.view().payment(paid.id()).unwrap().is_none());
+    drop(service);
+    let front = bed.run(role, command, &[]).await;
+    assert_eq!(front.client.get(&format!("/v1/payments/{}", paid.text("id"))).await.status, 200);
+    front.stop().await;
 }
 
 /// Replay equals live, as far as it can be seen from outside: the same payments, histories and pages.

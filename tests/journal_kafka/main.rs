@@ -12,19 +12,19 @@ use paylog::journal::{Assignment, Fate, Journal, JournalError, Offset, Partition
 use rdkafka::ClientConfig;
 
 use support::{
-    DEADLINE, TURN, append, at, begin, catch_up, committed, config, create_topic, joined, open, read_all, record,
-    replication, twin, until, values,
+    DEADLINE, TURN, append, at, begin, catch_up, committed, config, create_topic, headers_at, joined, open, read_all,
+    record, replication, twin, until, values,
 };
 
 #[test]
 #[ignore = "needs Kafka: scripts/kafka up"]
 fn an_append_answers_with_its_position_in_order() {
-    let (_, journal) = open();
+    let (config, journal) = open();
     let positions: Vec<Position> = (0..3).map(|i| append(&*journal, record(1, &i.to_string()))).collect();
     assert_eq!(positions, [at(1, 0), at(1, 1), at(1, 2)]);
     let found = journal.read(at(1, 1)).expect("read").expect("a record");
     assert_eq!((found.value.as_slice(), found.key.as_slice()), (&b"1"[..], &b"key"[..]));
-    assert_eq!(found.headers, [("ce_type".to_owned(), b"test".to_vec())]);
+    assert_eq!(headers_at(&config, at(1, 1)), [("ce_type".to_owned(), b"test".to_vec())]);
     assert!(found.appended_at_us > 1_500_000_000_000_000, "the log's clock: {}", found.appended_at_us);
     assert_eq!(journal.read(at(1, 3)).expect("read"), None, "past the end");
     assert_eq!(journal.read(at(0, 0)).expect("read"), None, "an empty partition");

@@ -12,6 +12,9 @@ use paylog::journal::{
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 pub const PARTITIONS: u32 = 3;
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -116,6 +119,24 @@ pub fn catch_up(journal: &dyn Journal, tail: &mut dyn Tail) -> (Vec<Record>, BTr
         targets.iter().zip(0..).all(|(target, p)| ends.get(&p).is_some_and(|end| end >= target)).then_some(())
     });
     (records, ends)
+}
+
+/// The headers of a record, as any consumer sees them: our own reader has no use for them.
+pub fn headers_at(config: &KafkaConfig, position: Position) -> Vec<(String, Vec<u8>)> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.bootstrap_servers)
+        .set("group.id", "headers")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    let (partition, offset) = (position.partition.0 as i32, position.offset.0 as i64);
+    list.add_partition_offset(&config.topic_prefix, partition, rdkafka::Offset::Offset(offset)).expect("a list");
+    consumer.assign(&list).expect("assigned");
+    until("the record comes", || {
+        let message = consumer.poll(TURN)?.expect("a message");
+        let headers = message.headers()?.iter();
+        Some(headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect())
+    })
 }
 
 pub fn values(records: &[Record]) -> Vec<String> {

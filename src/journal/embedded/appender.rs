@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -32,19 +32,30 @@ pub(super) struct Appender {
     requests: Mutex<Option<SyncSender<Request>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     newest_member: Arc<AtomicU64>,
+    failed: Failed,
 }
+
+/// Why nothing is written any more. After a failed write nothing is known of the disk's state.
+type Failed = Arc<OnceLock<String>>;
 
 impl Appender {
     pub(super) fn start(tables: Arc<Tables>, ends: Arc<EndsBoard>) -> Result<Arc<Self>, JournalError> {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let newest_member = Arc::new(AtomicU64::new(0));
-        let writer = Writer { tables, ends, newest_member: Arc::clone(&newest_member), last_us: 0, failed: None };
+        let failed = Failed::default();
+        let (member, failure) = (Arc::clone(&newest_member), Arc::clone(&failed));
+        let writer = Writer { tables, ends, newest_member: member, last_us: 0, failed: failure };
         let thread = std::thread::Builder::new()
             .name("journal-append".to_owned())
             .spawn(move || writer.run(&receiver))
             .map_err(|e| JournalError::Unavailable(format!("cannot start the thread that appends: {e}")))?;
         let (requests, thread) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
-        Ok(Arc::new(Self { requests, thread, newest_member }))
+        Ok(Arc::new(Self { requests, thread, newest_member, failed }))
+    }
+
+    /// Why nothing is written any more, if it is so.
+    pub(super) fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
     }
 
     /// Registers a member that will commit transactions, and fences all earlier ones.
@@ -87,8 +98,7 @@ struct Writer {
     newest_member: Arc<AtomicU64>,
     /// The log's clock never runs back, whatever the machine's does.
     last_us: i64,
-    /// After a failed write nothing is known of the disk's state any more: nothing further is written.
-    failed: Option<String>,
+    failed: Failed,
 }
 
 impl Writer {
@@ -134,7 +144,7 @@ impl Writer {
         batch: &mut crate::store::Batch,
     ) -> Result<Vec<Position>, AppendError> {
         let refuse = |reason: &str| Err(AppendError::NotAppended(reason.to_owned()));
-        if let Some(reason) = &self.failed {
+        if let Some(reason) = self.failed.get() {
             return refuse(reason);
         }
         if request.member.is_some_and(|member| member != self.newest_member.load(Ordering::SeqCst)) {
@@ -166,6 +176,6 @@ impl Writer {
         for (answer, _) in accepted {
             drop(answer.send(Err(AppendError::Unknown(reason.clone()))));
         }
-        self.failed = Some(reason);
+        drop(self.failed.set(reason));
     }
 }

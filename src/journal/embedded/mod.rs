@@ -98,9 +98,9 @@ impl Reader for EmbeddedJournal {
         self.tables.read(position)
     }
 
-    /// The directory is locked and the number of partitions was compared at the opening: nothing can change since.
+    /// The directory is locked and the number of partitions was compared at the opening: only the disk can have failed.
     fn check(&self) -> Result<(), JournalError> {
-        Ok(())
+        self.appender.failed().map_or(Ok(()), |reason| Err(JournalError::Broken(reason.to_owned())))
     }
 }
 
