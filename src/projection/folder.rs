@@ -186,6 +186,8 @@ impl Folder {
         Ok(Ok(()))
     }
 
+    /// Before the payment's own row goes into the batch: a reader in the middle of it must not meet a row that names an event
+    /// which is not there yet.
     fn stage_event(
         &self,
         recorded: &Recorded,

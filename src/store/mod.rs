@@ -36,14 +36,18 @@ pub struct Store {
 #[derive(Clone)]
 pub struct Table(fjall::Keyspace);
 
-/// Writes that take effect together. Of two for one key the later counts.
+/// Writes that take effect together. Of two for one key the later counts. A reader that comes in the middle may see some of
+/// them before the others: never those of a table before those of the tables that were written to earlier in the batch.
 pub struct Batch {
     db: Database,
+    /// In the order of their first write.
+    tables: Vec<Table>,
     writes: Vec<Write>,
 }
 
 struct Write {
-    table: Table,
+    /// Its place in [`Batch::tables`].
+    table: usize,
     key: fjall::UserKey,
     /// `None` removes the row.
     value: Option<fjall::UserValue>,
@@ -71,7 +75,7 @@ impl Store {
 
     #[must_use]
     pub fn batch(&self) -> Batch {
-        Batch { db: self.db.clone(), writes: Vec::new() }
+        Batch { db: self.db.clone(), tables: Vec::new(), writes: Vec::new() }
     }
 }
 
@@ -88,11 +92,22 @@ impl Table {
 
 impl Batch {
     pub fn insert(&mut self, table: &Table, key: &[u8], value: &[u8]) {
-        self.writes.push(Write { table: table.clone(), key: key.into(), value: Some(value.into()) });
+        let table = self.place_of(table);
+        self.writes.push(Write { table, key: key.into(), value: Some(value.into()) });
     }
 
     pub fn remove(&mut self, table: &Table, key: &[u8]) {
-        self.writes.push(Write { table: table.clone(), key: key.into(), value: None });
+        let table = self.place_of(table);
+        self.writes.push(Write { table, key: key.into(), value: None });
+    }
+
+    /// A batch writes to a handful of tables.
+    fn place_of(&mut self, table: &Table) -> usize {
+        let place = self.tables.iter().position(|known| known.0.id() == table.0.id());
+        place.unwrap_or_else(|| {
+            self.tables.push(table.clone());
+            self.tables.len() - 1
+        })
     }
 
     /// Survives the death of the process, but not that of the machine: for what can be folded again.
@@ -106,15 +121,15 @@ impl Batch {
     }
 
     /// A table takes neighbours, one after the other, in half the time that it takes for keys here and there: its way to
-    /// each is still in the processor's cache.
+    /// each is still in the processor's cache. But table after table, as the batch promises.
     fn commit_to(mut self, durability: PersistMode) -> Result<(), StoreError> {
-        self.writes.sort_by(|a, b| a.key.cmp(&b.key));
+        self.writes.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
         let batch = fjall::OwnedWriteBatch::with_capacity(self.db, self.writes.len());
         let mut batch = batch.durability(Some(durability));
         for Write { table, key, value } in self.writes {
             match value {
-                Some(value) => batch.insert(&table.0, key, value),
-                None => batch.remove(&table.0, key),
+                Some(value) => batch.insert(&self.tables[table].0, key, value),
+                None => batch.remove(&self.tables[table].0, key),
             }
         }
         Ok(batch.commit()?)
