@@ -14,7 +14,7 @@ use super::dispatch::Begun;
 use super::due::{CatchUp, Epoch, Lane};
 use super::outcomes::{Outcomes, Ready, commit, event};
 use super::{Bounds, Verdict, Worker};
-use crate::journal::{Assignment, Fate, Journal, JournalError, Lanes, Offset, Partition, Position};
+use crate::journal::{Fate, Journal, JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
@@ -33,7 +33,7 @@ const ABORT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A partition whose deliveries failed is left out this long, so that one bad leader does not stop the other lanes.
 const LEFT_OUT: Duration = Duration::from_secs(5);
 /// Before a question that the log could not answer is asked again.
-const ASK_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -172,102 +172,6 @@ impl Running {
         Ok(())
     }
 
-    // === the group ===
-
-    fn serve_group(&mut self) -> Result<(), LaneError> {
-        while let Some(change) = self.lanes.poll(Duration::ZERO)? {
-            match change {
-                Assignment::Assigned(partitions) => self.assigned(&partitions)?,
-                Assignment::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn assigned(&mut self, partitions: &[Partition]) -> Result<(), LaneError> {
-        self.unfenced.extend(partitions);
-        self.fence_not_before = Instant::now();
-        if partitions.is_empty() {
-            self.lanes.assign(&[])?; // the group waits for the answer
-        }
-        Ok(())
-    }
-
-    /// Takes what was assigned. Until an earlier owner's transactions are known to have ended, there is no lane.
-    fn fence(&mut self) -> Result<(), LaneError> {
-        if self.unfenced.is_empty() || Instant::now() < self.fence_not_before {
-            return Ok(());
-        }
-        let partitions: Vec<Partition> = self.unfenced.iter().copied().collect();
-        match self.lanes.assign(&partitions) {
-            Ok(()) => {}
-            Err(JournalError::Unavailable(reason)) => {
-                tracing::warn!(reason, ?partitions, "lanes cannot be taken yet");
-                self.fence_not_before = Instant::now() + ASK_PAUSE;
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.unfenced.clear();
-        for partition in &partitions {
-            self.epochs += 1;
-            self.owned.insert(*partition, Lane::new(*partition, Epoch(self.epochs)));
-        }
-        self.ask_ends();
-        tracing::info!(?partitions, "lanes taken");
-        Ok(())
-    }
-
-    /// Asks for the ends of partitions whose lanes must catch up: elsewhere, for a partition without a leader must not hold
-    /// up the others.
-    fn ask_ends(&mut self) {
-        for lane in self.owned.values_mut().filter(|lane| lane.catch_up == CatchUp::Unasked) {
-            lane.catch_up = CatchUp::Asked;
-            let (journal, sender) = (Arc::clone(&self.driver.journal), self.sender.clone());
-            let (partition, epoch) = (lane.partition, lane.epoch);
-            self.driver.runtime.spawn_blocking(move || {
-                let end = journal.ends(partition).map(|ends| ends.uncommitted);
-                if end.is_err() {
-                    std::thread::sleep(ASK_PAUSE);
-                }
-                drop(sender.send(Input::End(partition, epoch, end)));
-            });
-        }
-    }
-
-    fn take_end(
-        &mut self,
-        partition: Partition,
-        epoch: Epoch,
-        end: Result<Offset, JournalError>,
-    ) -> Result<(), LaneError> {
-        let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return Ok(()) };
-        match (lane.catch_up, end) {
-            (CatchUp::Asked, Ok(end)) => lane.catch_up = CatchUp::To(end),
-            (CatchUp::Asked, Err(JournalError::Unavailable(reason))) => {
-                tracing::warn!(reason, %partition, "a lane cannot catch up yet");
-                lane.catch_up = CatchUp::Unasked;
-                self.ask_ends();
-            }
-            (_, Err(error @ (JournalError::Refused(_) | JournalError::Broken(_)))) => return Err(error.into()),
-            (_, _) => {}
-        }
-        Ok(())
-    }
-
-    /// Ends the epochs before the partitions are given up: nothing of them can be committed once another owns them.
-    fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), LaneError> {
-        if !lost {
-            self.record(true)?;
-        }
-        self.unfenced.retain(|partition| !partitions.contains(partition));
-        self.owned.retain(|partition, _| !partitions.contains(partition));
-        self.told.retain(|partition, _| !partitions.contains(partition));
-        self.lanes.unassign(partitions)?;
-        tracing::info!(?partitions, lost, "lanes given up");
-        Ok(())
-    }
-
     // === what comes in ===
 
     /// How long there is nothing to do unless somebody says something.
@@ -361,7 +265,7 @@ impl Running {
 
     // === what is recorded ===
 
-    fn record(&mut self, now: bool) -> Result<(), LaneError> {
+    pub(super) fn record(&mut self, now: bool) -> Result<(), LaneError> {
         let Some(oldest) = self.outcomes.oldest() else { return Ok(()) };
         let waited = oldest.elapsed() >= self.driver.bounds.linger || self.outcomes.len() >= self.batch_max;
         if !(now || waited) || Instant::now() < self.record_not_before {

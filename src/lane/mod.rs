@@ -9,6 +9,7 @@ mod dispatch;
 mod driver;
 mod due;
 mod outcomes;
+mod ownership;
 
 use std::future::Future;
 use std::pin::Pin;

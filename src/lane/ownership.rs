@@ -1,0 +1,105 @@
+//! The group: which partitions are ours, and how a new owner comes to act on them (DESIGN.md 7.1 to 7.3): fence, ask for the
+//! end, catch up. Nothing of it holds up the lanes that already act.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::driver::{ASK_PAUSE, Input, LaneError, Running};
+use super::due::{CatchUp, Epoch, Lane};
+use crate::journal::{Assignment, JournalError, Offset, Partition};
+
+impl Running {
+    pub(super) fn serve_group(&mut self) -> Result<(), LaneError> {
+        while let Some(change) = self.lanes.poll(Duration::ZERO)? {
+            match change {
+                Assignment::Assigned(partitions) => self.assigned(&partitions)?,
+                Assignment::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, partitions: &[Partition]) -> Result<(), LaneError> {
+        self.unfenced.extend(partitions);
+        self.fence_not_before = Instant::now();
+        if partitions.is_empty() {
+            self.lanes.assign(&[])?; // the group waits for the answer
+        }
+        Ok(())
+    }
+
+    /// Takes what was assigned. Until an earlier owner's transactions are known to have ended, there is no lane.
+    pub(super) fn fence(&mut self) -> Result<(), LaneError> {
+        if self.unfenced.is_empty() || Instant::now() < self.fence_not_before {
+            return Ok(());
+        }
+        let partitions: Vec<Partition> = self.unfenced.iter().copied().collect();
+        match self.lanes.assign(&partitions) {
+            Ok(()) => {}
+            Err(JournalError::Unavailable(reason)) => {
+                tracing::warn!(reason, ?partitions, "lanes cannot be taken yet");
+                self.fence_not_before = Instant::now() + ASK_PAUSE;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.unfenced.clear();
+        for partition in &partitions {
+            self.epochs += 1;
+            self.owned.insert(*partition, Lane::new(*partition, Epoch(self.epochs)));
+        }
+        self.ask_ends();
+        tracing::info!(?partitions, "lanes taken");
+        Ok(())
+    }
+
+    /// Asks for the ends of partitions whose lanes must catch up: elsewhere, for a partition without a leader must not hold
+    /// up the others.
+    pub(super) fn ask_ends(&mut self) {
+        for lane in self.owned.values_mut().filter(|lane| lane.catch_up == CatchUp::Unasked) {
+            lane.catch_up = CatchUp::Asked;
+            let (journal, sender) = (Arc::clone(&self.driver.journal), self.sender.clone());
+            let (partition, epoch) = (lane.partition, lane.epoch);
+            self.driver.runtime.spawn_blocking(move || {
+                let end = journal.ends(partition).map(|ends| ends.uncommitted);
+                if end.is_err() {
+                    std::thread::sleep(ASK_PAUSE);
+                }
+                drop(sender.send(Input::End(partition, epoch, end)));
+            });
+        }
+    }
+
+    pub(super) fn take_end(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        end: Result<Offset, JournalError>,
+    ) -> Result<(), LaneError> {
+        let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return Ok(()) };
+        match (lane.catch_up, end) {
+            (CatchUp::Asked, Ok(end)) => lane.catch_up = CatchUp::To(end),
+            (CatchUp::Asked, Err(JournalError::Unavailable(reason))) => {
+                tracing::warn!(reason, %partition, "a lane cannot catch up yet");
+                lane.catch_up = CatchUp::Unasked;
+                self.ask_ends();
+            }
+            (_, Err(error @ (JournalError::Refused(_) | JournalError::Broken(_)))) => return Err(error.into()),
+            (_, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the epochs before the partitions are given up: nothing of them can be committed once another owns them.
+    fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), LaneError> {
+        if !lost {
+            self.record(true)?;
+        }
+        self.unfenced.retain(|partition| !partitions.contains(partition));
+        self.owned.retain(|partition, _| !partitions.contains(partition));
+        self.told.retain(|partition, _| !partitions.contains(partition));
+        self.lanes.unassign(partitions)?;
+        tracing::info!(?partitions, lost, "lanes given up");
+        Ok(())
+    }
+}
