@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use crate::journal::{LogId, Offset, Partition, Position, partition_of};
+use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::PaymentId;
-use crate::projection::{BadOffsets, Offsets, Row, View};
+use crate::projection::{BadOffsets, Offsets, Row, View, home_of};
 
 /// What a reader wants to have been folded before it is answered: `at_least=`, `Paylog-Position`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub fn last_position(row: &Row, partitions: u32) -> Position {
 /// The partition of all events of a payment.
 #[must_use]
 pub fn partition(id: PaymentId, partitions: u32) -> Partition {
-    partition_of(id.to_string().as_bytes(), partitions)
+    home_of(id, partitions)
 }
 
 impl VersionId {

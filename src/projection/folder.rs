@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::reader::{self, Item, Recorded};
-use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, others_key};
+use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, home_of, others_key};
 use super::view::{Shared, lock};
 use super::watch::Registry;
 use super::{DueKey, Row, View};
@@ -74,6 +74,7 @@ struct Moved<'i> {
 
 struct StagedRow {
     row: Box<Row>,
+    partition: Partition,
     due_before: Option<Timestamp>,
 }
 
@@ -149,8 +150,7 @@ impl Folder {
 
     /// A row belongs to one partition: a record elsewhere would make it depend on the order between two.
     fn is_astray(&self, recorded: &Recorded) -> bool {
-        let key = recorded.event.payment_id.to_string();
-        let home = crate::journal::partition_of(key.as_bytes(), self.shared.folded.len() as u32); // from a u32
+        let home = home_of(recorded.event.payment_id, self.shared.folded.len() as u32); // from a u32
         recorded.position.partition != home
     }
 
@@ -165,10 +165,10 @@ impl Folder {
         let id = event.payment_id;
         let before = match staged.rows.remove(&id) {
             Some(row) => Some(row),
-            None => self.load(id)?,
+            None => self.load(id, position.partition)?,
         };
         let (mut payment, mut events, due_before) = match before {
-            Some(StagedRow { row, due_before }) => (Some(row.payment), row.events, due_before),
+            Some(StagedRow { row, due_before, .. }) => (Some(row.payment), row.events, due_before),
             None => (None, Vec::new(), None),
         };
         let effect = match Payment::fold(&mut payment, event, *appended_at) {
@@ -182,7 +182,10 @@ impl Folder {
         if effect == Effect::Effective {
             events.push(position.offset);
         }
-        staged.rows.insert(id, StagedRow { row: Box::new(Row { payment, events }), due_before });
+        staged.rows.insert(
+            id,
+            StagedRow { row: Box::new(Row { payment, events }), partition: position.partition, due_before },
+        );
         Ok(Ok(()))
     }
 
@@ -209,31 +212,30 @@ impl Folder {
         Ok(())
     }
 
-    fn load(&mut self, id: PaymentId) -> Result<Option<StagedRow>, StoreError> {
+    fn load(&mut self, id: PaymentId, partition: Partition) -> Result<Option<StagedRow>, StoreError> {
         let row = match self.open.remove(&id) {
             Some(row) => Some(row),
             None => self.shared.tables.row(id)?.map(Box::new),
         };
-        Ok(row.map(|row| StagedRow { due_before: row.payment.due_at(), row }))
+        Ok(row.map(|row| StagedRow { due_before: row.payment.due_at(), row, partition }))
     }
 
     fn write(&mut self, mut staged: Staged<'_>) -> Result<(), FoldError> {
         let tables = &self.shared.tables;
         let mut new_due: BTreeMap<Partition, DueKey> = BTreeMap::new();
-        for (id, StagedRow { row, due_before }) in &staged.rows {
+        for (id, StagedRow { row, partition, due_before }) in &staged.rows {
             staged.batch.insert(&tables.payments, id.as_bytes(), &encode(row)?);
             let due_at = row.payment.due_at();
             if *due_before == due_at {
                 continue;
             }
-            let partition = crate::journal::partition_of(id.to_string().as_bytes(), self.folded.len() as u32);
             if let Some(due_at) = *due_before {
-                staged.batch.remove(&tables.due, &DueKey { due_at, payment_id: *id }.key(partition));
+                staged.batch.remove(&tables.due, &DueKey { due_at, payment_id: *id }.key(*partition));
             }
             if let Some(due_at) = due_at {
                 let key = DueKey { due_at, payment_id: *id };
-                staged.batch.insert(&tables.due, &key.key(partition), &[]);
-                new_due.entry(partition).and_modify(|first| *first = key.min(*first)).or_insert(key);
+                staged.batch.insert(&tables.due, &key.key(*partition), &[]);
+                new_due.entry(*partition).and_modify(|first| *first = key.min(*first)).or_insert(key);
             }
         }
         for (partition, Moved { next, last }) in &staged.moved {

@@ -13,6 +13,6 @@ mod watch;
 
 pub use folder::{FoldError, Folder};
 pub use offsets::{BadOffsets, Offsets};
-pub use rows::{DueKey, Row};
+pub use rows::{DueKey, Row, home_of};
 pub use view::{Entry, View};
 pub use watch::Watch;

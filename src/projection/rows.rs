@@ -130,6 +130,12 @@ impl DueKey {
     }
 }
 
+/// The partition of all events of a payment, and so of its rows.
+#[must_use]
+pub fn home_of(id: PaymentId, partitions: u32) -> Partition {
+    crate::journal::partition_of(id.to_string().as_bytes(), partitions)
+}
+
 /// Both ids are at most 128 bytes long, so each length is one byte.
 pub(super) fn customer_key(merchant: &MerchantId, customer: &CustomerId) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + merchant.as_str().len() + customer.as_str().len() + 12);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::folder::{FoldError, hash_of};
-use super::rows::{FeedRow, Tables, customer_key, feed_key, offset_of, others_key};
+use super::rows::{FeedRow, Tables, customer_key, feed_key, home_of, offset_of, others_key};
 use super::watch::Registry;
 use super::{DueKey, Offsets, Row, Watch};
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
@@ -135,7 +135,7 @@ impl View {
     }
 
     fn partition_of(&self, id: PaymentId) -> Partition {
-        crate::journal::partition_of(id.to_string().as_bytes(), self.partitions())
+        home_of(id, self.partitions())
     }
 
     // === one customer ===
