@@ -11,6 +11,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "bench",
             "checker",
             "client",
+            "clock",
             "config",
             "contract",
             "gateway",
