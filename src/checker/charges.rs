@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::checker::book::Book;
-use crate::checker::history::{History, LedgerEntry};
+use crate::checker::history::{History, LedgerEntry, Parking};
 use crate::checker::life::{End, Life};
 use crate::checker::report::{Invariant, Report};
 use crate::payment::Status;
@@ -20,7 +20,7 @@ pub(super) fn judge(book: &Book, history: &History, report: &mut Report) {
         report.counts.charges += entry.charges;
         report.counts.requests_at_the_provider += entry.requests;
         by_key.entry(&entry.key).or_default().push(entry);
-        as_accepted(entry, book.life(&entry.key), report);
+        as_accepted(entry, book.life(&entry.key), &history.options.parking, report);
     }
     for life in book.lives.values() {
         let entries = by_key.get(life.id.to_string().as_str()).map_or(&[][..], Vec::as_slice);
@@ -30,20 +30,21 @@ pub(super) fn judge(book: &Book, history: &History, report: &mut Report) {
     }
 }
 
-fn as_accepted(entry: &LedgerEntry, life: Option<&Life>, report: &mut Report) {
+/// A payment that is parked for cause may be so because the provider charged something else.
+fn as_accepted(entry: &LedgerEntry, life: Option<&Life>, parking: &Parking, report: &mut Report) {
     let LedgerEntry { key, charges, amount, currency, requests, .. } = entry;
     let Some(life) = life else {
         let evidence = format!("{charges} charges in {requests} requests, and the log knows no such payment");
         report.found(Invariant::ChargedAsAccepted, key, evidence);
         return;
     };
+    if (*charges == 0 && currency.is_empty()) || life.is_parked_for_cause(parking) {
+        return;
+    }
     let accepted = life.canonical().money;
     if accepted.amount() != *amount || !accepted.currency().code().eq_ignore_ascii_case(currency) {
-        let evidence = format!(
-            "accepted {} {}, and the provider was asked for {amount} {currency}",
-            accepted.amount(),
-            accepted.currency()
-        );
+        let evidence =
+            format!("accepted {} {}, and the provider has {amount} {currency}", accepted.amount(), accepted.currency());
         report.found(Invariant::ChargedAsAccepted, key, evidence);
     }
 }
@@ -75,6 +76,9 @@ fn as_ended(life: &Life, entries: &[&LedgerEntry], flipped: &[String], report: &
         (End::Successful { reference, .. }, _) if charges == 0 => {
             format!("successful at {place} with the reference {reference}, and there is no charge")
         }
+        (End::Successful { reference, .. }, _) if is_unknown(reference, entries) => {
+            format!("successful at {place} with the reference {reference}, which is no charge of it")
+        }
         (_, Status::Failed) if charges > 0 && !flipped.contains(&life.id.to_string()) => {
             format!("failed at {place}, and there are {charges} charges")
         }
@@ -82,4 +86,9 @@ fn as_ended(life: &Life, entries: &[&LedgerEntry], flipped: &[String], report: &
         _ => return,
     };
     report.found(Invariant::EndAsCharged, life.id, evidence);
+}
+
+fn is_unknown(reference: &String, entries: &[&LedgerEntry]) -> bool {
+    let mut known = entries.iter().flat_map(|entry| &entry.references).peekable();
+    known.peek().is_some() && known.all(|known| known != reference)
 }

@@ -156,14 +156,16 @@ impl Story {
         }
     }
 
-    pub fn charge(&mut self, key: &str, charges: u64, requests: u64) {
+    /// What the provider has of it; `reference` is the one of its charge, if it made one.
+    pub fn charge(&mut self, key: &str, reference: Option<&str>, requests: u64) {
         self.history.ledger.as_mut().unwrap().push(LedgerEntry {
             key: id_of(key).to_string(),
-            charges,
+            charges: u64::from(reference.is_some()),
             amount: 1999,
             currency: "eur".to_owned(),
             requests,
             body_digests: vec!["d1".to_owned(); requests as usize],
+            references: reference.into_iter().map(str::to_owned).collect(),
         });
     }
 
@@ -212,11 +214,11 @@ fn payments(story: &mut Story) {
     story.pay(CHARGED, "req_1");
     story.append(CHARGED, successful("ch_1"));
     story.append(CHARGED, successful("ch_1")); // a torn transaction
-    story.charge(CHARGED, 1, 1);
+    story.charge(CHARGED, Some("ch_1"), 1);
 
     story.pay(DECLINED, "req_2");
     story.append(DECLINED, failed("card_declined"));
-    story.charge(DECLINED, 0, 1);
+    story.charge(DECLINED, None, 1);
 
     story.initiate(LOST_ANSWER, "req_3", 1999);
     story.operation(Kind::Pay, LOST_ANSWER, Outcome::Indeterminate { reason: "timeout".to_owned() });
@@ -225,11 +227,11 @@ fn payments(story: &mut Story) {
     story.append(LOST_ANSWER, unknown(2));
     story.abort(LOST_ANSWER, successful("ch_3"));
     story.append(LOST_ANSWER, successful("ch_3"));
-    story.charge(LOST_ANSWER, 1, 3);
+    story.charge(LOST_ANSWER, Some("ch_3"), 3);
 
     story.pay(PARKED, "req_4");
     story.append(PARKED, parked());
-    story.charge(PARKED, 1, 2);
+    story.charge(PARKED, Some("ch_4"), 2);
 
     contested(story);
     let place = story.initiate(CHARGED, "req_8", 1999);
@@ -249,7 +251,7 @@ fn contested(story: &mut Story) {
     let refused = Outcome::Fail { status: 400, code: "amount_negative".to_owned() };
     story.operation(Kind::Pay, "refused", refused).body = Some(body(-1));
     story.append(CONTESTED, successful("ch_5"));
-    story.charge(CONTESTED, 1, 1);
+    story.charge(CONTESTED, Some("ch_5"), 1);
 }
 
 fn streams(story: &mut Story) {

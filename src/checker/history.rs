@@ -215,8 +215,9 @@ pub struct LedgerEntry {
     pub key: String,
     /// Charges made: money that moved.
     pub charges: u64,
-    /// Minor units, as they were asked for.
+    /// What was charged, in minor units; what was asked for, if nothing was charged.
     pub amount: i64,
+    /// Empty if nobody asked in a way that the provider understood.
     pub currency: String,
     /// Requests with this key.
     #[serde(default)]
@@ -224,6 +225,9 @@ pub struct LedgerEntry {
     /// The digests of their bodies.
     #[serde(default)]
     pub body_digests: Vec<String>,
+    /// The provider's names for the charges, where they are known.
+    #[serde(default)]
+    pub references: Vec<String>,
 }
 
 // === what streams carried ===

@@ -1,8 +1,8 @@
 //! One payment as the log tells it: what had an effect, in which order, and every end that was ever written.
 
-use crate::checker::history::{Body, Place};
+use crate::checker::history::{Body, Parking, Place};
 use crate::payment::event::{Decision, PaymentInProgress};
-use crate::payment::{Event, EventData, Payment, PaymentId, Status, Timestamp};
+use crate::payment::{Event, EventData, Payment, PaymentId, Phase, Status, Timestamp};
 
 /// Everything on the log about one payment.
 pub(super) struct Life {
@@ -90,6 +90,15 @@ impl Life {
 
     pub fn canonical(&self) -> &PaymentInProgress {
         &self.payment.initiation
+    }
+
+    pub fn is_parked_for_cause(&self, parking: &Parking) -> bool {
+        match &self.payment.phase {
+            Phase::Parked { reason, .. } => {
+                parking.reasons.contains(reason) || parking.payments.contains(&self.id.to_string())
+            }
+            _ => false,
+        }
     }
 
     /// What made `version`, if it has come so far.

@@ -33,8 +33,7 @@ pub(super) fn judge(book: &Book, history: &History, report: &mut Report) {
 
 fn parked_for_cause(life: &Life, parking: &Parking, report: &mut Report) {
     if let Phase::Parked { reason, detail } = &life.payment.phase
-        && !parking.reasons.contains(reason)
-        && !parking.payments.contains(&life.id.to_string())
+        && !life.is_parked_for_cause(parking)
     {
         report.found(Invariant::ParkedForCause, life.id, format!("no fault calls for it: {reason}: {detail}"));
     }

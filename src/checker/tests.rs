@@ -39,7 +39,7 @@ fn appended(key: &str, data: crate::payment::EventData) -> History {
     let mut story = Story::new();
     story.pay(key, "req_1");
     story.append(key, successful("ch_1"));
-    story.charge(key, 1, 1);
+    story.charge(key, Some("ch_1"), 1);
     story.append(key, data);
     story.history
 }
@@ -97,6 +97,20 @@ fn a_success_without_a_charge_is_found() {
     caught(Invariant::EndAsCharged, |history| ledger(history, CHARGED).charges = 0);
     let id = id_of(CHARGED).to_string();
     caught(Invariant::EndAsCharged, |history| history.ledger.as_mut().unwrap().retain(|entry| entry.key != id));
+}
+
+#[test]
+fn a_success_by_another_charge_is_found() {
+    caught(Invariant::EndAsCharged, |history| ledger(history, CHARGED).references[0] = "ch_9".to_owned());
+}
+
+#[test]
+fn a_wrong_charge_of_a_parked_payment_is_its_cause() {
+    let mut history = good();
+    ledger(&mut history, PARKED).amount = 2000;
+    assert!(check(&history).is_clean());
+    history.options.parking.reasons.clear();
+    assert_eq!(check(&history).of(Invariant::ChargedAsAccepted), 1);
 }
 
 #[test]
