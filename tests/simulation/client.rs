@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::{BodyExt, Full};
-use hyper::service::Service as _;
 use paylog::checker::{Answer, Body, Kind, Operation, Outcome, Place};
 use paylog::payment::{IdempotencyKey, MerchantId, PaymentId, Timestamp};
 use warp::http::{Request, StatusCode};
@@ -178,7 +177,7 @@ fn call(world: &Arc<World>, process: usize, order: usize, operation: Operation, 
 }
 
 async fn answer(service: Service, request: Request<Full<bytes::Bytes>>, slot: Arc<Mutex<Option<Reply>>>) {
-    let Ok(response) = service.call(request).await;
+    let response = service(request).await;
     let (parts, body) = response.into_parts();
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (position, replayed) = (header("paylog-position"), header("idempotent-replayed").is_some());

@@ -89,7 +89,7 @@ impl Core {
             plan,
             mistake,
             random,
-            trace: Trace { loud, ..Trace::default() },
+            trace: Trace::new(loud),
             now_us: 0,
             ticks: 0,
             due: BTreeMap::new(),

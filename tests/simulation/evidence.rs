@@ -92,11 +92,13 @@ fn of_this_epoch(core: &Core, outcome: &Outcome<'_>) -> Option<String> {
         let holds = |at: u64, from: u64, to: Option<u64>| from < at && to.is_none_or(|to| at < to);
         own.iter().any(|o| holds(request.sent_tick, o.from, o.to) && holds(outcome.tick, o.from, o.to))
     };
-    let mut asked = asked.peekable();
-    let what = match asked.peek() {
-        None => "nobody had asked the provider",
-        Some(_) if asked.any(within) => return None,
-        Some(_) => "the provider was asked in an older epoch",
+    let asked: Vec<&Request> = asked.collect();
+    if asked.iter().any(|request| within(request)) {
+        return None;
+    }
+    let what = match asked[..] {
+        [] => "nobody had asked the provider",
+        [..] => "the provider was asked in an older epoch",
     };
     Some(format!("epochs: the end of {id} at {}:{}: {what}", outcome.partition, outcome.offset))
 }

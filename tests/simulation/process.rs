@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper_util::service::TowerToHyperService;
 use paylog::api::{Api, ApiConfig};
 use paylog::clock::{Clock, Clocks};
@@ -17,7 +19,7 @@ use paylog::payment::Timestamp;
 use paylog::projection::{Folder, View};
 use paylog::store::Store;
 use tokio_util::sync::CancellationToken;
-use warp::filters::BoxedFilter;
+use warp::http::Request;
 use warp::reply::Response;
 
 use crate::door::Door;
@@ -26,7 +28,8 @@ use crate::plan::ORIGIN_US;
 use crate::planted;
 use crate::world::World;
 
-pub type Service = TowerToHyperService<warp::filter::FilteredService<BoxedFilter<(Response,)>>>;
+/// The API, as a function.
+pub type Service = Arc<dyn Fn(Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
 
 type Effect = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -80,7 +83,7 @@ impl Process {
         let running = driver.start().map_err(|e| format!("cannot join the group: {e}"))?;
         let config = ApiConfig::new("simulator".to_owned());
         let api = Api { journal, view: view.clone(), codec, config, shutdown: CancellationToken::new() };
-        let service = TowerToHyperService::new(warp::service(paylog::api::routes(&Arc::new(api))));
+        let service = service(Arc::new(api));
         Ok(Self { life, view, store, service, tasks, folder, tail, running })
     }
 
@@ -93,6 +96,17 @@ impl Process {
         planted::spoil(world, &self.store);
         Ok(())
     }
+}
+
+fn service(api: Arc<Api>) -> Service {
+    let routes = TowerToHyperService::new(warp::service(paylog::api::routes(&api)));
+    Arc::new(move |request| {
+        let answer = hyper::service::Service::call(&routes, request);
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            response
+        })
+    })
 }
 
 // === what runs beside ===

@@ -85,18 +85,18 @@ impl Core {
     }
 
     pub fn arrive(&mut self, id: RequestId) {
-        let request = &mut self.provider.requests[id];
-        request.arrived = true;
+        self.provider.requests[id].arrived = true;
+        let request = &self.provider.requests[id];
         if matches!(request.asks, Asks::Inquiry { .. }) {
             let outcome = self.look_up(id);
             return self.reply_inquiry(id, outcome);
         }
+        let (key, body) = (request.key.clone(), request.body.clone());
         if self.happens(self.plan.rates.not_executed) {
             self.trace.fault("the provider is overloaded");
             let reason = "too many requests".to_owned();
             return self.reply(id, Outcome::NotExecuted { reason, retry_after: None });
         }
-        let (key, body) = (request.key.clone(), request.body.clone());
         let window = self.plan.provider.key_window_us;
         let remembered = self.provider.keys.get(&key).filter(|key| self.now_us < key.first_used_us + window);
         if let Some(remembered) = remembered {

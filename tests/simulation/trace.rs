@@ -11,9 +11,15 @@ pub type Faults = BTreeMap<&'static str, u64>;
 pub struct Trace {
     hash: u64,
     /// Print each line.
-    pub loud: bool,
+    loud: bool,
     pub faults: Faults,
     pub lines: u64,
+}
+
+impl Trace {
+    pub fn new(loud: bool) -> Self {
+        Self { loud, ..Self::default() }
+    }
 }
 
 struct Hashing(u64);

@@ -58,7 +58,8 @@ impl Lanes for MemberLanes {
         if !self.may_call("poll") {
             return Err(gone());
         }
-        let mut core = self.world.core();
+        let world = Arc::clone(&self.world);
+        let mut core = world.core();
         let mut news = core.news_of(self.member);
         if core.is_planted(Mistake::WorkOfAnOlderEpoch) {
             news = self.keep_from_the_driver(&mut core, news);
