@@ -13,7 +13,7 @@ use crate::journal::{AppendError, Journal, NewRecord, partition_of};
 use crate::lane::{Bounds, Driver};
 use crate::payment::event::{PaymentInProgress, PaymentSuccessful};
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, PaymentId, RequestId, Timestamp};
-use crate::processor::{Backoff, Bulkheads, Processor};
+use crate::processor::{Policy, Processor};
 use crate::schema::{Codec, headers};
 
 /// Appends under way at once.
@@ -32,11 +32,8 @@ pub(super) fn drain(bed: &Bed) -> anyhow::Result<()> {
     let (stop, fold_stop) = (CancellationToken::new(), CancellationToken::new());
     let began = Instant::now();
     let (view, fold) = bed.fold(&journal, &bed.store(), &fold_stop)?;
-    let worker = Arc::new(Processor::new(
-        Arc::new(Simulator { latency: Duration::ZERO }),
-        Bulkheads::default(),
-        Backoff::default(),
-    ));
+    let gateway = Arc::new(Simulator { latency: Duration::ZERO });
+    let worker = Arc::new(Processor::new(gateway, view.clocks().clone(), Policy::default()));
     let runtime = tokio::runtime::Handle::current();
     let driver = Driver {
         journal: Arc::clone(&journal),
