@@ -221,6 +221,9 @@ pub struct BenchArgs {
     /// For how many seconds.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
+    /// Also measure how much slower payments become while the provider hangs for another merchant.
+    #[arg(long)]
+    pub bulkhead: bool,
     /// Events of which the projection is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     pub rebuild: u64,
