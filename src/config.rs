@@ -57,6 +57,11 @@ pub enum Command {
     },
     /// Measure this machine: results per second, latency, rebuild.
     Bench(BenchArgs),
+    /// Check a recorded history of a run against what paylog promises; exits with 1 if a promise was broken.
+    CheckHistory {
+        /// The directory with the history's files, as the chaos run writes it.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Args)]
