@@ -9,7 +9,7 @@
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
-//! * `rebalance`: what only Kafka has
+//! * `instances`, `rebalance`: what only Kafka has
 
 mod bad_input;
 mod client;
@@ -17,6 +17,7 @@ mod cluster;
 mod crashes;
 mod foreign_hands;
 mod idempotency;
+mod instances;
 mod operations;
 mod outcomes;
 mod payments;
