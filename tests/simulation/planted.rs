@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use paylog::clock::Clocks;
+use paylog::clock::{Clock, Clocks};
 use paylog::gateway::{Charge, Outcome};
 use paylog::lane::{Start, Try, Verdict, Worker};
 use paylog::payment::event::PaymentFailed;
 use paylog::payment::{EventData, Payment, PaymentId, Phase, Timestamp};
-use paylog::processor::{Backoff, Bulkheads, Processor};
-use paylog::projection::{Row, View};
+use paylog::processor::{Policy, Processor};
+use paylog::projection::Row;
 use paylog::store::Store;
 
 use crate::core::Core;
@@ -39,6 +39,7 @@ mistakes! {
     CatchUpToStableOnly: "catching up to the last stable offset only",
     PostAfterTheWindow: "a POST repeated after the key window",
     WindowFromTakeover: "the key window counted from the takeover",
+    OwnClockOnly: "the processor's own clock believed, whatever the log's says",
     NotFoundBelievedAtOnce: "an answer 'not found' believed before it is final",
     FailedByAge: "a payment failed because it is old",
     UnknownTakenForFailed: "an answer that is not known taken for a no",
@@ -55,14 +56,14 @@ mistakes! {
 }
 
 /// The processor as it ships; or with something wrong before it.
-pub fn worker(world: &Arc<World>, life: Life, view: &View) -> Arc<dyn Worker> {
+pub fn worker(world: &Arc<World>, life: Life, clocks: &Clocks, machine: Arc<dyn Clock>) -> Arc<dyn Worker> {
     let gateway = Arc::new(ModelGateway::new(world, life));
-    let pause = Duration::from_millis(500);
-    let processor = Processor::new(gateway, Bulkheads::default(), Backoff { min: pause, max: pause });
     let mistake = world.core().mistake;
+    let own = if mistake == Some(Mistake::OwnClockOnly) { Clocks::new(machine) } else { clocks.clone() };
+    let processor = Processor::new(gateway, own, Policy::default());
     match mistake {
         Some(mistake @ (Mistake::FailedByAge | Mistake::WindowFromTakeover)) => {
-            let clocks = view.clocks().clone();
+            let clocks = clocks.clone();
             Arc::new(Wrong { mistake, clocks, processor, seen: Mutex::default() })
         }
         _ => Arc::new(processor),

@@ -63,13 +63,14 @@ impl Process {
     pub fn start(world: &Arc<World>, life: Life, store: Store) -> Result<Self, String> {
         let door = Arc::new(Door { world: Arc::clone(world), life });
         let codec = Arc::clone(&world.codec);
-        let clocks = Clocks::new(Arc::new(ModelClock { world: Arc::clone(world), process: life.process }));
-        let opened = Folder::open(store.clone(), door.as_ref(), Arc::clone(&codec), clocks);
+        let machine: Arc<dyn Clock> = Arc::new(ModelClock { world: Arc::clone(world), process: life.process });
+        let clocks = Clocks::new(Arc::clone(&machine));
+        let opened = Folder::open(store.clone(), door.as_ref(), Arc::clone(&codec), clocks.clone());
         let (folder, view) = opened.map_err(|e| format!("cannot open the fold: {e}"))?;
         let tail = folder.tail(door.as_ref()).map_err(|e| format!("cannot read the log: {e}"))?;
         let tasks = Arc::new(Tasks::default());
         let journal: Arc<dyn Journal> = door;
-        let worker = planted::worker(world, life, &view);
+        let worker = planted::worker(world, life, &clocks, machine);
         let bounds = Bounds { in_flight_max: world.core().random.between(1, 64) as usize, ..Bounds::default() };
         let executor: Arc<dyn Executor> = Arc::clone(&tasks) as _;
         let driver = Driver {
