@@ -17,11 +17,11 @@ use crate::Args;
 use crate::api::Api;
 use crate::brokers::Brokers;
 use crate::fleet::{Fleet, PARTITIONS, TOPIC};
+use crate::gather;
 use crate::nemesis::Nemesis;
 use crate::payers::{Methods, Payers};
 use crate::readers::Readers;
 use crate::recorder::Recorder;
-use crate::gather;
 
 /// Every payment has ended this long after the faults ended, or the run has failed.
 const BAR: Duration = Duration::from_secs(60);

@@ -121,7 +121,8 @@ pub fn pay(world: &Arc<World>, process: usize, order: usize) {
         "amount": body.amount, "currency": body.currency, "customer_id": body.customer_id,
         "payment_method": body.payment_method,
     });
-    let request = Request::post("/v1/payments").header("idempotency-key", &key).header("content-type", "application/json");
+    let request =
+        Request::post("/v1/payments").header("idempotency-key", &key).header("content-type", "application/json");
     let request = request.body(Full::from(text.to_string())).expect("a request that we made");
     let operation = Operation { key: Some(key), body: Some(body), ..operation(world, process, Kind::Pay) };
     call(world, process, order, operation, request);

@@ -147,7 +147,8 @@ impl Core {
             Due::EndTransaction { process, epoch, commit, meant } => {
                 let now = self.now_us;
                 let ended = self.end_txn(process, epoch, commit, meant);
-                self.trace.line(now, format_args!("broker: a late end of {process}/{epoch}, commit={commit}: {ended:?}"));
+                self.trace
+                    .line(now, format_args!("broker: a late end of {process}/{epoch}, commit={commit}: {ended:?}"));
             }
             Due::Marker(txn, place) => self.write_marker(txn, place),
             Due::TransactionTimeout(txn) => self.time_out_txn(txn),

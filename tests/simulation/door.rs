@@ -187,7 +187,8 @@ impl ModelTail {
             let position = Position::new(partition, self.next[p]);
             let slot = &core.topic.slots(partition)[position.offset.0 as usize];
             let readable = |state: State| state == State::Committed || dirty;
-            let skipped = self.life.process == 0 && position.offset.0 % 5 == 4 && core.is_planted(Mistake::SkipsARecord);
+            let skipped =
+                self.life.process == 0 && position.offset.0 % 5 == 4 && core.is_planted(Mistake::SkipsARecord);
             if let Some(entry) = slot.entry.as_ref().filter(|entry| readable(entry.state) && !skipped) {
                 items.push(TailItem::Record(record(position, slot.appended_at_us, entry)));
                 *left -= 1;

@@ -48,27 +48,22 @@ fn outcomes<'c>(core: &'c Core, codec: &Codec) -> Vec<Outcome<'c>> {
     outcomes
 }
 
-fn outcome<'c>(
-    core: &Core,
-    codec: &Codec,
-    slot: &'c Slot,
-    partition: Partition,
-    offset: u64,
-) -> Option<Outcome<'c>> {
+fn outcome<'c>(core: &Core, codec: &Codec, slot: &'c Slot, partition: Partition, offset: u64) -> Option<Outcome<'c>> {
     let entry = slot.entry.as_ref().filter(|entry| entry.state == State::Committed)?;
     let decided = core.txns.all[entry.txn?].decided.filter(|decided| !decided.stray)?.tick;
     let event = codec.decode(&entry.record.value).ok()?;
     Some(Outcome { partition, offset, tick: slot.tick, writer: entry.writer, decided, event, entry })
 }
 
-/// While a lane is owned, nobody else's outcome is written to its partition.
+/// Once a lane has been taken, nothing of an earlier owner is written to its partition.
 fn one_writer(core: &Core, outcome: &Outcome<'_>) -> Option<String> {
     let Outcome { partition, offset, tick, writer, .. } = outcome;
-    let others = core.ownerships.iter().filter(|own| own.partition == *partition && own.life != *writer);
-    let other = others.into_iter().find(|own| own.from < *tick && own.to.is_none_or(|to| *tick < to))?;
+    let taken = core.ownerships.iter().filter(|own| own.partition == *partition && own.from < *tick);
+    let mine = taken.clone().filter(|own| own.life == *writer).map(|own| own.from).max();
+    let newer = taken.filter(|own| own.life != *writer).find(|own| mine.is_none_or(|mine| own.from > mine))?;
     Some(format!(
-        "one writer: {partition}:{offset} was written by {writer:?} while {:?} had taken the partition",
-        other.life
+        "one writer: {partition}:{offset} was written by {writer:?} after {:?} had taken the partition",
+        newer.life
     ))
 }
 
@@ -121,7 +116,8 @@ fn charged_as_asked(core: &Core, outcome: &Outcome<'_>) -> Option<String> {
 fn knew_the_end(core: &Core, request: &Request, outcomes: &[Outcome<'_>]) -> Option<String> {
     let (id, sender, sent) = (request.charge.key, request.sender, request.sent_tick);
     let partition = home_of(id, core.plan.partitions);
-    let taken = core.ownerships.iter().filter(|own| own.life == sender && own.partition == partition && own.from < sent);
+    let taken =
+        core.ownerships.iter().filter(|own| own.life == sender && own.partition == partition && own.from < sent);
     let recycled = core.recycled.iter().filter(|(life, tick)| *life == sender && *tick < sent).map(|(_, tick)| *tick);
     let own_ends = outcomes.iter().filter(|o| o.writer == sender && o.decided < sent).map(|o| o.decided + 1);
     let since = taken.map(|own| own.from).chain(recycled).chain(own_ends).max()?;

@@ -66,7 +66,9 @@ impl Gateway for ModelGateway {
             }
             let not_sent = world.core().plan.rates.not_sent;
             if world.core().happens(not_sent) {
-                world.core().trace.fault("a request is not sent");
+                let mut core = world.core();
+                core.trace.fault("a request is not sent");
+                core.provider.troubled.insert(charge.key);
                 return Outcome::NotSent { reason: "connection refused".to_owned() };
             }
             let (answer, outcome) = oneshot::channel();

@@ -44,9 +44,14 @@ pub fn history(world: &World, bar: Option<Bar>, projections: Vec<ProjectionDiges
     }
 }
 
-/// A payment may be parked where the provider, a clock or an outage gave a reason to.
-fn parking(_core: &Core) -> Parking {
-    Parking::default()
+/// A payment may be parked where the provider gave a reason to; and any may where time ran away.
+fn parking(core: &Core) -> Parking {
+    let ran_away = ["a clock is hours off", "an outage"].iter().any(|fault| core.trace.faults.contains_key(fault));
+    let reasons = ["unknown_too_long", "key_window_over"].map(str::to_owned);
+    Parking {
+        reasons: if ran_away { reasons.to_vec() } else { Vec::new() },
+        payments: core.provider.troubled.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn ends(core: &Core, partition: Partition) -> PartitionEnds {

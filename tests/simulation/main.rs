@@ -17,6 +17,7 @@ mod gateway;
 mod group;
 mod history;
 mod log;
+mod operator;
 mod plan;
 mod planted;
 mod process;

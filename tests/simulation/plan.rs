@@ -109,8 +109,8 @@ impl Plan {
             seed,
             partitions: *random.pick(&[1, 2, 2, 3]),
             processes: *random.pick(&[1, 2, 2, 3, 3]),
-            payments: random.between(1, 8) as usize,
-            steps: random.between(150, 700) as usize,
+            payments: random.between(1, 10) as usize,
+            steps: random.between(200, 1_200) as usize,
             endless: random.chance(200),
             rates,
             provider: Promises {
@@ -131,38 +131,43 @@ impl Plan {
 
 impl Rates {
     fn new(random: &mut Random) -> Self {
-        // Half of all kinds of faults never happen in a seed; a few of the others are frequent.
-        let mut rate = |max: u32| if random.chance(500) { 0 } else { random.skewed(u64::from(max)) as u32 };
+        // Half of all kinds of faults never happen in a seed; some of the others are frequent.
+        let mut rate = |max: u32| {
+            let some = u64::from(max);
+            if random.chance(450) { 0 } else { random.between(some / 20, some) as u32 }
+        };
         Self {
-            crash: rate(30),
-            freeze: rate(30),
-            old_store: rate(400),
-            outage: rate(8),
-            clock_hours: rate(10),
-            kick: rate(30),
-            shuffle: rate(60),
-            stale_news: rate(700),
+            // in a thousand steps
+            crash: rate(12),
+            freeze: rate(12),
+            outage: rate(4),
+            clock_hours: rate(5),
+            kick: rate(8),
+            hanging: rate(4),
+            operator: rate(60),
+            // in a thousand occasions
+            old_store: rate(600),
+            shuffle: rate(700),
+            stale_news: rate(800),
             refused_append: rate(300),
             lost_append: rate(300),
             late_append: rate(300),
-            failed_delivery: rate(300),
-            in_doubt: rate(400),
-            stray_end: rate(300),
-            late_marker: rate(700),
-            hanging: rate(20),
-            slow_tail: rate(600),
-            no_answer: rate(300),
-            not_sent: rate(300),
-            not_executed: rate(300),
-            lost_request: rate(300),
-            lost_answer: rate(500),
-            late_request: rate(500),
-            slow_charge: rate(300),
+            failed_delivery: rate(400),
+            in_doubt: rate(500),
+            stray_end: rate(600),
+            late_marker: rate(800),
+            slow_tail: rate(800),
+            no_answer: rate(500),
+            not_sent: rate(400),
+            not_executed: rate(400),
+            lost_request: rate(400),
+            lost_answer: rate(600),
+            late_request: rate(700),
+            slow_charge: rate(500),
             stored_500: rate(200),
-            wrong_receipt: rate(100),
+            wrong_receipt: rate(150),
             lagging_list: rate(900),
             conflicting_body: rate(500),
-            operator: rate(100),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! its execution has begun, and repeated for as long as the key is remembered; after that the key is as good as new), and a
 //! network on which requests and answers are late or lost. A request that was sent arrives, whatever became of its sender.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paylog::gateway::{Charge, Inquiry, Outcome, Receipt};
 use paylog::payment::PaymentId;
@@ -18,6 +18,8 @@ pub type RequestId = usize;
 pub struct Provider {
     pub requests: Vec<Request>,
     keys: BTreeMap<String, Key>,
+    /// Payments that something went wrong with here, or on the way.
+    pub troubled: BTreeSet<PaymentId>,
     /// All that ever happened to a key, for the list of charges.
     pub made: BTreeMap<PaymentId, Vec<Made>>,
 }
@@ -64,21 +66,27 @@ pub enum What {
 }
 
 impl Core {
+    /// Something goes wrong with a request.
+    fn goes_wrong(&mut self, id: RequestId, rate: u32, name: &'static str) -> bool {
+        let wrong = self.happens(rate);
+        if wrong {
+            self.trace.fault(name);
+            self.provider.troubled.insert(self.provider.requests[id].charge.key);
+        }
+        wrong
+    }
+
     pub fn send(&mut self, request: Request) {
         let id = self.provider.requests.len();
         let (now, process, attempt) = (self.now_us, request.sender.process, request.charge.attempt);
         let what = if matches!(request.asks, Asks::Charge { .. }) { "charge" } else { "inquiry" };
         self.trace.line(now, format_args!("{process} sends {what} {id}, try {attempt} of {}", request.charge.key));
         self.provider.requests.push(request);
-        if self.happens(self.plan.rates.lost_request) {
-            self.trace.fault("a request is lost");
+        if self.goes_wrong(id, self.plan.rates.lost_request, "a request is lost") {
             self.provider.requests[id].lost = true;
             return;
         }
-        let late = self.happens(self.plan.rates.late_request);
-        if late {
-            self.trace.fault("a request is late");
-        }
+        let late = self.goes_wrong(id, self.plan.rates.late_request, "a request is late");
         let max = if late { self.plan.provider.request_delay_max_us } else { SECOND_US / 5 };
         let wait = self.random.skewed(max.min(self.plan.provider.request_delay_max_us));
         self.after(wait, Due::Arrival(id));
@@ -92,8 +100,7 @@ impl Core {
             return self.reply_inquiry(id, outcome);
         }
         let (key, body) = (request.key.clone(), request.body.clone());
-        if self.happens(self.plan.rates.not_executed) {
-            self.trace.fault("the provider is overloaded");
+        if self.goes_wrong(id, self.plan.rates.not_executed, "the provider is overloaded") {
             let reason = "too many requests".to_owned();
             return self.reply(id, Outcome::NotExecuted { reason, retry_after: None });
         }
@@ -111,8 +118,7 @@ impl Core {
         }
         self.provider.keys.insert(key, Key { first_used_us: self.now_us, body, stored: None });
         self.note(id, What::Began);
-        if self.happens(self.plan.rates.slow_charge) {
-            self.trace.fault("a charge takes long");
+        if self.goes_wrong(id, self.plan.rates.slow_charge, "a charge takes long") {
             let wait = self.random.skewed(self.plan.provider.charge_takes_max_us);
             self.after(wait, Due::Charged(id));
         } else {
@@ -130,8 +136,8 @@ impl Core {
         let (charge, key) = (self.provider.requests[id].charge.clone(), self.provider.requests[id].key.clone());
         let internal = || Outcome::Unknown { reason: "status 500".to_owned() };
         let declined = charge.payment_method.as_str().contains("Declined");
-        let outcome = if self.happens(self.plan.rates.stored_500) && !declined {
-            self.trace.fault("the provider stores a status 500");
+        let stored_500 = self.plan.rates.stored_500;
+        let outcome = if !declined && self.goes_wrong(id, stored_500, "the provider stores a status 500") {
             if self.random.chance(500) {
                 self.note(id, What::Charged(receipt(&charge, id)));
             }
@@ -142,8 +148,7 @@ impl Core {
             Outcome::Declined { code, message }
         } else {
             let mut receipt = receipt(&charge, id);
-            if self.happens(self.plan.rates.wrong_receipt) {
-                self.trace.fault("a receipt is for another amount");
+            if self.goes_wrong(id, self.plan.rates.wrong_receipt, "a receipt is for another amount") {
                 receipt.amount += 1;
             }
             self.note(id, What::Charged(receipt.clone()));
@@ -157,8 +162,7 @@ impl Core {
 
     /// What the list of charges shows of a payment: perhaps not yet the newest.
     fn look_up(&mut self, id: RequestId) -> Inquiry {
-        let lag = if self.happens(self.plan.rates.lagging_list) {
-            self.trace.fault("the list of charges lags behind");
+        let lag = if self.goes_wrong(id, self.plan.rates.lagging_list, "the list of charges lags behind") {
             self.random.skewed(self.plan.provider.list_lag_max_us)
         } else {
             0
@@ -166,7 +170,8 @@ impl Core {
         let (now, payment) = (self.now_us, self.provider.requests[id].charge.key);
         let made = self.provider.made.get(&payment).map(Vec::as_slice).unwrap_or_default();
         let shown: Vec<&What> = made.iter().filter(|made| made.at_us + lag <= now).map(|made| &made.what).collect();
-        let charged = shown.iter().find_map(|what| if let What::Charged(receipt) = what { Some(receipt) } else { None });
+        let charged =
+            shown.iter().find_map(|what| if let What::Charged(receipt) = what { Some(receipt) } else { None });
         match (charged, shown.last()) {
             (Some(receipt), _) => Inquiry::Succeeded(receipt.clone()),
             (None, Some(What::Declined { code, message })) => {
@@ -198,8 +203,7 @@ impl Core {
     }
 
     fn return_answer(&mut self, id: RequestId) {
-        if self.happens(self.plan.rates.lost_answer) {
-            self.trace.fault("an answer is lost");
+        if self.goes_wrong(id, self.plan.rates.lost_answer, "an answer is lost") {
             return self.lose_answer(id);
         }
         let wait = self.random.skewed(2 * SECOND_US);
@@ -250,11 +254,6 @@ fn receipt(charge: &Charge, id: RequestId) -> Receipt {
 }
 
 impl Provider {
-    pub fn charges_of(&self, payment: PaymentId) -> usize {
-        let made = self.made.get(&payment).map(Vec::as_slice).unwrap_or_default();
-        made.iter().filter(|made| matches!(made.what, What::Charged(_))).count()
-    }
-
     /// Is there a request for a charge of this payment that is on its way or at work?
     pub fn is_open(&self, payment: PaymentId) -> bool {
         let of = |request: &&Request| request.charge.key == payment;

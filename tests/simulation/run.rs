@@ -105,10 +105,13 @@ async fn settle(world: &Arc<World>) -> Bar {
     let bar = Bar { faults_ended_us: began_us, bar_us: QUIET_MAX_US };
     quiet(world).await;
     // The provider has forgotten all keys, and everybody asks once more.
-    let window = world.core().plan.provider.key_window_us;
+    let (window, orders) = {
+        let core = world.core();
+        (core.plan.provider.key_window_us, core.plan.payments)
+    };
     schedule::pass(world, 2 * window);
     tokio::task::yield_now().await;
-    for order in 0..world.core().plan.payments {
+    for order in 0..orders {
         for process in 0..world.count() {
             client::pay(world, process, order);
         }
@@ -179,7 +182,12 @@ fn is_quiet(world: &World) -> bool {
 /// In words; empty if it is nothing.
 fn what_is_left(world: &World) -> String {
     let mut left = Vec::new();
-    if world.clients().are_waiting() || world.clients().orders.iter().any(|order| !order.answered) {
+    let (ids, all_told) = {
+        let clients = world.clients();
+        let ids: Vec<_> = clients.orders.iter().map(|order| client::payment_id(&order.key)).collect();
+        (ids, !clients.are_waiting() && clients.orders.iter().all(|order| order.answered))
+    };
+    if !all_told {
         left.push("a client has no answer".to_owned());
     }
     let ends: Vec<(Offset, Offset)> = {
@@ -190,7 +198,6 @@ fn what_is_left(world: &World) -> String {
         left.push("a transaction is open".to_owned());
     }
     for process in 0..world.count() {
-        let ids: Vec<_> = world.clients().orders.iter().map(|order| client::payment_id(&order.key)).collect();
         world.with(process, |here| {
             let folded = here.view.folded();
             if folded.as_slice().iter().zip(&ends).any(|(folded, (stable, _))| folded != stable) {
@@ -199,8 +206,8 @@ fn what_is_left(world: &World) -> String {
             if let Some(reason) = here.view.halted() {
                 left.push(format!("process {process} has halted: {reason}"));
             }
-            for id in ids {
-                match here.view.payment(id) {
+            for id in &ids {
+                match here.view.payment(*id) {
                     Ok(Some(row)) if row.payment.is_terminal() => {}
                     Ok(Some(row)) if matches!(row.payment.phase, Phase::Parked { .. }) => {}
                     Ok(None) => {}

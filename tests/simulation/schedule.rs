@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::client;
 use crate::core::Core;
+use crate::operator;
 use crate::plan::{HOUR_US, Plan, SECOND_US};
 use crate::world::World;
 
@@ -134,8 +135,11 @@ fn trouble(world: &Arc<World>, except: Option<usize>) {
     if hanging {
         core.hang();
     }
-    let (outage, backup) = (core.happens(rates.outage), core.random.chance(10));
+    let (outage, backup, operator) = (core.happens(rates.outage), core.random.chance(10), core.happens(rates.operator));
     drop(core);
+    if operator {
+        operator::act(world, process);
+    }
     if backup {
         world.back_up(process);
     }

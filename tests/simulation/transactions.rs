@@ -153,13 +153,7 @@ impl Core {
     }
 
     /// Ends whatever transaction is going on. `meant` is the one that the client wanted to end.
-    pub fn end_txn(
-        &mut self,
-        process: usize,
-        epoch: i16,
-        commit: bool,
-        meant: Option<TxnId>,
-    ) -> Result<(), Refusal> {
+    pub fn end_txn(&mut self, process: usize, epoch: i16, commit: bool, meant: Option<TxnId>) -> Result<(), Refusal> {
         let Some(holder) = self.txns.holders.get(&process).filter(|holder| holder.epoch == epoch) else {
             return Err(Refusal::Fenced);
         };
@@ -237,10 +231,6 @@ impl Core {
         let open = |txn: &&Txn| txn.decided.is_none() || txn.offsets_unwritten;
         let over = |txn: &Txn| txn.offsets.iter().any(|position| partitions.contains(&position.partition));
         self.txns.all.iter().filter(open).any(over)
-    }
-
-    pub fn epoch_of(&self, process: usize) -> i16 {
-        self.txns.holders.get(&process).map_or(0, |holder| holder.epoch)
     }
 }
 
