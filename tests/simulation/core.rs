@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use paylog::journal::{NewRecord, Partition};
 use paylog::payment::PaymentId;
 
-use crate::group::Group;
+use crate::group::{Group, MemberId};
 use crate::log::{Entry, Life, State, Topic, TxnId};
 use crate::plan::{Plan, SECOND_US, SESSION_TIMEOUT_US};
 use crate::planted::Mistake;
@@ -77,6 +77,8 @@ pub struct Ownership {
     pub partition: Partition,
     pub from: u64,
     pub to: Option<u64>,
+    /// The group agrees. One that was put out and has not heard of it may take what is another's.
+    pub rightful: bool,
 }
 
 impl Core {
@@ -200,11 +202,13 @@ impl Core {
         self.after(SESSION_TIMEOUT_US, Due::Session(life));
     }
 
-    pub fn own(&mut self, life: Life, partitions: &[Partition]) {
+    pub fn own(&mut self, life: Life, member: MemberId, partitions: &[Partition]) {
         let (now, from) = (self.now_us, self.tick());
         self.trace.line(now, format_args!("{} takes {partitions:?}", life.process));
-        let own = |partition: &Partition| Ownership { life, partition: *partition, from, to: None };
-        self.ownerships.extend(partitions.iter().map(own));
+        for partition in partitions.iter().copied() {
+            let rightful = self.group.owner(partition) == Some(member);
+            self.ownerships.push(Ownership { life, partition, from, to: None, rightful });
+        }
     }
 
     pub fn disown(&mut self, life: Life, partitions: &[Partition]) {

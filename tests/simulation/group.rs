@@ -35,6 +35,12 @@ struct Member {
     told: bool,
 }
 
+impl Group {
+    pub fn owner(&self, partition: Partition) -> Option<MemberId> {
+        self.owners.get(&partition).copied()
+    }
+}
+
 impl Core {
     pub fn join_group(&mut self, life: Life) -> MemberId {
         let group = &mut self.group;

@@ -79,7 +79,7 @@ impl Lanes for MemberLanes {
         if core.is_unstable(partitions) && !core.is_planted(Mistake::NoFence) {
             return Err(JournalError::Unavailable("an earlier owner's transaction does not end".to_owned()));
         }
-        core.own(self.life, partitions);
+        core.own(self.life, self.member, partitions);
         self.held.extend(partitions);
         Ok(())
     }
@@ -142,7 +142,7 @@ impl MemberLanes {
             }
             Assignment::Assigned(partitions) => {
                 let (again, fresh) = partitions.into_iter().partition::<Vec<_>, _>(|p| self.held.contains(p));
-                core.own(self.life, &again);
+                core.own(self.life, self.member, &again);
                 Some(Assignment::Assigned(fresh))
             }
         }
