@@ -141,7 +141,13 @@ impl Core {
         self.now_us = until;
     }
 
-    fn happen(&mut self, what: Due) {
+    /// Takes out the first thing of this kind that is due at some time.
+    pub fn take_due(&mut self, of_kind: impl Fn(&Due) -> bool) -> Option<Due> {
+        let at = self.due.iter().find(|(_, due)| of_kind(due)).map(|(at, _)| *at)?;
+        self.due.remove(&at)
+    }
+
+    pub fn happen(&mut self, what: Due) {
         match what {
             Due::Append(writer, record) => {
                 self.append(writer, *record);

@@ -88,7 +88,17 @@ impl Core {
         let entry =
             Entry { record, writer, txn: Some(txn), state: State::Open, producer: (writer.process as i64, epoch) };
         let (now, tick) = (self.now_us, self.tick());
-        Ok(self.topic.append(now, tick, entry))
+        let position = self.topic.append(now, tick, entry);
+        self.meet_late_end(writer.process);
+        Ok(position)
+    }
+
+    /// An end that is on its way may arrive just now, in the middle of the next transaction.
+    fn meet_late_end(&mut self, process: usize) {
+        if self.random.chance(300) {
+            let late = self.take_due(|due| matches!(due, Due::EndTransaction { process: of, .. } if *of == process));
+            late.into_iter().for_each(|late| self.happen(late));
+        }
     }
 
     /// The broker's transaction that a client's next record or its offsets belong to; begins one if none is going on.
@@ -147,8 +157,10 @@ impl Core {
         next: &[Position],
         sending: &mut Sending,
     ) -> Result<(), Refusal> {
+        self.meet_late_end(writer.process);
         let txn = self.joined(writer, epoch, None, sending)?;
         self.txns.all[txn].offsets.extend(next);
+        self.meet_late_end(writer.process);
         Ok(())
     }
 
