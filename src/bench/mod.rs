@@ -21,7 +21,7 @@ use crate::config::BenchArgs;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{self, KafkaJournal};
 use crate::journal::{Journal, Partition};
-use crate::projection::{Folder, View};
+use crate::projection::{Folder, Rejections, View};
 use crate::schema::Codec;
 
 /// How often a bench looks whether it is done: the resolution of its figures.
@@ -90,7 +90,7 @@ impl Bed {
         store: &Path,
         stop: &CancellationToken,
     ) -> anyhow::Result<(View, std::thread::JoinHandle<anyhow::Result<()>>)> {
-        let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&self.codec))?;
+        let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&self.codec), &Rejections::default())?;
         let (journal, stop) = (Arc::clone(journal), stop.clone());
         let thread = std::thread::Builder::new()
             .name("fold".to_owned())

@@ -47,9 +47,7 @@ pub struct Invalid {
 impl NewPayment {
     /// Parses the body of `POST /v1/payments` (DESIGN.md 9).
     pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
-        let text = std::str::from_utf8(body)
-            .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
-        let fields = Fields::parse(text, "the body")?;
+        let fields = Fields::read(body)?;
         fields.only(&["amount", "currency", "customer_id", "payment_method", "description", "metadata"])?;
         let currency = Currency::parse(&fields.required_text("currency")?)?;
         Ok(Self {
@@ -191,7 +189,7 @@ fn text(field: &'static str, raw: &str) -> Result<String, Invalid> {
 
 /// Refuses a value that holds what looks like a card number: a run of 13 to 19 digits, with single spaces or dashes
 /// between them or without, that passes the Luhn check (ISO/IEC 7812-1).
-fn without_card(field: &'static str, text: String) -> Result<String, Invalid> {
+pub(super) fn without_card(field: &'static str, text: String) -> Result<String, Invalid> {
     if holds_card_number(&text) {
         let detail = format!("{field} looks like a card number, and paylog takes only tokens: nothing was recorded");
         return Err(Invalid::field("card_number", field, detail));
@@ -237,9 +235,16 @@ fn is_card_number(digits: &[u8]) -> bool {
 // === a JSON object, field by field ===
 
 /// The fields of one JSON object, each still as it was written. A field given twice is refused: which one would count?
-struct Fields<'a>(Vec<(String, &'a str)>);
+pub(crate) struct Fields<'a>(Vec<(String, &'a str)>);
 
 impl<'a> Fields<'a> {
+    /// The body of a request.
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Invalid> {
+        let text = std::str::from_utf8(body)
+            .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
+        Self::parse(text, "the body")
+    }
+
     fn parse(text: &'a str, what: &str) -> Result<Self, Invalid> {
         let mut json = serde_json::Deserializer::from_str(text);
         let fields = json.deserialize_map(FieldsVisitor).and_then(|fields| json.end().map(|()| fields));
@@ -252,7 +257,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), Invalid> {
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Invalid> {
         if self.0.iter().all(|(name, _)| known.contains(&name.as_str())) {
             return Ok(());
         }
@@ -261,19 +266,19 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that is there and not `null`.
-    fn optional(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn optional(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(n, raw)| n == name && *raw != "null").map(|(_, raw)| *raw)
     }
 
-    fn required(&self, name: &'static str) -> Result<&'a str, Invalid> {
+    pub(super) fn required(&self, name: &'static str) -> Result<&'a str, Invalid> {
         self.optional(name).ok_or_else(|| Invalid::field("missing_field", name, format!("{name} is required")))
     }
 
-    fn required_text(&self, name: &'static str) -> Result<String, Invalid> {
+    pub(crate) fn required_text(&self, name: &'static str) -> Result<String, Invalid> {
         text(name, self.required(name)?)
     }
 
-    fn optional_text(&self, name: &'static str) -> Result<Option<String>, Invalid> {
+    pub(super) fn optional_text(&self, name: &'static str) -> Result<Option<String>, Invalid> {
         self.optional(name).map(|raw| text(name, raw)).transpose()
     }
 }

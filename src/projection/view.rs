@@ -30,7 +30,7 @@ pub struct Entry {
 }
 
 #[derive(Clone)]
-pub struct View(Arc<Shared>);
+pub struct View(pub(super) Arc<Shared>);
 
 /// What the folder tells and the views read.
 pub(super) struct Shared {
@@ -40,8 +40,8 @@ pub(super) struct Shared {
     /// The next offset to fold, each partition with its own waiters.
     pub folded: Vec<watch::Sender<Offset>>,
     pub watchers: Arc<Registry>,
-    /// Partitions that have stopped folding, and why.
-    pub halted: Mutex<BTreeMap<Partition, String>>,
+    /// Partitions that have stopped folding, where and why.
+    pub halted: Mutex<BTreeMap<Partition, (Offset, String)>>,
     /// Which partitions have reached the log's end since the start.
     pub caught_up: Vec<AtomicBool>,
     /// The newest time of the log's own clock that was folded, microseconds.
@@ -273,7 +273,14 @@ impl View {
     #[must_use]
     pub fn halted(&self) -> Option<String> {
         let halted = lock(&self.0.halted);
-        halted.iter().next().map(|(partition, reason)| format!("partition {partition}: {reason}"))
+        halted.iter().next().map(|(partition, (_, reason))| format!("partition {partition}: {reason}"))
+    }
+
+    /// Where folding has stopped, and why.
+    #[must_use]
+    pub fn halts(&self) -> Vec<(Position, String)> {
+        let halted = lock(&self.0.halted);
+        halted.iter().map(|(partition, (at, reason))| (Position::new(*partition, *at), reason.clone())).collect()
     }
 
     #[must_use]
