@@ -68,14 +68,12 @@ mod tests {
     use crate::control::document::{NewRejection, encode};
     use crate::journal::{LogId, Offset, Partition, Position};
     use crate::payment::Signed;
-    use crate::payment::request::Fields;
     use crate::payment::samples::at;
 
     const OURS: LogId = LogId([7; 16]);
 
     fn rejected(log: LogId, position: Position, operator: &str) -> Vec<u8> {
-        let body = format!(r#"{{"operator":"{operator}","reason":"garbage"}}"#);
-        let signed = Signed::parse(&Fields::read(body.as_bytes()).unwrap()).unwrap();
+        let signed = Signed::new(operator, "garbage").unwrap();
         encode(log, &NewRejection { position, signed, at: at(0) }).unwrap()
     }
 

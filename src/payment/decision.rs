@@ -50,9 +50,14 @@ impl NewDecision {
 impl Signed {
     /// The fields `operator` and `reason`.
     pub(crate) fn parse(fields: &Fields<'_>) -> Result<Self, Invalid> {
+        Self::new(&fields.required_text("operator")?, &fields.required_text("reason")?)
+    }
+
+    /// Each is one line of text.
+    pub fn new(operator: &str, reason: &str) -> Result<Self, Invalid> {
         Ok(Self {
-            operator: line("invalid_operator", "operator", fields, OPERATOR_MAX)?,
-            reason: line("invalid_reason", "reason", fields, REASON_MAX)?,
+            operator: line("invalid_operator", "operator", operator, OPERATOR_MAX)?,
+            reason: line("invalid_reason", "reason", reason, REASON_MAX)?,
         })
     }
 
@@ -109,8 +114,8 @@ fn at_version(raw: &str) -> Result<u64, Invalid> {
 }
 
 /// Text for people, in one line.
-fn line(code: &'static str, field: &'static str, fields: &Fields<'_>, max: usize) -> Result<String, Invalid> {
-    let text = fields.required_text(field)?.trim().to_owned();
+fn line(code: &'static str, field: &'static str, text: &str, max: usize) -> Result<String, Invalid> {
+    let text = text.trim().to_owned();
     if text.is_empty() || text.chars().count() > max || text.chars().any(char::is_control) {
         let detail = format!("{field} must be one line of 1 to {max} characters");
         return Err(Invalid::field(code, field, detail));

@@ -91,6 +91,11 @@ impl Service {
     }
 
     #[must_use]
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
+    }
+
+    #[must_use]
     pub fn view(&self) -> View {
         self.view.clone()
     }
