@@ -2,24 +2,24 @@
 //! any moment, it goes on from its last batch, and no record is folded twice or left out.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::reader::{self, Batch, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
-use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, home_of, others_key};
+use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, hash_of, home_of, others_key};
 use super::staged::{Indexed, Moved, Staged, StagedRow};
 use super::view::{Shared, lock};
 use super::watch::Registry;
 use super::{DueKey, Row, View, parked};
-use crate::journal::{JournalError, Offset, Partition, Position, Reader};
+use crate::clock::Clocks;
+use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
 use crate::payment::state::LostBeginning;
 use crate::payment::{Effect, Event, Payment, PaymentId};
 use crate::schema::Codec;
@@ -78,14 +78,14 @@ enum Ended {
 }
 
 impl Folder {
-    /// Opens the store in `path` and compares it with the log it claims to be of, and with what was rejected on it.
+    /// Opens the rows in `store` and compares them with the log that they claim to be of.
     pub fn open(
-        path: &Path,
+        store: Store,
         journal: &dyn Reader,
         codec: Arc<Codec>,
-        rejections: &Rejections,
+        clocks: Clocks,
     ) -> Result<(Self, View), FoldError> {
-        let tables = Tables::open(Store::open(path)?)?;
+        let tables = Tables::open(store)?;
         let (log_id, partitions) = (journal.log_id(), journal.partitions());
         match tables.log()? {
             None => tables.set_log(log_id, partitions)?,
@@ -101,24 +101,30 @@ impl Folder {
             watchers: Arc::new(Registry::default()),
             halted: Mutex::default(),
             caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
-            newest_append_us: AtomicI64::new(0),
+            clocks,
             listeners: Mutex::default(),
         });
-        let mut folder = Self {
+        let folder = Self {
             shared: Arc::clone(&shared),
             folded,
             open: HashMap::new(),
             halted: BTreeMap::new(),
-            rejections: rejections.clone(),
+            rejections: Rejections::default(),
             known: Known::default(),
         };
-        folder.learn(&rejections.after(0))?;
-        if let Some(position) = shared.tables.passed_over()?.into_iter().find(|position| !folder.known.has(*position)) {
-            return Err(FoldError::NeverRejected(position));
-        }
         let view = View::new(shared);
         view.compare(journal)?;
         Ok((folder, view))
+    }
+
+    /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
+    pub fn heeding(mut self, rejections: &Rejections) -> Result<Self, FoldError> {
+        self.rejections = rejections.clone();
+        self.learn(&rejections.after(0))?;
+        match self.shared.tables.passed_over()?.into_iter().find(|position| !self.known.has(*position)) {
+            Some(position) => Err(FoldError::NeverRejected(position)),
+            None => Ok(self),
+        }
     }
 
     /// Folds until told to stop. Blocks: give it a thread of its own.
@@ -129,8 +135,7 @@ impl Folder {
 
     /// Reads from where the rows stand.
     fn read_on(&mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<Ended, FoldError> {
-        let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
-        let (tail, codec) = (journal.tail(&from)?, Arc::clone(&self.shared.codec));
+        let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.shared.codec));
         let (rejections, known) = (self.rejections.clone(), self.known.count);
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
         thread::scope(|scope| {
@@ -150,6 +155,19 @@ impl Folder {
             }
             Ok(Ended::Stopped)
         })
+    }
+
+    /// Reads the log from where this has folded it to.
+    pub fn tail(&self, journal: &dyn Reader) -> Result<Box<dyn Tail>, JournalError> {
+        let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
+        journal.tail(&from)
+    }
+
+    /// Reads once, waiting no longer than `wait`, and folds what came: [`Folder::run`] without its threads, and without
+    /// an ear for what is rejected meanwhile.
+    pub fn turn(&mut self, tail: &mut dyn Tail, wait: Duration) -> Result<(), FoldError> {
+        let items = reader::read_once(tail, &self.shared.codec, wait)?;
+        if items.is_empty() { Ok(()) } else { self.fold(&items) }
     }
 
     // === what operators reject ===
@@ -230,7 +248,7 @@ impl Folder {
         staged: &mut Staged<'i>,
     ) -> Result<Result<(), LostBeginning>, FoldError> {
         let Recorded { position, appended_at, event, .. } = recorded;
-        self.shared.newest_append_us.fetch_max(appended_at.as_micros(), Ordering::Relaxed);
+        self.shared.clocks.saw(*appended_at);
         let id = event.payment_id;
         let before = match staged.rows.remove(&id) {
             Some(row) => Some(row),
@@ -372,12 +390,4 @@ fn report(effect: Effect, event: &Event, position: Position) {
         Effect::EndedAgain => tracing::warn!(%payment, event, %position, "a payment's end was recorded again"),
         Effect::Effective | Effect::Repeat | Effect::Conflict | Effect::Ignored => {}
     }
-}
-
-/// Enough of SHA-256 to know a record again.
-pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
-    let digest = Sha256::digest(value);
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest[..16]);
-    hash
 }

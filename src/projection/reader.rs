@@ -72,12 +72,15 @@ impl Source<'_> {
             self.known += rejected.len();
             return Some(Ok(Batch::Rejected(rejected)));
         }
-        match self.tail.poll(BATCH_MAX, POLL) {
+        match read_once(self.tail.as_mut(), self.codec, POLL) {
             Ok(items) if items.is_empty() => None,
-            Ok(items) => Some(Ok(Batch::Items(items.into_iter().map(|item| Item::read(item, self.codec)).collect()))),
-            Err(error) => Some(Err(error)),
+            items => Some(items.map(Batch::Items)),
         }
     }
+}
+
+pub(super) fn read_once(tail: &mut dyn Tail, codec: &Codec, wait: Duration) -> Result<Vec<Item>, JournalError> {
+    Ok(tail.poll(BATCH_MAX, wait)?.into_iter().map(|item| Item::read(item, codec)).collect())
 }
 
 impl Item {

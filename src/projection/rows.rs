@@ -11,6 +11,8 @@
 //! | `rejected` | partition, offset | nothing: an operator's word was followed there |
 //! | `meta` | `log`, or `p` and the partition | which log, or [`Folded`] |
 
+use sha2::{Digest, Sha256};
+
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{CustomerId, Event, MerchantId, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
@@ -195,6 +197,14 @@ pub(super) fn encode<T: serde::Serialize>(row: &T) -> Result<Vec<u8>, StoreError
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(|e| StoreError::Damaged(e.to_string()))
+}
+
+/// Enough of SHA-256 to know a record again.
+pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(value);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
 }
 
 mod offsets_as_numbers {

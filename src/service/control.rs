@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clock::Clocks;
 use crate::config::ServiceArgs;
 use crate::control::{self, Control, Follower};
 use crate::journal::embedded::EmbeddedJournal;
@@ -10,6 +11,7 @@ use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Journal, LogId};
 use crate::projection::{FoldError, Folder, Rejections, View};
 use crate::schema::Codec;
+use crate::store::Store;
 
 use super::data_dir::DataDir;
 
@@ -33,9 +35,13 @@ pub(super) fn fold(
     store: &Path,
     journal: &dyn Journal,
     codec: &Arc<Codec>,
+    clocks: Clocks,
     rejections: &Rejections,
 ) -> anyhow::Result<(Folder, View)> {
-    let open = || Folder::open(store, journal, Arc::clone(codec), rejections);
+    let open = || -> Result<(Folder, View), FoldError> {
+        let (folder, view) = Folder::open(Store::open(store)?, journal, Arc::clone(codec), clocks.clone())?;
+        Ok((folder.heeding(rejections)?, view))
+    };
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clocks;
 use crate::config::ServiceArgs;
 use crate::control::{Control, Follower};
 use crate::gateway::simulator::Simulator;
@@ -67,6 +68,11 @@ pub struct Service {
 impl Service {
     /// Binds, takes the data directory, opens the journal and runs the guards.
     pub async fn open(args: ServiceArgs, role: Role) -> anyhow::Result<Self> {
+        Self::open_at(args, role, Clocks::system()).await
+    }
+
+    /// As [`Service::open`], on a machine whose clock says what `clocks` say.
+    pub async fn open_at(args: ServiceArgs, role: Role, clocks: Clocks) -> anyhow::Result<Self> {
         telemetry::start();
         if role != Role::All && args.kafka.servers().is_none() {
             bail!(
@@ -77,7 +83,7 @@ impl Service {
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let opening = args.clone();
         let Opened { journal, codec, control, follower, folder, view, data } =
-            tokio::task::spawn_blocking(move || open(&opening)).await??;
+            tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
         Ok(Self { args, role, listener, journal, codec, control, follower, folder, view, data })
     }
 
@@ -148,8 +154,11 @@ impl Service {
         front.push(part("guard", stop, move || guard(log.as_ref(), &decisions, &rows, &guarding))?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
-            let lanes_stop = stop.clone();
-            front.push(part("lanes", stop, move || Ok(driver.run(&lanes_stop)?))?);
+            let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
+            front.push(part("lanes", stop, move || {
+                let _context = runtime.enter();
+                Ok(driver.run(&lanes_stop)?)
+            })?);
         }
         let api = http::api(journal, codec, view, stop);
         front.push(http::part(&args, role, listener, api, control, stop));
@@ -191,7 +200,7 @@ struct Opened {
     data: DataDir,
 }
 
-fn open(args: &ServiceArgs) -> anyhow::Result<Opened> {
+fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     let data = DataDir::take(&args.data_dir)?;
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
@@ -201,7 +210,7 @@ fn open(args: &ServiceArgs) -> anyhow::Result<Opened> {
     journal.check()?;
     let rejections = Rejections::default();
     let (control, follower) = control::open(args, &data, journal.log_id(), &rejections)?;
-    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, &rejections)?;
+    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, clocks, &rejections)?;
     Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data })
 }
 
@@ -209,8 +218,8 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
     let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
     let backoff = Backoff { min: Duration::from_millis(args.retry_min_ms).min(RETRY_MAX), max: RETRY_MAX };
     let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
-    let runtime = tokio::runtime::Handle::current();
-    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), runtime }
+    let executor = Arc::new(tokio::runtime::Handle::current());
+    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
 }
 
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
