@@ -138,7 +138,10 @@ impl Folder {
         let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.shared.codec));
         let (rejections, known) = (self.rejections.clone(), self.known.count);
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
+        let stop = &stop.child_token();
         thread::scope(|scope| {
+            // However this ends, the reader must too, and be it that there is nothing to read.
+            let _ends = stop.clone().drop_guard();
             let reading = move || reader::read(Source { tail, codec: &codec, rejections, known }, stop, &sender);
             let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
