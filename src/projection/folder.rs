@@ -370,7 +370,7 @@ impl Folder {
     }
 
     fn halt(&mut self, position: Position, reason: &str) {
-        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped");
+        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped; see `paylog rejected`");
         telemetry::partition_halted();
         self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");

@@ -10,6 +10,8 @@ mod offsets;
 mod parked;
 mod reader;
 mod rejections;
+#[cfg(test)]
+mod rejections_tests;
 mod rows;
 mod staged;
 mod view;

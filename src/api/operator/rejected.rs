@@ -58,7 +58,7 @@ where
         return Err(shutting_down());
     }
     require_json(headers)?;
-    let new = parse(&read_body(body, BODY_MAX_BYTES).await?)?;
+    let new = parse(&read_body(body, BODY_MAX_BYTES).await?, api.view.clocks().machine())?;
     let position = new.position;
     if api.view.halts().iter().all(|(halted, _)| *halted != position) {
         return Err(not_halted(&api.view.halts()));
@@ -86,14 +86,14 @@ async fn passes(operator: &Operator, position: Position, patience: Duration) -> 
     tokio::time::timeout(patience, folded).await == Ok(true)
 }
 
-fn parse(body: &[u8]) -> Result<NewRejection, Invalid> {
+fn parse(body: &[u8], at: Timestamp) -> Result<NewRejection, Invalid> {
     let fields = Fields::read(body)?;
     fields.only(&["position", "operator", "reason"])?;
     let position = position(&fields.required_text("position")?).ok_or_else(|| {
         let detail = "position must be <partition>:<offset>, as the halt says it";
         Invalid::field("invalid_position", "position", detail.to_owned())
     })?;
-    Ok(NewRejection { position, signed: Signed::parse(&fields)?, at: Timestamp::now() })
+    Ok(NewRejection { position, signed: Signed::parse(&fields)?, at })
 }
 
 fn position(text: &str) -> Option<Position> {
@@ -128,6 +128,7 @@ fn not_acknowledged(position: Position, error: &AppendError) -> Problem {
 mod tests {
     use super::{parse, position};
     use crate::journal::{Offset, Partition, Position};
+    use crate::payment::samples::at;
 
     #[test]
     fn a_position_is_two_plain_numbers() {
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_rejection_is_signed() {
-        let code = |body: &str| parse(body.as_bytes()).map_err(|e| e.code).err();
+        let code = |body: &str| parse(body.as_bytes(), at(0)).map_err(|e| e.code).err();
         assert_eq!(code(r#"{"position":"1:42","operator":"ada","reason":"garbage"}"#), None);
         assert_eq!(code(r#"{"position":"1:42","operator":"ada"}"#), Some("missing_field"));
         assert_eq!(code(r#"{"position":"1:42","reason":"garbage"}"#), Some("missing_field"));

@@ -12,7 +12,7 @@ use super::BODY_MAX_BYTES;
 use crate::contract::{FrameBody, partition, position_text};
 use crate::http::{Problem, read_body};
 use crate::journal::{NewRecord, Position};
-use crate::payment::{Event, EventData, NewDecision, Payment, PaymentId, Phase, Timestamp};
+use crate::payment::{Event, EventData, NewDecision, Payment, PaymentId, Phase};
 use crate::schema;
 
 /// On the log, and that is all that this instance knows.
@@ -72,7 +72,7 @@ fn moved_on(now: &Payment, what: &str) -> Problem {
 }
 
 async fn append(api: &Api, id: PaymentId, decision: NewDecision, headers: &HeaderMap) -> Result<Position, Problem> {
-    let event = Event::new(id, Timestamp::now(), EventData::PaymentResumed(decision.into_event()));
+    let event = Event::new(id, api.view.clocks().machine(), EventData::PaymentResumed(decision.into_event()));
     let value = api.codec.encode(&event).map_err(|e| {
         tracing::error!(payment = %id, error = %e, "a valid decision cannot be encoded");
         Problem::internal()

@@ -103,7 +103,8 @@ pub struct Signed {
 
 #[derive(Debug, Subcommand)]
 pub enum RejectedCommand {
-    /// Pass over a record at which folding has halted, in every instance and for ever.
+    /// Pass over a record at which folding has halted, in every instance and for ever. Not for a record of a newer paylog:
+    /// upgrade the instance that cannot read it.
     Add(RejectedAdd),
     /// List where the instance has halted, and everything that was rejected.
     Ls(RejectedLs),
