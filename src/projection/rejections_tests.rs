@@ -60,6 +60,7 @@ impl Bed {
         let (folder, view) = self.open(name, rejections)?;
         let stop = CancellationToken::new();
         std::thread::scope(|scope| {
+            let _stops = stop.clone().drop_guard(); // or a test that fails would wait for ever
             let folding = scope.spawn(|| folder.run(self.journal.as_ref(), &stop));
             let deadline = Instant::now() + Duration::from_secs(60);
             while !done(&view) && !folding.is_finished() {

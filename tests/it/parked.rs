@@ -62,7 +62,7 @@ pub async fn what_is_parked_is_listed_and_counted_from_the_state(bed: &Bed) {
     let [first, other, second] = &parked_ids[..] else { unreachable!() };
     assert_eq!(ids(&list(front, "").await), [other, first, second].map(String::clone), "by reason, the oldest first");
     let one = list(front, "reason=unknown_too_long&limit=1").await;
-    assert_eq!(ids(&one), [first.clone()]);
+    assert_eq!(ids(&one), vec![first.clone()]);
     let next = list(front, &format!("reason=unknown_too_long&limit=1&cursor={}", one.text("next_cursor"))).await;
     assert_eq!((ids(&next), next.body["next_cursor"].is_null()), (vec![second.clone()], true));
     assert!(ids(&list(front, "reason=unknown").await).is_empty(), "a reason is not a beginning of one");
