@@ -31,7 +31,7 @@ pub struct NewDecision {
 impl NewDecision {
     /// Parses the body of `POST /v1/operator/parked/{id}/resume`.
     pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
-        let fields = Fields::read(body)?;
+        let fields = fields_of(body)?;
         fields.only(&["decision", "reference", "code", "at_version", "operator", "reason"])?;
         Ok(Self {
             decision: decision(&fields)?,
@@ -48,8 +48,14 @@ impl NewDecision {
 }
 
 impl Signed {
-    /// The fields `operator` and `reason`.
-    pub(crate) fn parse(fields: &Fields<'_>) -> Result<Self, Invalid> {
+    /// Parses a body that has `operator`, `reason` and one more text, about which something is decided.
+    pub fn parse_about(body: &[u8], about: &'static str) -> Result<(String, Self), Invalid> {
+        let fields = fields_of(body)?;
+        fields.only(&[about, "operator", "reason"])?;
+        Ok((fields.required_text(about)?, Self::parse(&fields)?))
+    }
+
+    fn parse(fields: &Fields<'_>) -> Result<Self, Invalid> {
         Self::new(&fields.required_text("operator")?, &fields.required_text("reason")?)
     }
 
@@ -70,6 +76,12 @@ impl Signed {
     pub fn reason(&self) -> &str {
         &self.reason
     }
+}
+
+fn fields_of(body: &[u8]) -> Result<Fields<'_>, Invalid> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
+    Fields::parse(text, "the body")
 }
 
 fn decision(fields: &Fields<'_>) -> Result<Decision, Invalid> {

@@ -47,7 +47,9 @@ pub struct Invalid {
 impl NewPayment {
     /// Parses the body of `POST /v1/payments` (DESIGN.md 9).
     pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
-        let fields = Fields::read(body)?;
+        let text = std::str::from_utf8(body)
+            .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
+        let fields = Fields::parse(text, "the body")?;
         fields.only(&["amount", "currency", "customer_id", "payment_method", "description", "metadata"])?;
         let currency = Currency::parse(&fields.required_text("currency")?)?;
         Ok(Self {
@@ -235,17 +237,10 @@ fn is_card_number(digits: &[u8]) -> bool {
 // === a JSON object, field by field ===
 
 /// The fields of one JSON object, each still as it was written. A field given twice is refused: which one would count?
-pub(crate) struct Fields<'a>(Vec<(String, &'a str)>);
+pub(super) struct Fields<'a>(Vec<(String, &'a str)>);
 
 impl<'a> Fields<'a> {
-    /// The body of a request.
-    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Invalid> {
-        let text = std::str::from_utf8(body)
-            .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
-        Self::parse(text, "the body")
-    }
-
-    fn parse(text: &'a str, what: &str) -> Result<Self, Invalid> {
+    pub(super) fn parse(text: &'a str, what: &str) -> Result<Self, Invalid> {
         let mut json = serde_json::Deserializer::from_str(text);
         let fields = json.deserialize_map(FieldsVisitor).and_then(|fields| json.end().map(|()| fields));
         fields.map_err(|e| {
@@ -257,7 +252,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Invalid> {
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Invalid> {
         if self.0.iter().all(|(name, _)| known.contains(&name.as_str())) {
             return Ok(());
         }
@@ -274,7 +269,7 @@ impl<'a> Fields<'a> {
         self.optional(name).ok_or_else(|| Invalid::field("missing_field", name, format!("{name} is required")))
     }
 
-    pub(crate) fn required_text(&self, name: &'static str) -> Result<String, Invalid> {
+    pub(super) fn required_text(&self, name: &'static str) -> Result<String, Invalid> {
         text(name, self.required(name)?)
     }
 

@@ -196,14 +196,13 @@ impl Folder {
         let resumed: Vec<Position> = halted.filter(|position| self.known.has(*position)).collect();
         let mut staged = Staged::new(&self.shared.tables);
         for position in &resumed {
+            tracing::warn!(%position, "an operator has rejected this record: its partition goes on");
             staged.pass_over(*position, &self.shared.tables);
+            self.halted.remove(&position.partition);
+            // Before anyone is told that it was passed.
+            lock(&self.shared.halted).remove(&position.partition);
         }
         self.write(staged)?;
-        for Position { partition, offset } in &resumed {
-            tracing::warn!(%partition, %offset, "an operator has rejected the record at which a partition had halted: it goes on");
-            self.halted.remove(partition);
-            lock(&self.shared.halted).remove(partition);
-        }
         Ok(!resumed.is_empty())
     }
 
@@ -370,7 +369,7 @@ impl Folder {
     }
 
     fn halt(&mut self, position: Position, reason: &str) {
-        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped; see `paylog rejected`");
+        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
         telemetry::partition_halted();
         self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");

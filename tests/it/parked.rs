@@ -254,13 +254,19 @@ pub async fn the_command_parked_shows_first_and_decides_with_apply(bed: &Bed) {
     for id in &ids[..2] {
         assert_eq!(ended(front, *id).await.text("status"), "successful");
     }
-    let (third, settle) = (ids[2].to_string(), ["--failed", "fraud", "--reason", "seen", "--operator", "ada"]);
+    settled_by_command(front, &run, ids[2]).await;
+    system.stop().await;
+}
+
+type Ran = (Option<i32>, String, String);
+
+async fn settled_by_command(front: &Running, run: &impl Fn(&[&str]) -> Ran, id: PaymentId) {
+    let (third, settle) = (id.to_string(), ["--failed", "fraud", "--reason", "seen", "--operator", "ada"]);
     let (code, _, error) = run(&[&["settle", &third, "--at-version", "3", "--apply"], &settle[..]].concat());
     assert!(code == Some(1) && error.contains("is at version 4 and not 3"), "{error}");
     let (code, done, error) = run(&[&["settle", &third, "--at-version", "4", "--apply"], &settle[..]].concat());
     assert!(code == Some(0) && done.contains("settle_failed"), "{done} {error}");
-    assert_eq!(ended(front, ids[2]).await.body["failure"]["code"], "fraud");
+    assert_eq!(ended(front, id).await.body["failure"]["code"], "fraud");
     let (code, _, error) = run(&[&["settle", &third, "--apply"], &settle[..]].concat());
     assert!(code == Some(1) && error.contains("is not parked: it is done"), "{error}");
-    system.stop().await;
 }

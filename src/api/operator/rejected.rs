@@ -14,7 +14,6 @@ use crate::contract::{HaltBody, RejectionBody};
 use crate::control::{Decided, NewRejection};
 use crate::http::{Problem, Query, read_body};
 use crate::journal::{AppendError, Offset, Partition, Position};
-use crate::payment::request::Fields;
 use crate::payment::{Invalid, Signed, Timestamp};
 
 #[derive(serde::Serialize)]
@@ -87,13 +86,12 @@ async fn passes(operator: &Operator, position: Position, patience: Duration) -> 
 }
 
 fn parse(body: &[u8], at: Timestamp) -> Result<NewRejection, Invalid> {
-    let fields = Fields::read(body)?;
-    fields.only(&["position", "operator", "reason"])?;
-    let position = position(&fields.required_text("position")?).ok_or_else(|| {
+    let (text, signed) = Signed::parse_about(body, "position")?;
+    let position = position(&text).ok_or_else(|| {
         let detail = "position must be <partition>:<offset>, as the halt says it";
         Invalid::field("invalid_position", "position", detail.to_owned())
     })?;
-    Ok(NewRejection { position, signed: Signed::parse(&fields)?, at })
+    Ok(NewRejection { position, signed, at })
 }
 
 fn position(text: &str) -> Option<Position> {
