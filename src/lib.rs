@@ -16,6 +16,7 @@ pub mod config;
 pub mod contract;
 pub mod control;
 pub mod gateway;
+pub mod gateway_simulator;
 pub mod http;
 pub mod journal;
 pub mod lane;
