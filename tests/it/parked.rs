@@ -86,6 +86,7 @@ pub async fn what_is_parked_is_listed_and_counted_from_the_state(bed: &Bed) {
     let id = PaymentId::parse(other).unwrap();
     let settled = decide(front, id, &decision(json!({"decision": "settle_failed", "code": "fraud"}))).await;
     assert_eq!(settled.status, 200, "{settled:?}");
+    ended(front, id).await;
     let summary = front.client.get("/v1/operator/parked/summary").await;
     assert_eq!(summary.body, json!({"parked": 2, "reasons": {"unknown_too_long": 2}}));
     every_payment_is_listed_by_id(&system, &parked_ids).await;
