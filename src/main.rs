@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -150,6 +151,7 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
     if let Some(kafka) = args.kafka.config("check") {
         kafka::validate(&kafka)?;
     }
+    args.gateway.open(Duration::ZERO)?;
     println!("the configuration is sound:\n{args:#?}");
     Ok(())
 }
