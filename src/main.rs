@@ -1,6 +1,7 @@
 //! Parses, wires, waits for the signal, answers with an exit code: 0 done, 1 failed, 2 used wrongly.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArg
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
-use paylog::{bench, client, telemetry};
+use paylog::{bench, checker, client, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -51,6 +52,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Config { command: ConfigCommand::Check(args) } => check(&args),
         Command::GatewaySimulator(args) => gateway_simulator(&args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::CheckHistory { dir } => tokio::task::spawn_blocking(move || check_history(&dir)).await?,
     }
 }
 
@@ -153,5 +155,12 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
     }
     args.gateway.open(Duration::ZERO)?;
     println!("the configuration is sound:\n{args:#?}");
+    Ok(())
+}
+
+fn check_history(dir: &Path) -> anyhow::Result<()> {
+    let report = checker::Checker::new()?.check(&checker::files::load(dir)?);
+    println!("{report}");
+    anyhow::ensure!(report.is_clean(), "the history in {} breaks what paylog promises", dir.display());
     Ok(())
 }

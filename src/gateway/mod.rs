@@ -2,6 +2,7 @@
 //! and can be asked what became of it (DESIGN.md 8). Nothing here knows of the log.
 
 mod args;
+pub mod breaker;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod simulator;
