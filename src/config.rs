@@ -11,6 +11,7 @@ use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
+use crate::reconcile::ReconcileArgs;
 use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
@@ -57,6 +58,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Compare the gateway's ledger with the log, and raise an alarm where they do not agree; nothing is changed.
+    Reconcile(ReconcileArgs),
     /// A payment provider to test against, over HTTP: a durable ledger, Stripe's rules, and every fault on demand.
     GatewaySimulator(GatewaySimulatorArgs),
     /// Measure this machine: results per second, latency, rebuild.

@@ -21,6 +21,7 @@ pub mod lane;
 pub mod payment;
 pub mod processor;
 pub mod projection;
+pub mod reconcile;
 pub mod schema;
 pub mod service;
 pub mod store;
