@@ -6,10 +6,12 @@
 mod appender;
 mod context;
 mod error;
+mod group;
 mod guards;
 mod lanes;
 mod look_up;
 mod native;
+mod requests;
 mod settings;
 mod tail;
 mod topics;
@@ -29,7 +31,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
     Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-    Record, Tail,
+    Record, Requests, Tail,
 };
 use appender::Appender;
 use look_up::LookUp;
@@ -157,6 +159,10 @@ impl Journal for KafkaJournal {
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
         Ok(Box::new(lanes::KafkaLanes::join(&self.config)?))
+    }
+
+    fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
+        Ok(Box::new(requests::KafkaRequests::join(&self.config)?))
     }
 }
 
