@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::Bulkheads;
@@ -50,6 +51,11 @@ pub enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
+    /// Look at the requests from Kafka that were refused.
+    DeadLetter {
+        #[command(subcommand)]
+        command: DeadLetterCommand,
+    },
     /// Check a configuration without starting anything.
     Config {
         #[command(subcommand)]
@@ -71,6 +77,8 @@ pub struct ServiceArgs {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub bounds: BoundsArgs,
+    #[command(flatten)]
+    pub intake: IntakeArgs,
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,

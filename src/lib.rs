@@ -13,6 +13,7 @@ pub mod config;
 pub mod contract;
 pub mod gateway;
 pub mod http;
+pub mod intake;
 pub mod journal;
 pub mod lane;
 pub mod payment;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArgs, TailArgs, TopicsCommand};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
-use paylog::{bench, client, telemetry};
+use paylog::{bench, client, intake, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -46,6 +46,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::DeadLetter { command } => {
+            tokio::task::spawn_blocking(move || intake::command::run(command, &mut std::io::stdout())).await?
+        }
         Command::Config { command: ConfigCommand::Check(args) } => check(&args),
         Command::Bench(args) => bench::run(args).await,
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
-use serde_avro_fast::de::{DeserializerState, read::SliceRead};
+use serde_avro_fast::de::DeserializerState;
 
 use super::{CONFLUENT, SINGLE_OBJECT, bytes_left};
 use crate::payment::request::{METADATA_ENTRIES_MAX, Unchecked};
@@ -25,15 +25,15 @@ pub struct Requested {
     pub payment: Unchecked,
 }
 
-/// Why bytes are not a `PaymentRequested`. The texts repeat nothing of them but the name of a schema.
+/// Why bytes are not a `PaymentRequested`. The texts repeat nothing of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error("the first bytes are neither those of JSON nor of Avro's single-object encoding or a registry's frame")]
     UnknownFormat,
-    #[error("the schema with fingerprint {0} is not a {NAME} that this version of paylog knows")]
-    UnknownSchema(String),
-    #[error("the schema has id {0} in a registry, and no registry is configured here")]
-    NoRegistry(u32),
+    #[error("the fingerprint of its schema is not that of a {NAME} that this version of paylog knows")]
+    UnknownSchema,
+    #[error("its schema is named by an id of a registry, and no registry is configured here")]
+    NoRegistry,
     #[error("not a valid {NAME}: {0}")]
     Invalid(String),
 }
@@ -66,12 +66,11 @@ impl RequestCodec {
             [first, second, rest @ ..] if [*first, *second] == SINGLE_OBJECT => {
                 let (fingerprint, datum) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
                 let schema = self.schemas.iter().find(|schema| schema.rabin_fingerprint() == fingerprint);
-                let unknown = || Unreadable::UnknownSchema(data_encoding::HEXLOWER.encode(fingerprint));
-                Ok((schema.ok_or_else(unknown)?, datum))
+                Ok((schema.ok_or(Unreadable::UnknownSchema)?, datum))
             }
             [CONFLUENT, rest @ ..] => {
-                let (id, _) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
-                Err(Unreadable::NoRegistry(u32::from_be_bytes(*id)))
+                rest.split_first_chunk::<4>().ok_or_else(cut)?;
+                Err(Unreadable::NoRegistry)
             }
             _ => Err(Unreadable::UnknownFormat),
         }
@@ -227,8 +226,8 @@ mod tests {
         assert!(matches!(decode(&[&good[..], &[0]].concat()), Err(Unreadable::Invalid(_))));
         let mut other = good.clone();
         other[2] ^= 1;
-        assert!(matches!(decode(&other), Err(Unreadable::UnknownSchema(_))));
-        assert_eq!(decode(&[0, 0, 0, 1, 2, 7]), Err(Unreadable::NoRegistry(258)));
+        assert!(matches!(decode(&other), Err(Unreadable::UnknownSchema)));
+        assert_eq!(decode(&[0, 0, 0, 1, 2, 7]), Err(Unreadable::NoRegistry));
         assert_eq!(decode(b"plain text"), Err(Unreadable::UnknownFormat));
     }
 

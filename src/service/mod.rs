@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ServiceArgs;
 use crate::gateway::simulator::Simulator;
+use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::{Backoff, Processor};
 use crate::projection::{FoldError, Folder, View};
-use crate::schema::Codec;
+use crate::schema::{Codec, RequestCodec};
 use crate::telemetry;
 use data_dir::DataDir;
 
@@ -36,6 +37,9 @@ const GUARD_EVERY: Duration = Duration::from_secs(60);
 const GUARD_TURN: Duration = Duration::from_millis(500);
 /// The longest pause between two tries; the shortest is configured.
 const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// The gateway of new payments, whichever way they come.
+const GATEWAY: &str = "simulator";
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +142,11 @@ impl Service {
             let lanes_stop = stop.clone();
             front.push(part("lanes", stop, move || Ok(driver.run(&lanes_stop)?))?);
         }
+        if role != Role::Serve && journal.engine() == Engine::Kafka {
+            let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
+            let intake_stop = stop.clone();
+            front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
+        }
         front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
         Ok((front, vec![fold]))
     }
@@ -187,6 +196,11 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
     let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
     let runtime = tokio::runtime::Handle::current();
     Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), runtime }
+}
+
+fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {
+    let (requests, gateway) = (RequestCodec::new()?, GATEWAY.to_owned());
+    Ok(Intake { journal, view, codec, requests, gateway, bounds: args.intake.bounds() })
 }
 
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that

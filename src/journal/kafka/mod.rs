@@ -5,6 +5,7 @@
 
 mod appender;
 mod context;
+mod dead_letters;
 mod error;
 mod group;
 mod guards;
@@ -36,6 +37,7 @@ use crate::journal::{
 use appender::Appender;
 use look_up::LookUp;
 
+pub use dead_letters::DeadLetters;
 pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
 
