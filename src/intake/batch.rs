@@ -55,7 +55,7 @@ pub(super) struct Chooser<'a> {
     /// Partitions, of the log or of the dead letters, that did not take records a moment ago.
     pub left_out: &'a BTreeMap<Partition, Instant>,
     pub batch_max: usize,
-    pub now: Instant,
+    pub instant: Instant,
 }
 
 impl Chooser<'_> {
@@ -72,7 +72,7 @@ impl Chooser<'_> {
                     blocked = Some(why);
                     break;
                 }
-                Judged::Letter(..) if letters >= source.limiter.allowed(self.now) => {
+                Judged::Letter(..) if letters >= source.limiter.allowed(self.instant) => {
                     blocked = Some(Blocked::Slowed { until: source.limiter.next_at() });
                     break;
                 }
@@ -126,7 +126,7 @@ impl Chooser<'_> {
         let Position { partition, offset } = record.position;
         let request_id = RequestId::of_record(&self.crossing.requests, partition.0, offset.0)?;
         let accepted = asked.payment.accept(asked.merchant, &self.intake.gateway, request_id);
-        let event = Event::new(asked.id, Timestamp::now(), EventData::PaymentInProgress(accepted));
+        let event = Event::new(asked.id, self.now(), EventData::PaymentInProgress(accepted));
         let codec = &self.intake.codec;
         let value = codec.encode(&event).map_err(|error| match error {
             // JSON that was short for its content: an escape in a text can be longer than what it stands for.
@@ -140,8 +140,13 @@ impl Chooser<'_> {
         Ok(NewRecord { partition: home, key, headers: headers(codec, &event, Some(&trace)), value })
     }
 
+    /// By this machine's clock, never by the sender's.
+    fn now(&self) -> Timestamp {
+        self.intake.view.clocks().machine()
+    }
+
     fn refuse(&self, record: &SourceRecord, refused: &Refused) -> Judged {
-        let letter = dead_letter(record, refused, self.crossing, Timestamp::now());
+        let letter = dead_letter(record, refused, self.crossing, self.now());
         if self.left_out.contains_key(&letter.partition) {
             return Judged::Wait(Blocked::LeftOut);
         }
