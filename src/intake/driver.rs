@@ -198,7 +198,8 @@ impl Running {
 
     fn choose(&mut self, now: Instant) -> Result<Batch, IntakeError> {
         let Self { intake, requests, sources, left_out, .. } = self;
-        let chooser = Chooser { intake, crossing: requests.crossing(), left_out, batch_max: self.batch_max, instant: now };
+        let chooser =
+            Chooser { intake, crossing: requests.crossing(), left_out, batch_max: self.batch_max, instant: now };
         let mut batch = Batch::default();
         let first = self.round % sources.len().max(1);
         self.round = self.round.wrapping_add(1);

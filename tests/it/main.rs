@@ -9,13 +9,16 @@
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `rebalance`: what only Kafka has
+//! * `intake`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod bad_input;
 mod client;
 mod cluster;
 mod crashes;
+mod foreign;
 mod foreign_hands;
 mod idempotency;
+mod intake;
 mod operations;
 mod payments;
 mod reading;
