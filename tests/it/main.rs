@@ -9,7 +9,7 @@
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `rebalance`: what only Kafka has
-//! * `intake`, `foreign`: what comes over Kafka from producers that are not ours
+//! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod bad_input;
 mod client;
@@ -19,6 +19,7 @@ mod foreign;
 mod foreign_hands;
 mod idempotency;
 mod intake;
+mod intake_faults;
 mod operations;
 mod payments;
 mod reading;
