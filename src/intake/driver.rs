@@ -69,15 +69,19 @@ impl Running {
 
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), IntakeError> {
         while !stop.is_cancelled() {
-            self.listen()?;
-            self.fence()?;
-            self.move_on()?;
-            self.pace()?;
+            self.turn()?;
         }
         // Nothing is under way: what was read and not moved on is the next owner's.
         self.requests.leave(LEAVE_DEADLINE);
         telemetry::requests_held(0);
         Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), IntakeError> {
+        self.listen()?;
+        self.fence()?;
+        self.move_on()?;
+        self.pace()
     }
 
     // === what comes in ===
@@ -321,3 +325,7 @@ fn tell(partition: Partition, before: Option<Blocked>, source: &mut Source, per_
         _ => {}
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;
