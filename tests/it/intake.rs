@@ -246,3 +246,40 @@ async fn a_request_for_a_halted_partition_waits_and_is_neither_refused_nor_passe
     assert_eq!(foreign.dead_letters().await, []);
     system.stop().await;
 }
+
+/// `paylog dead-letter`, as an operator uses it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Kafka: see CONTRIBUTING.md"]
+async fn an_operator_looks_at_dead_letters() {
+    let bed = Bed::kafka().await;
+    let up = bed.run(Role::All, "up", &[]).await; // on Kafka it takes requests in too
+    let foreign = Foreign::new(&bed);
+    for n in 0..5 {
+        // Through the end of the topic: each is there before the next is sent.
+        foreign.send(&Sent::bytes(&format!("k{n}"), format!("bad {n}\u{1b}[2J").as_bytes()).to(n % 3)).await;
+        foreign.all_taken().await;
+    }
+    let kafka = bed.args("up", "operator", &[]).kafka;
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_paylog"));
+        command.args(["dead-letter", words[0], "--bootstrap-servers", kafka.servers().unwrap()]);
+        command.args(["--topic-prefix", &bed.prefix]).args(&words[1..]).env("RUST_LOG", "off").output().unwrap()
+    };
+    let listed = run(&["ls", "--limit", "3"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 3, "{listed}");
+    for (line, n) in lines.iter().zip(2..) {
+        assert!(line.contains("unknown_format") && line.contains(&format!(".requests/{}/", n % 3)), "{listed}");
+    }
+    let place = lines[2].split_whitespace().next().unwrap();
+    let shown = run(&["show", place]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!((shown["reason"].as_str(), shown["key"]["text"].as_str()), (Some("unknown_format"), Some("k4")));
+    assert!(shown["value"]["base64"].is_string(), "nothing that a terminal would obey: {shown}");
+    assert_eq!(run(&["show", place, "--raw"]).stdout, b"bad 4\x1b[2J");
+    let nowhere = run(&["show", "0:999"]);
+    let said = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(nowhere.status.code() == Some(1) && said.contains("there is no dead letter at 0:999"), "{said}");
+    up.stop().await;
+}
