@@ -59,8 +59,9 @@ async fn each_exactly_once(front: &Running, foreign: &Foreign, count: usize) {
         assert_eq!((initiations(&log, *id), ends_of(&log, *id)), (1, 1), "{id} begins once and ends once");
     }
     let letters = foreign.dead_letters().await;
-    let mut keys: Vec<_> = letters.iter().map(|letter| letter.key.clone().unwrap()).collect();
-    let mut bad: Vec<_> = (0..count).filter(|n| is_bad(*n)).map(|n| format!("order-{n}").into_bytes()).collect();
+    let mut keys: Vec<_> =
+        letters.iter().map(|letter| String::from_utf8(letter.key.clone().unwrap()).unwrap()).collect();
+    let mut bad: Vec<_> = (0..count).filter(|n| is_bad(*n)).map(|n| format!("order-{n}")).collect();
     keys.sort();
     bad.sort();
     assert_eq!(keys, bad, "each dead letter once");
