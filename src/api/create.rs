@@ -16,9 +16,7 @@ use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position
 use crate::http::{Problem, read_body};
 use crate::journal::{AppendError, NewRecord, Position};
 use crate::payment::request::Fingerprint;
-use crate::payment::{
-    Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId, Timestamp,
-};
+use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};
 use crate::projection::Row;
 use crate::schema;
 
@@ -126,7 +124,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
 async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appended, Problem> {
     let request_id = RequestId::random();
     let accepted = asked.payment.clone().accept(asked.merchant.clone(), &api.config.gateway, request_id.clone());
-    let event = Event::new(asked.id, Timestamp::now(), EventData::PaymentInProgress(accepted));
+    let event = Event::new(asked.id, api.view.clocks().machine(), EventData::PaymentInProgress(accepted));
     let value = api.codec.encode(&event).map_err(|e| {
         tracing::error!(payment = %asked.id, error = %e, "a valid request cannot be encoded");
         Problem::internal()
