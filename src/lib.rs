@@ -16,6 +16,7 @@ pub mod contract;
 pub mod gateway;
 pub mod gateway_simulator;
 pub mod http;
+pub mod intake;
 pub mod journal;
 pub mod lane;
 pub mod payment;
