@@ -66,7 +66,6 @@ const FAULTS: &[(Fault, &str, &str)] = &[
 ];
 
 impl Fault {
-    #[must_use]
     pub fn all() -> impl Iterator<Item = (Self, &'static str)> {
         FAULTS.iter().map(|(fault, name, _)| (*fault, *name))
     }

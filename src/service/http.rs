@@ -25,8 +25,15 @@ const CONFIRM_WAIT: Duration = Duration::from_secs(2);
 /// How long a GET waits for the position it was asked to have.
 const READ_WAIT: Duration = Duration::from_secs(2);
 
-pub(super) fn api(journal: Arc<dyn Journal>, codec: Arc<Codec>, view: View, stop: &CancellationToken) -> Arc<Api> {
-    let config = ApiConfig { gateway: "simulator".to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
+pub(super) fn api(
+    args: &ServiceArgs,
+    journal: Arc<dyn Journal>,
+    codec: Arc<Codec>,
+    view: View,
+    stop: &CancellationToken,
+) -> Arc<Api> {
+    let gateway = args.gateway.name().to_owned();
+    let config = ApiConfig { gateway, confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
     Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() })
 }
 

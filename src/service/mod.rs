@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
 use crate::control::{Control, Follower};
-use crate::gateway::simulator::Simulator;
+use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::Processor;
 use crate::projection::{FoldError, Folder, Rejections, View};
-use crate::schema::Codec;
+use crate::schema::{Codec, RequestCodec};
 use crate::telemetry;
 use data_dir::DataDir;
 
@@ -151,14 +151,19 @@ impl Service {
         let (rows, guarding) = (view.clone(), stop.clone());
         front.push(part("guard", stop, move || guard(log.as_ref(), &decisions, &rows, &guarding))?);
         if role != Role::Serve {
-            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
+            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || {
                 let _context = runtime.enter();
                 Ok(driver.run(&lanes_stop)?)
             })?);
         }
-        let api = http::api(journal, codec, view, stop);
+        if role != Role::Serve && journal.engine() == Engine::Kafka {
+            let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
+            let intake_stop = stop.clone();
+            front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
+        }
+        let api = http::api(&args, journal, codec, view, stop);
         front.push(http::part(&args, role, listener, api, control, stop));
         Ok((front, vec![fold]))
     }
@@ -212,11 +217,16 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data })
 }
 
-fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> Driver {
-    let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
-    let worker = Processor::new(Arc::new(gateway), view.clocks().clone(), args.policy());
+fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {
+    let gateway = args.gateway.open(Duration::from_millis(args.simulator_latency_ms))?;
+    let worker = Processor::new(gateway, view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
-    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
+    Ok(Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
+}
+
+fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {
+    let (requests, gateway) = (RequestCodec::new()?, args.gateway.name().to_owned());
+    Ok(Intake { journal, view, codec, requests, gateway, bounds: args.intake.bounds() })
 }
 
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
