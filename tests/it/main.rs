@@ -75,6 +75,7 @@ scenarios! {
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
     parked::what_is_parked_is_listed_and_counted_from_the_state,
     parked::a_decision_has_its_effect_at_the_version_that_was_seen,
+    parked::a_charge_of_another_amount_is_parked_and_settled_by_a_person,
     parked::of_two_decisions_at_once_one_has_an_effect,
     parked::a_bad_decision_is_refused_and_leaves_no_event,
     parked::the_command_parked_shows_first_and_decides_with_apply,
