@@ -29,7 +29,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("projection", &["api", "control", "gateway", "intake", "lane", "processor", "service", "stream", "http"]),
+    ("projection", &["api", "control", "gateway", "http", "intake", "lane", "processor", "service", "stream"]),
     ("store", &["api", "control", "gateway", "journal", "lane", "payment", "processor", "projection", "stream"]),
     (
         "journal",
@@ -40,9 +40,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["api", "control", "gateway", "intake", "journal", "lane", "processor", "projection", "store", "stream"],
     ),
     ("control", &["api", "gateway", "http", "intake", "lane", "processor", "schema", "service", "store", "stream"]),
-    ("lane", &["api", "gateway", "intake", "processor", "stream", "http"]),
+    ("lane", &["api", "gateway", "http", "intake", "processor", "stream"]),
     ("intake", &["api", "contract", "control", "gateway", "http", "lane", "processor", "service", "stream"]),
-    ("api", &["gateway", "intake", "lane", "processor", "service", "stream", "store"]),
+    ("api", &["gateway", "intake", "lane", "processor", "service", "store", "stream"]),
     ("stream", &["api", "gateway", "lane", "processor", "service"]),
     ("processor", &["api", "journal", "projection", "service", "store", "stream"]),
     (

@@ -32,8 +32,8 @@ pub(super) fn api(
     view: View,
     stop: &CancellationToken,
 ) -> Arc<Api> {
-    let gateway = args.gateway.name().to_owned();
-    let config = ApiConfig { gateway, confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
+    let config =
+        ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
     Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() })
 }
 
