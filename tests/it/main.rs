@@ -7,6 +7,7 @@
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
+//! * `gateways`: a provider over HTTP, and its faults
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `instances`, `rebalance`: what only Kafka has
@@ -16,6 +17,7 @@ mod client;
 mod cluster;
 mod crashes;
 mod foreign_hands;
+mod gateways;
 mod idempotency;
 mod instances;
 mod operations;
@@ -66,6 +68,8 @@ scenarios! {
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
+    gateways::every_fault_of_a_provider_ends_as_it_must,
+    gateways::a_provider_that_is_away_is_waited_for,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
