@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::operator::{ParkedCommand, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
+use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
@@ -48,10 +50,25 @@ pub enum Command {
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
+    /// Payments that wait for a person: look, and decide.
+    Parked {
+        #[command(subcommand)]
+        command: ParkedCommand,
+    },
+    /// Records that cannot be folded, and so halt their partition: look, and have them passed over.
+    Rejected {
+        #[command(subcommand)]
+        command: RejectedCommand,
+    },
     /// Create the topics on Kafka, or look whether they are as they must be.
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
+    },
+    /// Look at the requests from Kafka that were refused.
+    DeadLetter {
+        #[command(subcommand)]
+        command: DeadLetterCommand,
     },
     /// Check a configuration without starting anything.
     Config {
@@ -85,6 +102,8 @@ pub struct ServiceArgs {
     pub bounds: BoundsArgs,
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    #[command(flatten)]
+    pub intake: IntakeArgs,
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,

@@ -135,8 +135,30 @@ pub async fn every_fault_of_a_provider_ends_as_it_must(bed: &Bed) {
     for line in ledger.values() {
         assert_eq!(line["body_digests"].as_array().unwrap().len(), 1, "the same bytes at every try: {line}");
     }
+    let alarms = reconcile(client, &provider).await;
+    let mut expected = HashMap::from([("pm_sim_flip", "charged_but_failed")]);
+    expected.insert("pm_sim_double_charge", "charged_more_than_once");
+    expected.extend(["pm_sim_wrong_amount", "pm_sim_wrong_currency"].map(|token| (token, "charged_otherwise")));
+    let mut expected: Vec<String> =
+        expected.into_iter().map(|(token, kind)| format!("{} {kind}", ids[token])).collect();
+    expected.sort_unstable();
+    assert_eq!(alarms, expected);
     system.stop().await;
     provider.stop().await;
+}
+
+/// The alarms, by payment and kind.
+async fn reconcile(client: &Client, provider: &Provider) -> Vec<String> {
+    let words = ["paylog", "reconcile", "--url", &client.url, "--ledger", &provider.url];
+    let Command::Reconcile(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another command") };
+    let mut out = Vec::new();
+    let done = paylog::reconcile::run(&args, &mut out).await;
+    let out = String::from_utf8(out).unwrap();
+    let alarm = |line: &str| Some(line.strip_prefix("ALARM ")?.split_once(':')?.0.to_owned());
+    let mut alarms: Vec<String> = out.lines().filter_map(alarm).collect();
+    alarms.sort_unstable();
+    assert_eq!(done.is_err(), !alarms.is_empty(), "{out}");
+    alarms
 }
 
 pub async fn a_provider_that_is_away_is_waited_for(bed: &Bed) {
