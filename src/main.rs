@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -10,9 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArgs, TailArgs, TopicsCommand};
+use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
-use paylog::{bench, checker, client, telemetry};
+use paylog::{bench, checker, client, intake, reconcile, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -46,8 +48,15 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
+        Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
+        Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::DeadLetter { command } => {
+            tokio::task::spawn_blocking(move || intake::command::run(command, &mut std::io::stdout())).await?
+        }
         Command::Config { command: ConfigCommand::Check(args) } => check(&args),
+        Command::Reconcile(args) => reconcile::run(&args, &mut std::io::stdout()).await,
+        Command::GatewaySimulator(args) => gateway_simulator(&args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::CheckHistory { dir } => tokio::task::spawn_blocking(move || check_history(&dir)).await?,
     }
@@ -61,6 +70,15 @@ async fn service(args: ServiceArgs, role: Role) -> anyhow::Result<()> {
     service.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn gateway_simulator(args: &GatewaySimulatorArgs) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let simulator = GatewaySimulator::open(args, stop)?;
+    let text = format!("listening on http://{}\nledger in {}\n", simulator.address()?, args.data_dir.display());
+    drop(std::io::stdout().write_all(text.as_bytes()));
+    simulator.run().await
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once.
@@ -141,6 +159,7 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
     if let Some(kafka) = args.kafka.config("check") {
         kafka::validate(&kafka)?;
     }
+    args.gateway.open(Duration::ZERO)?;
     println!("the configuration is sound:\n{args:#?}");
     Ok(())
 }

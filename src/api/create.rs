@@ -15,7 +15,6 @@ use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_dow
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
 use crate::http::{Problem, read_body};
 use crate::journal::{AppendError, NewRecord, Position};
-use crate::payment::event::{PaymentInProgress, Private};
 use crate::payment::request::Fingerprint;
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};
 use crate::projection::Row;
@@ -23,8 +22,6 @@ use crate::schema;
 
 /// The largest body of a request for a payment.
 const BODY_MAX_BYTES: usize = 16 * 1024;
-/// How requests to gateways are built today; recorded with each payment.
-const GATEWAY_REQUEST_VERSION: u32 = 1;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -77,7 +74,7 @@ where
 }
 
 /// What is appended behind a record that cannot be folded would wait with it: better refused than accepted.
-fn halted() -> Problem {
+pub(super) fn halted() -> Problem {
     let detail = "nothing was recorded: this part of the log has halted, and an operator has to look at it";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "halted", detail).retry_after(RETRY_AFTER)
 }
@@ -101,7 +98,7 @@ where
     })
 }
 
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = value.split(';').next().unwrap_or_default().trim();
     if media_type.eq_ignore_ascii_case("application/json") {
@@ -126,7 +123,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
 
 async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appended, Problem> {
     let request_id = RequestId::random();
-    let event = Event::new(asked.id, api.view.clocks().machine(), initiation(api, asked, request_id.clone()));
+    let accepted = asked.payment.clone().accept(asked.merchant.clone(), &api.config.gateway, request_id.clone());
+    let event = Event::new(asked.id, api.view.clocks().machine(), EventData::PaymentInProgress(accepted));
     let value = api.codec.encode(&event).map_err(|e| {
         tracing::error!(payment = %asked.id, error = %e, "a valid request cannot be encoded");
         Problem::internal()
@@ -141,22 +139,7 @@ async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appende
     Ok(Appended { request_id, position })
 }
 
-fn initiation(api: &Api, asked: &Asked, request_id: RequestId) -> EventData {
-    let NewPayment { money, customer_id, payment_method, description, metadata } = asked.payment.clone();
-    EventData::PaymentInProgress(PaymentInProgress {
-        merchant_id: asked.merchant.clone(),
-        customer_id,
-        money,
-        payment_method,
-        gateway: api.config.gateway.clone(),
-        gateway_request_version: GATEWAY_REQUEST_VERSION,
-        request_id,
-        fingerprint: asked.fingerprint,
-        private: Private::plain(description, metadata),
-    })
-}
-
-fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
+pub(super) fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
     tracing::warn!(%payment, error = %error, "a payment was not accepted");
     let (code, detail) = match error {
         AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),

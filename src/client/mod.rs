@@ -1,6 +1,8 @@
-//! The commands `pay`, `show` and `tail`: a client of the HTTP face like any other, with what every client should do: one
-//! key over all retries of one payment, and a stream that is taken up where it broke off.
+//! The commands `pay`, `show` and `tail`, and the operator's `parked` and `rejected`: a client of the HTTP face like any
+//! other, with what every client should do: one key over all retries of one payment, and a stream that is taken up where it
+//! broke off.
 
+pub mod operator;
 pub(crate) mod sse;
 mod tail;
 
@@ -96,16 +98,16 @@ pub async fn show(url: &str, id: &str, out: &mut impl Write) -> anyhow::Result<(
     Ok(())
 }
 
-async fn get(client: &reqwest::Client, address: &str) -> anyhow::Result<Value> {
+pub(crate) async fn get(client: &reqwest::Client, address: &str) -> anyhow::Result<Value> {
     let answer = client.get(address).timeout(PATIENCE).send().await.context("asking the server")?;
     success(answer).await
 }
 
-fn client() -> anyhow::Result<reqwest::Client> {
+pub(crate) fn client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder().connect_timeout(PATIENCE).build().context("setting up the HTTP client")
 }
 
-fn address(url: &str, path: &str) -> String {
+pub(crate) fn address(url: &str, path: &str) -> String {
     format!("{}{path}", url.trim_end_matches('/'))
 }
 

@@ -1,0 +1,122 @@
+//! Stripe's Payment Intents API, or a server that speaks it (`paylog gateway-simulator`, stripe-mock). The module promises
+//! that what it calls definitive is (`answer`), that what it sends for a payment is always the same (`request`), and that
+//! nothing is sent twice behind its back (`http`).
+
+mod amount;
+mod answer;
+#[cfg(test)]
+mod answer_tests;
+mod http;
+mod inquiry;
+mod request;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+
+use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
+use answer::Charged;
+use http::{Http, NoAnswer};
+use request::NoBody;
+
+pub use http::SecretKey;
+pub use request::VERSION;
+
+pub const NAME: &str = "stripe";
+
+/// How often it is said in the log that the secret key is refused.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+pub struct Stripe {
+    shared: Arc<Shared>,
+    terms: Terms,
+}
+
+struct Shared {
+    http: Http,
+    complained: Mutex<Option<Instant>>,
+}
+
+impl Stripe {
+    /// `deadline` is for one request and its answer.
+    pub fn new(base: &Url, key: &SecretKey, deadline: Duration, terms: Terms) -> anyhow::Result<Self> {
+        let shared = Shared { http: Http::new(base, key, deadline)?, complained: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), terms })
+    }
+}
+
+impl Gateway for Stripe {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    fn charge(&self, charge: Charge) -> Answer<Outcome> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.charge(&charge).await })
+    }
+
+    fn inquire(&self, charge: Charge) -> Answer<Inquiry> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { inquiry::inquire(&shared.http, &charge).await })
+    }
+}
+
+impl Shared {
+    async fn charge(&self, charge: &Charge) -> Outcome {
+        let body = match request::body(charge) {
+            Ok(body) => body,
+            Err(NoBody::Version) => {
+                let version = charge.request_version;
+                return Outcome::NotSent { reason: format!("this paylog does not know request version {version}") };
+            }
+            Err(NoBody::Amount) => {
+                let message = "This amount cannot be charged in this currency.".to_owned();
+                return Outcome::Declined { code: "invalid_amount".to_owned(), message };
+            }
+        };
+        match self.http.post("/v1/payment_intents", &charge.key.to_string(), body).await {
+            Ok(answered) => {
+                self.complain(charge, answered.status);
+                match answer::charged(charge, &answered) {
+                    Charged::Is(outcome) => outcome,
+                    Charged::Refused { code, message } => refused(&self.http, charge, code, message).await,
+                }
+            }
+            Err(NoAnswer::NotSent(reason)) => Outcome::NotSent { reason },
+            Err(NoAnswer::Lost(reason)) => Outcome::Unknown { reason },
+        }
+    }
+
+    /// Whoever runs paylog has to act on these, and nobody else can.
+    fn complain(&self, charge: &Charge, status: u16) {
+        if !matches!(status, 400..=401 | 403) {
+            return;
+        }
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_some_and(|at| at.elapsed() < COMPLAIN_EVERY) {
+            return;
+        }
+        *complained = Some(Instant::now());
+        match status {
+            400 => tracing::warn!(payment = %charge.key, "the gateway would not take a request as it is"),
+            _ => tracing::error!(status, "the gateway refuses our secret key: nothing can be charged"),
+        }
+    }
+}
+
+/// A 400 or 404 is a no to this request. But Stripe may check parameters before it looks at the key (`error-low-level` in its
+/// documentation), and a try before this one, of which nobody here may know, may have charged: a payment method that can be
+/// used once is refused for that very reason. So the no counts if the provider knows of no charge.
+async fn refused(http: &Http, charge: &Charge, code: String, message: String) -> Outcome {
+    match inquiry::inquire(http, charge).await {
+        Inquiry::NotFound | Inquiry::Declined { .. } => Outcome::Declined { code, message },
+        Inquiry::Succeeded(receipt) => Outcome::Succeeded(receipt),
+        Inquiry::StillRunning => Outcome::Unknown { reason: "refused, and still at it".to_owned() },
+        Inquiry::Unknown { reason } => Outcome::Unknown { reason: format!("refused ({code}), and then: {reason}") },
+    }
+}
