@@ -76,6 +76,7 @@ pub struct Ownership {
     pub life: Life,
     pub partition: Partition,
     pub from: u64,
+    pub from_us: u64,
     pub to: Option<u64>,
     /// The group agrees. One that was put out and has not heard of it may take what is another's.
     pub rightful: bool,
@@ -213,7 +214,7 @@ impl Core {
         self.trace.line(now, format_args!("{} takes {partitions:?}", life.process));
         for partition in partitions.iter().copied() {
             let rightful = self.group.owner(partition) == Some(member);
-            self.ownerships.push(Ownership { life, partition, from, to: None, rightful });
+            self.ownerships.push(Ownership { life, partition, from, from_us: now, to: None, rightful });
         }
     }
 

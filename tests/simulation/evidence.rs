@@ -60,7 +60,8 @@ fn one_writer(core: &Core, outcome: &Outcome<'_>) -> Option<String> {
     let Outcome { partition, offset, tick, writer, .. } = outcome;
     let taken = core.ownerships.iter().filter(|own| own.partition == *partition && own.from < *tick);
     let mine = taken.clone().filter(|own| own.life == *writer).map(|own| own.from).max();
-    let newer = taken.filter(|own| own.life != *writer && own.rightful).find(|own| mine.is_none_or(|mine| own.from > mine))?;
+    let newer =
+        taken.filter(|own| own.life != *writer && own.rightful).find(|own| mine.is_none_or(|mine| own.from > mine))?;
     Some(format!(
         "one writer: {partition}:{offset} was written by {writer:?} after {:?} had taken the partition",
         newer.life

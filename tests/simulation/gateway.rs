@@ -37,8 +37,8 @@ fn send(world: &World, life: Life, charge: Charge, asks: Asks) {
         amount += i64::from(charge.attempt > 1);
     }
     let body = format!("{amount} {} {}", money.currency().code(), charge.payment_method.as_str());
-    let sent_tick = core.tick();
-    core.send(Request { sender: life, charge, key, body, sent_tick, arrived: false, lost: false, asks });
+    let (sent_tick, sent_us) = (core.tick(), core.now_us);
+    core.send(Request { sender: life, charge, key, body, sent_tick, sent_us, arrived: false, lost: false, asks });
 }
 
 impl Gateway for ModelGateway {
@@ -91,7 +91,7 @@ impl Gateway for ModelGateway {
                 return silence().await;
             }
             let (answer, outcome) = oneshot::channel();
-            send(&world, life, charge, Asks::Inquiry { answer: Some(answer), outcome: None });
+            send(&world, life, charge, Asks::Inquiry { answer: Some(answer), outcome: None, found_nothing: false });
             match outcome.await {
                 Ok(inquiry) => inquiry,
                 Err(_) => silence().await,

@@ -16,6 +16,7 @@ mod evidence;
 mod gateway;
 mod group;
 mod history;
+mod licence;
 mod log;
 mod operator;
 mod plan;

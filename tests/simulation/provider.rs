@@ -31,6 +31,7 @@ pub struct Request {
     pub key: String,
     pub body: String,
     pub sent_tick: u64,
+    pub sent_us: u64,
     pub arrived: bool,
     /// It will never arrive.
     pub lost: bool,
@@ -39,7 +40,7 @@ pub struct Request {
 
 pub enum Asks {
     Charge { answer: Option<oneshot::Sender<Outcome>>, outcome: Option<Outcome> },
-    Inquiry { answer: Option<oneshot::Sender<Inquiry>>, outcome: Option<Inquiry> },
+    Inquiry { answer: Option<oneshot::Sender<Inquiry>>, outcome: Option<Inquiry>, found_nothing: bool },
 }
 
 /// What is remembered of a key.
@@ -234,7 +235,8 @@ impl Core {
                     drop(answer.send(outcome));
                 }
             }
-            Asks::Inquiry { answer, outcome } => {
+            Asks::Inquiry { answer, outcome, found_nothing } => {
+                *found_nothing = *outcome == Some(Inquiry::NotFound);
                 self.trace.line(now, format_args!("answer to {id}: {outcome:?}"));
                 if let (Some(answer), Some(outcome)) = (answer.take(), outcome.take()) {
                     drop(answer.send(outcome));

@@ -13,6 +13,7 @@ use tokio::task::coop::unconstrained;
 use crate::client;
 use crate::evidence;
 use crate::history::{Bar, digests, history};
+use crate::licence;
 use crate::log::Life;
 use crate::plan::{HOUR_US, MINUTE_US, Plan, SECOND_US};
 use crate::planted::Mistake;
@@ -269,6 +270,7 @@ fn judge(world: &World, judges: &Judges, seed: u64, bar: Option<Bar>, projection
     violations.extend(report.violations.iter().map(ToString::to_string));
     let core = world.core();
     violations.extend(evidence::judge(&core, &judges.codec));
+    violations.extend(licence::judge(&core, &judges.codec));
     let counts = Counts {
         payments: report.counts.payments,
         charges: report.counts.charges,
