@@ -49,6 +49,8 @@ pub enum Due {
     },
     Marker(TxnId, Option<Partition>),
     TransactionTimeout(TxnId),
+    /// A transaction that was committed is there once more.
+    Repeat(TxnId),
     /// Unless this life is awake by then, it is put out of the group.
     Session(Life),
     Arrival(RequestId),
@@ -67,6 +69,8 @@ pub struct Machine {
     pub freeze_in: Option<u32>,
     pub frozen: bool,
     pub skew_us: i64,
+    /// The newest of the log's times that its fold has read, since its start.
+    pub newest_append_us: Option<i64>,
     /// Not started again before then.
     pub down_until_us: u64,
 }
@@ -161,6 +165,7 @@ impl Core {
             }
             Due::Marker(txn, place) => self.write_marker(txn, place),
             Due::TransactionTimeout(txn) => self.time_out_txn(txn),
+            Due::Repeat(txn) => self.repeat_txn(txn),
             Due::Session(life) => {
                 let machine = &self.machines[life.process];
                 if machine.start != life.start || machine.dead || machine.frozen {

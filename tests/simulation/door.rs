@@ -11,7 +11,7 @@ use paylog::journal::{
 
 use crate::core::{Core, Due};
 use crate::log::{Life, State, record};
-use crate::plan::SECOND_US;
+use crate::plan::{ORIGIN_US, SECOND_US};
 use crate::planted::Mistake;
 use crate::world::World;
 use crate::writer::MemberLanes;
@@ -169,6 +169,11 @@ impl Tail for ModelTail {
             let partition = (first + i) % self.next.len();
             self.read(&core, Partition(partition as u32), &mut left, &mut items);
         }
+        let read =
+            items.iter().filter_map(|item| if let TailItem::Record(record) = item { Some(record) } else { None });
+        let newest = read.map(|record| record.appended_at_us - ORIGIN_US).max();
+        let machine = &mut core.machines[self.life.process];
+        machine.newest_append_us = machine.newest_append_us.max(newest);
         if !items.is_empty() {
             let (now, process) = (core.now_us, self.life.process);
             let upto: Vec<u64> = self.next.iter().map(|next| next.0).collect();

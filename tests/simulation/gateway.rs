@@ -38,7 +38,22 @@ fn send(world: &World, life: Life, charge: Charge, asks: Asks) {
     }
     let body = format!("{amount} {} {}", money.currency().code(), charge.payment_method.as_str());
     let (sent_tick, sent_us) = (core.tick(), core.now_us);
-    core.send(Request { sender: life, charge, key, body, sent_tick, sent_us, arrived: false, lost: false, asks });
+    let machine = &core.machines[life.process];
+    let (machine_us, newest_append_us) = (sent_us as i64 + machine.skew_us, machine.newest_append_us);
+    let (arrived, lost) = (false, false);
+    core.send(Request {
+        sender: life,
+        charge,
+        key,
+        body,
+        sent_tick,
+        sent_us,
+        machine_us,
+        newest_append_us,
+        arrived,
+        lost,
+        asks,
+    });
 }
 
 impl Gateway for ModelGateway {

@@ -13,15 +13,15 @@ use crate::log::State;
 use crate::plan::{ORIGIN_US, SECOND_US};
 use crate::provider::{Asks, Request};
 
-/// How far clocks that are believed may differ.
+/// How far clocks that are believed may differ, and with them what is measured by the later of two.
 const TOLERANCE_US: u64 = 62 * SECOND_US;
+/// A clock may be this far behind the log's.
+const BEHIND_MAX_US: i64 = 60 * SECOND_US as i64;
 
 pub fn judge(core: &Core, codec: &Codec) -> Vec<String> {
-    // A clock that was changed measures nothing.
-    let clocks_changed = core.trace.faults.contains_key("a clock is hours off");
     let payments = payments(core, codec);
     let charges = core.provider.requests.iter().filter(|request| matches!(request.asks, Asks::Charge { .. }));
-    let charges = charges.filter(|request| !clocks_changed && !core.operated.contains(&request.charge.key));
+    let charges = charges.filter(|request| !core.operated.contains(&request.charge.key));
     charges.filter_map(|request| judge_one(core, request, payments.get(&request.charge.key)?)).collect()
 }
 
@@ -41,28 +41,34 @@ fn payments(core: &Core, codec: &Codec) -> BTreeMap<PaymentId, Payment> {
 }
 
 fn judge_one(core: &Core, request: &Request, payment: &Payment) -> Option<String> {
-    let window = core.plan.provider.key_window_us;
-    let safe_until = (payment.window_from.as_micros() - ORIGIN_US) as u64 + window / 10 * 8 + TOLERANCE_US;
-    if request.sent_us <= safe_until || is_licensed(core, request) {
+    let Request { sender, machine_us, newest_append_us, .. } = request;
+    let (id, newest) = (request.charge.key, newest_append_us.unwrap_or(i64::MIN));
+    if newest.saturating_sub(*machine_us) > BEHIND_MAX_US {
+        return Some(format!("clocks: {sender:?} charged {id} by a clock that was far behind the log's"));
+    }
+    let safe_until = payment.window_from.as_micros() - ORIGIN_US + (core.plan.provider.key_window_us / 10 * 8) as i64;
+    // A clock that was changed measures nothing: then only what its own process knew can be held against it.
+    let changed = core.trace.faults.contains_key("a clock is hours off");
+    let now = if changed { newest.max(*machine_us) } else { request.sent_us as i64 - TOLERANCE_US as i64 };
+    if now <= safe_until || is_licensed(core, request, changed) {
         return None;
     }
-    let late = (request.sent_us - safe_until) / SECOND_US;
-    Some(format!(
-        "licence: {:?} charged {} without one, {late} s after the window was safe",
-        request.sender, request.charge.key
-    ))
+    let late = (now - safe_until) as u64 / SECOND_US;
+    Some(format!("licence: {sender:?} charged {id} without one, {late} s after the window was safe"))
 }
 
-fn is_licensed(core: &Core, request: &Request) -> bool {
+fn is_licensed(core: &Core, request: &Request, clocks_changed: bool) -> bool {
     let promises = &core.plan.provider;
     let (final_after, lasts) = (promises.not_found_final_after_us(), promises.key_window_us / 10 + TOLERANCE_US);
     let id = request.charge.key;
     let partition = home_of(id, core.plan.partitions);
     let mine = |other: &&Request| other.sender == request.sender && other.charge.key == id;
     let mut inquiries = core.provider.requests.iter().filter(mine).filter(|other| {
-        matches!(other.asks, Asks::Inquiry { found_nothing: true, .. })
-            && (other.sent_us..=other.sent_us + lasts).contains(&request.sent_us)
+        matches!(other.asks, Asks::Inquiry { found_nothing: true, .. }) && other.sent_tick < request.sent_tick
     });
+    if clocks_changed {
+        return inquiries.next().is_some();
+    }
     inquiries.any(|inquiry| {
         let taken = core
             .ownerships
@@ -75,6 +81,7 @@ fn is_licensed(core: &Core, request: &Request) -> bool {
             .filter(mine)
             .filter(|other| matches!(other.asks, Asks::Charge { .. }) && other.sent_tick < inquiry.sent_tick);
         let settled_us = taken.map(|own| own.from_us).chain(charged.map(|other| other.sent_us)).max();
-        settled_us.is_some_and(|settled_us| inquiry.sent_us >= settled_us + final_after)
+        let is_final = settled_us.is_some_and(|settled_us| inquiry.sent_us + TOLERANCE_US >= settled_us + final_after);
+        is_final && request.sent_us <= inquiry.sent_us + lasts
     })
 }

@@ -106,6 +106,8 @@ fn main() -> ExitCode {
     if asked.nothing {
         return ExitCode::SUCCESS;
     }
+    // A panic is told as a violation, with its seed; where it was is told here, in a line.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let judges = Judges {
         codec: Arc::new(Codec::new().expect("our schemas are schemas")),
         checker: Checker::new().expect("our schemas are schemas"),

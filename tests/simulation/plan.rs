@@ -19,7 +19,7 @@ pub const TRANSACTION_TIMEOUT_US: u64 = 10 * SECOND_US;
 /// When a member that does not show up is put out of the group.
 pub const SESSION_TIMEOUT_US: u64 = 10 * SECOND_US;
 /// A clock may be wrong by this much and still be believed.
-const SKEW_MAX_US: u64 = 30 * SECOND_US;
+pub const SKEW_MAX_US: u64 = 30 * SECOND_US;
 
 #[derive(Clone)]
 pub struct Plan {
@@ -58,6 +58,7 @@ pub struct Rates {
     pub stray_end: u32,
     pub late_marker: u32,
     pub hanging: u32,
+    pub repeated: u32,
     // reading
     pub slow_tail: u32,
     pub no_answer: u32,
@@ -156,6 +157,7 @@ impl Rates {
             in_doubt: rate(500),
             stray_end: rate(600),
             late_marker: rate(800),
+            repeated: rate(200),
             slow_tail: rate(800),
             no_answer: rate(500),
             not_sent: rate(400),

@@ -167,6 +167,7 @@ fn overwrite_ends(world: &World, store: &Store) {
             _ => continue,
         };
         row.payment.updated_at = event.occurred_at;
+        row.payment.version = row.events.len() as u64 + 1;
         batch.insert(&payments, event.payment_id.as_bytes(), &postcard::to_stdvec(&row).unwrap_or_default());
     }
     let _ = batch.commit();

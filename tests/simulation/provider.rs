@@ -32,6 +32,10 @@ pub struct Request {
     pub body: String,
     pub sent_tick: u64,
     pub sent_us: u64,
+    /// By its sender's clock.
+    pub machine_us: i64,
+    /// The newest of the log's times that its sender had read.
+    pub newest_append_us: Option<i64>,
     pub arrived: bool,
     /// It will never arrive.
     pub lost: bool,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::client;
 use crate::core::Core;
 use crate::operator;
-use crate::plan::{HOUR_US, Plan, SECOND_US};
+use crate::plan::{HOUR_US, Plan, SECOND_US, SKEW_MAX_US};
 use crate::world::World;
 
 /// How far a clock is off that nobody should believe.
@@ -171,10 +171,11 @@ fn black_out(world: &Arc<World>, except: Option<usize>) {
     pass(world, us);
 }
 
-/// Clocks that people have set right.
+/// People set right the clocks that are far off.
 pub fn set_clocks_right(core: &mut Core) {
     for process in 0..core.machines.len() {
-        let skew = Plan::small_skew(&mut core.random);
-        core.machines[process].skew_us = skew;
+        if core.machines[process].skew_us.unsigned_abs() > SKEW_MAX_US {
+            core.machines[process].skew_us = Plan::small_skew(&mut core.random);
+        }
     }
 }

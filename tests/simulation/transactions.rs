@@ -193,6 +193,10 @@ impl Core {
         of.unwritten = of.partitions.clone();
         of.offsets_unwritten = !of.offsets.is_empty();
         self.trace.line(now, format_args!("broker: transaction {txn} of {process} is decided: commit={commit}"));
+        if commit && self.happens(self.plan.rates.repeated) {
+            let wait = self.random.skewed(60 * SECOND_US);
+            self.after(wait, Due::Repeat(txn));
+        }
         let mut places: Vec<Option<Partition>> = self.txns.all[txn].unwritten.iter().copied().map(Some).collect();
         places.push(None);
         for place in places {
@@ -204,6 +208,21 @@ impl Core {
                 self.write_marker(txn, place);
             }
         }
+    }
+
+    /// Its records are written again, in a transaction of nobody's.
+    pub fn repeat_txn(&mut self, txn: TxnId) {
+        self.trace.fault("a transaction is there twice");
+        let slots = self.topic.partitions().flat_map(|partition| self.topic.slots(partition));
+        let entries = slots.filter_map(|slot| slot.entry.as_ref()).filter(|entry| entry.txn == Some(txn));
+        let records: Vec<NewRecord> = entries.map(|entry| entry.record.clone()).collect();
+        let epoch = self.init_producer(STRANGER);
+        let (writer, mut sending) = (Life { process: STRANGER, start: 0 }, Sending::default());
+        for record in records {
+            // In a fresh epoch nothing refuses it.
+            let _ = self.produce(writer, epoch, record, &mut sending);
+        }
+        let _ = self.end_txn(STRANGER, epoch, true, None);
     }
 
     /// `None` is the marker of the group's offsets.

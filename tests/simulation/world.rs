@@ -105,7 +105,7 @@ impl World {
             let mut core = self.core();
             let now = core.now_us;
             let machine = &mut core.machines[process];
-            (machine.start, machine.dead) = (machine.start + 1, false);
+            (machine.start, machine.dead, machine.newest_append_us) = (machine.start + 1, false, None);
             let life = Life { process, start: machine.start };
             core.trace.line(now, format_args!("{process} starts, for the {}. time", life.start));
             life
