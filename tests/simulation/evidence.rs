@@ -10,6 +10,7 @@ use paylog::schema::Codec;
 use crate::core::Core;
 use crate::log::{Entry, Life, Slot, State};
 use crate::provider::{Asks, Request, What};
+use crate::transactions::STRANGER;
 
 /// A committed outcome.
 struct Outcome<'c> {
@@ -49,7 +50,8 @@ fn outcomes<'c>(core: &'c Core, codec: &Codec) -> Vec<Outcome<'c>> {
 }
 
 fn outcome<'c>(core: &Core, codec: &Codec, slot: &'c Slot, partition: Partition, offset: u64) -> Option<Outcome<'c>> {
-    let entry = slot.entry.as_ref().filter(|entry| entry.state == State::Committed)?;
+    let ours = |entry: &&Entry| entry.state == State::Committed && entry.writer.process != STRANGER;
+    let entry = slot.entry.as_ref().filter(ours)?;
     let decided = core.txns.all[entry.txn?].decided.filter(|decided| !decided.stray)?.tick;
     let event = codec.decode(&entry.record.value).ok()?;
     Some(Outcome { partition, offset, tick: slot.tick, writer: entry.writer, decided, event, entry })

@@ -222,7 +222,7 @@ impl Core {
             // In a fresh epoch nothing refuses it.
             let _ = self.produce(writer, epoch, record, &mut sending);
         }
-        let _ = self.end_txn(STRANGER, epoch, true, None);
+        let _ = self.end_txn(STRANGER, epoch, true, sending.txn);
     }
 
     /// `None` is the marker of the group's offsets.
@@ -266,7 +266,7 @@ impl Core {
 }
 
 /// A producer that is none of ours.
-const STRANGER: usize = 1000;
+pub const STRANGER: usize = 1000;
 
 impl Core {
     /// A transaction of nobody's is left open over some partition: readers wait behind it.
