@@ -45,6 +45,11 @@ impl Undelivered {
         Self { code: Code::NoOffset, partition, persisted: Persisted::Yes }
     }
 
+    /// Taken out of the queue, because its transaction had failed: it is nobody's culprit.
+    pub(super) fn is_purged(self) -> bool {
+        matches!(self.code, Code::PurgeQueue | Code::PurgeInflight)
+    }
+
     /// What the API may tell the client who asked for this record.
     pub(super) fn into_append_error(self) -> AppendError {
         let reason = self.code.to_string();
@@ -98,6 +103,8 @@ fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
         // The broker says the same to a producer whose transaction it timed out and to one whose id a twin took. Only
         // a transaction that was open for long enough can have been timed out.
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch if age < timeout => Fate::Stop,
+        // The broker has forgotten this producer, which idled for a week: so it would the next transaction.
+        Code::InvalidProducerIdMapping | Code::UnknownProducerId => Fate::Recycle,
         _ if failure.abortable && !failure.in_doubt => Fate::Retry,
         _ => Fate::Recycle,
     }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, is_unstable, journal_error};
-use super::transaction::Committer;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 

@@ -4,11 +4,14 @@
 //! and gives out [`tail`]s and [`lanes`]; each of those owns its own client and belongs to one thread.
 
 mod appender;
+mod committer;
 mod context;
 mod error;
 mod guards;
 mod lanes;
 mod look_up;
+#[cfg(test)]
+mod mock_tests;
 mod native;
 mod settings;
 mod tail;

@@ -119,9 +119,10 @@ pub(super) fn committer(config: &KafkaConfig, transactional_id: &str) -> ClientC
         ("retry.backoff.max.ms", "20"),
     ];
     user(&mut settings, config, &defaults);
-    // "false" would silence not only the log but the error event by which a transaction learns that it is in doubt.
-    // Connections that a broker closes because they idle are silent either way.
-    settings.set("log.connection.close", "true");
+    // A transaction learns from this log that it is in doubt (context.rs). What the user wants to see comes with it.
+    let debug = settings.get("debug").map_or_else(|| "broker".to_owned(), |user| format!("{user},broker"));
+    settings.set("debug", debug);
+    settings.set_log_level(RDKafkaLogLevel::Debug);
     settings.set("transactional.id", transactional_id);
     settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
     settings
