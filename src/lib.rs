@@ -9,6 +9,7 @@
 pub mod api;
 pub mod bench;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod gateway;

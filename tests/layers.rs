@@ -10,6 +10,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "api",
             "bench",
             "client",
+            "clock",
             "config",
             "contract",
             "gateway",

@@ -37,16 +37,20 @@ pub(super) fn drain(bed: &Bed) -> anyhow::Result<()> {
         Bulkheads::default(),
         Backoff::default(),
     ));
+    let runtime = tokio::runtime::Handle::current();
     let driver = Driver {
         journal: Arc::clone(&journal),
         view: view.clone(),
         codec: Arc::clone(&bed.codec),
         worker,
         bounds: Bounds::default(),
-        runtime: tokio::runtime::Handle::current(),
+        executor: Arc::new(runtime.clone()),
     };
     let lanes_stop = stop.clone();
-    let lanes = std::thread::Builder::new().name("lanes".to_owned()).spawn(move || driver.run(&lanes_stop))?;
+    let lanes = std::thread::Builder::new().name("lanes".to_owned()).spawn(move || {
+        let _context = runtime.enter();
+        driver.run(&lanes_stop)
+    })?;
     wait_folded(journal.as_ref(), &view)?;
     wait_idle(&view)?;
     figure("results from the backlog", count, began);

@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clocks;
 use crate::config::BenchArgs;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{self, KafkaJournal};
 use crate::journal::{Journal, Partition};
 use crate::projection::{Folder, View};
 use crate::schema::Codec;
+use crate::store::Store;
 
 /// How often a bench looks whether it is done: the resolution of its figures.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -90,7 +92,8 @@ impl Bed {
         store: &Path,
         stop: &CancellationToken,
     ) -> anyhow::Result<(View, std::thread::JoinHandle<anyhow::Result<()>>)> {
-        let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&self.codec))?;
+        let (folder, view) =
+            Folder::open(Store::open(store)?, journal.as_ref(), Arc::clone(&self.codec), Clocks::system())?;
         let (journal, stop) = (Arc::clone(journal), stop.clone());
         let thread = std::thread::Builder::new()
             .name("fold".to_owned())

@@ -8,54 +8,85 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::payment::request::PaymentMethod;
-use crate::payment::{Money, PaymentId};
+use crate::payment::{MerchantId, Money, PaymentId, Timestamp};
 
 /// What the provider is asked to charge. The key is the payment's id, for ever, and the rest is the same at every try.
 #[derive(Clone, Debug)]
 pub struct Charge {
     pub key: PaymentId,
+    pub merchant: MerchantId,
     pub money: Money,
     pub payment_method: PaymentMethod,
     /// How the request is built: recorded with the payment, so that an upgrade cannot change its bytes.
     pub request_version: u32,
+    /// Nothing was asked for this key before then: an inquiry need not look further back.
+    pub since: Timestamp,
     /// Which try this is, from 1. For logs and the simulator: no provider is ever told.
     pub attempt: u32,
+}
+
+/// A charge, in the provider's words. Nothing of it is believed before it was compared with what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The provider's own name for the charge.
+    pub reference: String,
+    /// In minor units.
+    pub amount: i64,
+    /// ISO 4217, in capitals.
+    pub currency: String,
+    /// The payment that the provider says it charged.
+    pub payment: String,
 }
 
 /// What came of a charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Charged; `reference` is the provider's own name for it.
-    Succeeded { reference: String },
+    Succeeded(Receipt),
     /// A definitive no. `code` is the provider's, `message` is for the customer.
-    Declined { code: String, message: String },
+    Declined {
+        code: String,
+        message: String,
+    },
     /// Nothing left this machine.
-    NotSent { reason: String },
+    NotSent {
+        reason: String,
+    },
     /// The provider says that it did nothing, and perhaps when to come back.
-    NotExecuted { reason: String, retry_after: Option<Duration> },
+    NotExecuted {
+        reason: String,
+        retry_after: Option<Duration>,
+    },
     /// Anything else: charged or not, nobody knows.
-    Unknown { reason: String },
+    Unknown {
+        reason: String,
+    },
 }
 
 /// What the provider says of a key when it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inquiry {
-    Succeeded { reference: String },
-    Declined { code: String, message: String },
+    Succeeded(Receipt),
+    Declined {
+        code: String,
+        message: String,
+    },
+    /// It has no charge under this key: final only as [`Terms::not_found_final_after`] says.
     NotFound,
     StillRunning,
-    Unknown { reason: String },
+    Unknown {
+        reason: String,
+    },
 }
 
 /// What a provider promises, on which the processor relies.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// For how long a repeated key is recognised.
+    /// For how long a repeated key is recognised, from its first use.
     pub key_window: Duration,
-    /// Can it be asked about a key?
-    pub inquires: bool,
-    /// How long after a request the answer `NotFound` is final.
-    pub not_found_final_after: Duration,
+    /// How long after a request the answer `NotFound` is final; `None` if the provider cannot be asked about a key.
+    pub not_found_final_after: Option<Duration>,
+    /// Calls a second, at most; `None` if the provider has no such limit.
+    pub calls_per_second_max: Option<u32>,
 }
 
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -64,7 +95,55 @@ pub trait Gateway: Send + Sync {
     /// As it is recorded with each payment that it is to charge.
     fn name(&self) -> &'static str;
     fn terms(&self) -> Terms;
+    /// Nothing is sent before the answer is first polled.
     fn charge(&self, charge: Charge) -> Answer<Outcome>;
     /// What became of this charge, if it was ever asked for.
     fn inquire(&self, charge: Charge) -> Answer<Inquiry>;
+}
+
+impl Receipt {
+    /// What is wrong with it as an answer to `charge`, if anything: who believes a receipt without asking this pays twice.
+    #[must_use]
+    pub fn mismatch(&self, charge: &Charge) -> Option<String> {
+        let (amount, currency) = (charge.money.amount(), charge.money.currency());
+        if self.amount != amount || self.currency != currency.code() {
+            let (is, its) = (self.amount, &self.currency);
+            return Some(format!("charged {is} {its} where {amount} {} was asked for", currency.code()));
+        }
+        (self.payment != charge.key.to_string()).then(|| format!("{} is the charge of another payment", self.reference))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Charge, Receipt};
+    use crate::payment::samples::{at, payment_id};
+    use crate::payment::{Currency, MerchantId, Money, request::PaymentMethod};
+
+    #[test]
+    fn a_receipt_for_something_else_is_no_receipt() {
+        let charge = Charge {
+            key: payment_id("a"),
+            merchant: MerchantId::default(),
+            money: Money::new(1999, Currency::parse("EUR").unwrap()).unwrap(),
+            payment_method: PaymentMethod::recorded("pm_card_visa"),
+            request_version: 1,
+            since: at(0),
+            attempt: 1,
+        };
+        let good = Receipt {
+            reference: "pi_1".to_owned(),
+            amount: 1999,
+            currency: "EUR".to_owned(),
+            payment: payment_id("a").to_string(),
+        };
+        assert_eq!(good.mismatch(&charge), None);
+        for wrong in [
+            Receipt { amount: 2000, ..good.clone() },
+            Receipt { currency: "USD".to_owned(), ..good.clone() },
+            Receipt { payment: payment_id("b").to_string(), ..good.clone() },
+        ] {
+            assert!(wrong.mismatch(&charge).is_some(), "{wrong:?}");
+        }
+    }
 }

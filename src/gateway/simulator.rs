@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
-use crate::payment::PaymentId;
+use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Receipt, Terms};
 
 /// Stripe's test tokens that are declined, with the code and message that Stripe gives.
 const DECLINED: &[(&str, &str, &str)] = &[
@@ -39,7 +38,7 @@ impl Gateway for Simulator {
 
     fn terms(&self) -> Terms {
         let day = Duration::from_secs(24 * 60 * 60);
-        Terms { key_window: day, inquires: true, not_found_final_after: Duration::ZERO }
+        Terms { key_window: day, not_found_final_after: Some(Duration::ZERO), calls_per_second_max: None }
     }
 
     fn charge(&self, charge: Charge) -> Answer<Outcome> {
@@ -56,7 +55,7 @@ impl Gateway for Simulator {
     /// What it would have answered, which is what it did answer: the token decides.
     fn inquire(&self, charge: Charge) -> Answer<Inquiry> {
         Box::pin(std::future::ready(match decide(&charge) {
-            Outcome::Succeeded { reference } => Inquiry::Succeeded { reference },
+            Outcome::Succeeded(receipt) => Inquiry::Succeeded(receipt),
             Outcome::Declined { code, message } => Inquiry::Declined { code, message },
             Outcome::NotSent { .. } | Outcome::NotExecuted { .. } | Outcome::Unknown { .. } => Inquiry::NotFound,
         }))
@@ -65,7 +64,7 @@ impl Gateway for Simulator {
 
 fn decide(charge: &Charge) -> Outcome {
     let unavailable = || Outcome::NotExecuted { reason: "service unavailable".to_owned(), retry_after: None };
-    let succeeded = || Outcome::Succeeded { reference: reference(charge.key) };
+    let succeeded = || Outcome::Succeeded(receipt(charge));
     match charge.payment_method.as_str() {
         TRANSIENT if charge.attempt <= TRANSIENT_TRIES => unavailable(),
         UNAVAILABLE => unavailable(),
@@ -81,6 +80,8 @@ fn declined(code: &str, message: &str) -> Outcome {
     Outcome::Declined { code: code.to_owned(), message: message.to_owned() }
 }
 
-fn reference(key: PaymentId) -> String {
-    format!("ch_sim_{}", &key.to_string()["pay_".len()..])
+fn receipt(charge: &Charge) -> Receipt {
+    let payment = charge.key.to_string();
+    let (amount, currency) = (charge.money.amount(), charge.money.currency().code().to_owned());
+    Receipt { reference: format!("ch_sim_{}", &payment["pay_".len()..]), amount, currency, payment }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::driver::{Input, LaneError, Running};
 use super::due::{Epoch, Lane};
 use super::{Start, Try, Verdict};
+use crate::clock::Clocks;
 use crate::journal::{Offset, Partition};
 use crate::payment::{Payment, PaymentId, Timestamp};
 use crate::projection::DueKey;
@@ -39,6 +40,7 @@ impl Begun {
 /// Answers for an effect exactly once, even if it panics: then it is tried again, with the same key.
 struct Reply {
     begun: Begun,
+    clocks: Clocks,
     sender: Option<Sender<Input>>,
 }
 
@@ -52,7 +54,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.send(Verdict::TryAgain { at: Timestamp::now().plus(Duration::from_secs(1)) });
+        self.send(Verdict::TryAgain { at: self.clocks.now().plus(Duration::from_secs(1)) });
     }
 }
 
@@ -156,11 +158,12 @@ impl Running {
             return Some(verdict);
         }
         self.running += 1;
-        let mut reply = Reply { begun, sender: Some(self.sender.clone()) };
-        self.driver.runtime.spawn(async move {
+        let clocks = self.driver.view.clocks().clone();
+        let mut reply = Reply { begun, clocks, sender: Some(self.sender.clone()) };
+        self.driver.executor.spawn(Box::pin(async move {
             let verdict = effect.await;
             reply.send(verdict);
-        });
+        }));
         None
     }
 }

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Begun;
 use super::due::{CatchUp, Epoch, Lane};
-use super::outcomes::{Outcomes, Ready, commit, event};
-use super::{Bounds, Verdict, Worker};
+use super::outcomes::{Outcomes, Ready, commit};
+use super::{Bounds, Executor, Verdict, Worker};
 use crate::journal::{Fate, Journal, JournalError, Lanes, Offset, Partition, Position};
-use crate::payment::Timestamp;
+use crate::payment::{Event, Timestamp};
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
 use crate::store::StoreError;
@@ -55,7 +55,7 @@ pub struct Driver {
     pub worker: Arc<dyn Worker>,
     pub bounds: Bounds,
     /// Where the effects run.
-    pub runtime: Handle,
+    pub executor: Arc<dyn Executor>,
 }
 
 /// What the loop is told. Unbounded as a channel, and bounded by what is in flight.
@@ -74,7 +74,8 @@ pub(super) struct Board {
     told: AtomicBool,
 }
 
-pub(super) struct Running {
+/// A driver at work.
+pub struct Running {
     pub(super) driver: Driver,
     pub(super) lanes: Box<dyn Lanes>,
     pub(super) owned: BTreeMap<Partition, Lane>,
@@ -102,17 +103,26 @@ pub(super) struct Running {
 }
 
 impl Driver {
-    /// Runs until told to stop, then drains. Blocks: give it a thread of its own.
+    /// Runs until told to stop, then drains. Blocks: give it a thread of its own, in the context of a tokio runtime, whose
+    /// clock the effects wait by.
     pub fn run(self, stop: &CancellationToken) -> Result<(), LaneError> {
-        let runtime = self.runtime.clone();
-        let _context = runtime.enter();
+        let mut running = self.start()?;
+        while !stop.is_cancelled() {
+            let wait = running.patience();
+            running.turn(wait)?;
+        }
+        running.drain()
+    }
+
+    /// Joins the group. From then on somebody must call [`Running::turn`] again and again.
+    pub fn start(self) -> Result<Running, LaneError> {
         let lanes = self.journal.lanes()?;
         let (sender, inbox) = channel();
         let board = Arc::new(Board::default());
         self.view.listen(listener(Arc::clone(&board), sender.clone()));
         let now = Instant::now();
         let batch_max = self.bounds.batch_max;
-        let mut running = Running {
+        Ok(Running {
             driver: self,
             lanes,
             owned: BTreeMap::new(),
@@ -132,19 +142,17 @@ impl Driver {
             batch_max,
             positions_told: now,
             told: BTreeMap::new(),
-        };
-        while !stop.is_cancelled() {
-            running.turn()?;
-        }
-        running.drain()
+        })
     }
 }
 
 impl Running {
-    fn turn(&mut self) -> Result<(), LaneError> {
+    /// One round: hears the group, takes what has come in within `wait`, begins what is due, records what has ended.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), LaneError> {
         self.serve_group()?;
         self.fence()?;
-        self.listen(self.patience())?;
+        self.ask_ends();
+        self.listen(wait)?;
         self.release();
         self.dispatch()?;
         self.record(false)?;
@@ -190,11 +198,8 @@ impl Running {
         wait
     }
 
-    /// The later of this machine's clock and the newest of the log's that was folded: a clock that was set back holds up
-    /// nothing.
     pub(super) fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        self.driver.view.newest_append().map_or(now, |newest| newest.max(now))
+        self.driver.view.clocks().now()
     }
 
     /// May effects begin in it? The same for whoever begins them and whoever waits for their time.
@@ -241,7 +246,7 @@ impl Running {
         let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return };
         match verdict {
             Verdict::Record(data) => {
-                let event = event(payment_id, *data);
+                let event = Box::new(Event::new(payment_id, self.driver.view.clocks().machine(), *data));
                 self.outcomes.push(Ready { partition, epoch, payment_id, version, folded, event });
             }
             Verdict::TryAgain { at } => lane.defer(payment_id, at, attempt),
@@ -332,7 +337,8 @@ impl Running {
             }
             Err(error) => return Err(error.into()),
         }
-        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked);
+        let now = Instant::now();
+        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(now));
         self.ask_ends();
         Ok(())
     }

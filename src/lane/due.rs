@@ -1,7 +1,8 @@
 //! What one lane has in hand: how far it has read its due index, what is on its way, and what waits in memory.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::journal::{Offset, Partition};
 use crate::payment::{PaymentId, Timestamp};
@@ -34,8 +35,8 @@ pub(super) struct Lane {
 /// How far a new owner is from acting (DESIGN.md 7.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CatchUp {
-    /// The partition's end is not known, and is to be asked for.
-    Unasked,
+    /// The partition's end is not known, and is to be asked for from then on.
+    Unasked(Instant),
     /// It has been asked for.
     Asked,
     /// The lane may act once the fold has reached this.
@@ -63,7 +64,7 @@ impl Lane {
         Self {
             partition,
             epoch,
-            catch_up: CatchUp::Unasked,
+            catch_up: CatchUp::Unasked(Instant::now()),
             left_out_until: None,
             cursor: DueKey::FIRST,
             held: None,

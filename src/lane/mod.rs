@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::payment::{EventData, Payment, Timestamp};
 
-pub use driver::{Driver, LaneError};
+pub use driver::{Driver, LaneError, Running};
 
 /// Makes the effects of lanes. It appends nothing itself.
 pub trait Worker: Send + Sync {
@@ -48,6 +48,23 @@ pub enum Verdict {
     Record(Box<EventData>),
     /// Nothing worth a record: try again then. Kept in memory; another owner would try at once.
     TryAgain { at: Timestamp },
+}
+
+/// Runs what a driver must not wait for.
+pub trait Executor: Send + Sync {
+    fn spawn(&self, effect: Pin<Box<dyn Future<Output = ()> + Send>>);
+    /// For questions that block.
+    fn block(&self, question: Box<dyn FnOnce() + Send>);
+}
+
+impl Executor for tokio::runtime::Handle {
+    fn spawn(&self, effect: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(self.spawn(effect));
+    }
+
+    fn block(&self, question: Box<dyn FnOnce() + Send>) {
+        drop(self.spawn_blocking(question));
+    }
 }
 
 /// The bounds of a process's lanes.

@@ -1,11 +1,12 @@
 //! From verdicts to records: what waits to be committed, which of it still counts, and the transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::due::{Epoch, Lane};
 use crate::journal::{Fate, Lanes, NewRecord, Offset, Partition, Position, TransactionError};
-use crate::payment::{Event, EventData, Payment, PaymentId, Timestamp};
+use crate::payment::{Event, EventData, Payment, PaymentId};
 use crate::projection::{DueKey, View};
 use crate::schema::{Codec, headers};
 use crate::store::StoreError;
@@ -129,9 +130,4 @@ fn record(ready: &Ready, codec: &Codec) -> Result<NewRecord, TransactionError> {
     })?;
     let key = ready.payment_id.to_string().into_bytes();
     Ok(NewRecord { partition: ready.partition, key, headers: headers(codec, &ready.event, None), value })
-}
-
-/// The event of a verdict, as it happens now.
-pub(super) fn event(payment_id: PaymentId, data: EventData) -> Box<Event> {
-    Box::new(Event::new(payment_id, Timestamp::now(), data))
 }

@@ -2,7 +2,9 @@
 //! end, catch up. Nothing of it holds up the lanes that already act.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::driver::{ASK_PAUSE, Input, LaneError, Running};
 use super::due::{CatchUp, Epoch, Lane};
@@ -48,7 +50,6 @@ impl Running {
             self.epochs += 1;
             self.owned.insert(*partition, Lane::new(*partition, Epoch(self.epochs)));
         }
-        self.ask_ends();
         tracing::info!(?partitions, "lanes taken");
         Ok(())
     }
@@ -56,17 +57,18 @@ impl Running {
     /// Asks for the ends of partitions whose lanes must catch up: elsewhere, for a partition without a leader must not hold
     /// up the others.
     pub(super) fn ask_ends(&mut self) {
-        for lane in self.owned.values_mut().filter(|lane| lane.catch_up == CatchUp::Unasked) {
+        let now = Instant::now();
+        for lane in self.owned.values_mut() {
+            if !matches!(lane.catch_up, CatchUp::Unasked(from) if from <= now) {
+                continue;
+            }
             lane.catch_up = CatchUp::Asked;
             let (journal, sender) = (Arc::clone(&self.driver.journal), self.sender.clone());
             let (partition, epoch) = (lane.partition, lane.epoch);
-            self.driver.runtime.spawn_blocking(move || {
+            self.driver.executor.block(Box::new(move || {
                 let end = journal.ends(partition).map(|ends| ends.uncommitted);
-                if end.is_err() {
-                    std::thread::sleep(ASK_PAUSE);
-                }
                 drop(sender.send(Input::End(partition, epoch, end)));
-            });
+            }));
         }
     }
 
@@ -81,8 +83,7 @@ impl Running {
             (CatchUp::Asked, Ok(end)) => lane.catch_up = CatchUp::To(end),
             (CatchUp::Asked, Err(JournalError::Unavailable(reason))) => {
                 tracing::warn!(reason, %partition, "a lane cannot catch up yet");
-                lane.catch_up = CatchUp::Unasked;
-                self.ask_ends();
+                lane.catch_up = CatchUp::Unasked(Instant::now() + ASK_PAUSE);
             }
             (_, Err(error @ (JournalError::Refused(_) | JournalError::Broken(_)))) => return Err(error.into()),
             (_, _) => {}

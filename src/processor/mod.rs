@@ -128,9 +128,11 @@ fn request(payment: &Payment, this: Try) -> Charge {
     let initiation = &payment.initiation;
     Charge {
         key: payment.id,
+        merchant: initiation.merchant_id.clone(),
         money: initiation.money,
         payment_method: initiation.payment_method.clone(),
         request_version: initiation.gateway_request_version,
+        since: payment.created_at.min(payment.window_from),
         attempt: this.attempt,
     }
 }
@@ -176,7 +178,7 @@ impl Judge {
 
     fn charged(self, outcome: Outcome) -> Verdict {
         match outcome {
-            Outcome::Succeeded { reference } => self.succeeded(reference),
+            Outcome::Succeeded(receipt) => self.succeeded(receipt.reference),
             Outcome::Declined { code, message } => self.declined(code, &message),
             Outcome::NotSent { reason } => self.retry(reason, None),
             Outcome::NotExecuted { reason, retry_after } => self.retry(reason, retry_after),
@@ -186,7 +188,7 @@ impl Judge {
 
     fn inquired(self, answer: Inquiry) -> Verdict {
         match answer {
-            Inquiry::Succeeded { reference } => self.succeeded(reference),
+            Inquiry::Succeeded(receipt) => self.succeeded(receipt.reference),
             Inquiry::Declined { code, message } => self.declined(code, &message),
             Inquiry::NotFound => self.unknown("the gateway does not know the payment".to_owned()),
             Inquiry::StillRunning => self.unknown("the gateway is still at it".to_owned()),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
+use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Receipt, Terms};
 use crate::lane::{Start, Try, Verdict, Worker};
 use crate::payment::event::Decision;
 use crate::payment::samples::{at, event, in_progress, parked, resumed, retry, unknown};
@@ -23,7 +23,8 @@ impl Gateway for Scripted {
     }
 
     fn terms(&self) -> Terms {
-        Terms { key_window: Duration::from_secs(60), inquires: true, not_found_final_after: Duration::ZERO }
+        let final_after = Some(Duration::ZERO);
+        Terms { key_window: Duration::from_secs(60), not_found_final_after: final_after, calls_per_second_max: None }
     }
 
     fn charge(&self, charge: Charge) -> Answer<Outcome> {
@@ -67,8 +68,12 @@ async fn recorded(gateway: &Arc<Scripted>, payment: &Payment) -> &'static str {
 #[tokio::test]
 async fn only_a_definitive_answer_ends_a_payment() {
     let text = || "whatever it says".to_owned();
+    let receipt = || {
+        let payment = crate::payment::samples::payment_id("order-1001").to_string();
+        Receipt { reference: text(), amount: 1999, currency: "EUR".to_owned(), payment }
+    };
     let outcomes = [
-        (Outcome::Succeeded { reference: text() }, "PaymentSuccessful"),
+        (Outcome::Succeeded(receipt()), "PaymentSuccessful"),
         (Outcome::Declined { code: text(), message: text() }, "PaymentFailed"),
         (Outcome::NotSent { reason: text() }, "PaymentRetryScheduled"),
         (Outcome::NotExecuted { reason: text(), retry_after: None }, "PaymentRetryScheduled"),
@@ -80,7 +85,7 @@ async fn only_a_definitive_answer_ends_a_payment() {
         assert_eq!(gateway.asked.lock().unwrap()[0].0, "charge");
     }
     let inquiries = [
-        (Inquiry::Succeeded { reference: text() }, "PaymentSuccessful"),
+        (Inquiry::Succeeded(receipt()), "PaymentSuccessful"),
         (Inquiry::Declined { code: text(), message: text() }, "PaymentFailed"),
         (Inquiry::NotFound, "PaymentOutcomeUnknown"),
         (Inquiry::StillRunning, "PaymentOutcomeUnknown"),

@@ -2,11 +2,11 @@
 //! any moment, it goes on from its last batch, and no record is folded twice or left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -17,7 +17,8 @@ use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folde
 use super::view::{Shared, lock};
 use super::watch::Registry;
 use super::{DueKey, Row, View};
-use crate::journal::{JournalError, Offset, Partition, Position, Reader};
+use crate::clock::Clocks;
+use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
 use crate::payment::state::LostBeginning;
 use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
@@ -79,9 +80,14 @@ struct StagedRow {
 }
 
 impl Folder {
-    /// Opens the store in `path` and compares it with the log it claims to be of.
-    pub fn open(path: &Path, journal: &dyn Reader, codec: Arc<Codec>) -> Result<(Self, View), FoldError> {
-        let tables = Tables::open(Store::open(path)?)?;
+    /// Opens the rows in `store` and compares them with the log that they claim to be of.
+    pub fn open(
+        store: Store,
+        journal: &dyn Reader,
+        codec: Arc<Codec>,
+        clocks: Clocks,
+    ) -> Result<(Self, View), FoldError> {
+        let tables = Tables::open(store)?;
         let (log_id, partitions) = (journal.log_id(), journal.partitions());
         match tables.log()? {
             None => tables.set_log(log_id, partitions)?,
@@ -97,7 +103,7 @@ impl Folder {
             watchers: Arc::new(Registry::default()),
             halted: Mutex::default(),
             caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
-            newest_append_us: AtomicI64::new(0),
+            clocks,
             listeners: Mutex::default(),
         });
         let folder = Self { shared: Arc::clone(&shared), folded, open: HashMap::new(), halted: BTreeSet::new() };
@@ -108,8 +114,7 @@ impl Folder {
 
     /// Folds until told to stop. Blocks: give it a thread of its own.
     pub fn run(mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<(), FoldError> {
-        let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
-        let (tail, codec) = (journal.tail(&from)?, Arc::clone(&self.shared.codec));
+        let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.shared.codec));
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
         thread::scope(|scope| {
             let reading = move || reader::read(tail, &codec, stop, &sender);
@@ -120,6 +125,18 @@ impl Folder {
             }
             Ok(())
         })
+    }
+
+    /// Reads the log from where this has folded it to.
+    pub fn tail(&self, journal: &dyn Reader) -> Result<Box<dyn Tail>, JournalError> {
+        let from: Vec<Offset> = self.folded.iter().map(|folded| Offset(folded.next)).collect();
+        journal.tail(&from)
+    }
+
+    /// Reads once, waiting no longer than `wait`, and folds what came: [`Folder::run`] without its threads.
+    pub fn turn(&mut self, tail: &mut dyn Tail, wait: Duration) -> Result<(), FoldError> {
+        let items = reader::read_once(tail, &self.shared.codec, wait)?;
+        if items.is_empty() { Ok(()) } else { self.fold(&items) }
     }
 
     fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
@@ -161,7 +178,7 @@ impl Folder {
         staged: &mut Staged<'i>,
     ) -> Result<Result<(), LostBeginning>, FoldError> {
         let Recorded { position, appended_at, event, .. } = recorded;
-        self.shared.newest_append_us.fetch_max(appended_at.as_micros(), Ordering::Relaxed);
+        self.shared.clocks.saw(*appended_at);
         let id = event.payment_id;
         let before = match staged.rows.remove(&id) {
             Some(row) => Some(row),

@@ -39,16 +39,19 @@ pub(super) struct Recorded {
 /// Reads until told to stop, until the log fails, or until nobody takes the batches any more.
 pub(super) fn read(mut tail: Box<dyn Tail>, codec: &Codec, stop: &CancellationToken, batches: &SyncSender<Batch>) {
     while !stop.is_cancelled() {
-        let batch = match tail.poll(BATCH_MAX, POLL) {
-            Ok(items) if items.is_empty() => continue,
-            Ok(items) => Ok(items.into_iter().map(|item| Item::read(item, codec)).collect()),
-            Err(error) => Err(error),
-        };
+        let batch = read_once(tail.as_mut(), codec, POLL);
+        if batch.as_ref().is_ok_and(Vec::is_empty) {
+            continue;
+        }
         let failed = batch.is_err();
         if batches.send(batch).is_err() || failed {
             return;
         }
     }
+}
+
+pub(super) fn read_once(tail: &mut dyn Tail, codec: &Codec, wait: Duration) -> Batch {
+    Ok(tail.poll(BATCH_MAX, wait)?.into_iter().map(|item| Item::read(item, codec)).collect())
 }
 
 impl Item {

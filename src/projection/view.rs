@@ -2,7 +2,7 @@
 //! async code as it is.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use super::folder::{FoldError, hash_of};
 use super::rows::{FeedRow, Tables, customer_key, feed_key, home_of, offset_of, others_key};
 use super::watch::Registry;
 use super::{DueKey, Offsets, Row, Watch};
+use crate::clock::Clocks;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
@@ -44,8 +45,8 @@ pub(super) struct Shared {
     pub halted: Mutex<BTreeMap<Partition, String>>,
     /// Which partitions have reached the log's end since the start.
     pub caught_up: Vec<AtomicBool>,
-    /// The newest time of the log's own clock that was folded, microseconds.
-    pub newest_append_us: AtomicI64,
+    /// Told the log's time of every record.
+    pub clocks: Clocks,
     /// Called after every batch.
     pub listeners: Mutex<Vec<Listener>>,
 }
@@ -281,10 +282,10 @@ impl View {
         lock(&self.0.halted).contains_key(&partition)
     }
 
-    /// The newest time of the log's own clock that was folded.
+    /// What time it is, by this machine and by the log as far as it was folded.
     #[must_use]
-    pub fn newest_append(&self) -> Option<Timestamp> {
-        Timestamp::from_micros(self.0.newest_append_us.load(Ordering::Relaxed))
+    pub fn clocks(&self) -> &Clocks {
+        &self.0.clocks
     }
 
     // === due work ===

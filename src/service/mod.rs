@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clocks;
 use crate::config::ServiceArgs;
 use crate::gateway::simulator::Simulator;
 use crate::journal::embedded::EmbeddedJournal;
@@ -25,6 +26,7 @@ use crate::lane::Driver;
 use crate::processor::{Backoff, Processor};
 use crate::projection::{FoldError, Folder, View};
 use crate::schema::Codec;
+use crate::store::Store;
 use crate::telemetry;
 use data_dir::DataDir;
 
@@ -63,6 +65,11 @@ pub struct Service {
 impl Service {
     /// Binds, takes the data directory, opens the journal and runs the guards.
     pub async fn open(args: ServiceArgs, role: Role) -> anyhow::Result<Self> {
+        Self::open_at(args, role, Clocks::system()).await
+    }
+
+    /// As [`Service::open`], on a machine whose clock says what `clocks` say.
+    pub async fn open_at(args: ServiceArgs, role: Role, clocks: Clocks) -> anyhow::Result<Self> {
         telemetry::start();
         if role != Role::All && args.kafka.servers().is_none() {
             bail!(
@@ -72,7 +79,8 @@ impl Service {
         }
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let opening = args.clone();
-        let (journal, codec, folder, view, data) = tokio::task::spawn_blocking(move || open(&opening)).await??;
+        let (journal, codec, folder, view, data) =
+            tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
         Ok(Self { args, role, listener, journal, codec, folder, view, data })
     }
 
@@ -135,8 +143,11 @@ impl Service {
         front.push(part("guard", stop, move || guard(log.as_ref(), &rows, &guarding))?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
-            let lanes_stop = stop.clone();
-            front.push(part("lanes", stop, move || Ok(driver.run(&lanes_stop)?))?);
+            let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
+            front.push(part("lanes", stop, move || {
+                let _context = runtime.enter();
+                Ok(driver.run(&lanes_stop)?)
+            })?);
         }
         front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
         Ok((front, vec![fold]))
@@ -169,7 +180,7 @@ fn part(
 
 type Opened = (Arc<dyn Journal>, Arc<Codec>, Folder, View, DataDir);
 
-fn open(args: &ServiceArgs) -> anyhow::Result<Opened> {
+fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     let data = DataDir::take(&args.data_dir)?;
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
@@ -177,7 +188,8 @@ fn open(args: &ServiceArgs) -> anyhow::Result<Opened> {
         None => EmbeddedJournal::open(&data.journal(), args.kafka.partitions)?,
     };
     journal.check()?;
-    let (folder, view) = Folder::open(&data.store(PROJECTION), journal.as_ref(), Arc::clone(&codec))?;
+    let store = Store::open(&data.store(PROJECTION)).map_err(FoldError::from)?;
+    let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&codec), clocks)?;
     Ok((journal, codec, folder, view, data))
 }
 
@@ -185,8 +197,8 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
     let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
     let backoff = Backoff { min: Duration::from_millis(args.retry_min_ms).min(RETRY_MAX), max: RETRY_MAX };
     let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
-    let runtime = tokio::runtime::Handle::current();
-    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), runtime }
+    let executor = Arc::new(tokio::runtime::Handle::current());
+    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
 }
 
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
