@@ -164,6 +164,7 @@ impl Running {
         let deadline = Instant::now() + self.driver.bounds.drain;
         while Instant::now() < deadline && (self.running > 0 || !self.outcomes.is_empty()) {
             self.serve_group()?;
+            self.ask_ends(); // a lane that was recycled must catch up before it may record
             self.listen(GROUP_POLL)?;
             self.release();
             self.record(true)?;
@@ -338,7 +339,8 @@ impl Running {
             Err(error) => return Err(error.into()),
         }
         let now = Instant::now();
-        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(now));
+        // A culprit is asked only when it may be tried again: whether it takes records is told then.
+        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(lane.left_out_until.unwrap_or(now)));
         self.ask_ends();
         Ok(())
     }

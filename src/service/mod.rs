@@ -2,12 +2,13 @@
 //! fails; then drains. Tests start it exactly as `main` does.
 
 mod data_dir;
+mod guard;
 mod http;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
@@ -21,7 +22,7 @@ use crate::config::ServiceArgs;
 use crate::gateway::simulator::Simulator;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{Engine, Journal, JournalError};
+use crate::journal::Journal;
 use crate::lane::Driver;
 use crate::processor::{Backoff, Processor};
 use crate::projection::{FoldError, Folder, View};
@@ -32,10 +33,6 @@ use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
 const PROJECTION: &str = "payments@1";
-/// How often the guards look at a Kafka log again; an embedded one costs nothing to ask.
-const GUARD_EVERY: Duration = Duration::from_secs(60);
-/// How often the guards' thread wakes at all: the bound on how late it notices a stop.
-const GUARD_TURN: Duration = Duration::from_millis(500);
 /// The longest pause between two tries; the shortest is configured.
 const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -140,7 +137,8 @@ impl Service {
             Ok(folded?)
         })?;
         let (log, rows, guarding) = (Arc::clone(&journal), view.clone(), stop.clone());
-        front.push(part("guard", stop, move || guard(log.as_ref(), &rows, &guarding))?);
+        let every = args.guard_every();
+        front.push(part("guard", stop, move || guard::watch(log.as_ref(), &rows, every, &guarding))?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
@@ -199,31 +197,4 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
     let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
     let executor = Arc::new(tokio::runtime::Handle::current());
     Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
-}
-
-/// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
-/// were folded last still stand there. A refusal stops the process: nothing may be appended to a log that cannot be trusted.
-/// That it cannot be asked is no verdict.
-fn guard(journal: &dyn Journal, view: &View, stop: &CancellationToken) -> anyhow::Result<()> {
-    let every = match journal.engine() {
-        Engine::Embedded => GUARD_TURN,
-        Engine::Kafka => GUARD_EVERY,
-    };
-    let mut looked = Instant::now();
-    while !stop.is_cancelled() {
-        thread::sleep(GUARD_TURN);
-        telemetry::keep_up();
-        if looked.elapsed() < every {
-            continue;
-        }
-        looked = Instant::now();
-        match journal.check().map_err(FoldError::from).and_then(|()| view.compare(journal)) {
-            Ok(()) => {}
-            Err(FoldError::Journal(JournalError::Unavailable(reason))) => {
-                tracing::warn!(reason, "the guards could not ask the log");
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -33,8 +33,25 @@ pub(super) struct Context {
     doubt: AtomicBool,
     /// Changes of assignment that the group's loop has not seen yet, in order.
     rebalances: Mutex<VecDeque<Assignment>>,
+    /// The group has answered since the owner last asked.
+    group_answered: AtomicBool,
+    /// How many rebalances the client had counted when it last told.
+    rebalances_counted: AtomicI64,
     /// While a member leaves, nobody looks at `rebalances` any more: the callback answers librdkafka itself.
     leaving: AtomicBool,
+}
+
+/// The part of librdkafka's statistics that is looked at.
+#[derive(serde::Deserialize)]
+struct Statistics {
+    cgrp: Option<Membership>,
+}
+
+#[derive(serde::Deserialize)]
+struct Membership {
+    state: String,
+    join_state: String,
+    rebalance_cnt: i64,
 }
 
 impl Context {
@@ -44,6 +61,8 @@ impl Context {
             fatal: AtomicBool::new(false),
             doubt: AtomicBool::new(false),
             rebalances: Mutex::default(),
+            group_answered: AtomicBool::new(false),
+            rebalances_counted: AtomicI64::new(0),
             leaving: AtomicBool::new(false),
         }
     }
@@ -55,6 +74,11 @@ impl Context {
     /// Whether something was in doubt since the last call.
     pub(super) fn take_doubt(&self) -> bool {
         self.doubt.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the group gave a sign of life since the last call.
+    pub(super) fn take_group_answered(&self) -> bool {
+        self.group_answered.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn next_rebalance(&self) -> Option<Assignment> {
@@ -91,6 +115,15 @@ impl ClientContext for Context {
             }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(client, facility, text, "librdkafka"),
             RDKafkaLogLevel::Debug => tracing::debug!(client, facility, text, "librdkafka"),
+        }
+    }
+
+    /// Of a member's statistics only its membership is of interest: steady, or at least on its way through rebalances.
+    fn stats_raw(&self, statistics: &[u8]) {
+        let Ok(Statistics { cgrp: Some(group) }) = serde_json::from_slice(statistics) else { return };
+        let counted = self.rebalances_counted.swap(group.rebalance_cnt, Ordering::AcqRel);
+        if counted != group.rebalance_cnt || (group.state == "up" && group.join_state == "steady") {
+            self.group_answered.store(true, Ordering::Release);
         }
     }
 

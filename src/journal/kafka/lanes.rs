@@ -5,6 +5,7 @@
 //! ends its lanes first and answers then.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -13,16 +14,24 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, is_unstable, journal_error};
+use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 
 /// How long an earlier owner's open transaction may take to end: its timeout (10 s), the broker's next look for timed
 /// out ones (10 s), and the writing of the markers.
 const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long one question for committed offsets may take before it is asked again.
-const STABLE_TURN: Duration = Duration::from_secs(5);
+/// How long one call of `assign` asks for it: the lanes that act wait as long.
+const STABLE_TURN: Duration = Duration::from_millis(300);
 /// Between two looks at offsets that are still part of a transaction.
 const STABLE_PAUSE: Duration = Duration::from_millis(20);
+/// A group from which nothing was heard for this many times `max.poll.interval.ms` is silent: it waits that long for its
+/// slowest member, and then it has to answer.
+const GROUP_SILENT: u32 = 3;
+/// How long the cluster may take to show that it is only the group that is silent.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two probes of a cluster that does not answer either.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// For a member that is dropped without leaving: after a panic, for example.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -37,11 +46,17 @@ pub(super) struct KafkaLanes {
     taken: BTreeSet<Partition>,
     /// Handed out and not answered yet: the group waits for it.
     unanswered: Option<Assignment>,
+    /// Since when the offsets of partitions to be taken have been part of an open transaction.
+    unstable_since: Option<Instant>,
+    /// When the group last gave a sign of life.
+    heard: Instant,
+    silent_max: Duration,
+    pulse: Arc<Pulse>,
     deadline: Duration,
 }
 
 impl KafkaLanes {
-    pub(super) fn join(config: &KafkaConfig) -> Result<Self, JournalError> {
+    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>) -> Result<Self, JournalError> {
         // The committer first: with it ends what this instance's predecessor left open.
         let committer = Committer::new(config)?;
         let member: BaseConsumer<Context> = settings::member(config)
@@ -49,6 +64,7 @@ impl KafkaLanes {
             .map_err(|error| journal_error("create the member of the group", &error))?;
         let topic = config.topic_prefix.clone();
         member.subscribe(&[&topic]).map_err(|error| journal_error("join the group", &error))?;
+        pulse.beat();
         Ok(Self {
             topic,
             member: Some(member),
@@ -56,6 +72,10 @@ impl KafkaLanes {
             held: BTreeSet::new(),
             taken: BTreeSet::new(),
             unanswered: None,
+            unstable_since: None,
+            heard: Instant::now(),
+            silent_max: settings::poll_interval(config) * GROUP_SILENT,
+            pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
     }
@@ -70,24 +90,60 @@ impl KafkaLanes {
     }
 
     /// Asks for the committed offsets as stable: the broker refuses while a transaction over them is open.
-    fn wait_until_stable(&self, partitions: &[Partition]) -> Result<(), JournalError> {
-        let deadline = Instant::now() + STABLE_WAIT_MAX;
+    fn must_be_stable(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
+        let turn = Instant::now() + STABLE_TURN;
         loop {
-            let answer = self.member()?.committed_offsets(self.list(partitions.iter().copied()), STABLE_TURN);
+            let left = turn.saturating_duration_since(Instant::now());
+            let answer = self.member()?.committed_offsets(self.list(partitions.iter().copied()), left);
             let error = match answer.map(|offsets| offsets.elements().iter().find_map(|e| e.error().err())) {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.unstable_since = None;
+                    return Ok(());
+                }
                 Ok(Some(error)) | Err(error) => error,
             };
             if !is_unstable(&error) {
                 return Err(journal_error("read the group's offsets", &error));
             }
-            if Instant::now() >= deadline {
-                let text =
-                    "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging";
-                return Err(JournalError::Unavailable(text.into()));
+            if left.is_zero() {
+                return Err(self.unstable());
             }
             std::thread::sleep(STABLE_PAUSE);
         }
+    }
+
+    fn unstable(&mut self) -> JournalError {
+        let since = *self.unstable_since.get_or_insert_with(Instant::now);
+        let text = if since.elapsed() < STABLE_WAIT_MAX {
+            "the group's offsets are not to be had yet, or an earlier owner's transaction over them has not ended"
+        } else {
+            "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging"
+        };
+        JournalError::Unavailable(text.into())
+    }
+
+    /// A member that the group has forgotten, or that does not ask again, would do nothing and say nothing for ever. Where the
+    /// whole cluster is silent there is nothing to end for: it will be back.
+    fn must_hear_the_group(&mut self) -> Result<(), JournalError> {
+        let member = self.member()?;
+        if member.context().take_group_answered() {
+            self.heard = Instant::now();
+            return Ok(());
+        }
+        let silent = self.heard.elapsed();
+        if silent < self.silent_max {
+            return Ok(());
+        }
+        if let Err(error) = member.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT) {
+            tracing::warn!(%error, "neither the group nor the cluster answers");
+            self.heard += PROBE_EVERY;
+            return Ok(());
+        }
+        Err(JournalError::Unavailable(format!(
+            "the group has not answered for {} s, and the cluster does: this process must be started again; if that does not \
+             help, look at the group's coordinator (kafka-consumer-groups.sh --describe --state)",
+            silent.as_secs()
+        )))
     }
 
     /// Answers whatever the group still waits for, so that it lets us go.
@@ -110,7 +166,9 @@ impl KafkaLanes {
 
 impl Lanes for KafkaLanes {
     fn poll(&mut self, timeout: Duration) -> Result<Option<Assignment>, JournalError> {
+        self.pulse.beat();
         self.committer.serve();
+        self.must_hear_the_group()?;
         let deadline = Instant::now() + timeout;
         loop {
             let member = self.member()?;
@@ -141,7 +199,7 @@ impl Lanes for KafkaLanes {
         self.unanswered = None;
         self.taken.extend(fresh);
         if !partitions.is_empty() {
-            self.wait_until_stable(partitions)?;
+            self.must_be_stable(partitions)?;
         }
         self.held.extend(partitions);
         Ok(())
@@ -195,6 +253,7 @@ impl Lanes for KafkaLanes {
 impl Drop for KafkaLanes {
     /// Closing a member runs a last rebalance and waits for its answer, so it must not begin with one outstanding.
     fn drop(&mut self) {
+        self.pulse.end();
         let began = Instant::now();
         self.answer_all();
         if let Some(member) = self.member.take() {

@@ -2,6 +2,7 @@
 //! as it ships against its own mock cluster. The mock answers as it is told and keeps no rules: what is visible, who is
 //! fenced and what times out is shown on real brokers (tests/journal_kafka).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -51,7 +52,7 @@ impl Bed {
         let mut config = KafkaConfig::new(cluster.bootstrap_servers(), "instance");
         config.partitions = PARTITIONS;
         config.overrides = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut lanes = Box::new(KafkaLanes::join(&config).expect("a member"));
+        let mut lanes = Box::new(KafkaLanes::join(&config, &Arc::default()).expect("a member"));
         let (mut held, deadline) = (0, Instant::now() + DEADLINE);
         while held < PARTITIONS as usize {
             assert!(Instant::now() < deadline, "the member is given its partitions");

@@ -13,6 +13,7 @@ mod look_up;
 #[cfg(test)]
 mod mock_tests;
 mod native;
+mod pulse;
 mod settings;
 mod tail;
 mod topics;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ use crate::journal::{
 };
 use appender::Appender;
 use look_up::LookUp;
+use pulse::Pulse;
 
 pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
@@ -45,6 +48,9 @@ pub const DEFAULT_PARTITIONS: u32 = 12;
 pub const DEFAULT_TOPIC_PREFIX: &str = "payments";
 pub const DEFAULT_GROUP: &str = "paylog-processor";
 
+/// Lanes that nobody polls for this many times `max.poll.interval.ms` have been given away long ago, and whoever should poll
+/// them hangs.
+const LANES_SILENT: u32 = 2;
 /// How long a question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,6 +76,10 @@ pub struct KafkaJournal {
     log_id: LogId,
     appender: Appender,
     look_up: LookUp,
+    /// How many replicas must have a record before it is acknowledged: `min.insync.replicas` as the guards last saw it.
+    in_sync_min: AtomicU64,
+    /// Of the lanes that were given out.
+    pulse: Arc<Pulse>,
 }
 
 impl KafkaConfig {
@@ -109,10 +119,10 @@ impl KafkaJournal {
         settings::validate(&config)?;
         let log_id = topics::topic_id(&config)?;
         let look_up = LookUp::new(&config)?;
-        guards::check_event_topic(&config, &look_up)?;
+        let in_sync_min = AtomicU64::new(guards::check_event_topic(&config, &look_up)?);
         let appender = Appender::new(&config)?;
         tracing::info!(topic = config.topic_prefix, %log_id, partitions = config.partitions, "kafka journal open");
-        Ok(Arc::new(Self { config, log_id, appender, look_up }))
+        Ok(Arc::new(Self { config, log_id, appender, look_up, in_sync_min, pulse: Arc::default() }))
     }
 }
 
@@ -149,7 +159,9 @@ impl Reader for KafkaJournal {
                 format!("the topic {topic} was deleted and made again (its id was {}, is {now}): restart", self.log_id);
             return Err(JournalError::Refused(text));
         }
-        guards::check_event_topic(&self.config, &self.look_up)
+        let in_sync_min = guards::check_event_topic(&self.config, &self.look_up)?;
+        self.in_sync_min.store(in_sync_min, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -159,7 +171,23 @@ impl Journal for KafkaJournal {
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
-        Ok(Box::new(lanes::KafkaLanes::join(&self.config)?))
+        Ok(Box::new(lanes::KafkaLanes::join(&self.config, &self.pulse)?))
+    }
+
+    fn writable(&self, partition: Partition) -> Result<(), JournalError> {
+        self.look_up.writable(partition, self.in_sync_min.load(Ordering::Relaxed))
+    }
+
+    fn check_lanes(&self) -> Result<(), JournalError> {
+        let (silent, max) = (self.pulse.silent_for(), settings::poll_interval(&self.config) * LANES_SILENT);
+        if silent <= max {
+            return Ok(());
+        }
+        Err(JournalError::Broken(format!(
+            "nobody has served the lanes for {} s: their loop hangs, and the group has given them to others; this process \
+             must be started again",
+            silent.as_secs()
+        )))
     }
 }
 

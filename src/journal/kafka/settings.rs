@@ -17,6 +17,9 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request may take: below the transaction timeout, so that a lost one is noticed while it is open.
 const SOCKET_TIMEOUT_MS: &str = "8000";
 
+const POLL_INTERVAL_MS: &str = "60000";
+const STATISTICS_EVERY_MAX: Duration = Duration::from_secs(5);
+
 /// Who sees uncommitted records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isolation {
@@ -31,16 +34,23 @@ const MANDATORY: &[(&str, Option<&str>, &str)] = &[
     ("auto.offset.reset", Some("error"), "a reader must never skip or repeat history silently"),
     ("bootstrap.servers", None, "use --bootstrap-servers"),
     ("check.crcs", Some("true"), "a damaged record must halt, not be folded"),
+    ("delivery.report.only.error", Some("false"), "every append waits for its report"),
     ("enable.auto.commit", Some("false"), "positions are committed with what they cover"),
     ("enable.auto.offset.store", Some("false"), "positions are committed with what they cover"),
     ("enable.idempotence", Some("true"), "a retry inside the client must not append twice"),
     ("enable.partition.eof", None, "the tail must know when it has caught up"),
     ("group.id", None, "use --group"),
+    (
+        "group.instance.id",
+        None,
+        "a static member that died keeps its lanes, and two with one id take them from each other",
+    ),
     ("group.protocol", Some("classic"), "rebalances are served as the classic protocol gives them"),
     ("group.remote.assignor", None, "rebalances are served as the classic protocol gives them"),
     ("isolation.level", None, "each reader of paylog needs its own"),
     ("max.in.flight.requests.per.connection", None, "more than 5 break the order of an idempotent producer"),
     ("partition.assignment.strategy", Some("cooperative-sticky"), "lanes that stay must not stop in a rebalance"),
+    ("statistics.interval.ms", None, "the watch over the group needs its own"),
     ("transaction.timeout.ms", Some("10000"), "takeover waits for it"),
     ("transactional.id", None, "it is the group and the instance id"),
 ];
@@ -156,13 +166,23 @@ pub(super) fn member(config: &KafkaConfig) -> ClientConfig {
         ("session.timeout.ms", "10000"),
         ("heartbeat.interval.ms", "2000"),
         // A loop that hangs for a minute has lost its lanes. Must be more than the longest blocking call of a lane.
-        ("max.poll.interval.ms", "60000"),
+        ("max.poll.interval.ms", POLL_INTERVAL_MS),
     ];
     user(&mut settings, config, &defaults);
+    // The state of the membership is told nowhere else (lanes.rs).
+    let statistics = (poll_interval(config) / 4).min(STATISTICS_EVERY_MAX);
+    settings.set("statistics.interval.ms", statistics.as_millis().to_string());
     settings.set("group.protocol", "classic");
     settings.set("partition.assignment.strategy", "cooperative-sticky");
     settings.set("enable.partition.eof", "false");
     settings
+}
+
+/// How long a member may go without a poll before the group gives its partitions away: the default, or the user's.
+pub(super) fn poll_interval(config: &KafkaConfig) -> Duration {
+    let set = config.overrides.iter().rev().find(|(key, _)| key == "max.poll.interval.ms");
+    let interval_ms = set.map_or(POLL_INTERVAL_MS, |(_, value)| value.as_str());
+    Duration::from_millis(interval_ms.trim().parse().unwrap_or(60_000)) // what is no number, librdkafka refuses
 }
 
 /// A client that looks things up: ends, single records, topics and their settings. `ListOffsets` follows the isolation.
@@ -264,6 +284,7 @@ mod tests {
             ("isolation.level", "read_uncommitted"),
             ("metadata.broker.list", "elsewhere:9092"),
             ("auto.offset.reset", "latest"),
+            ("group.instance.id", "static"),
             ("transactional.id", "mine"),
         ] {
             let refusal = validate(&config(&[(key, value)])).unwrap_err();
