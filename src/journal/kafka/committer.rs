@@ -8,6 +8,7 @@
 //! acknowledged before it was given up, and a lane acts again only after the fold has passed all of those.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
@@ -15,6 +16,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use super::context::Context;
 use super::error::{is_retriable, is_transport, journal_error, transaction_error};
+use super::heights::Heights;
 use super::settings::TRANSACTION_TIMEOUT;
 use super::transaction::{KafkaTransaction, failure};
 use super::{KafkaConfig, drop_within, native, settings};
@@ -35,6 +37,7 @@ pub(super) type Producing = BaseProducer<Context>;
 
 pub(super) struct Committer {
     pub(super) config: KafkaConfig,
+    pub(super) heights: Arc<Heights>,
     /// `None` until a recycling has succeeded.
     producer: Option<Producing>,
     /// Something of the last transaction may still take effect: no other may begin on this producer.
@@ -45,9 +48,10 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Connects, and ends what an earlier producer of this instance left open. Blocks.
-    pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
+    pub(super) fn new(config: &KafkaConfig, heights: &Arc<Heights>) -> Result<Self, JournalError> {
         let deadline = Instant::now() + START_WAIT_MAX;
-        let mut committer = Self { config: config.clone(), producer: None, in_doubt: false, next_id: 0 };
+        let (config, heights) = (config.clone(), Arc::clone(heights));
+        let mut committer = Self { config, heights, producer: None, in_doubt: false, next_id: 0 };
         loop {
             match committer.recycle() {
                 Ok(()) => return Ok(committer),

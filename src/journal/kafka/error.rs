@@ -85,7 +85,11 @@ pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, 
         || matches!(error, KafkaError::MessageProduction(_));
     let in_doubt = matches!(error, KafkaError::Flush(_)) || is_timeout_or_transport(code);
     let fate = fate_of(Failure { code, abortable, in_doubt }, age, timeout);
-    TransactionError { fate, culprit: None, reason: format!("could not {doing}: {}", describe(error)) }
+    let mut reason = format!("could not {doing}: {}", describe(error));
+    if fate == Fate::Stop && is_fenced(code) {
+        reason += "; another process has the same instance id, from a copy of this data directory: give each its own";
+    }
+    TransactionError { fate, culprit: None, reason }
 }
 
 /// The table. An error that librdkafka gives no flag is treated as fatal (its own rule), which for us is a new producer.
@@ -102,12 +106,16 @@ fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
         | Code::UnsupportedFeature => Fate::Stop,
         // The broker says the same to a producer whose transaction it timed out and to one whose id a twin took. Only
         // a transaction that was open for long enough can have been timed out.
-        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch if age < timeout => Fate::Stop,
+        code if is_fenced(code) && age < timeout => Fate::Stop,
         // The broker has forgotten this producer, which idled for a week: so it would the next transaction.
         Code::InvalidProducerIdMapping | Code::UnknownProducerId => Fate::Recycle,
         _ if failure.abortable && !failure.in_doubt => Fate::Retry,
         _ => Fate::Recycle,
     }
+}
+
+fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
 pub(super) fn read_verdict(error: &KafkaError) -> ReadVerdict {

@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, is_unstable, journal_error};
+use super::heights::Heights;
 use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
@@ -56,9 +57,9 @@ pub(super) struct KafkaLanes {
 }
 
 impl KafkaLanes {
-    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>) -> Result<Self, JournalError> {
+    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>, heights: &Arc<Heights>) -> Result<Self, JournalError> {
         // The committer first: with it ends what this instance's predecessor left open.
-        let committer = Committer::new(config)?;
+        let committer = Committer::new(config, heights)?;
         let member: BaseConsumer<Context> = settings::member(config)
             .create_with_context(Context::new("member"))
             .map_err(|error| journal_error("create the member of the group", &error))?;

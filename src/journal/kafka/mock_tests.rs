@@ -10,6 +10,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Answer};
 
+use super::heights::Heights;
 use super::lanes::KafkaLanes;
 use super::{KafkaConfig, native};
 use crate::journal::{Assignment, Fate, JournalError, Lanes, NewRecord, Offset, Partition, Position, TransactionError};
@@ -52,7 +53,9 @@ impl Bed {
         let mut config = KafkaConfig::new(cluster.bootstrap_servers(), "instance");
         config.partitions = PARTITIONS;
         config.overrides = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut lanes = Box::new(KafkaLanes::join(&config, &Arc::default()).expect("a member"));
+        let mut lanes = Box::new(
+            KafkaLanes::join(&config, &Arc::default(), &Arc::new(Heights::new(PARTITIONS))).expect("a member"),
+        );
         let (mut held, deadline) = (0, Instant::now() + DEADLINE);
         while held < PARTITIONS as usize {
             assert!(Instant::now() < deadline, "the member is given its partitions");

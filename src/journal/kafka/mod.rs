@@ -8,6 +8,7 @@ mod committer;
 mod context;
 mod error;
 mod guards;
+mod heights;
 mod lanes;
 mod look_up;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::journal::{
     Record, Tail,
 };
 use appender::Appender;
+use heights::Heights;
 use look_up::LookUp;
 use pulse::Pulse;
 
@@ -78,6 +80,7 @@ pub struct KafkaJournal {
     look_up: LookUp,
     /// How many replicas must have a record before it is acknowledged: `min.insync.replicas` as the guards last saw it.
     in_sync_min: AtomicU64,
+    heights: Arc<Heights>,
     /// Of the lanes that were given out.
     pulse: Arc<Pulse>,
 }
@@ -120,9 +123,10 @@ impl KafkaJournal {
         let log_id = topics::topic_id(&config)?;
         let look_up = LookUp::new(&config)?;
         let in_sync_min = AtomicU64::new(guards::check_event_topic(&config, &look_up)?);
-        let appender = Appender::new(&config)?;
+        let heights = Arc::new(Heights::new(config.partitions));
+        let appender = Appender::new(&config, &heights)?;
         tracing::info!(topic = config.topic_prefix, %log_id, partitions = config.partitions, "kafka journal open");
-        Ok(Arc::new(Self { config, log_id, appender, look_up, in_sync_min, pulse: Arc::default() }))
+        Ok(Arc::new(Self { config, log_id, appender, look_up, in_sync_min, heights, pulse: Arc::default() }))
     }
 }
 
@@ -140,7 +144,7 @@ impl Reader for KafkaJournal {
     }
 
     fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-        Ok(Box::new(tail::KafkaTail::open(&self.config, from)?))
+        Ok(Box::new(tail::KafkaTail::open(&self.config, &self.heights, from)?))
     }
 
     fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
@@ -152,6 +156,7 @@ impl Reader for KafkaJournal {
     }
 
     fn check(&self) -> Result<(), JournalError> {
+        self.heights.check()?;
         let now = topics::topic_id(&self.config)?;
         if now != self.log_id {
             let topic = &self.config.topic_prefix;
@@ -171,7 +176,7 @@ impl Journal for KafkaJournal {
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
-        Ok(Box::new(lanes::KafkaLanes::join(&self.config, &self.pulse)?))
+        Ok(Box::new(lanes::KafkaLanes::join(&self.config, &self.pulse, &self.heights)?))
     }
 
     fn writable(&self, partition: Partition) -> Result<(), JournalError> {

@@ -87,11 +87,15 @@ impl<'a> KafkaTransaction<'a> {
         if !settle(self.committer.producer()?) {
             return Err(failure(Fate::Recycle, "the records were not acknowledged in time"));
         }
-        let age = self.began.elapsed();
+        let (age, heights) = (self.began.elapsed(), &self.committer.heights);
         let mut positions = Vec::with_capacity(self.deliveries.len());
         for delivery in &mut self.deliveries {
             match delivery.try_recv() {
-                Ok(Ok(position)) => positions.push(position),
+                // No reader has got past what this transaction appends, for it is open.
+                Ok(Ok(position)) => match heights.judge(heights.of(position.partition), position) {
+                    Ok(position) => positions.push(position),
+                    Err(replaced) => return Err(failure(Fate::Stop, &replaced.to_string())),
+                },
                 Ok(Err(undelivered)) if undelivered.is_purged() => return Err(self.why_purged()),
                 Ok(Err(undelivered)) => return Err(undelivered.into_transaction_error(age, TRANSACTION_TIMEOUT)),
                 Err(_) => return Err(failure(Fate::Recycle, "a record has no delivery report")),
