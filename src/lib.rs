@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod checker;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,7 @@
 //! Parses, wires, waits for the signal, answers with an exit code: 0 done, 1 failed, 2 used wrongly.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArgs, TailArgs, TopicsCommand};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
-use paylog::{bench, client, telemetry};
+use paylog::{bench, checker, client, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -48,6 +49,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
         Command::Config { command: ConfigCommand::Check(args) } => check(&args),
         Command::Bench(args) => bench::run(args).await,
+        Command::CheckHistory { dir } => tokio::task::spawn_blocking(move || check_history(&dir)).await?,
     }
 }
 
@@ -140,5 +142,12 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
         kafka::validate(&kafka)?;
     }
     println!("the configuration is sound:\n{args:#?}");
+    Ok(())
+}
+
+fn check_history(dir: &Path) -> anyhow::Result<()> {
+    let report = checker::Checker::new()?.check(&checker::files::load(dir)?);
+    println!("{report}");
+    anyhow::ensure!(report.is_clean(), "the history in {} breaks what paylog promises", dir.display());
     Ok(())
 }

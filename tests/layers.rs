@@ -9,6 +9,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &[
             "api",
             "bench",
+            "checker",
             "client",
             "clock",
             "config",
@@ -34,6 +35,26 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("api", &["gateway", "lane", "processor", "service", "stream", "store"]),
     ("stream", &["api", "gateway", "lane", "processor", "service"]),
     ("processor", &["api", "journal", "projection", "service", "store", "stream"]),
+    (
+        "checker",
+        &[
+            "api",
+            "bench",
+            "client",
+            "config",
+            "contract",
+            "gateway",
+            "http",
+            "journal",
+            "lane",
+            "processor",
+            "projection",
+            "service",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
     ("gateway", &["api", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"]),
 ];
 

@@ -250,21 +250,23 @@ impl Running {
                 let event = Box::new(Event::new(payment_id, self.driver.view.clocks().machine(), *data));
                 self.outcomes.push(Ready { partition, epoch, payment_id, version, folded, event });
             }
-            Verdict::TryAgain { at } => lane.defer(payment_id, at, attempt),
+            Verdict::TryAgain { at, memory } => lane.defer(payment_id, at, attempt, memory),
         }
     }
 
     /// Lets go of what the fold has passed, and lets lanes act that have caught up.
     fn release(&mut self) {
-        let folded = self.driver.view.folded();
+        let (now, folded) = (self.now(), self.driver.view.folded());
         for (partition, lane) in &mut self.owned {
             lane.release(folded.of(*partition));
             if matches!(lane.catch_up, CatchUp::To(end) if folded.of(*partition) >= end) {
                 lane.catch_up = CatchUp::Done;
+                lane.tenure = lane.tenure.renewed(now);
             }
         }
-        if self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE {
-            self.owned.values_mut().for_each(Lane::retry_held);
+        let ended = self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE;
+        self.owned.values_mut().for_each(|lane| lane.retry_held(now, ended));
+        if ended {
             (self.ended, self.held_looked_at) = (false, Instant::now());
         }
     }
@@ -351,7 +353,9 @@ impl Running {
         }
         self.positions_told = Instant::now();
         let folded = self.driver.view.folded();
-        let next = folded.positions().filter(|next| self.owned.contains_key(&next.partition));
+        // Of a lane that has not caught up the last owner told more.
+        let caught_up = |partition| self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done);
+        let next = folded.positions().filter(|next| caught_up(next.partition));
         let moved: Vec<Position> = next.filter(|next| self.told.get(&next.partition) != Some(next)).collect();
         if moved.is_empty() {
             return Ok(());

@@ -24,7 +24,7 @@ use crate::journal::Journal;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::lane::Driver;
-use crate::processor::{Backoff, Processor};
+use crate::processor::Processor;
 use crate::projection::{FoldError, Folder, View};
 use crate::schema::Codec;
 use crate::store::Store;
@@ -33,8 +33,6 @@ use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
 const PROJECTION: &str = "payments@1";
-/// The longest pause between two tries; the shortest is configured.
-const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,8 +191,7 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
 
 fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> Driver {
     let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
-    let backoff = Backoff { min: Duration::from_millis(args.retry_min_ms).min(RETRY_MAX), max: RETRY_MAX };
-    let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
+    let worker = Processor::new(Arc::new(gateway), view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
     Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use paylog::clock::Clocks;
 use paylog::config::{Cli, Command, ServiceArgs};
 use paylog::journal::{Journal, Offset, Partition, TailItem, kafka};
 use paylog::payment::{Event, EventData, PaymentId};
@@ -106,12 +107,17 @@ impl Bed {
     }
 
     pub async fn run(&self, role: Role, name: &str, more: &[&str]) -> Running {
+        self.run_at(role, name, more, Clocks::system()).await
+    }
+
+    /// On a machine whose clock says what `clocks` say.
+    pub async fn run_at(&self, role: Role, name: &str, more: &[&str], clocks: Clocks) -> Running {
         let command = match role {
             Role::All => "up",
             Role::Serve => "serve",
             Role::Process => "process",
         };
-        let service = Service::open(self.args(command, name, more), role).await.unwrap();
+        let service = Service::open_at(self.args(command, name, more), role, clocks).await.unwrap();
         let client = Client::new(&format!("http://{}", service.address().unwrap()));
         let (journal, view) = (service.journal(), service.view());
         let stop = CancellationToken::new();
@@ -163,6 +169,14 @@ impl Running {
         let Self { journal, view, ended, .. } = self;
         drop((journal, view));
         tokio::time::timeout(PATIENCE, ended).await.expect("the service did not stop").unwrap().unwrap();
+    }
+
+    /// Waits until it ends by itself, which must be a failure, and answers with what it says.
+    pub async fn fails(self) -> String {
+        let Self { journal, view, ended, .. } = self;
+        drop((journal, view));
+        let ended = tokio::time::timeout(PATIENCE, ended).await.expect("the service goes on").unwrap();
+        format!("{:#}", ended.expect_err("the service ended well"))
     }
 
     /// Every record on the log, read committed, in the order of each partition.
