@@ -61,6 +61,11 @@ impl Bed {
         bed
     }
 
+    /// On a cluster of the test's own, without any topics yet.
+    pub fn on(bootstrap: String) -> Self {
+        Self::new(Some(bootstrap))
+    }
+
     fn new(bootstrap: Option<String>) -> Self {
         let prefix = format!("it-{}", uuid::Uuid::new_v4().simple());
         Self { directory: tempfile::tempdir().unwrap(), bootstrap, prefix, flags: Vec::new() }

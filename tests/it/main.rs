@@ -11,9 +11,11 @@
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `rebalance`: what only Kafka has
 //! * `guards`: what may become of a topic under those who use it
+//! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
 
 mod bad_input;
+mod brokers;
 mod client;
 mod cluster;
 mod crashes;

@@ -25,7 +25,7 @@ fn servers(bed: &Bed) -> String {
 }
 
 /// Keys of payments on this partition.
-fn keys_on(partition: u32) -> impl Iterator<Item = String> {
+pub fn keys_on(partition: u32) -> impl Iterator<Item = String> {
     let id = |key: &str| PaymentId::derive(&MerchantId::default(), &IdempotencyKey::parse(key).unwrap()).to_string();
     let there = move |key: &String| partition_of(id(key).as_bytes(), PARTITIONS) == Partition(partition);
     (0..).map(|n| format!("order-{n}")).filter(there)
@@ -165,9 +165,8 @@ async fn a_partition_is_given_up_at_once_with_two_hundred_calls_on_their_way() {
     const CALLS: usize = 200;
     const ANSWERED_MAX: Duration = Duration::from_secs(2);
     // A member hears of a rebalance with its next heartbeat: 2 s by default, which would be measured too.
-    let slow =
-        ["--simulator-latency-ms", "8000", "--merchant-in-flight", "300", "--kafka", "heartbeat.interval.ms=100"];
-    let bed = Bed::kafka().await;
+    let bed = Bed::kafka().await.with(&["--kafka", "heartbeat.interval.ms=100"]);
+    let slow = ["--simulator-latency-ms", "8000", "--merchant-in-flight", "300"];
     let front = bed.run(Role::Serve, "serve", &[]).await;
     let processor = bed.run(Role::Process, "process", &slow).await;
     let mut ids = Vec::new();
@@ -185,8 +184,8 @@ async fn a_partition_is_given_up_at_once_with_two_hundred_calls_on_their_way() {
             };
             // With nothing at first: the group has only now begun to ask for some.
             if partitions.is_empty() {
-                other.assign(&[]).unwrap();
                 asked = Some(Instant::now());
+                other.assign(&[]).unwrap();
                 continue;
             }
             let took = asked.expect("asked for first").elapsed();

@@ -67,8 +67,9 @@ impl Undelivered {
             abortable: true,
             in_doubt: self.persisted != Persisted::No || is_timeout_or_transport(self.code),
         };
-        let reason = format!("a record was not delivered: {}", self.code);
-        TransactionError { fate: fate_of(failure, age, timeout), culprit: self.partition, reason }
+        let fate = fate_of(failure, age, timeout);
+        let reason = format!("a record was not delivered: {}{}", self.code, twin(fate, self.code));
+        TransactionError { fate, culprit: self.partition, reason }
     }
 }
 
@@ -85,10 +86,7 @@ pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, 
         || matches!(error, KafkaError::MessageProduction(_));
     let in_doubt = matches!(error, KafkaError::Flush(_)) || is_timeout_or_transport(code);
     let fate = fate_of(Failure { code, abortable, in_doubt }, age, timeout);
-    let mut reason = format!("could not {doing}: {}", describe(error));
-    if fate == Fate::Stop && is_fenced(code) {
-        reason += "; another process has the same instance id, from a copy of this data directory: give each its own";
-    }
+    let reason = format!("could not {doing}: {}{}", describe(error), twin(fate, code));
     TransactionError { fate, culprit: None, reason }
 }
 
@@ -111,6 +109,16 @@ fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
         Code::InvalidProducerIdMapping | Code::UnknownProducerId => Fate::Recycle,
         _ if failure.abortable && !failure.in_doubt => Fate::Retry,
         _ => Fate::Recycle,
+    }
+}
+
+/// What to do about a twin.
+fn twin(fate: Fate, code: Code) -> &'static str {
+    match fate {
+        Fate::Stop if is_fenced(code) => {
+            "; another process has the same instance id, from a copy of this data directory: give each its own"
+        }
+        _ => "",
     }
 }
 
