@@ -23,8 +23,8 @@ mod transaction;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ pub const DEFAULT_GROUP: &str = "paylog-processor";
 /// Lanes that nobody polls for this many times `max.poll.interval.ms` have been given away long ago, and whoever should poll
 /// them hangs.
 const LANES_SILENT: u32 = 2;
+/// How long the guards wait for an old client to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,7 +79,9 @@ pub struct KafkaJournal {
     config: KafkaConfig,
     log_id: LogId,
     appender: Appender,
-    look_up: LookUp,
+    /// Replaced at each look of the guards. A client that has seen a later leader believes no metadata that know of an earlier
+    /// one, and would never hear of a log that was restored from a backup.
+    look_up: Mutex<Arc<LookUp>>,
     /// How many replicas must have a record before it is acknowledged: `min.insync.replicas` as the guards last saw it.
     in_sync_min: AtomicU64,
     heights: Arc<Heights>,
@@ -125,8 +129,20 @@ impl KafkaJournal {
         let in_sync_min = AtomicU64::new(guards::check_event_topic(&config, &look_up)?);
         let heights = Arc::new(Heights::new(config.partitions));
         let appender = Appender::new(&config, &heights)?;
+        let look_up = Mutex::new(Arc::new(look_up));
         tracing::info!(topic = config.topic_prefix, %log_id, partitions = config.partitions, "kafka journal open");
         Ok(Arc::new(Self { config, log_id, appender, look_up, in_sync_min, heights, pulse: Arc::default() }))
+    }
+}
+
+impl KafkaJournal {
+    fn look_up(&self) -> Arc<LookUp> {
+        Arc::clone(&self.look_up.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace_look_up(&self, fresh: Arc<LookUp>) {
+        let old = std::mem::replace(&mut *self.look_up.lock().unwrap_or_else(PoisonError::into_inner), fresh);
+        drop_within(old, "look-up", CLOSE_DEADLINE);
     }
 }
 
@@ -148,11 +164,11 @@ impl Reader for KafkaJournal {
     }
 
     fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
-        self.look_up.ends(partition)
+        self.look_up().ends(partition)
     }
 
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
-        self.look_up.read(position)
+        self.look_up().read(position)
     }
 
     fn check(&self) -> Result<(), JournalError> {
@@ -164,7 +180,9 @@ impl Reader for KafkaJournal {
                 format!("the topic {topic} was deleted and made again (its id was {}, is {now}): restart", self.log_id);
             return Err(JournalError::Refused(text));
         }
-        let in_sync_min = guards::check_event_topic(&self.config, &self.look_up)?;
+        let fresh = Arc::new(LookUp::new(&self.config)?);
+        let in_sync_min = guards::check_event_topic(&self.config, &fresh)?;
+        self.replace_look_up(fresh);
         self.in_sync_min.store(in_sync_min, Ordering::Relaxed);
         Ok(())
     }
@@ -180,7 +198,7 @@ impl Journal for KafkaJournal {
     }
 
     fn writable(&self, partition: Partition) -> Result<(), JournalError> {
-        self.look_up.writable(partition, self.in_sync_min.load(Ordering::Relaxed))
+        self.look_up().writable(partition, self.in_sync_min.load(Ordering::Relaxed))
     }
 
     fn check_lanes(&self) -> Result<(), JournalError> {
