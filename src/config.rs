@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
@@ -55,6 +56,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// A payment provider to test against, over HTTP: a durable ledger, Stripe's rules, and every fault on demand.
+    GatewaySimulator(GatewaySimulatorArgs),
     /// Measure this machine: results per second, latency, rebuild.
     Bench(BenchArgs),
     /// Check a recorded history of a run against what paylog promises; exits with 1 if a promise was broken.

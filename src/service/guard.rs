@@ -46,3 +46,117 @@ pub(super) fn watch(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::watch;
+    use crate::clock::Clocks;
+    use crate::journal::embedded::EmbeddedJournal;
+    use crate::journal::{
+        Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
+        Record, Tail,
+    };
+    use crate::projection::Folder;
+    use crate::schema::Codec;
+    use crate::store::Store;
+
+    /// A log that is well but for two things.
+    struct Ailing {
+        log: Arc<EmbeddedJournal>,
+        check: fn() -> Result<(), JournalError>,
+        check_lanes: fn() -> Result<(), JournalError>,
+    }
+
+    impl Reader for Ailing {
+        fn engine(&self) -> Engine {
+            Engine::Embedded
+        }
+
+        fn log_id(&self) -> LogId {
+            self.log.log_id()
+        }
+
+        fn partitions(&self) -> u32 {
+            self.log.partitions()
+        }
+
+        fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
+            self.log.tail(from)
+        }
+
+        fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
+            self.log.ends(partition)
+        }
+
+        fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+            self.log.read(position)
+        }
+
+        fn check(&self) -> Result<(), JournalError> {
+            (self.check)()
+        }
+    }
+
+    impl Journal for Ailing {
+        fn append(&self, record: NewRecord) -> Appending {
+            self.log.append(record)
+        }
+
+        fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
+            self.log.lanes()
+        }
+
+        fn check_lanes(&self) -> Result<(), JournalError> {
+            (self.check_lanes)()
+        }
+    }
+
+    /// What the watch says before it is told to stop.
+    fn watched(
+        check: fn() -> Result<(), JournalError>,
+        check_lanes: fn() -> Result<(), JournalError>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let log = EmbeddedJournal::open(&directory.path().join("journal"), 1)?;
+        let store = Store::open(&directory.path().join("store"))?;
+        let (_, view) = Folder::open(store, log.as_ref(), Arc::new(Codec::new()?), Clocks::system())?;
+        watch(&Ailing { log, check, check_lanes }, &view, Duration::from_secs(60), stop)
+    }
+
+    #[test]
+    fn lanes_that_hang_end_the_process() {
+        let hang = || Err(JournalError::Broken("nobody has served the lanes for 120 s".to_owned()));
+        let text = format!("{:#}", watched(|| Ok(()), hang, &CancellationToken::new()).unwrap_err());
+        assert!(text.contains("not served") && text.contains("120 s"), "{text}");
+    }
+
+    #[test]
+    fn a_refusal_ends_the_process_and_a_log_that_cannot_be_asked_does_not() {
+        let refuse = || Err(JournalError::Refused("run kafka-configs.sh".to_owned()));
+        let text = format!("{:#}", watched(refuse, || Ok(()), &CancellationToken::new()).unwrap_err());
+        assert!(text.contains("kafka-configs.sh"), "{text}");
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let silent = || {
+            ASKED.fetch_add(1, Ordering::AcqRel);
+            Err(JournalError::Unavailable("no answer".to_owned()))
+        };
+        let stop = CancellationToken::new();
+        let asked = std::thread::spawn({
+            let stop = stop.clone();
+            move || watched(silent, || Ok(()), &stop)
+        });
+        while ASKED.load(Ordering::Acquire) < 2 {
+            assert!(!asked.is_finished(), "it goes on asking");
+            std::thread::yield_now();
+        }
+        stop.cancel();
+        asked.join().unwrap().unwrap();
+    }
+}

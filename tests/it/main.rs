@@ -9,7 +9,7 @@
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
-//! * `rebalance`: what only Kafka has
+//! * `instances`, `rebalance`: what only Kafka has
 //! * `guards`: what may become of a topic under those who use it
 //! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
@@ -22,6 +22,7 @@ mod crashes;
 mod foreign_hands;
 mod guards;
 mod idempotency;
+mod instances;
 mod operations;
 mod outcomes;
 mod payments;

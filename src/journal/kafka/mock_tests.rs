@@ -218,3 +218,23 @@ fn an_id_that_cannot_be_had_gives_way_to_the_next() {
         bed.goes_on();
     }
 }
+
+/// A member that the group has forgotten and does not take back would do nothing, and say nothing, for ever.
+#[test]
+fn a_group_that_is_silent_while_the_cluster_answers_ends_the_member() {
+    let short = [("session.timeout.ms", "400"), ("max.poll.interval.ms", "400"), ("heartbeat.interval.ms", "100")];
+    let mut bed = Bed::with(&short);
+    bed.answer(Api::JoinGroup, &[NO_COORDINATOR; 100_000]);
+    bed.answer(Api::Heartbeat, &[UNKNOWN_MEMBER]);
+    let deadline = Instant::now() + DEADLINE;
+    let silent = loop {
+        assert!(Instant::now() < deadline, "nobody notices");
+        match bed.lanes.poll(Duration::from_millis(20)) {
+            Ok(Some(Assignment::Revoked { partitions, .. })) => bed.lanes.unassign(&partitions).expect("unassign"),
+            Ok(Some(Assignment::Assigned(partitions))) => panic!("{partitions:?} of a group that does not answer"),
+            Ok(None) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(silent.to_string().contains("the group has not answered for 1 s"), "{silent}");
+}

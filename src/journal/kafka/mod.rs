@@ -297,6 +297,28 @@ fn drop_within<T: Send + 'static>(client: T, name: &'static str, deadline: Durat
 mod tests {
     use super::*;
 
+    /// A client that cannot be closed before somebody lets it.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Drop for Stuck {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_close_is_left_behind() {
+        let (let_go, stuck) = std::sync::mpsc::channel();
+        let (deadline, began) = (Duration::from_millis(50), Instant::now());
+        drop_within(Stuck(stuck), "stuck", deadline);
+        assert!(began.elapsed() >= deadline, "it was waited for");
+        // Had it been waited for to the end, nobody would ever have come here to let it go.
+        drop(let_go);
+        let began = Instant::now();
+        drop_within("closes at once", "quick", Duration::from_secs(60));
+        assert!(began.elapsed() < Duration::from_secs(60), "what closes is not waited for longer");
+    }
+
     #[test]
     fn a_config_that_is_printed_shows_no_secret() {
         let mut config = KafkaConfig::new("127.0.0.1:9092", "a");
