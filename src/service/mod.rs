@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
-use crate::gateway::simulator::Simulator;
-use crate::journal::Journal;
+use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
+use crate::journal::{Engine, Journal};
 use crate::lane::Driver;
 use crate::processor::Processor;
 use crate::projection::{FoldError, Folder, View};
-use crate::schema::Codec;
+use crate::schema::{Codec, RequestCodec};
 use crate::store::Store;
 use crate::telemetry;
 use data_dir::DataDir;
@@ -138,12 +138,17 @@ impl Service {
         let every = args.guard_every();
         front.push(part("guard", stop, move || guard::watch(log.as_ref(), &rows, every, &guarding))?);
         if role != Role::Serve {
-            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
+            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || {
                 let _context = runtime.enter();
                 Ok(driver.run(&lanes_stop)?)
             })?);
+        }
+        if role != Role::Serve && journal.engine() == Engine::Kafka {
+            let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
+            let intake_stop = stop.clone();
+            front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
         front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
         Ok((front, vec![fold]))
@@ -189,9 +194,14 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     Ok((journal, codec, folder, view, data))
 }
 
-fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> Driver {
-    let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
-    let worker = Processor::new(Arc::new(gateway), view.clocks().clone(), args.policy());
+fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {
+    let gateway = args.gateway.open(Duration::from_millis(args.simulator_latency_ms))?;
+    let worker = Processor::new(gateway, view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
-    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
+    Ok(Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
+}
+
+fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {
+    let (requests, gateway) = (RequestCodec::new()?, args.gateway.name().to_owned());
+    Ok(Intake { journal, view, codec, requests, gateway, bounds: args.intake.bounds() })
 }

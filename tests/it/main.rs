@@ -13,16 +13,20 @@
 //! * `guards`: what may become of a topic under those who use it
 //! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
+//! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod bad_input;
 mod brokers;
 mod client;
 mod cluster;
 mod crashes;
+mod foreign;
 mod foreign_hands;
 mod guards;
 mod idempotency;
 mod instances;
+mod intake;
+mod intake_faults;
 mod operations;
 mod outcomes;
 mod payments;

@@ -4,6 +4,7 @@
 
 mod faults;
 mod figures;
+mod requests;
 mod support;
 
 use std::collections::BTreeMap;

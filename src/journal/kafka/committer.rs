@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::producer::{BaseProducer, Producer};
 
@@ -36,8 +37,15 @@ const EVENTS_MAX: usize = 10_000;
 pub(super) type Producing = BaseProducer<Context>;
 
 pub(super) struct Committer {
-    pub(super) config: KafkaConfig,
-    pub(super) heights: Arc<Heights>,
+    settings: ClientConfig,
+    /// The group and the instance: what all its ids begin with.
+    instance: String,
+    /// The topic that the group reads, whose offsets the transactions carry.
+    pub(super) read: String,
+    /// The topic that a transaction's `append` writes to.
+    pub(super) written: String,
+    /// How high that topic is known to be, if nothing else is written to.
+    pub(super) heights: Option<Arc<Heights>>,
     /// `None` until a recycling has succeeded.
     producer: Option<Producing>,
     /// Something of the last transaction may still take effect: no other may begin on this producer.
@@ -47,11 +55,25 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Connects, and ends what an earlier producer of this instance left open. Blocks.
+    /// For the lanes, which read the log and write to it. Connects, and ends what an earlier producer of this instance left
+    /// open. Blocks.
     pub(super) fn new(config: &KafkaConfig, heights: &Arc<Heights>) -> Result<Self, JournalError> {
+        let (instance, topic) = (instance(&config.group, config), &config.topic_prefix);
+        Self::of(instance, settings::committer(config), topic, topic, Some(Arc::clone(heights)))
+    }
+
+    /// For a member that reads the topic `read` and writes to `written`. Blocks as [`Self::new`].
+    pub(super) fn of(
+        instance: String,
+        settings: ClientConfig,
+        read: &str,
+        written: &str,
+        heights: Option<Arc<Heights>>,
+    ) -> Result<Self, JournalError> {
         let deadline = Instant::now() + START_WAIT_MAX;
-        let (config, heights) = (config.clone(), Arc::clone(heights));
-        let mut committer = Self { config, heights, producer: None, in_doubt: false, next_id: 0 };
+        let (read, written) = (read.to_owned(), written.to_owned());
+        let mut committer =
+            Self { settings, instance, read, written, heights, producer: None, in_doubt: false, next_id: 0 };
         loop {
             match committer.recycle() {
                 Ok(()) => return Ok(committer),
@@ -69,8 +91,9 @@ impl Committer {
         if let Some(old) = self.producer.take() {
             drop_within(old, "committer", CLOSE_DEADLINE);
         }
-        let transactional_id = format!("{}/{}/{}", self.config.group, self.config.instance_id, self.next_id);
-        match create(&self.config, &transactional_id) {
+        let transactional_id = format!("{}/{}", self.instance, self.next_id);
+        self.settings.set("transactional.id", &transactional_id);
+        match create(&self.settings, &transactional_id) {
             Ok(producer) => self.producer = Some(producer),
             Err(error) => {
                 self.next_id = (self.next_id + 1) % IDS_MAX;
@@ -128,6 +151,11 @@ impl Committer {
     }
 }
 
+/// This instance in `group`.
+pub(super) fn instance(group: &str, config: &KafkaConfig) -> String {
+    format!("{group}/{}", config.instance_id)
+}
+
 /// The metadata that fences a transaction. Read between two looks at the generation: without a generation the broker
 /// would take the offsets of anybody.
 fn membership(member: &BaseConsumer<Context>) -> Result<ConsumerGroupMetadata, TransactionError> {
@@ -141,8 +169,8 @@ fn membership(member: &BaseConsumer<Context>) -> Result<ConsumerGroupMetadata, T
     }
 }
 
-fn create(config: &KafkaConfig, transactional_id: &str) -> Result<Producing, JournalError> {
-    let producer: Producing = settings::committer(config, transactional_id)
+fn create(settings: &ClientConfig, transactional_id: &str) -> Result<Producing, JournalError> {
+    let producer: Producing = settings
         .create_with_context(Context::new("committer"))
         .map_err(|error| journal_error("create the transactional producer", &error))?;
     let deadline = Instant::now() + INIT_TURN;

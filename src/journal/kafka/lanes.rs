@@ -13,19 +13,15 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::committer::Committer;
 use super::context::Context;
-use super::error::{is_fatal, is_stale_member, is_unstable, journal_error};
+use super::error::{is_fatal, is_stale_member, journal_error};
+use super::group::{STABLE_WAIT_MAX, answer_all, stable_offsets};
 use super::heights::Heights;
 use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 
-/// How long an earlier owner's open transaction may take to end: its timeout (10 s), the broker's next look for timed
-/// out ones (10 s), and the writing of the markers.
-const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long one call of `assign` asks for it: the lanes that act wait as long.
 const STABLE_TURN: Duration = Duration::from_millis(300);
-/// Between two looks at offsets that are still part of a transaction.
-const STABLE_PAUSE: Duration = Duration::from_millis(20);
 /// A group from which nothing was heard for this many times `max.poll.interval.ms` is silent: it waits that long for its
 /// slowest member, and then it has to answer.
 const GROUP_SILENT: u32 = 3;
@@ -90,37 +86,22 @@ impl KafkaLanes {
         list_of(&self.topic, partitions.into_iter().map(|partition| (partition, rdkafka::Offset::End)))
     }
 
-    /// Asks for the committed offsets as stable: the broker refuses while a transaction over them is open.
+    /// Until an earlier owner's transaction over these partitions has ended, they are not ours. Asks for a moment only.
     fn must_be_stable(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
-        let turn = Instant::now() + STABLE_TURN;
-        loop {
-            let left = turn.saturating_duration_since(Instant::now());
-            let answer = self.member()?.committed_offsets(self.list(partitions.iter().copied()), left);
-            let error = match answer.map(|offsets| offsets.elements().iter().find_map(|e| e.error().err())) {
-                Ok(None) => {
-                    self.unstable_since = None;
-                    return Ok(());
-                }
-                Ok(Some(error)) | Err(error) => error,
-            };
-            if !is_unstable(&error) {
-                return Err(journal_error("read the group's offsets", &error));
+        match stable_offsets(self.member()?, self.list(partitions.iter().copied()), STABLE_TURN) {
+            Ok(_) => {
+                self.unstable_since = None;
+                Ok(())
             }
-            if left.is_zero() {
-                return Err(self.unstable());
+            Err(JournalError::Unavailable(hanging)) => {
+                let since = *self.unstable_since.get_or_insert_with(Instant::now);
+                let waits =
+                    "the group's offsets are not to be had yet, or an earlier owner's transaction has not ended";
+                let text = if since.elapsed() < STABLE_WAIT_MAX { waits.into() } else { hanging };
+                Err(JournalError::Unavailable(text))
             }
-            std::thread::sleep(STABLE_PAUSE);
+            Err(error) => Err(error),
         }
-    }
-
-    fn unstable(&mut self) -> JournalError {
-        let since = *self.unstable_since.get_or_insert_with(Instant::now);
-        let text = if since.elapsed() < STABLE_WAIT_MAX {
-            "the group's offsets are not to be had yet, or an earlier owner's transaction over them has not ended"
-        } else {
-            "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging"
-        };
-        JournalError::Unavailable(text.into())
     }
 
     /// A member that the group has forgotten, or that does not ask again, would do nothing and say nothing for ever. Where the
@@ -149,18 +130,8 @@ impl KafkaLanes {
 
     /// Answers whatever the group still waits for, so that it lets us go.
     fn answer_all(&mut self) {
-        let Some(member) = &self.member else { return };
-        member.context().leave();
-        let waiting =
-            self.unanswered.take().into_iter().chain(std::iter::from_fn(|| member.context().next_rebalance()));
-        for assignment in waiting {
-            let answer = match assignment {
-                Assignment::Assigned(partitions) => member.incremental_assign(&self.list(partitions)),
-                Assignment::Revoked { partitions, .. } => member.incremental_unassign(&self.list(partitions)),
-            };
-            if let Err(error) = answer {
-                tracing::warn!(%error, "could not answer a rebalance while leaving");
-            }
+        if let Some(member) = &self.member {
+            answer_all(member, self.unanswered.take(), |partitions| self.list(partitions));
         }
     }
 }

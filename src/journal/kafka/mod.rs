@@ -6,7 +6,9 @@
 mod appender;
 mod committer;
 mod context;
+mod dead_letters;
 mod error;
+mod group;
 mod guards;
 mod heights;
 mod lanes;
@@ -15,6 +17,7 @@ mod look_up;
 mod mock_tests;
 mod native;
 mod pulse;
+mod requests;
 mod settings;
 mod tail;
 mod topics;
@@ -35,13 +38,14 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
     Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-    Record, Tail,
+    Record, Requests, Tail,
 };
 use appender::Appender;
 use heights::Heights;
 use look_up::LookUp;
 use pulse::Pulse;
 
+pub use dead_letters::DeadLetters;
 pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
 
@@ -211,6 +215,10 @@ impl Journal for KafkaJournal {
              must be started again",
             silent.as_secs()
         )))
+    }
+
+    fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
+        Ok(Box::new(requests::KafkaRequests::join(&self.config)?))
     }
 }
 

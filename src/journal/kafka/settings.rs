@@ -19,6 +19,8 @@ const SOCKET_TIMEOUT_MS: &str = "8000";
 
 const POLL_INTERVAL_MS: &str = "60000";
 const STATISTICS_EVERY_MAX: Duration = Duration::from_secs(5);
+/// librdkafka takes no larger `message.max.bytes`.
+const MESSAGE_BYTES_CEILING: usize = 1_000_000_000;
 
 /// Who sees uncommitted records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +119,8 @@ pub(super) fn appender(config: &KafkaConfig) -> ClientConfig {
     settings
 }
 
-/// The producer of the lanes' transactions.
-pub(super) fn committer(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+/// The producer of the lanes' transactions. Its transactional id is the committer's to choose.
+pub(super) fn committer(config: &KafkaConfig) -> ClientConfig {
     let mut settings = producer(config);
     let defaults = [
         // Below the transaction timeout, else librdkafka refuses to start.
@@ -133,7 +135,6 @@ pub(super) fn committer(config: &KafkaConfig, transactional_id: &str) -> ClientC
     let debug = settings.get("debug").map_or_else(|| "broker".to_owned(), |user| format!("{user},broker"));
     settings.set("debug", debug);
     settings.set_log_level(RDKafkaLogLevel::Debug);
-    settings.set("transactional.id", transactional_id);
     settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
     settings
 }
@@ -183,6 +184,32 @@ pub(super) fn poll_interval(config: &KafkaConfig) -> Duration {
     let set = config.overrides.iter().rev().find(|(key, _)| key == "max.poll.interval.ms");
     let interval_ms = set.map_or(POLL_INTERVAL_MS, |(_, value)| value.as_str());
     Duration::from_millis(interval_ms.trim().parse().unwrap_or(60_000)) // what is no number, librdkafka refuses
+}
+
+/// The member of the intake's group, who reads requests. Where a partition is read from is always said.
+pub(super) fn requests(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut settings = member(config);
+    let defaults = [
+        // What is prefetched is bounded: this is memory of every process.
+        ("queued.max.messages.kbytes", "16384"),
+        ("queued.min.messages", "10000"),
+        // As the tail: the defaults are long for somebody who waits for a payment.
+        ("fetch.min.bytes", "1"),
+        ("fetch.error.backoff.ms", "100"),
+        ("fetch.queue.backoff.ms", "20"),
+    ];
+    user(&mut settings, config, &defaults);
+    settings.set("group.id", group);
+    settings
+}
+
+/// The producer of the intake's transactions: as [`committer`], but it sends records of up to `bytes_max`.
+pub(super) fn intake_committer(config: &KafkaConfig, bytes_max: usize) -> ClientConfig {
+    let mut settings = committer(config);
+    let chosen = settings.get("message.max.bytes").and_then(|chosen| chosen.parse().ok()).unwrap_or(0);
+    let bytes_max = bytes_max.max(chosen).min(MESSAGE_BYTES_CEILING);
+    settings.set("message.max.bytes", bytes_max.to_string());
+    settings
 }
 
 /// A client that looks things up: ends, single records, topics and their settings. `ListOffsets` follows the isolation.
@@ -311,9 +338,11 @@ mod tests {
         let config = config(&[]);
         let all = [
             appender(&config),
-            committer(&config, "group/instance/0"),
+            committer(&config),
+            intake_committer(&config, usize::MAX),
             tail(&config),
             member(&config),
+            requests(&config, "group-intake"),
             look_up(&config, Isolation::Uncommitted),
             admin(&config),
         ];

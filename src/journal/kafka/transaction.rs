@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{Producer, PurgeConfig};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::Timeout;
 use tokio::sync::oneshot;
 
@@ -30,6 +30,10 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(1);
 const RESUME_PAUSE: Duration = Duration::from_millis(20);
 /// rdkafka's poll always takes all the time it is given, so each turn is as short as librdkafka's clock allows.
 const TURN: Duration = Duration::from_millis(1);
+
+/// Where the report of a record goes.
+type Waiting = Box<oneshot::Sender<Delivery>>;
+type Sending<'r> = BaseRecord<'r, [u8], [u8], Waiting>;
 
 pub(super) fn failure(fate: Fate, reason: &str) -> TransactionError {
     TransactionError { fate, culprit: None, reason: reason.into() }
@@ -63,7 +67,7 @@ impl<'a> KafkaTransaction<'a> {
         let began = Instant::now();
         if !next.is_empty() {
             let offsets = next.iter().map(|position| (position.partition, kafka_offset(position.offset)));
-            let offsets = list_of(&self.committer.config.topic_prefix, offsets);
+            let offsets = list_of(&self.committer.read, offsets);
             resumed(self.began, || {
                 producer.send_offsets_to_transaction(&offsets, &self.membership, TRANSACTION_TIMEOUT)
             })
@@ -81,6 +85,39 @@ impl<'a> KafkaTransaction<'a> {
         Ok(positions)
     }
 
+    /// Appends a record to any partition of any topic: for one who reads in one place and writes in another.
+    pub(super) fn append_to<'r>(
+        &mut self,
+        record: impl FnOnce(Waiting) -> Sending<'r>,
+    ) -> Result<(), TransactionError> {
+        let report = self.send(record)?;
+        self.deliveries.push(report);
+        Ok(())
+    }
+
+    fn send<'r>(
+        &self,
+        record: impl FnOnce(Waiting) -> Sending<'r>,
+    ) -> Result<oneshot::Receiver<Delivery>, TransactionError> {
+        let producer = self.committer.producer()?;
+        let deadline = Instant::now() + QUEUE_WAIT_MAX;
+        let (waiting, report) = oneshot::channel();
+        let mut sending = record(Box::new(waiting));
+        loop {
+            match producer.send(sending) {
+                Ok(()) => return Ok(report),
+                Err((error, back)) if is_queue_full(&error) && Instant::now() < deadline => {
+                    producer.poll(TURN);
+                    sending = back;
+                }
+                Err((error, refused)) => {
+                    let culprit = refused.partition.and_then(|p| u32::try_from(p).ok()).map(Partition);
+                    return Err(TransactionError { culprit, ..self.error("append", &error) });
+                }
+            }
+        }
+    }
+
     /// Waits until every record has its report. Must come before `commit_transaction`, whose flush in rdkafka polls for
     /// 100 ms at a time.
     fn delivered(&mut self) -> Result<Vec<Position>, TransactionError> {
@@ -92,10 +129,13 @@ impl<'a> KafkaTransaction<'a> {
         for delivery in &mut self.deliveries {
             match delivery.try_recv() {
                 // No reader has got past what this transaction appends, for it is open.
-                Ok(Ok(position)) => match heights.judge(heights.of(position.partition), position) {
-                    Ok(position) => positions.push(position),
-                    Err(replaced) => return Err(failure(Fate::Stop, &replaced.to_string())),
-                },
+                Ok(Ok(position)) => {
+                    if let Some(heights) = heights {
+                        let judged = heights.judge(heights.of(position.partition), position);
+                        judged.map_err(|replaced| failure(Fate::Stop, &replaced.to_string()))?;
+                    }
+                    positions.push(position);
+                }
                 Ok(Err(undelivered)) if undelivered.is_purged() => return Err(self.why_purged()),
                 Ok(Err(undelivered)) => return Err(undelivered.into_transaction_error(age, TRANSACTION_TIMEOUT)),
                 Err(_) => return Err(failure(Fate::Recycle, "a record has no delivery report")),
@@ -173,22 +213,7 @@ impl<'a> KafkaTransaction<'a> {
 impl Transaction for KafkaTransaction<'_> {
     fn append(&mut self, record: NewRecord) -> Result<(), TransactionError> {
         self.must_hold(record.partition)?;
-        let producer = self.committer.producer()?;
-        let deadline = Instant::now() + QUEUE_WAIT_MAX;
-        let (waiting, report) = oneshot::channel();
-        let mut sending = base_record(&self.committer.config.topic_prefix, &record, Box::new(waiting));
-        loop {
-            match producer.send(sending) {
-                Ok(()) => break,
-                Err((error, back)) if is_queue_full(&error) && Instant::now() < deadline => {
-                    producer.poll(TURN);
-                    sending = back;
-                }
-                Err((error, _)) => {
-                    return Err(TransactionError { culprit: Some(record.partition), ..self.error("append", &error) });
-                }
-            }
-        }
+        let report = self.send(|waiting| base_record(&self.committer.written, &record, waiting))?;
         self.deliveries.push(report);
         Ok(())
     }
