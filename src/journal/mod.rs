@@ -84,9 +84,9 @@ pub trait Journal: Reader {
         Ok(())
     }
 
-    /// Are the lanes that were given out still served? `Err` if nobody has polled them for so long that the group has given
-    /// them to others: whoever should have hangs, and the process is better ended than left half alive.
-    fn check_lanes(&self) -> Result<(), JournalError> {
+    /// Are the lanes and the requests that were given out still served? `Err` if nobody has polled them for so long that the
+    /// group has given them to others: whoever should have hangs, and the process is better ended than left half alive.
+    fn check_members(&self) -> Result<(), JournalError> {
         Ok(())
     }
 

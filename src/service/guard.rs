@@ -31,7 +31,7 @@ pub(super) fn watch(
     while !stop.is_cancelled() {
         thread::sleep(TURN.min(every));
         telemetry::keep_up();
-        journal.check_lanes().context("the lanes are not served")?;
+        journal.check_members().context("a member of a group is not served")?;
         if looked.elapsed() < every {
             continue;
         }
@@ -70,7 +70,7 @@ mod tests {
     struct Ailing {
         log: Arc<EmbeddedJournal>,
         check: fn() -> Result<(), JournalError>,
-        check_lanes: fn() -> Result<(), JournalError>,
+        check_members: fn() -> Result<(), JournalError>,
     }
 
     impl Reader for Ailing {
@@ -112,22 +112,22 @@ mod tests {
             self.log.lanes()
         }
 
-        fn check_lanes(&self) -> Result<(), JournalError> {
-            (self.check_lanes)()
+        fn check_members(&self) -> Result<(), JournalError> {
+            (self.check_members)()
         }
     }
 
     /// What the watch says before it is told to stop.
     fn watched(
         check: fn() -> Result<(), JournalError>,
-        check_lanes: fn() -> Result<(), JournalError>,
+        check_members: fn() -> Result<(), JournalError>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let log = EmbeddedJournal::open(&directory.path().join("journal"), 1)?;
         let store = Store::open(&directory.path().join("store"))?;
         let (_, view) = Folder::open(store, log.as_ref(), Arc::new(Codec::new()?), Clocks::system())?;
-        watch(&Ailing { log, check, check_lanes }, &view, Duration::from_secs(60), stop)
+        watch(&Ailing { log, check, check_members }, &view, Duration::from_secs(60), stop)
     }
 
     #[test]

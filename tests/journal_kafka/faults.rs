@@ -45,12 +45,12 @@ fn a_member_that_is_not_polled_loses_its_partitions_and_comes_back() {
     config.overrides.extend(short);
     ensure(&config, replication()).expect("the topics can be made");
     let journal = KafkaJournal::open(config).expect("the journal opens");
-    journal.check_lanes().expect("there are no lanes that anybody could serve");
+    journal.check_members().expect("there are no lanes that anybody could serve");
     let mut lanes = joined(&*journal);
-    journal.check_lanes().expect("the lanes are served");
+    journal.check_members().expect("the lanes are served");
     let hangs = until("the watch notices that nobody serves the lanes", || {
         std::thread::sleep(TURN);
-        journal.check_lanes().err()
+        journal.check_members().err()
     });
     assert!(hangs.to_string().contains("must be started again"), "{hangs}");
     let lost = until("the member hears that it has lost its partitions", || lanes.poll(TURN).expect("poll"));
@@ -65,9 +65,9 @@ fn a_member_that_is_not_polled_loses_its_partitions_and_comes_back() {
     let Assignment::Assigned(partitions) = again else { panic!("{again:?}") };
     until("the partitions are taken again", || lanes.assign(&partitions).ok());
     committed(&mut *lanes, &[record(0, "of a member again")], &[at(0, 1)]).expect("commit");
-    journal.check_lanes().expect("the lanes are served again");
+    journal.check_members().expect("the lanes are served again");
     lanes.leave(DEADLINE);
-    journal.check_lanes().expect("whoever has left need not be served");
+    journal.check_members().expect("whoever has left need not be served");
     assert_eq!(values(&read_all(&*journal).0), ["of a member again"]);
 }
 

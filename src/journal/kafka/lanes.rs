@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, journal_error};
-use super::group::{STABLE_WAIT_MAX, answer_all, stable_offsets};
+use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
 use super::heights::Heights;
 use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
@@ -22,13 +22,6 @@ use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Trans
 
 /// How long one call of `assign` asks for it: the lanes that act wait as long.
 const STABLE_TURN: Duration = Duration::from_millis(300);
-/// A group from which nothing was heard for this many times `max.poll.interval.ms` is silent: it waits that long for its
-/// slowest member, and then it has to answer.
-const GROUP_SILENT: u32 = 3;
-/// How long the cluster may take to show that it is only the group that is silent.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two probes of a cluster that does not answer either.
-const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// For a member that is dropped without leaving: after a panic, for example.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -45,9 +38,7 @@ pub(super) struct KafkaLanes {
     unanswered: Option<Assignment>,
     /// Since when the offsets of partitions to be taken have been part of an open transaction.
     unstable_since: Option<Instant>,
-    /// When the group last gave a sign of life.
-    heard: Instant,
-    silent_max: Duration,
+    silence: Silence,
     pulse: Arc<Pulse>,
     deadline: Duration,
 }
@@ -70,8 +61,7 @@ impl KafkaLanes {
             taken: BTreeSet::new(),
             unanswered: None,
             unstable_since: None,
-            heard: Instant::now(),
-            silent_max: settings::poll_interval(config) * GROUP_SILENT,
+            silence: Silence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
@@ -104,30 +94,6 @@ impl KafkaLanes {
         }
     }
 
-    /// A member that the group has forgotten, or that does not ask again, would do nothing and say nothing for ever. Where the
-    /// whole cluster is silent there is nothing to end for: it will be back.
-    fn must_hear_the_group(&mut self) -> Result<(), JournalError> {
-        let member = self.member()?;
-        if member.context().take_group_answered() {
-            self.heard = Instant::now();
-            return Ok(());
-        }
-        let silent = self.heard.elapsed();
-        if silent < self.silent_max {
-            return Ok(());
-        }
-        if let Err(error) = member.fetch_metadata(Some(&self.topic), PROBE_TIMEOUT) {
-            tracing::warn!(%error, "neither the group nor the cluster answers");
-            self.heard += PROBE_EVERY;
-            return Ok(());
-        }
-        Err(JournalError::Unavailable(format!(
-            "the group has not answered for {} s, and the cluster does: this process must be started again; if that does not \
-             help, look at the group's coordinator (kafka-consumer-groups.sh --describe --state)",
-            silent.as_secs()
-        )))
-    }
-
     /// Answers whatever the group still waits for, so that it lets us go.
     fn answer_all(&mut self) {
         if let Some(member) = &self.member {
@@ -140,7 +106,9 @@ impl Lanes for KafkaLanes {
     fn poll(&mut self, timeout: Duration) -> Result<Option<Assignment>, JournalError> {
         self.pulse.beat();
         self.committer.serve();
-        self.must_hear_the_group()?;
+        if let Some(member) = &self.member {
+            self.silence.check(member, &self.topic)?;
+        }
         let deadline = Instant::now() + timeout;
         loop {
             let member = self.member()?;

@@ -54,9 +54,9 @@ pub const DEFAULT_PARTITIONS: u32 = 12;
 pub const DEFAULT_TOPIC_PREFIX: &str = "payments";
 pub const DEFAULT_GROUP: &str = "paylog-processor";
 
-/// Lanes that nobody polls for this many times `max.poll.interval.ms` have been given away long ago, and whoever should poll
-/// them hangs.
-const LANES_SILENT: u32 = 2;
+/// What a member that nobody polls for this many times `max.poll.interval.ms` held has been given away long ago, and whoever
+/// should poll it hangs.
+const MEMBER_SILENT: u32 = 2;
 /// How long the guards wait for an old client to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a question to the cluster may take.
@@ -91,6 +91,8 @@ pub struct KafkaJournal {
     heights: Arc<Heights>,
     /// Of the lanes that were given out.
     pulse: Arc<Pulse>,
+    /// Of the intake.
+    intake_pulse: Arc<Pulse>,
 }
 
 impl KafkaConfig {
@@ -135,7 +137,16 @@ impl KafkaJournal {
         let appender = Appender::new(&config, &heights)?;
         let look_up = Mutex::new(Arc::new(look_up));
         tracing::info!(topic = config.topic_prefix, %log_id, partitions = config.partitions, "kafka journal open");
-        Ok(Arc::new(Self { config, log_id, appender, look_up, in_sync_min, heights, pulse: Arc::default() }))
+        Ok(Arc::new(Self {
+            config,
+            log_id,
+            appender,
+            look_up,
+            in_sync_min,
+            heights,
+            pulse: Arc::default(),
+            intake_pulse: Arc::default(),
+        }))
     }
 }
 
@@ -205,20 +216,23 @@ impl Journal for KafkaJournal {
         self.look_up().writable(partition, self.in_sync_min.load(Ordering::Relaxed))
     }
 
-    fn check_lanes(&self) -> Result<(), JournalError> {
-        let (silent, max) = (self.pulse.silent_for(), settings::poll_interval(&self.config) * LANES_SILENT);
-        if silent <= max {
-            return Ok(());
+    fn check_members(&self) -> Result<(), JournalError> {
+        let max = settings::poll_interval(&self.config) * MEMBER_SILENT;
+        for (who, pulse) in [("lanes", &self.pulse), ("intake", &self.intake_pulse)] {
+            let silent = pulse.silent_for();
+            if silent > max {
+                return Err(JournalError::Broken(format!(
+                    "nobody has served the {who} for {} s: its loop hangs, and the group has given its partitions to others; \
+                     this process must be started again",
+                    silent.as_secs()
+                )));
+            }
         }
-        Err(JournalError::Broken(format!(
-            "nobody has served the lanes for {} s: their loop hangs, and the group has given them to others; this process \
-             must be started again",
-            silent.as_secs()
-        )))
+        Ok(())
     }
 
     fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
-        Ok(Box::new(requests::KafkaRequests::join(&self.config)?))
+        Ok(Box::new(requests::KafkaRequests::join(&self.config, &self.intake_pulse)?))
     }
 }
 

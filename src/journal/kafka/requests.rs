@@ -6,6 +6,7 @@
 //! longer has is told, never passed over in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,7 +18,8 @@ use rdkafka::util::IntoOpaque;
 use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
-use super::group::{STABLE_WAIT_MAX, answer_all, stable_offsets};
+use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::pulse::Pulse;
 use super::{
     KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, native,
     settings, topics,
@@ -51,12 +53,14 @@ pub(super) struct KafkaRequests {
     /// Reading failed somewhere: when every partition is to be read on from where it stands.
     reseat_at: Option<Instant>,
     reseated: Instant,
+    silence: Silence,
+    pulse: Arc<Pulse>,
     deadline: Duration,
 }
 
 impl KafkaRequests {
     /// Connects, looks at the topics on both sides, and joins. Blocks.
-    pub(super) fn join(config: &KafkaConfig) -> Result<Self, JournalError> {
+    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>) -> Result<Self, JournalError> {
         let [events, requests, _, dead_letters, _] = topics::topics_of(config);
         let bytes_max = guards::check_crossing(config)?;
         let crossing = Crossing {
@@ -71,6 +75,7 @@ impl KafkaRequests {
         let member: BaseConsumer<Context> = settings::requests(config, &group)
             .create_with_context(Context::new("intake"))
             .map_err(|error| journal_error("create the member of the intake's group", &error))?;
+        pulse.beat();
         member.subscribe(&[&crossing.requests]).map_err(|error| journal_error("join the intake's group", &error))?;
         Ok(Self {
             crossing,
@@ -84,6 +89,8 @@ impl KafkaRequests {
             unanswered: None,
             reseat_at: None,
             reseated: Instant::now() - RESEAT_PAUSE,
+            silence: Silence::new(config),
+            pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
     }
@@ -198,7 +205,11 @@ impl Requests for KafkaRequests {
     }
 
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<Incoming>, JournalError> {
+        self.pulse.beat();
         self.committer.serve();
+        if let Some(member) = &self.member {
+            self.silence.check(member, &self.crossing.requests)?;
+        }
         let deadline = Instant::now() + timeout;
         let (mut incoming, mut bytes) = (Vec::new(), 0);
         loop {
@@ -289,6 +300,7 @@ impl Requests for KafkaRequests {
 impl Drop for KafkaRequests {
     /// Closing a member runs a last rebalance and waits for its answer, so it must not begin with one outstanding.
     fn drop(&mut self) {
+        self.pulse.end();
         let began = Instant::now();
         if let Some(member) = self.member.take() {
             answer_all(&member, self.unanswered.take(), |partitions| self.list(partitions));
