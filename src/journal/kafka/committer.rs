@@ -30,6 +30,8 @@ const IDS_MAX: u32 = 8;
 const INIT_TURN: Duration = Duration::from_secs(3);
 /// How long a start tries: a cluster that is starting too needs some time to find its coordinators.
 const START_WAIT_MAX: Duration = Duration::from_secs(40);
+/// librdkafka's clock: less than this is no time at all to it.
+const TICK: Duration = Duration::from_millis(1);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How many events one look at the queue serves at most.
 const EVENTS_MAX: usize = 10_000;
@@ -178,7 +180,7 @@ fn create(settings: &ClientConfig, transactional_id: &str) -> Result<Producing, 
         let left = deadline.saturating_duration_since(Instant::now());
         match producer.init_transactions(left) {
             Ok(()) => return Ok(producer),
-            Err(error) if (is_retriable(&error) || is_transport(&error)) && !left.is_zero() => {
+            Err(error) if (is_retriable(&error) || is_transport(&error)) && left > TICK => {
                 tracing::warn!(transactional_id, %error, "the transaction coordinator does not answer yet");
                 serve(&producer);
             }
