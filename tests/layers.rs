@@ -14,6 +14,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "contract",
+            "control",
             "gateway",
             "http",
             "intake",
@@ -28,13 +29,20 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("projection", &["api", "gateway", "intake", "lane", "processor", "service", "stream", "http"]),
-    ("store", &["api", "gateway", "journal", "lane", "payment", "processor", "projection", "stream"]),
-    ("journal", &["api", "gateway", "intake", "lane", "payment", "processor", "projection", "schema", "stream"]),
-    ("schema", &["api", "gateway", "intake", "journal", "lane", "processor", "projection", "store", "stream"]),
-    ("lane", &["api", "gateway", "intake", "processor", "stream", "http"]),
-    ("intake", &["api", "contract", "gateway", "http", "lane", "processor", "service", "stream"]),
-    ("api", &["gateway", "intake", "lane", "processor", "service", "stream", "store"]),
+    ("projection", &["api", "control", "gateway", "http", "intake", "lane", "processor", "service", "stream"]),
+    ("store", &["api", "control", "gateway", "journal", "lane", "payment", "processor", "projection", "stream"]),
+    (
+        "journal",
+        &["api", "control", "gateway", "intake", "lane", "payment", "processor", "projection", "schema", "stream"],
+    ),
+    (
+        "schema",
+        &["api", "control", "gateway", "intake", "journal", "lane", "processor", "projection", "store", "stream"],
+    ),
+    ("control", &["api", "gateway", "http", "intake", "lane", "processor", "schema", "service", "store", "stream"]),
+    ("lane", &["api", "gateway", "http", "intake", "processor", "stream"]),
+    ("intake", &["api", "contract", "control", "gateway", "http", "lane", "processor", "service", "stream"]),
+    ("api", &["gateway", "intake", "lane", "processor", "service", "store", "stream"]),
     ("stream", &["api", "gateway", "lane", "processor", "service"]),
     ("processor", &["api", "journal", "projection", "service", "store", "stream"]),
     (
@@ -79,7 +87,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("reconcile", &["api", "gateway", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"]),
+    (
+        "reconcile",
+        &["api", "gateway", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"],
+    ),
 ];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {

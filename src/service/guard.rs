@@ -16,9 +16,11 @@ use crate::telemetry;
 /// nothing to ask, and is asked as often.
 const TURN: Duration = Duration::from_millis(500);
 
-/// Looks at a Kafka log again after each `every`. Blocks until told to stop, or until something is wrong.
+/// Looks at a Kafka log again after each `every`, and at `others` that must be as they were. Blocks until told to stop, or
+/// until something is wrong.
 pub(super) fn watch(
     journal: &dyn Journal,
+    others: &dyn Fn() -> Result<(), JournalError>,
     view: &View,
     every: Duration,
     stop: &CancellationToken,
@@ -36,7 +38,8 @@ pub(super) fn watch(
             continue;
         }
         looked = Instant::now();
-        match journal.check().map_err(FoldError::from).and_then(|()| view.compare(journal)) {
+        let checked = journal.check().and_then(|()| others());
+        match checked.map_err(FoldError::from).and_then(|()| view.compare(journal)) {
             Ok(()) => {}
             Err(FoldError::Journal(JournalError::Unavailable(reason))) => {
                 tracing::warn!(reason, "the guards could not ask the log");
@@ -127,7 +130,7 @@ mod tests {
         let log = EmbeddedJournal::open(&directory.path().join("journal"), 1)?;
         let store = Store::open(&directory.path().join("store"))?;
         let (_, view) = Folder::open(store, log.as_ref(), Arc::new(Codec::new()?), Clocks::system())?;
-        watch(&Ailing { log, check, check_members }, &view, Duration::from_secs(60), stop)
+        watch(&Ailing { log, check, check_members }, &|| Ok(()), &view, Duration::from_secs(60), stop)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One process: opens the journal, folds it, and serves, processes, or both, until told to stop or until a part of it
 //! fails; then drains. Tests start it exactly as `main` does.
 
+mod control;
 mod data_dir;
 mod guard;
 mod http;
@@ -19,20 +20,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
+use crate::control::{Control, Follower};
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal};
 use crate::lane::Driver;
 use crate::processor::Processor;
-use crate::projection::{FoldError, Folder, View};
+use crate::projection::{Folder, Rejections, View};
 use crate::schema::{Codec, RequestCodec};
-use crate::store::Store;
 use crate::telemetry;
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
-const PROJECTION: &str = "payments@1";
+const PROJECTION: &str = "payments@2";
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Service {
     listener: TcpListener,
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
+    control: Arc<Control>,
+    follower: Follower,
     folder: Folder,
     view: View,
     data: DataDir,
@@ -74,9 +77,9 @@ impl Service {
         }
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let opening = args.clone();
-        let (journal, codec, folder, view, data) =
+        let Opened { journal, codec, control, follower, folder, view, data } =
             tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
-        Ok(Self { args, role, listener, journal, codec, folder, view, data })
+        Ok(Self { args, role, listener, journal, codec, control, follower, folder, view, data })
     }
 
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
@@ -86,6 +89,11 @@ impl Service {
     #[must_use]
     pub fn journal(&self) -> Arc<dyn Journal> {
         Arc::clone(&self.journal)
+    }
+
+    #[must_use]
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
     }
 
     #[must_use]
@@ -125,8 +133,10 @@ impl Service {
 
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
-        let Self { args, role, listener, journal, codec, folder, view, data } = self;
+        let Self { args, role, listener, journal, codec, control, follower, folder, view, data } = self;
         let mut front = Vec::new();
+        let following = stop.clone();
+        front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
         let (log, folding) = (Arc::clone(&journal), fold_stop.clone());
         // The directory is let go when the fold, which ends last, has ended.
         let fold = part("fold", stop, move || {
@@ -134,9 +144,11 @@ impl Service {
             drop(data);
             Ok(folded?)
         })?;
-        let (log, rows, guarding) = (Arc::clone(&journal), view.clone(), stop.clone());
-        let every = args.guard_every();
-        front.push(part("guard", stop, move || guard::watch(log.as_ref(), &rows, every, &guarding))?);
+        let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
+        let (rows, guarding, every) = (view.clone(), stop.clone(), args.guard_every());
+        front.push(part("guard", stop, move || {
+            guard::watch(log.as_ref(), &|| decisions.check(), &rows, every, &guarding)
+        })?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
@@ -150,7 +162,8 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
-        front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
+        let api = http::api(&args, journal, codec, view, stop);
+        front.push(http::part(&args, role, listener, api, control, stop));
         Ok((front, vec![fold]))
     }
 }
@@ -179,7 +192,15 @@ fn part(
     }))
 }
 
-type Opened = (Arc<dyn Journal>, Arc<Codec>, Folder, View, DataDir);
+struct Opened {
+    journal: Arc<dyn Journal>,
+    codec: Arc<Codec>,
+    control: Arc<Control>,
+    follower: Follower,
+    folder: Folder,
+    view: View,
+    data: DataDir,
+}
 
 fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     let data = DataDir::take(&args.data_dir)?;
@@ -189,9 +210,10 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
         None => EmbeddedJournal::open(&data.journal(), args.kafka.partitions)?,
     };
     journal.check()?;
-    let store = Store::open(&data.store(PROJECTION)).map_err(FoldError::from)?;
-    let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&codec), clocks)?;
-    Ok((journal, codec, folder, view, data))
+    let rejections = Rejections::default();
+    let (control, follower) = control::open(args, &data, journal.log_id(), &rejections)?;
+    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, clocks, &rejections)?;
+    Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data })
 }
 
 fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {

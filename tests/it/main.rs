@@ -5,8 +5,10 @@
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `foreign_hands`: what others could write to the log, and how it is met
+//! * `parked`, `rejected`: what an operator decides
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
+//! * `gateways`: a provider over HTTP, and its faults
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `instances`, `rebalance`: what only Kafka has
@@ -22,6 +24,7 @@ mod cluster;
 mod crashes;
 mod foreign;
 mod foreign_hands;
+mod gateways;
 mod guards;
 mod idempotency;
 mod instances;
@@ -29,9 +32,11 @@ mod intake;
 mod intake_faults;
 mod operations;
 mod outcomes;
+mod parked;
 mod payments;
 mod reading;
 mod rebalance;
+mod rejected;
 mod restarts;
 mod streams;
 mod takeover;
@@ -76,6 +81,17 @@ scenarios! {
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
+    gateways::every_fault_of_a_provider_ends_as_it_must,
+    gateways::a_provider_that_is_away_is_waited_for,
+    parked::what_is_parked_is_listed_and_counted_from_the_state,
+    parked::a_decision_has_its_effect_at_the_version_that_was_seen,
+    parked::a_charge_of_another_amount_is_parked_and_settled_by_a_person,
+    parked::of_two_decisions_at_once_one_has_an_effect,
+    parked::a_bad_decision_is_refused_and_leaves_no_event,
+    parked::the_command_parked_shows_first_and_decides_with_apply,
+    rejected::a_rejected_record_is_passed_over_and_its_partition_goes_on,
+    rejected::only_the_record_at_which_it_has_halted_can_be_rejected,
+    rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
