@@ -94,7 +94,7 @@ async fn a_topic_that_was_made_again_ends_every_process_and_takes_no_payment() {
         tokio::task::spawn_blocking(move || kafka::ensure(&config, 1)).await.unwrap().is_ok()
     })
     .await;
-    let told = ["made again", "replaced or cut", "no longer holds", "does not exist"];
+    let told = ["made again", "replaced or cut", "changed or replaced", "no longer holds", "does not exist"];
     for text in [front.fails().await, processor.fails().await] {
         assert!(told.iter().any(|told| text.contains(told)), "{text}");
     }
