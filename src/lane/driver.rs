@@ -25,6 +25,9 @@ use crate::telemetry;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// How often what a bound kept back is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(5);
+/// How often a lane reads its due work from the start, for what it took for done and is not: a transaction may be lost after
+/// its commit was acknowledged (librdkafka speaks protocol v1).
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// How often an idle lane commits its position.
 const POSITIONS_EVERY: Duration = Duration::from_secs(5);
 /// After a transaction that was aborted, the next one waits this long, twice as long each time.
@@ -94,6 +97,7 @@ pub struct Running {
     /// Something ended, so what a bound kept back may go on.
     pub(super) ended: bool,
     pub(super) held_looked_at: Instant,
+    pub(super) all_looked_at: Instant,
     pub(super) aborts: u32,
     pub(super) record_not_before: Instant,
     /// Shrinks while transactions abort without a culprit.
@@ -137,6 +141,7 @@ impl Driver {
             running: 0,
             ended: false,
             held_looked_at: now,
+            all_looked_at: now,
             aborts: 0,
             record_not_before: now,
             batch_max,
@@ -263,6 +268,10 @@ impl Running {
                 lane.catch_up = CatchUp::Done;
                 lane.tenure = lane.tenure.renewed(now);
             }
+        }
+        if self.all_looked_at.elapsed() >= LOOK_AGAIN_EVERY {
+            self.owned.values_mut().for_each(|lane| lane.rewind(DueKey::FIRST));
+            self.all_looked_at = Instant::now();
         }
         let ended = self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE;
         self.owned.values_mut().for_each(|lane| lane.retry_held(now, ended));

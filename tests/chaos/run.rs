@@ -1,0 +1,347 @@
+//! One run from start to report.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use paylog::checker::{Checker, History, Kind, Liveness, Operation, Options, Parking, Report, files};
+use paylog::journal::kafka;
+use paylog::payment::{PaymentId, Timestamp};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinHandle, JoinSet, block_in_place, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use crate::Args;
+use crate::api::Api;
+use crate::brokers::Brokers;
+use crate::fleet::{Fleet, PARTITIONS, TOPIC};
+use crate::gather;
+use crate::nemesis::Nemesis;
+use crate::payers::{Methods, Payers};
+use crate::readers::Readers;
+use crate::recorder::Recorder;
+
+/// Every payment has ended this long after the faults ended, or the run has failed.
+const BAR: Duration = Duration::from_secs(60);
+/// How much longer than the bar is waited, so that the report can say how long it took.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for streams to be told, and for the idle lanes to commit where they are.
+const REST: Duration = Duration::from_secs(12);
+const OFFSETS_EVERY: Duration = Duration::from_secs(3);
+const PAYERS: u64 = 12;
+const READERS: u64 = 12;
+const CUSTOMERS_FOLLOWED: u32 = 4;
+const FOLLOWED_MAX: usize = 32;
+
+/// Declines, and what a provider does wrong, each in thousandths of the payments.
+const METHODS: Methods = &[
+    ("pm_card_visa_chargeDeclined", 50),
+    ("pm_card_visa_chargeDeclinedInsufficientFunds", 20),
+    ("pm_sim_delay", 10),
+    ("pm_sim_silent", 5),
+    ("pm_sim_charged_then_silent", 10),
+    ("pm_sim_reset", 10),
+    ("pm_sim_truncated", 10),
+    ("pm_sim_wrong_json", 10),
+    ("pm_sim_not_utf8", 5),
+    ("pm_sim_huge", 2),
+    ("pm_sim_500_after_charge", 10),
+    ("pm_sim_in_progress", 10),
+    ("pm_sim_rate_limited", 10),
+    ("pm_sim_transient", 20),
+    ("pm_sim_redirect", 5),
+    ("pm_sim_late_success", 10),
+    ("pm_sim_wrong_amount", 5),
+    ("pm_sim_wrong_currency", 5),
+    ("pm_sim_wrong_reference", 5),
+];
+/// What no machine can set right: these may be parked, and nothing else may.
+const PARKING: &[&str] = &["pm_sim_wrong_amount", "pm_sim_wrong_currency", "pm_sim_wrong_reference"];
+/// What strikes payments that would go well, by itself.
+const FAULTS: &[&str] = &["reset=0.01", "charged_then_silent=0.005", "transient=0.02", "rate_limited=0.01"];
+
+/// What the run works with.
+struct Bed {
+    out: PathBuf,
+    brokers: Arc<Brokers>,
+    fleet: Arc<Fleet>,
+    api: Arc<Api>,
+    recorder: Arc<Recorder>,
+    supervising: JoinHandle<()>,
+    supervised: CancellationToken,
+}
+
+pub async fn run(args: &Args) -> anyhow::Result<Report> {
+    let scratch = args.out.is_none();
+    let out =
+        args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("paylog-chaos-{}", std::process::id())));
+    println!("chaos: seed {}, {} s, in {}", args.seed, args.seconds, out.display());
+    let interrupted = async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done,
+            _ = terminate.recv() => Ok(()),
+        }
+    };
+    let report = tokio::select! {
+        report = whole(args, &out) => report?,
+        _ = interrupted => anyhow::bail!("interrupted"),
+    };
+    if scratch && report.is_clean() {
+        drop(std::fs::remove_dir_all(&out));
+    }
+    Ok(report)
+}
+
+async fn whole(args: &Args, out: &Path) -> anyhow::Result<Report> {
+    let bed = Bed::start(args, out).await?;
+    let (rest, offsets_stop) = (CancellationToken::new(), CancellationToken::new());
+    let (followed, ids) = mpsc::channel(FOLLOWED_MAX);
+    let readers = bed.readers(args, &rest, ids);
+    let offsets = bed.watch_offsets(&offsets_stop);
+    let earlier = bed.chaos(args, followed).await?;
+    let faults_ended_at = bed.heal().await?;
+    let settled = bed.settle(faults_ended_at).await?;
+    let rest_from = Timestamp::now();
+    bed.read_everything(&settled).await;
+    tokio::time::sleep(REST).await;
+    rest.cancel();
+    readers.join_all().await;
+    offsets_stop.cancel();
+    offsets.await?;
+    let liveness = Liveness {
+        faults_ended_at,
+        bar_ms: u64::try_from(BAR.as_millis())?,
+        observed_at: rest_from,
+        rest_from: Some(rest_from),
+    };
+    let history = bed.history(liveness, earlier).await?;
+    files::save(&history, &out.join("history"))?;
+    let report = Checker::new()?.check(&history);
+    bed.tell(args, &report)?;
+    Ok(report)
+}
+
+impl Bed {
+    async fn start(args: &Args, out: &Path) -> anyhow::Result<Self> {
+        let logs = out.join("logs");
+        std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        let brokers = Arc::new(Brokers::start(&out.join("kafka"), &logs).await?);
+        let fleet = Arc::new(Fleet::new(out, &logs, &brokers, FAULTS, args.seed)?);
+        let config = fleet.args("topics", &brokers.direct)?.kafka.config("topics").context("no bootstrap servers")?;
+        spawn_blocking(move || kafka::ensure(&config, 3)).await??;
+        let api = Arc::new(Api::new(fleet.urls.clone())?);
+        let supervised = CancellationToken::new();
+        let supervising = tokio::spawn(Arc::clone(&fleet).supervise(supervised.clone()));
+        fleet.start(&api).await?;
+        let recorder = Arc::new(Recorder::new());
+        Ok(Self { out: out.to_owned(), brokers, fleet, api, recorder, supervising, supervised })
+    }
+
+    fn readers(&self, args: &Args, rest: &CancellationToken, ids: mpsc::Receiver<String>) -> JoinSet<()> {
+        let (api, recorder, rest) = (Arc::clone(&self.api), Arc::clone(&self.recorder), rest.clone());
+        let (readers, ids) = (Arc::new(Readers { api, recorder, rest }), Arc::new(Mutex::new(ids)));
+        let mut tasks = JoinSet::new();
+        for number in 0..READERS {
+            tasks.spawn(Arc::clone(&readers).payments(number, args.seed, Arc::clone(&ids)));
+        }
+        for number in 0..CUSTOMERS_FOLLOWED {
+            tasks.spawn(Arc::clone(&readers).customer(format!("cus_{number}"), args.seed));
+        }
+        tasks
+    }
+
+    fn watch_offsets(&self, stop: &CancellationToken) -> JoinHandle<()> {
+        let (bootstrap, recorder, stop) = (self.brokers.direct.clone(), Arc::clone(&self.recorder), stop.clone());
+        spawn_blocking(move || {
+            while !stop.is_cancelled() {
+                for offset in gather::group_offsets(&bootstrap).unwrap_or_default() {
+                    recorder.offsets.push(offset);
+                }
+                std::thread::sleep(OFFSETS_EVERY);
+            }
+        })
+    }
+
+    /// Clients pay while everything goes wrong. Answers with the log as it stood on the way.
+    async fn chaos(
+        &self,
+        args: &Args,
+        followed: mpsc::Sender<String>,
+    ) -> anyhow::Result<Vec<paylog::checker::LogRecord>> {
+        let stop = CancellationToken::new();
+        let payers = Payers::new(Arc::clone(&self.api), Arc::clone(&self.recorder), METHODS, followed);
+        let mut clients = JoinSet::new();
+        for number in 0..PAYERS {
+            let rate = args.rate / PAYERS as f64;
+            clients.spawn(Arc::clone(&payers).run(number, args.seed, rate, stop.clone()));
+        }
+        let nemesis = Arc::new(Nemesis {
+            fleet: Arc::clone(&self.fleet),
+            brokers: Arc::clone(&self.brokers),
+            recorder: Arc::clone(&self.recorder),
+            stop: stop.clone(),
+        });
+        let nemesis = tokio::spawn(nemesis.run(args.seed));
+        let half = Duration::from_secs(args.seconds) / 2;
+        tokio::time::sleep(half).await;
+        let bootstrap = self.brokers.direct.clone();
+        let earlier = spawn_blocking(move || gather::topic(&bootstrap, "read_committed"));
+        tokio::time::sleep(half).await;
+        stop.cancel();
+        nemesis.await?;
+        clients.join_all().await;
+        Ok(earlier.await?.unwrap_or_default())
+    }
+
+    /// Everything runs and reaches everything. Answers when that was so.
+    async fn heal(&self) -> anyhow::Result<Timestamp> {
+        self.brokers.mend_links().await;
+        self.fleet.spare.kill();
+        for process in self.fleet.regulars().chain([&self.fleet.provider]) {
+            process.thaw();
+            process.start()?;
+        }
+        block_in_place(|| self.brokers.wait_whole(TOPIC))?;
+        let at = Timestamp::now();
+        println!("{:>10}healed", "");
+        Ok(at)
+    }
+
+    /// Waits until every payment on the log has ended or is parked, as the API says, or the patience is over.
+    async fn settle(&self, from: Timestamp) -> anyhow::Result<Vec<String>> {
+        let bootstrap = self.brokers.direct.clone();
+        let log = spawn_blocking(move || gather::topic(&bootstrap, "read_committed")).await??;
+        let ids: BTreeSet<String> = log.into_iter().map(|record| record.key).collect();
+        let mut open: Vec<&String> = ids.iter().collect();
+        while !open.is_empty() && Timestamp::now().since(from) < BAR + PATIENCE {
+            let mut still = Vec::new();
+            for id in open {
+                if !self.has_ended(id).await {
+                    still.push(id);
+                }
+            }
+            open = still;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        println!(
+            "{:>10}settled, {} still open, after {:.1} s",
+            "",
+            open.len(),
+            Timestamp::now().since(from).as_secs_f64()
+        );
+        Ok(ids.into_iter().collect())
+    }
+
+    async fn has_ended(&self, id: &str) -> bool {
+        let history = self.api.history("settle", 0, id).await;
+        let last = history.answer().and_then(|answer| answer.events.last()).map(|(_, name)| name.clone());
+        last.is_some_and(|name| ["PaymentSuccessful", "PaymentFailed", "PaymentParked"].contains(&name.as_str()))
+    }
+
+    /// Every instance is asked for every payment.
+    async fn read_everything(&self, ids: &[String]) {
+        for instance in 0..self.api.urls.len() {
+            for id in ids {
+                let mut operation = self.api.get("at-rest", instance, id, None).await;
+                for _ in 0..3 {
+                    if operation.answer().is_none() {
+                        operation = self.api.get("at-rest", instance, id, None).await;
+                    }
+                }
+                self.recorder.operations.push(operation);
+            }
+        }
+    }
+
+    async fn history(&self, liveness: Liveness, earlier: Vec<paylog::checker::LogRecord>) -> anyhow::Result<History> {
+        let bootstrap = self.brokers.direct.clone();
+        let (log, mut uncommitted, partitions) = spawn_blocking(move || {
+            anyhow::Ok((
+                gather::topic(&bootstrap, "read_committed")?,
+                gather::topic(&bootstrap, "read_uncommitted")?,
+                gather::ends(&bootstrap)?,
+            ))
+        })
+        .await??;
+        let producers = gather::producers(&self.out.join("kafka"))?;
+        uncommitted.iter_mut().for_each(|record| record.producer = producers.get(&record.place).copied());
+        let operations = self.recorder.operations.all();
+        let options = Options {
+            partitions: PARTITIONS,
+            liveness: Some(liveness),
+            clock_skew_ms: 0,
+            parking: Parking { reasons: Vec::new(), payments: may_be_parked(&operations) },
+            flipped: Vec::new(),
+        };
+        let ledger = Some(gather::ledger(&self.fleet.provider_url).await?);
+        self.stop();
+        let ids: BTreeSet<&str> = log.iter().map(|record| record.key.as_str()).collect();
+        let ids: Vec<PaymentId> = ids.into_iter().filter_map(PaymentId::parse).collect();
+        let projections = self.projections(&ids).await?;
+        let (streams, offsets) = (self.recorder.streams.all(), self.recorder.offsets.all());
+        Ok(History {
+            options,
+            operations,
+            log,
+            uncommitted,
+            earlier,
+            partitions,
+            ledger,
+            streams,
+            projections,
+            offsets,
+            ..History::default()
+        })
+    }
+
+    /// Stops the services, whose stores are then looked into.
+    fn stop(&self) {
+        self.supervised.cancel();
+        for process in self.fleet.regulars() {
+            if !block_in_place(|| process.stop()) {
+                self.recorder.fault("a process did not stop by itself", &process.name);
+            }
+        }
+    }
+
+    async fn projections(&self, ids: &[PaymentId]) -> anyhow::Result<Vec<paylog::checker::ProjectionDigest>> {
+        let names = self.fleet.regulars().map(|process| process.name.clone()).chain(["rebuilt".to_owned()]);
+        let services = names
+            .map(|name| Ok((name.clone(), self.fleet.args(&name, &self.brokers.direct)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let ids = ids.to_vec();
+        spawn_blocking(move || gather::projections(&services, &ids)).await?
+    }
+
+    fn tell(&self, args: &Args, report: &Report) -> anyhow::Result<()> {
+        std::fs::write(self.out.join("faults.json"), serde_json::to_vec_pretty(&self.recorder.faults.all())?)?;
+        println!("\nseed {}, {} s of faults", args.seed, args.seconds);
+        for (kind, count) in self.recorder.faults_by_kind() {
+            println!("fault, {kind}: {count}");
+        }
+        println!("takeovers: {}", self.fleet.takeovers());
+        for exit in self.fleet.exits() {
+            println!("ended by itself: {exit}");
+        }
+        println!("{report}");
+        Ok(())
+    }
+}
+
+/// The payments whose first body that was ever sent asks for a fault that no machine can set right.
+fn may_be_parked(operations: &[Operation]) -> Vec<String> {
+    let asked = operations.iter().filter(|one| one.kind == Kind::Pay);
+    let for_it = asked.filter(|one| one.body.as_ref().is_some_and(|b| PARKING.contains(&b.payment_method.as_str())));
+    for_it
+        .filter_map(|one| {
+            let merchant = paylog::payment::MerchantId::parse(&one.merchant).ok()?;
+            let key = paylog::payment::IdempotencyKey::parse(one.key.as_deref()?).ok()?;
+            Some(PaymentId::derive(&merchant, &key).to_string())
+        })
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
+}
