@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
-use crate::processor::Bulkheads;
+use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
@@ -55,6 +56,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// A payment provider to test against, over HTTP: a durable ledger, Stripe's rules, and every fault on demand.
+    GatewaySimulator(GatewaySimulatorArgs),
     /// Measure this machine: results per second, latency, rebuild.
     Bench(BenchArgs),
     /// Check a recorded history of a run against what paylog promises; exits with 1 if a promise was broken.
@@ -79,9 +82,15 @@ pub struct ServiceArgs {
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,
-    /// The shortest pause before a failed try is repeated, in milliseconds; the longest is five minutes.
+    /// The shortest pause before a failed try is repeated, in milliseconds.
     #[arg(long, env = "PAYLOG_RETRY_MIN_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub retry_min_ms: u64,
+    /// The longest, in milliseconds; a gateway that asks for more patience (Retry-After) gets it.
+    #[arg(long, env = "PAYLOG_RETRY_MAX_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub retry_max_ms: u64,
+    /// For how long the gateway is asked about a payment whose answer was lost, in seconds, before it is parked for a person.
+    #[arg(long, env = "PAYLOG_UNKNOWN_PARK_AFTER_SECONDS", default_value_t = 900)]
+    pub unknown_park_after_seconds: u64,
     /// After how long a silent stream sends a comment, in milliseconds, so that proxies and clients know it lives.
     #[arg(long, env = "PAYLOG_STREAM_HEARTBEAT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub stream_heartbeat_ms: u64,
@@ -220,6 +229,9 @@ pub struct BenchArgs {
     /// For how many seconds.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
+    /// Also measure how much slower payments become while the provider hangs for another merchant.
+    #[arg(long)]
+    pub bulkhead: bool,
     /// Events of which the projection is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     pub rebuild: u64,
@@ -245,9 +257,14 @@ impl ServiceArgs {
     }
 
     #[must_use]
-    pub fn bulkheads(&self) -> Bulkheads {
+    pub fn policy(&self) -> Policy {
         let BoundsArgs { gateway_in_flight, merchant_in_flight, .. } = self.bounds;
-        Bulkheads { gateway_max: gateway_in_flight, merchant_max: merchant_in_flight }
+        let max = Duration::from_millis(self.retry_max_ms);
+        Policy {
+            bulkheads: Bulkheads { gateway_max: gateway_in_flight, merchant_max: merchant_in_flight },
+            backoff: Backoff { min: Duration::from_millis(self.retry_min_ms).min(max), max },
+            unknown_park_after: Duration::from_secs(self.unknown_park_after_seconds),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod gateway;
+pub mod gateway_simulator;
 pub mod http;
 pub mod journal;
 pub mod lane;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArgs, TailArgs, TopicsCommand};
+use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
 use paylog::{bench, checker, client, telemetry};
@@ -48,6 +49,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
         Command::Config { command: ConfigCommand::Check(args) } => check(&args),
+        Command::GatewaySimulator(args) => gateway_simulator(&args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::CheckHistory { dir } => tokio::task::spawn_blocking(move || check_history(&dir)).await?,
     }
@@ -61,6 +63,15 @@ async fn service(args: ServiceArgs, role: Role) -> anyhow::Result<()> {
     service.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn gateway_simulator(args: &GatewaySimulatorArgs) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let simulator = GatewaySimulator::open(args, stop)?;
+    let text = format!("listening on http://{}\nledger in {}\n", simulator.address()?, args.data_dir.display());
+    drop(std::io::stdout().write_all(text.as_bytes()));
+    simulator.run().await
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends the process at once.

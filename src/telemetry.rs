@@ -1,10 +1,10 @@
 //! The log's set-up, and every metric: its name, unit and help. Call sites read as verbs.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +17,11 @@ const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
 const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
+const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
+const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
+
+/// How often what goes on and on is said in the log.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Writes the log to stderr. `RUST_LOG` filters; the default is `info`.
 pub fn log_to_stderr(format: LogFormat) {
@@ -47,6 +52,12 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
         describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
+        describe_counter!(BREAKER_OPENED, "Times that calls to the gateway were held because it did not answer");
+        describe_gauge!(
+            CLOCK_BEHIND,
+            metrics::Unit::Seconds,
+            "How far this machine's clock was behind the log's when it last held up charges"
+        );
         Some(handle)
     };
     RECORDER.get_or_init(install).as_ref()
@@ -74,6 +85,22 @@ pub fn partition_halted() {
 
 pub fn payment_ended_again(agreed: bool) {
     counter!(ENDED_AGAIN, "agreed" => if agreed { "yes" } else { "no" }).increment(1);
+}
+
+pub fn breaker_opened() {
+    counter!(BREAKER_OPENED).increment(1);
+}
+
+/// Charges are held: this machine's clock cannot be believed. Said in the log once a minute.
+pub fn clock_behind(behind: Duration) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    gauge!(CLOCK_BEHIND).set(behind.as_secs_f64());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+        *said = Some(Instant::now());
+        let behind_s = behind.as_secs();
+        tracing::error!(behind_s, "this machine's clock is behind the log's: nothing is charged until it is set right");
+    }
 }
 
 pub fn outcome_recorded(data: &EventData) {

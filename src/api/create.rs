@@ -17,9 +17,7 @@ use crate::http::{Problem, read_body};
 use crate::journal::{AppendError, NewRecord, Position};
 use crate::payment::event::{PaymentInProgress, Private};
 use crate::payment::request::Fingerprint;
-use crate::payment::{
-    Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId, Timestamp,
-};
+use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};
 use crate::projection::Row;
 use crate::schema;
 
@@ -128,7 +126,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
 
 async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appended, Problem> {
     let request_id = RequestId::random();
-    let event = Event::new(asked.id, Timestamp::now(), initiation(api, asked, request_id.clone()));
+    let event = Event::new(asked.id, api.view.clocks().machine(), initiation(api, asked, request_id.clone()));
     let value = api.codec.encode(&event).map_err(|e| {
         tracing::error!(payment = %asked.id, error = %e, "a valid request cannot be encoded");
         Problem::internal()

@@ -12,10 +12,13 @@ struct HealthBody {
     /// Why a part of the log is not folded any further, if one is not: someone must act.
     #[serde(skip_serializing_if = "Option::is_none")]
     halted: Option<String>,
+    /// How far this machine's clock is behind the log's, if that is too far for anything to be charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_behind_seconds: Option<u64>,
 }
 
 pub(super) fn live() -> Response {
-    json(StatusCode::OK, &HealthBody { status: "live", halted: None })
+    json(StatusCode::OK, &HealthBody { status: "live", halted: None, clock_behind_seconds: None })
 }
 
 pub(super) fn ready(api: &Api) -> Response {
@@ -30,5 +33,6 @@ pub(super) fn ready(api: &Api) -> Response {
     // Every instance folds the same log, so all of them meet the same record: were one of them not ready for it, none would
     // be, for the sake of one partition.
     let halted = api.view.halted().map(|reason| format!("folding has stopped in {reason}"));
-    json(StatusCode::OK, &HealthBody { status: "ready", halted })
+    let clock_behind_seconds = api.view.clocks().too_far_behind().map(|behind| behind.as_secs());
+    json(StatusCode::OK, &HealthBody { status: "ready", halted, clock_behind_seconds })
 }

@@ -13,7 +13,7 @@ use crate::journal::{AppendError, Journal, NewRecord, partition_of};
 use crate::lane::{Bounds, Driver};
 use crate::payment::event::{PaymentInProgress, PaymentSuccessful};
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, PaymentId, RequestId, Timestamp};
-use crate::processor::{Backoff, Bulkheads, Processor};
+use crate::processor::{Policy, Processor};
 use crate::schema::{Codec, headers};
 
 /// Appends under way at once.
@@ -32,11 +32,8 @@ pub(super) fn drain(bed: &Bed) -> anyhow::Result<()> {
     let (stop, fold_stop) = (CancellationToken::new(), CancellationToken::new());
     let began = Instant::now();
     let (view, fold) = bed.fold(&journal, &bed.store(), &fold_stop)?;
-    let worker = Arc::new(Processor::new(
-        Arc::new(Simulator { latency: Duration::ZERO }),
-        Bulkheads::default(),
-        Backoff::default(),
-    ));
+    let gateway = Arc::new(Simulator { latency: Duration::ZERO });
+    let worker = Arc::new(Processor::new(gateway, view.clocks().clone(), Policy::default()));
     let runtime = tokio::runtime::Handle::current();
     let driver = Driver {
         journal: Arc::clone(&journal),
@@ -78,10 +75,7 @@ fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Eve
     tokio::runtime::Handle::current().block_on(async {
         let mut appending = FuturesUnordered::new();
         for event in events {
-            let key = event.payment_id.to_string().into_bytes();
-            let partition = partition_of(&key, journal.partitions());
-            let (headers, value) = (headers(codec, &event, None), codec.encode(&event)?);
-            appending.push(journal.append(NewRecord { partition, key, headers, value }));
+            appending.push(journal.append(record(&event, codec, journal.partitions())?));
             if appending.len() >= APPENDS_MAX {
                 appending.next().await.transpose()?;
             }
@@ -93,16 +87,30 @@ fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Eve
     })
 }
 
+pub(super) fn record(event: &Event, codec: &Codec, partitions: u32) -> anyhow::Result<NewRecord> {
+    let key = event.payment_id.to_string().into_bytes();
+    let partition = partition_of(&key, partitions);
+    Ok(NewRecord { partition, key, headers: headers(codec, event, None), value: codec.encode(event)? })
+}
+
+/// The `n`th payment of the default merchant.
 fn id(n: u64) -> PaymentId {
-    let key = IdempotencyKey::parse(&format!("bench-{n}"));
-    key.map_or(PaymentId::ZERO, |key| PaymentId::derive(&MerchantId::default(), &key))
+    id_of(&MerchantId::default(), &format!("bench-{n}"))
+}
+
+/// The bench's own keys are valid.
+fn id_of(merchant: &MerchantId, key: &str) -> PaymentId {
+    IdempotencyKey::parse(key).map_or(PaymentId::ZERO, |key| PaymentId::derive(merchant, &key))
 }
 
 fn initiation(n: u64) -> Event {
-    let customer = n % CUSTOMERS;
+    initiation_of(&MerchantId::default(), &format!("bench-{n}"), n % CUSTOMERS)
+}
+
+pub(super) fn initiation_of(merchant: &MerchantId, key: &str, customer: u64) -> Event {
     let body =
         format!(r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#);
-    let merchant_id = MerchantId::default();
+    let merchant_id = merchant.clone();
     let request = match NewPayment::parse(body.as_bytes()) {
         Ok(request) => request,
         Err(invalid) => unreachable!("the bench's own request is valid: {invalid:?}"),
@@ -118,7 +126,7 @@ fn initiation(n: u64) -> Event {
         request_id: RequestId::random(),
         private: None,
     });
-    Event::new(id(n), Timestamp::now(), data)
+    Event::new(id_of(merchant, key), Timestamp::now(), data)
 }
 
 fn success(n: u64) -> Event {

@@ -1,6 +1,7 @@
 //! The payment service provider, as paylog sees it: something that charges once for each key, however often it is asked,
 //! and can be asked what became of it (DESIGN.md 8). Nothing here knows of the log.
 
+pub mod breaker;
 pub mod simulator;
 
 use std::future::Future;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Receipt, Terms};
 
 /// Stripe's test tokens that are declined, with the code and message that Stripe gives.
-const DECLINED: &[(&str, &str, &str)] = &[
+pub(crate) const DECLINED: &[(&str, &str, &str)] = &[
     ("pm_card_visa_chargeDeclined", "card_declined", "Your card was declined."),
     ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds", "Your card has insufficient funds."),
     ("pm_card_visa_chargeDeclinedLostCard", "lost_card", "Your card was declined."),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::driver::{Input, LaneError, Running};
 use super::due::{Epoch, Lane};
-use super::{Start, Try, Verdict};
+use super::{Memory, Start, Try, Verdict};
 use crate::clock::Clocks;
 use crate::journal::{Offset, Partition};
 use crate::payment::{Payment, PaymentId, Timestamp};
@@ -17,6 +17,8 @@ const SCAN_MIN: usize = 16;
 const SCAN_MAX: usize = 256;
 /// Payments that a bound kept back, in one lane and turn, before the rest of the lane waits too.
 const HELD_MAX: usize = 16;
+/// Keys looked at in one lane and turn, so that no lane keeps the others waiting.
+const LOOKED_AT_MAX: usize = 1_024;
 
 /// Which effect, of which assignment.
 #[derive(Clone, Copy)]
@@ -54,7 +56,42 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.send(Verdict::TryAgain { at: self.clocks.now().plus(Duration::from_secs(1)) });
+        // Whether it was sent is not known, so it counts as sent now.
+        let (now, pause) = (self.clocks.now(), Duration::from_secs(1));
+        let memory = Memory { last_post: Some(now), pause: Some(pause) };
+        self.send(Verdict::TryAgain { at: now.plus(pause), memory });
+    }
+}
+
+/// One look at one lane.
+struct Round {
+    now: Timestamp,
+    /// Effects that ended at once.
+    done: Vec<(Begun, Verdict)>,
+    /// Payments that a bound kept back which all share.
+    held: usize,
+    looked_at: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Behind the payments of its merchant that wait already.
+    InOrder,
+    Now,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Began {
+    Yes,
+    /// A bound kept it back.
+    No,
+    /// It was no longer due.
+    Nothing,
+}
+
+impl Round {
+    fn may_go_on(&self) -> bool {
+        self.held < HELD_MAX && self.looked_at < LOOKED_AT_MAX
     }
 }
 
@@ -80,72 +117,103 @@ impl Running {
 
     /// Starts what is due, as far as the bounds allow. Answers with the effects that ended at once.
     fn dispatch_lane(&mut self, lane: &mut Lane) -> Result<Vec<(Begun, Verdict)>, LaneError> {
-        let (now, mut done, mut held) = (self.now(), Vec::new(), 0);
-        let in_flight_max = self.driver.bounds.in_flight_max;
-        let full = |lane: &Lane| lane.in_flight() >= in_flight_max;
-        while !full(lane) {
-            let Some(id) = lane.next_timer(now) else { break };
-            held += usize::from(self.begin(lane, id, now, &mut done)?);
+        let mut round = Round { now: self.now(), done: Vec::new(), held: 0, looked_at: 0 };
+        while !self.is_full(lane) {
+            let Some(id) = lane.next_timer(round.now) else { break };
+            self.begin(lane, id, Turn::InOrder, &mut round)?;
         }
-        while lane.has_due(now) && !full(lane) && held < HELD_MAX {
-            let max = (in_flight_max - lane.in_flight()).clamp(SCAN_MIN, SCAN_MAX);
-            let keys = self.driver.view.due(lane.partition, lane.cursor(), max)?;
-            if keys.len() < max {
-                lane.read_until(None);
-            }
-            for key in keys {
-                if key.due_at > now {
-                    lane.read_until(Some(key.due_at));
-                    break;
-                }
-                if full(lane) || held >= HELD_MAX {
-                    lane.rewind(key);
-                    break;
-                }
-                lane.pass(key);
-                if lane.is_free(key.payment_id) {
-                    held += usize::from(self.begin(lane, key.payment_id, now, &mut done)?);
-                }
-            }
+        self.dispatch_waiting(lane, &mut round)?;
+        while lane.has_due(round.now) && !self.is_full(lane) && round.may_go_on() {
+            self.dispatch_due(lane, &mut round)?;
         }
-        if held >= HELD_MAX {
+        if round.held >= HELD_MAX {
             lane.read_until(None); // until something ends
         }
-        Ok(done)
+        Ok(round.done)
     }
 
-    /// Begins one effect. Answers `true` if a bound kept it back.
-    fn begin(
-        &mut self,
-        lane: &mut Lane,
-        id: PaymentId,
-        now: Timestamp,
-        done: &mut Vec<(Begun, Verdict)>,
-    ) -> Result<bool, LaneError> {
+    fn is_full(&self, lane: &Lane) -> bool {
+        lane.in_flight() >= self.driver.bounds.in_flight_max
+    }
+
+    /// Merchants that had no room may have some again.
+    fn dispatch_waiting(&mut self, lane: &mut Lane, round: &mut Round) -> Result<(), LaneError> {
+        let ended = std::mem::take(&mut lane.may_have_room);
+        for merchant in lane.waiting.ready(round.now, ended) {
+            while !self.is_full(lane) {
+                let Some(key) = lane.waiting.pop(&merchant) else { break };
+                if self.begin(lane, key.payment_id, Turn::Now, round)? == Began::No {
+                    break;
+                }
+            }
+            lane.may_have_room |= self.is_full(lane);
+        }
+        Ok(())
+    }
+
+    /// Reads on in the due index.
+    fn dispatch_due(&mut self, lane: &mut Lane, round: &mut Round) -> Result<(), LaneError> {
+        let room = self.driver.bounds.in_flight_max - lane.in_flight();
+        let max = room.clamp(SCAN_MIN, SCAN_MAX);
+        let keys = self.driver.view.due(lane.partition, lane.cursor(), max)?;
+        if keys.len() < max {
+            lane.read_until(None);
+        }
+        for key in keys {
+            if key.due_at > round.now {
+                lane.read_until(Some(key.due_at));
+                break;
+            }
+            if self.is_full(lane) || !round.may_go_on() {
+                lane.rewind(key);
+                break;
+            }
+            lane.pass(key);
+            round.looked_at += 1;
+            if lane.is_free(key.payment_id) {
+                self.begin(lane, key.payment_id, Turn::InOrder, round)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins one effect, unless it is no longer due or a bound keeps it back.
+    fn begin(&mut self, lane: &mut Lane, id: PaymentId, turn: Turn, round: &mut Round) -> Result<Began, LaneError> {
         let folded = self.driver.view.folded_to(lane.partition);
-        let Some(row) = self.driver.view.payment(id)? else { return Ok(false) };
-        let Some(due_at) = row.payment.due_at().filter(|at| *at <= now) else {
+        let Some(row) = self.driver.view.payment(id)? else { return Ok(Began::Nothing) };
+        let Some(due_at) = row.payment.due_at().filter(|at| *at <= round.now) else {
             lane.forget(id);
-            return Ok(false);
+            return Ok(Began::Nothing);
         };
+        let (key, merchant) = (DueKey { due_at, payment_id: id }, &row.payment.initiation.merchant_id);
+        if turn == Turn::InOrder && lane.waiting.has_any_of(merchant) && lane.waiting.has_room() {
+            lane.waiting.join(merchant, key);
+            return Ok(Began::No);
+        }
         let attempt = lane.next_attempt(id, row.payment.attempt);
-        match self.driver.worker.start(&row.payment, Try { attempt, may_defer: lane.may_defer() }) {
-            Start::Held => {
-                lane.hold(DueKey { due_at, payment_id: id });
-                return Ok(true);
-            }
-            Start::NotBefore(at) if lane.may_defer() => lane.defer(id, at, attempt - 1),
-            Start::NotBefore(_) => {
-                lane.hold(DueKey { due_at, payment_id: id });
-                return Ok(true);
-            }
+        let (memory, tenure) = (lane.memory(id), lane.tenure.clone());
+        let this = Try { attempt, may_defer: lane.may_defer(), memory, lane: tenure };
+        let until = match self.driver.worker.start(&row.payment, this) {
             Start::Running(effect) => {
                 lane.begin(id);
                 let begun = Begun::new(lane, &row.payment, attempt, folded);
-                done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
+                round.done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
+                return Ok(Began::Yes);
             }
-        }
-        Ok(false)
+            Start::NotBefore(at) if lane.may_defer() => {
+                lane.defer(id, at, attempt - 1, memory);
+                return Ok(Began::Nothing);
+            }
+            Start::HeldMerchant { until } if lane.waiting.has_room() => {
+                lane.waiting.push(merchant, key, until);
+                return Ok(Began::No);
+            }
+            Start::NotBefore(at) => Some(at),
+            Start::Held { until } | Start::HeldMerchant { until } => until,
+        };
+        lane.hold(key, until);
+        round.held += 1;
+        Ok(Began::No)
     }
 
     /// Polls once here, for what needs no waiting; the rest goes on in the runtime.

@@ -249,21 +249,23 @@ impl Running {
                 let event = Box::new(Event::new(payment_id, self.driver.view.clocks().machine(), *data));
                 self.outcomes.push(Ready { partition, epoch, payment_id, version, folded, event });
             }
-            Verdict::TryAgain { at } => lane.defer(payment_id, at, attempt),
+            Verdict::TryAgain { at, memory } => lane.defer(payment_id, at, attempt, memory),
         }
     }
 
     /// Lets go of what the fold has passed, and lets lanes act that have caught up.
     fn release(&mut self) {
-        let folded = self.driver.view.folded();
+        let (now, folded) = (self.now(), self.driver.view.folded());
         for (partition, lane) in &mut self.owned {
             lane.release(folded.of(*partition));
             if matches!(lane.catch_up, CatchUp::To(end) if folded.of(*partition) >= end) {
                 lane.catch_up = CatchUp::Done;
+                lane.tenure = lane.tenure.renewed(now);
             }
         }
-        if self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE {
-            self.owned.values_mut().for_each(Lane::retry_held);
+        let ended = self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE;
+        self.owned.values_mut().for_each(|lane| lane.retry_held(now, ended));
+        if ended {
             (self.ended, self.held_looked_at) = (false, Instant::now());
         }
     }

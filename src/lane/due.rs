@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
+use super::waiting::Waiting;
+use super::{Memory, Tenure};
 use crate::journal::{Offset, Partition};
 use crate::payment::{PaymentId, Timestamp};
 use crate::projection::DueKey;
@@ -21,10 +23,16 @@ pub(super) struct Lane {
     pub catch_up: CatchUp,
     /// Its last deliveries failed: nothing is recorded in it before then.
     pub left_out_until: Option<Instant>,
+    pub tenure: Tenure,
+    pub waiting: Waiting,
+    /// Something has ended since the waiting merchants were looked at.
+    pub may_have_room: bool,
     /// Everything of the index before this is in hand, or was found to be no longer due.
     cursor: DueKey,
     /// The first work that a bound kept back: the cursor returns to it.
     held: Option<DueKey>,
+    /// What is held stays so until then, whatever ends.
+    held_until: Option<Timestamp>,
     /// When to read the index again; `None` if there is nothing more in it.
     next_due: Option<Timestamp>,
     in_flight: HashMap<PaymentId, InFlight>,
@@ -56,6 +64,7 @@ enum InFlight {
 struct Deferred {
     at: Timestamp,
     attempt: u32,
+    memory: Memory,
     due: bool,
 }
 
@@ -66,8 +75,12 @@ impl Lane {
             epoch,
             catch_up: CatchUp::Unasked(Instant::now()),
             left_out_until: None,
+            tenure: Tenure::new(Timestamp::MAX),
+            waiting: Waiting::default(),
+            may_have_room: false,
             cursor: DueKey::FIRST,
             held: None,
+            held_until: None,
             next_due: Some(Timestamp::MIN),
             in_flight: HashMap::new(),
             deferred: HashMap::new(),
@@ -95,7 +108,9 @@ impl Lane {
 
     /// Is nothing of this payment under way, and no later try agreed on?
     pub fn is_free(&self, id: PaymentId) -> bool {
-        !self.in_flight.contains_key(&id) && self.deferred.get(&id).is_none_or(|deferred| deferred.due)
+        !self.in_flight.contains_key(&id)
+            && !self.waiting.has(id)
+            && self.deferred.get(&id).is_none_or(|deferred| deferred.due)
     }
 
     /// New work was folded: read the index again from there.
@@ -114,8 +129,13 @@ impl Lane {
         self.next_due = next_due;
     }
 
-    /// Something has ended: what was held back may be tried again.
-    pub fn retry_held(&mut self) {
+    /// Something has `ended`, or time has passed: what was held back may be tried again.
+    pub fn retry_held(&mut self, now: Timestamp, ended: bool) {
+        self.may_have_room |= ended;
+        if !self.held_until.map_or(ended, |until| until <= now) {
+            return;
+        }
+        self.held_until = None;
         if let Some(key) = self.held.take() {
             self.rewind(key);
         }
@@ -126,13 +146,19 @@ impl Lane {
         self.cursor = self.cursor.max(key.after());
     }
 
-    pub fn hold(&mut self, key: DueKey) {
+    pub fn hold(&mut self, key: DueKey, until: Option<Timestamp>) {
         self.held = Some(self.held.map_or(key, |held| held.min(key)));
+        self.held_until = until;
     }
 
     /// The number of the next try, given that of the last one on the log.
     pub fn next_attempt(&self, id: PaymentId, recorded: u32) -> u32 {
         self.deferred.get(&id).map_or(0, |deferred| deferred.attempt).max(recorded).saturating_add(1)
+    }
+
+    /// What the last try left behind in memory.
+    pub fn memory(&self, id: PaymentId) -> Memory {
+        self.deferred.get(&id).map_or_else(Memory::default, |deferred| deferred.memory)
     }
 
     pub fn begin(&mut self, id: PaymentId) {
@@ -150,9 +176,9 @@ impl Lane {
     }
 
     /// Tries again at `at`, from memory.
-    pub fn defer(&mut self, id: PaymentId, at: Timestamp, attempt: u32) {
+    pub fn defer(&mut self, id: PaymentId, at: Timestamp, attempt: u32, memory: Memory) {
         self.in_flight.remove(&id);
-        if let Some(before) = self.deferred.insert(id, Deferred { at, attempt, due: false }) {
+        if let Some(before) = self.deferred.insert(id, Deferred { at, attempt, memory, due: false }) {
             self.timers.remove(&(before.at, id));
         }
         self.timers.insert((at, id));
@@ -181,7 +207,8 @@ impl Lane {
     /// When this lane has something to do without being told, if ever.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.next_due].into_iter().flatten().min()
+        let held = self.held.and(self.held_until);
+        [timer, self.next_due, held, self.waiting.wake_at()].into_iter().flatten().min()
     }
 
     /// Lets go of what the fold has passed.
@@ -190,10 +217,18 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    /// Whatever is under way for it acts no more.
+    fn drop(&mut self) {
+        self.tenure.end();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Epoch, Lane};
     use crate::journal::{Offset, Partition};
+    use crate::lane::Memory;
     use crate::payment::samples::{at, payment_id};
     use crate::projection::DueKey;
 
@@ -217,14 +252,15 @@ mod tests {
     fn a_deferred_try_waits_for_its_time_and_counts_on() {
         let (mut lane, id) = (lane(), payment_id("a"));
         lane.begin(id);
-        lane.defer(id, at(10), 4);
+        let memory = Memory { last_post: Some(at(3)), pause: None };
+        lane.defer(id, at(10), 4, memory);
         assert!(!lane.is_free(id));
         lane.read_until(None);
         assert_eq!(lane.wake_at(), Some(at(10)));
         assert_eq!(lane.next_timer(at(9)), None);
         assert_eq!(lane.next_timer(at(10)), Some(id));
         assert!(lane.is_free(id));
-        assert_eq!(lane.next_attempt(id, 1), 5);
+        assert_eq!((lane.next_attempt(id, 1), lane.memory(id)), (5, memory));
     }
 
     #[test]
@@ -232,12 +268,22 @@ mod tests {
         let key = |seconds| DueKey { due_at: at(seconds), payment_id: payment_id("a") };
         let mut lane = lane();
         lane.pass(key(5));
-        lane.hold(key(6));
-        lane.hold(key(8));
+        lane.hold(key(6), None);
+        lane.hold(key(8), None);
         lane.pass(key(9));
         assert!(lane.cursor() > key(9));
-        lane.retry_held();
+        lane.retry_held(at(10), false);
+        assert!(lane.cursor() > key(9), "nothing has ended");
+        lane.retry_held(at(10), true);
         assert_eq!(lane.cursor(), key(6));
+        lane.pass(key(9));
+        lane.hold(key(9), Some(at(20)));
+        lane.retry_held(at(19), true);
+        assert_eq!(lane.wake_at(), Some(crate::payment::Timestamp::MIN));
+        lane.read_until(None);
+        assert_eq!(lane.wake_at(), Some(at(20)));
+        lane.retry_held(at(20), false);
+        assert_eq!(lane.cursor(), key(9));
         lane.rewind(key(3));
         assert_eq!(lane.cursor(), key(3));
     }

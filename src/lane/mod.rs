@@ -10,11 +10,15 @@ mod driver;
 mod due;
 mod outcomes;
 mod ownership;
+mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::clock::BEHIND_MAX;
 use crate::payment::{EventData, Payment, Timestamp};
 
 pub use driver::{Driver, LaneError, Running};
@@ -25,19 +29,40 @@ pub trait Worker: Send + Sync {
     fn start(&self, payment: &Payment, this: Try) -> Start;
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Try {
     /// Its number, from 1.
     pub attempt: u32,
     /// May it end in [`Verdict::TryAgain`]? Not when too many already wait in memory.
     pub may_defer: bool,
+    /// What the last try left behind, if this process made it.
+    pub memory: Memory,
+    pub lane: Tenure,
+}
+
+/// What a lane remembers of a payment between two tries of which none was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// When the last effect that may have taken place was over.
+    pub last_post: Option<Timestamp>,
+    /// How long it waits between the two.
+    pub pause: Option<Duration>,
+}
+
+/// A lane's hold on its partition. An effect that outlives it must not act any more.
+#[derive(Clone, Debug)]
+pub struct Tenure {
+    current: Arc<AtomicBool>,
+    taken_at: Timestamp,
 }
 
 pub enum Start {
     /// The effect is under way; its verdict comes later. Dropping it must not undo it.
     Running(Pin<Box<dyn Future<Output = Verdict> + Send>>),
-    /// A bound is reached: ask again as soon as something of this worker has ended.
-    Held,
+    /// A bound is reached that all share: ask again as soon as something of this worker has ended; or not before `until`.
+    Held { until: Option<Timestamp> },
+    /// The same, but for the payments of one merchant: the others may go on.
+    HeldMerchant { until: Option<Timestamp> },
     /// Nothing can be done before then.
     NotBefore(Timestamp),
 }
@@ -47,7 +72,40 @@ pub enum Verdict {
     /// Append this.
     Record(Box<EventData>),
     /// Nothing worth a record: try again then. Kept in memory; another owner would try at once.
-    TryAgain { at: Timestamp },
+    TryAgain { at: Timestamp, memory: Memory },
+}
+
+impl Try {
+    /// Of this payment nothing can have been sent after this: by an earlier owner, not after this lane was taken; by this one,
+    /// not after its last try was over. What is recorded has its writer's time, which may be that of a slow clock.
+    #[must_use]
+    pub fn settled_at(&self, payment: &Payment) -> Timestamp {
+        let recorded = payment.updated_at.plus(BEHIND_MAX);
+        self.memory.last_post.unwrap_or(Timestamp::MIN).max(recorded).max(self.lane.taken_at)
+    }
+}
+
+impl Tenure {
+    /// A hold that begins at `taken_at`, when the lane has caught up.
+    #[must_use]
+    pub fn new(taken_at: Timestamp) -> Self {
+        Self { current: Arc::new(AtomicBool::new(true)), taken_at }
+    }
+
+    /// The same hold, counted from later.
+    #[must_use]
+    pub fn renewed(&self, taken_at: Timestamp) -> Self {
+        Self { current: Arc::clone(&self.current), taken_at }
+    }
+
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.current.load(Ordering::Acquire)
+    }
+
+    pub fn end(&self) {
+        self.current.store(false, Ordering::Release);
+    }
 }
 
 /// Runs what a driver must not wait for.

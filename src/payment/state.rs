@@ -26,10 +26,11 @@ pub enum Phase {
         reason: String,
         not_before: Timestamp,
     },
-    /// Nobody knows whether the last try charged.
+    /// Nobody knows whether a try charged, since the log took the first record of it.
     Unknown {
         reason: String,
         next_inquiry_at: Timestamp,
+        since: Timestamp,
     },
     /// Waits for a person.
     Parked {
@@ -118,7 +119,7 @@ impl Payment {
             return if same { Effect::Repeat } else { Effect::Conflict };
         }
         let since = event.occurred_at.min(recorded_at);
-        let Some((attempt, phase)) = self.next(&event.data, since) else {
+        let Some((attempt, phase)) = self.next(&event.data, since, recorded_at) else {
             return self.without_effect(&event.data);
         };
         if let Phase::Processing { decision: Some(Decision::ChargeAgain), .. } = phase {
@@ -132,7 +133,7 @@ impl Payment {
     }
 
     /// The table of DESIGN.md 6, without its first row: the attempt and the phase after `event`, if it has an effect.
-    fn next(&self, event: &EventData, since: Timestamp) -> Option<(u32, Phase)> {
+    fn next(&self, event: &EventData, since: Timestamp, recorded_at: Timestamp) -> Option<(u32, Phase)> {
         let parked = matches!(self.phase, Phase::Parked { .. });
         if self.is_terminal() {
             return None;
@@ -150,7 +151,9 @@ impl Payment {
                 Some((e.attempt, Phase::Retrying { reason: e.reason.clone(), not_before: e.not_before }))
             }
             EventData::PaymentOutcomeUnknown(e) if !parked => {
-                Some((e.attempt, Phase::Unknown { reason: e.reason.clone(), next_inquiry_at: e.next_inquiry_at }))
+                let since = self.unknown_since().unwrap_or(recorded_at);
+                let (reason, next_inquiry_at) = (e.reason.clone(), e.next_inquiry_at);
+                Some((e.attempt, Phase::Unknown { reason, next_inquiry_at, since }))
             }
             EventData::PaymentParked(e) if !parked => {
                 Some((self.attempt, Phase::Parked { reason: e.reason.clone(), detail: e.detail.clone() }))
@@ -196,6 +199,15 @@ impl Payment {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         self.status() != Status::InProgress
+    }
+
+    /// For how long nobody has known whether it was charged: from the first record of that on, however many followed.
+    #[must_use]
+    pub fn unknown_since(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Unknown { since, .. } => Some(since),
+            _ => None,
+        }
     }
 
     /// From when on its lane has something to do for it; `None` while it has not.

@@ -154,3 +154,16 @@ fn status_names_are_the_contract() {
     assert_eq!(Status::parse("in_progress"), Some(Status::InProgress));
     assert_eq!(Status::parse("Successful"), None);
 }
+
+#[test]
+fn unknown_counts_from_its_first_record_until_it_is_over() {
+    let mut payment = None;
+    for (data, seconds) in [(in_progress(1999), 0), (unknown(1), 10), (unknown(2), 900)] {
+        Payment::fold(&mut payment, &event(seconds, data), at(seconds + 1)).unwrap();
+    }
+    assert_eq!(payment.as_ref().unwrap().unknown_since(), Some(at(11)), "by the log's clock");
+    for (data, seconds) in [(parked(), 1000), (resumed(4, Decision::Inquire), 1010), (unknown(3), 1020)] {
+        Payment::fold(&mut payment, &event(seconds, data), at(seconds + 1)).unwrap();
+    }
+    assert_eq!(payment.unwrap().unknown_since(), Some(at(1021)));
+}

@@ -23,7 +23,7 @@ use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
-use crate::processor::{Backoff, Processor};
+use crate::processor::Processor;
 use crate::projection::{FoldError, Folder, View};
 use crate::schema::Codec;
 use crate::store::Store;
@@ -36,8 +36,6 @@ const PROJECTION: &str = "payments@1";
 const GUARD_EVERY: Duration = Duration::from_secs(60);
 /// How often the guards' thread wakes at all: the bound on how late it notices a stop.
 const GUARD_TURN: Duration = Duration::from_millis(500);
-/// The longest pause between two tries; the shortest is configured.
-const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,8 +193,7 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
 
 fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> Driver {
     let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
-    let backoff = Backoff { min: Duration::from_millis(args.retry_min_ms).min(RETRY_MAX), max: RETRY_MAX };
-    let worker = Processor::new(Arc::new(gateway), args.bulkheads(), backoff);
+    let worker = Processor::new(Arc::new(gateway), view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
     Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
 }

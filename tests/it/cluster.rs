@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use paylog::clock::Clocks;
 use paylog::config::{Cli, Command, ServiceArgs};
 use paylog::journal::{Journal, Offset, Partition, TailItem, kafka};
 use paylog::payment::{Event, EventData, PaymentId};
@@ -106,12 +107,17 @@ impl Bed {
     }
 
     pub async fn run(&self, role: Role, name: &str, more: &[&str]) -> Running {
+        self.run_at(role, name, more, Clocks::system()).await
+    }
+
+    /// On a machine whose clock says what `clocks` say.
+    pub async fn run_at(&self, role: Role, name: &str, more: &[&str], clocks: Clocks) -> Running {
         let command = match role {
             Role::All => "up",
             Role::Serve => "serve",
             Role::Process => "process",
         };
-        let service = Service::open(self.args(command, name, more), role).await.unwrap();
+        let service = Service::open_at(self.args(command, name, more), role, clocks).await.unwrap();
         let client = Client::new(&format!("http://{}", service.address().unwrap()));
         let (journal, view) = (service.journal(), service.view());
         let stop = CancellationToken::new();

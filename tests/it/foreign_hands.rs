@@ -9,13 +9,13 @@ use paylog::schema::Codec;
 use crate::client::body;
 use crate::cluster::{Bed, PARTITIONS, Running, until};
 
-async fn append(front: &Running, partition: Partition, value: Vec<u8>) {
+pub async fn append(front: &Running, partition: Partition, value: Vec<u8>) {
     let record = NewRecord { partition, key: b"foreign".to_vec(), headers: Vec::new(), value };
     let position = front.journal.append(record).await.unwrap();
     front.view.wait_folded(position).await;
 }
 
-async fn append_event(front: &Running, id: PaymentId, data: EventData) {
+pub async fn append_event(front: &Running, id: PaymentId, data: EventData) {
     let value = Codec::new().unwrap().encode(&Event::new(id, Timestamp::now(), data)).unwrap();
     append(front, partition_of(id.to_string().as_bytes(), PARTITIONS), value).await;
 }

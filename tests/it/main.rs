@@ -6,9 +6,10 @@
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `operations`: signals, locks, refusals, and what the binary prints
+//! * `outcomes`: clocks that are off, merchants without room
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
-//! * `rebalance`: what only Kafka has
+//! * `instances`, `rebalance`: what only Kafka has
 
 mod bad_input;
 mod client;
@@ -16,7 +17,9 @@ mod cluster;
 mod crashes;
 mod foreign_hands;
 mod idempotency;
+mod instances;
 mod operations;
+mod outcomes;
 mod payments;
 mod reading;
 mod rebalance;
@@ -47,6 +50,9 @@ scenarios! {
     payments::what_fails_for_a_while_is_retried_until_it_succeeds,
     payments::the_same_road_answers_at_once_or_waits_for_the_end,
     payments::a_backlog_far_larger_than_the_bounds_drains,
+    outcomes::a_clock_that_is_hours_behind_charges_nothing_until_it_is_set_right,
+    outcomes::a_clock_that_is_a_day_ahead_asks_before_it_charges,
+    outcomes::a_merchant_without_room_does_not_hold_up_the_others,
     idempotency::one_key_fifty_times_at_once_is_one_payment,
     idempotency::one_key_with_fifty_bodies_has_one_winner,
     idempotency::a_key_quoted_and_bare_is_one_key_and_a_repeat_never_grows_the_log,

@@ -1,0 +1,117 @@
+//! One try: asks the gateway what was planned, and looks at the clock once more right before anything is sent that could
+//! charge. A process may have been asleep since the plan was made.
+
+use std::sync::Arc;
+
+use super::judge::Judge;
+use super::plan::{NotFound, Plan, licensed_until, may_repeat};
+use super::room::Permit;
+use super::{CLOCK_PAUSE, GATEWAY_DEADLINE};
+use crate::clock::Clocks;
+use crate::gateway::{Charge, Gateway, Inquiry, Outcome, Terms};
+use crate::lane::{Tenure, Verdict};
+use crate::payment::{Payment, Phase, Timestamp};
+
+const NO_ANSWER: &str = "the gateway did not answer in time";
+
+pub(super) struct Call {
+    pub charge: Charge,
+    pub payment: Payment,
+    pub terms: Terms,
+    pub gateway: Arc<dyn Gateway>,
+    pub clocks: Clocks,
+    pub permit: Permit,
+    pub lane: Tenure,
+    pub judge: Judge,
+}
+
+/// Why a charge may be sent.
+#[derive(Clone, Copy)]
+enum Ground {
+    /// The key window is open.
+    Window,
+    /// A final "not found", until then.
+    Licence(Timestamp),
+}
+
+impl Call {
+    pub async fn make(self, what: Plan) -> Verdict {
+        match what {
+            Plan::Record(event) => Verdict::Record(event),
+            // A gateway that has just failed is tried with a question: if it fails again, nothing is in doubt.
+            Plan::Charge if self.permit.is_probe() && self.is_fresh() && self.may_inquire() => {
+                self.inquire(NotFound::Charge).await
+            }
+            Plan::Charge => self.charge(Ground::Window).await,
+            Plan::Inquire { not_found } => self.inquire(not_found).await,
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        matches!(self.payment.phase, Phase::Processing { .. })
+    }
+
+    fn may_inquire(&self) -> bool {
+        self.terms.not_found_final_after.is_some()
+    }
+
+    async fn charge(mut self, ground: Ground) -> Verdict {
+        let now = self.clocks.now();
+        if !self.may_send(ground, now) {
+            return self.judge.again(now.plus(CLOCK_PAUSE), "the time to charge had passed before anything was sent");
+        }
+        self.judge.memory.last_post = Some(now);
+        let answer = self.gateway.charge(self.charge.clone());
+        let lost = |_| Outcome::Unknown { reason: NO_ANSWER.to_owned() };
+        let outcome = tokio::time::timeout(GATEWAY_DEADLINE, answer).await.unwrap_or_else(lost);
+        self.permit.answered(match &outcome {
+            Outcome::Succeeded(_) | Outcome::Declined { .. } => Some(true),
+            Outcome::NotExecuted { .. } => None,
+            Outcome::NotSent { .. } | Outcome::Unknown { .. } => Some(false),
+        });
+        // A later try may begin long after this one was sent: what counts is when it certainly was over.
+        self.judge.memory.last_post = Some(self.clocks.now());
+        match outcome {
+            Outcome::Succeeded(receipt) => self.judge.succeeded(receipt, &self.charge),
+            Outcome::Declined { code, message } => self.judge.declined(&code, &message),
+            Outcome::NotSent { reason } => self.judge.nothing_done(&reason, None),
+            Outcome::NotExecuted { reason, retry_after } => self.judge.nothing_done(&reason, retry_after),
+            Outcome::Unknown { reason } => self.judge.unknown(&reason, None),
+        }
+    }
+
+    /// A clock that cannot be believed, or a lane that has gone to another owner, sends nothing.
+    fn may_send(&self, ground: Ground, now: Timestamp) -> bool {
+        let in_time = match ground {
+            Ground::Window => may_repeat(&self.payment, &self.terms, now),
+            Ground::Licence(until) => now <= until,
+        };
+        in_time && self.lane.is_current() && self.clocks.too_far_behind().is_none()
+    }
+
+    async fn inquire(mut self, not_found: NotFound) -> Verdict {
+        let asked_at = self.clocks.now();
+        let answer = self.gateway.inquire(self.charge.clone());
+        let lost = |_| Inquiry::Unknown { reason: NO_ANSWER.to_owned() };
+        let answer = tokio::time::timeout(GATEWAY_DEADLINE, answer).await.unwrap_or_else(lost);
+        self.permit.answered(Some(!matches!(answer, Inquiry::Unknown { .. })));
+        match answer {
+            Inquiry::Succeeded(receipt) => self.judge.succeeded(receipt, &self.charge),
+            Inquiry::Declined { code, message } => self.judge.declined(&code, &message),
+            Inquiry::StillRunning => self.judge.unknown("the gateway is still at it", None),
+            Inquiry::Unknown { reason } => self.judge.unknown(&reason, None),
+            Inquiry::NotFound => self.not_found(not_found, asked_at).await,
+        }
+    }
+
+    async fn not_found(self, meaning: NotFound, asked_at: Timestamp) -> Verdict {
+        match meaning {
+            NotFound::Charge => self.charge(Ground::Window).await,
+            NotFound::FinalFrom(from) if asked_at >= from => {
+                let until = licensed_until(&self.terms, asked_at);
+                self.charge(Ground::Licence(until)).await
+            }
+            NotFound::FinalFrom(from) => self.judge.again(from, "the gateway does not know the payment yet"),
+        }
+    }
+}
