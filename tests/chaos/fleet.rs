@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::brokers::Brokers;
-use crate::process::{Process, free_ports};
+use crate::process::{Exit, Process, free_ports};
 
 pub const TOPIC: &str = "payments";
 pub const GROUP: &str = "paylog-processor";
@@ -71,10 +71,6 @@ impl Fleet {
         }
     }
 
-    pub fn data_dir(&self, name: &str) -> PathBuf {
-        self.data.join(name)
-    }
-
     /// The transactional id of a processor, once it has one.
     pub fn transactional_id(&self, processor: &Process) -> Option<String> {
         let id = std::fs::read_to_string(self.data.join(&processor.name).join("instance-id")).ok()?;
@@ -115,13 +111,18 @@ impl Fleet {
         }
     }
 
+    /// kill -9 to all of it, for good.
+    pub fn end(&self) {
+        self.everything().for_each(|process| process.end());
+    }
+
     /// How often a processor took lanes over.
     pub fn takeovers(&self) -> usize {
         let processors = self.processors.iter().chain([&self.spare]);
         processors.map(|processor| processor.log().matches("lanes taken").count()).sum()
     }
 
-    pub fn exits(&self) -> Vec<String> {
+    pub fn exits(&self) -> Vec<Exit> {
         self.everything().flat_map(|process| process.exits()).collect()
     }
 }
@@ -132,7 +133,7 @@ fn words(command: &str, data: &Path, port: u16, bootstrap: &str, provider: &str)
     [
         [command, "--listen", &listen, "--data-dir", &data, "--bootstrap-servers", bootstrap].as_slice(),
         &["--topic-prefix", TOPIC, "--group", GROUP, "--partitions", &partitions],
-        &["--stream-heartbeat-ms", "5000", "--gateway", "stripe", "--gateway-url", provider],
+        &["--stream-heartbeat-ms", "5000", "--retry-max-ms", "5000", "--gateway", "stripe", "--gateway-url", provider],
     ]
     .concat()
     .into_iter()

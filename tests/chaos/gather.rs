@@ -40,7 +40,9 @@ fn consumer(bootstrap: &str, isolation: &str) -> anyhow::Result<BaseConsumer> {
         ("enable.auto.commit", "false"),
         ("auto.offset.reset", "error"),
     ];
-    settings.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+    for (key, value) in settings {
+        config.set(key, value);
+    }
     Ok(config.set_log_level(RDKafkaLogLevel::Emerg).create()?)
 }
 
@@ -125,7 +127,8 @@ pub fn producers(brokers: &Path) -> anyhow::Result<HashMap<Place, Producer>> {
         home.map(|home| format!("{home}/paylog/kafka-4.3.1"))
     });
     let classes = format!("{}/lib/*", cache.context("no home for Kafka's jars: set PAYLOG_KAFKA_CACHE")?);
-    let tool = ["-cp", &classes, "kafka.tools.DumpLogSegments", "--deep-iteration", "--files", &files.join(",")];
+    let tool =
+        ["-cp", &classes, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", &files.join(",")];
     let dump = Command::new("java").args(tool).output().context("cannot run java")?;
     ensure!(dump.status.success(), "the brokers' disks cannot be read: {}", String::from_utf8_lossy(&dump.stderr));
     Ok(read_dump(&String::from_utf8_lossy(&dump.stdout)))
@@ -144,10 +147,10 @@ fn read_dump(text: &str) -> HashMap<Place, Producer> {
             producer = number("producerId")
                 .zip(number("producerEpoch"))
                 .and_then(|(id, epoch)| Some(Producer { id, epoch: i16::try_from(epoch).ok()?, transactional }));
-        } else if let (Some(offset), Some(producer)) = (field(line, "offset"), producer) {
-            if let Ok(offset) = offset.parse() {
-                producers.insert(Place { partition, offset }, producer);
-            }
+        } else if let (Some(offset), Some(producer)) = (field(line, "offset"), producer)
+            && let Ok(offset) = offset.parse()
+        {
+            producers.insert(Place { partition, offset }, producer);
         }
     }
     producers

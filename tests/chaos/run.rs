@@ -17,11 +17,11 @@ use crate::Args;
 use crate::api::Api;
 use crate::brokers::Brokers;
 use crate::fleet::{Fleet, PARTITIONS, TOPIC};
+use crate::gather;
 use crate::nemesis::Nemesis;
 use crate::payers::{Methods, Payers};
 use crate::readers::Readers;
 use crate::recorder::Recorder;
-use crate::gather;
 
 /// Every payment has ended this long after the faults ended, or the run has failed.
 const BAR: Duration = Duration::from_secs(60);
@@ -30,8 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for streams to be told, and for the idle lanes to commit where they are.
 const REST: Duration = Duration::from_secs(12);
 const OFFSETS_EVERY: Duration = Duration::from_secs(3);
-const PAYERS: u64 = 12;
-const READERS: u64 = 12;
+const REPLICAS: u16 = 3;
+const PAYERS: u64 = 32;
+const READERS: u64 = 16;
 const CUSTOMERS_FOLLOWED: u32 = 4;
 const FOLLOWED_MAX: usize = 32;
 
@@ -69,7 +70,6 @@ struct Bed {
     fleet: Arc<Fleet>,
     api: Arc<Api>,
     recorder: Arc<Recorder>,
-    supervising: JoinHandle<()>,
     supervised: CancellationToken,
 }
 
@@ -85,59 +85,69 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             _ = terminate.recv() => Ok(()),
         }
     };
+    let bed = Bed::make(args, &out).await?;
     let report = tokio::select! {
-        report = whole(args, &out) => report?,
+        report = bed.whole(args) => report?,
         _ = interrupted => anyhow::bail!("interrupted"),
     };
+    drop(bed);
     if scratch && report.is_clean() {
         drop(std::fs::remove_dir_all(&out));
     }
     Ok(report)
 }
 
-async fn whole(args: &Args, out: &Path) -> anyhow::Result<Report> {
-    let bed = Bed::start(args, out).await?;
-    let (rest, offsets_stop) = (CancellationToken::new(), CancellationToken::new());
-    let (followed, ids) = mpsc::channel(FOLLOWED_MAX);
-    let readers = bed.readers(args, &rest, ids);
-    let offsets = bed.watch_offsets(&offsets_stop);
-    let earlier = bed.chaos(args, followed).await?;
-    let faults_ended_at = bed.heal().await?;
-    let settled = bed.settle(faults_ended_at).await?;
-    let rest_from = Timestamp::now();
-    bed.read_everything(&settled).await;
-    tokio::time::sleep(REST).await;
-    rest.cancel();
-    readers.join_all().await;
-    offsets_stop.cancel();
-    offsets.await?;
-    let liveness = Liveness {
-        faults_ended_at,
-        bar_ms: u64::try_from(BAR.as_millis())?,
-        observed_at: rest_from,
-        rest_from: Some(rest_from),
-    };
-    let history = bed.history(liveness, earlier).await?;
-    files::save(&history, &out.join("history"))?;
-    let report = Checker::new()?.check(&history);
-    bed.tell(args, &report)?;
-    Ok(report)
+/// Whatever happens, nothing is left behind.
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.supervised.cancel();
+        self.fleet.end();
+        self.brokers.end();
+    }
 }
 
 impl Bed {
-    async fn start(args: &Args, out: &Path) -> anyhow::Result<Self> {
+    async fn make(args: &Args, out: &Path) -> anyhow::Result<Self> {
         let logs = out.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         let brokers = Arc::new(Brokers::start(&out.join("kafka"), &logs).await?);
         let fleet = Arc::new(Fleet::new(out, &logs, &brokers, FAULTS, args.seed)?);
-        let config = fleet.args("topics", &brokers.direct)?.kafka.config("topics").context("no bootstrap servers")?;
-        spawn_blocking(move || kafka::ensure(&config, 3)).await??;
         let api = Arc::new(Api::new(fleet.urls.clone())?);
-        let supervised = CancellationToken::new();
-        let supervising = tokio::spawn(Arc::clone(&fleet).supervise(supervised.clone()));
-        fleet.start(&api).await?;
-        let recorder = Arc::new(Recorder::new());
-        Ok(Self { out: out.to_owned(), brokers, fleet, api, recorder, supervising, supervised })
+        let (recorder, supervised) = (Arc::new(Recorder::new()), CancellationToken::new());
+        Ok(Self { out: out.to_owned(), brokers, fleet, api, recorder, supervised })
+    }
+
+    async fn whole(&self, args: &Args) -> anyhow::Result<Report> {
+        self.start().await?;
+        let (rest, offsets_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (followed, ids) = mpsc::channel(FOLLOWED_MAX);
+        let readers = self.readers(args, &rest, ids);
+        let offsets = self.watch_offsets(&offsets_stop);
+        let earlier = self.chaos(args, followed).await?;
+        let faults_ended_at = self.heal().await?;
+        let settled = self.settle(faults_ended_at).await?;
+        let rest_from = Timestamp::now();
+        self.read_everything(&settled).await;
+        tokio::time::sleep(REST).await;
+        rest.cancel();
+        readers.join_all().await;
+        offsets_stop.cancel();
+        offsets.await?;
+        let (bar_ms, observed_at) = (u64::try_from(BAR.as_millis())?, rest_from);
+        let liveness = Liveness { faults_ended_at, bar_ms, observed_at, rest_from: Some(rest_from) };
+        let history = self.history(liveness, earlier).await?;
+        files::save(&history, &self.out.join("history"))?;
+        let report = Checker::new()?.check(&history);
+        self.tell(args, &report)?;
+        Ok(report)
+    }
+
+    async fn start(&self) -> anyhow::Result<()> {
+        let args = self.fleet.args("topics", &self.brokers.direct)?;
+        let config = args.kafka.config("topics").context("no bootstrap servers")?;
+        spawn_blocking(move || kafka::ensure(&config, REPLICAS)).await??;
+        tokio::spawn(Arc::clone(&self.fleet).supervise(self.supervised.clone()));
+        self.fleet.start(&self.api).await
     }
 
     fn readers(&self, args: &Args, rest: &CancellationToken, ids: mpsc::Receiver<String>) -> JoinSet<()> {
@@ -323,8 +333,10 @@ impl Bed {
             println!("fault, {kind}: {count}");
         }
         println!("takeovers: {}", self.fleet.takeovers());
-        for exit in self.fleet.exits() {
-            println!("ended by itself: {exit}");
+        let (starting, running): (Vec<_>, Vec<_>) = self.fleet.exits().into_iter().partition(|exit| exit.starting);
+        println!("gave up while starting, without Kafka, and was started again: {}", starting.len());
+        for exit in running {
+            println!("ENDED BY ITSELF {}", exit.text);
         }
         println!("{report}");
         Ok(())
