@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -152,6 +153,7 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
     if let Some(kafka) = args.kafka.config("check") {
         kafka::validate(&kafka)?;
     }
+    args.gateway.open(Duration::ZERO)?;
     println!("the configuration is sound:\n{args:#?}");
     Ok(())
 }

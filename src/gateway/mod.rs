@@ -1,8 +1,12 @@
 //! The payment service provider, as paylog sees it: something that charges once for each key, however often it is asked,
 //! and can be asked what became of it (DESIGN.md 8). Nothing here knows of the log.
 
+mod args;
 pub mod breaker;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod simulator;
+pub mod stripe;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +14,8 @@ use std::time::Duration;
 
 use crate::payment::request::PaymentMethod;
 use crate::payment::{MerchantId, Money, PaymentId, Timestamp};
+
+pub use args::GatewayArgs;
 
 /// What the provider is asked to charge. The key is the payment's id, for ever, and the rest is the same at every try.
 #[derive(Clone, Debug)]
@@ -117,21 +123,13 @@ impl Receipt {
 
 #[cfg(test)]
 mod tests {
-    use super::{Charge, Receipt};
-    use crate::payment::samples::{at, payment_id};
-    use crate::payment::{Currency, MerchantId, Money, request::PaymentMethod};
+    use super::Receipt;
+    use super::samples::charge;
+    use crate::payment::samples::payment_id;
 
     #[test]
     fn a_receipt_for_something_else_is_no_receipt() {
-        let charge = Charge {
-            key: payment_id("a"),
-            merchant: MerchantId::default(),
-            money: Money::new(1999, Currency::parse("EUR").unwrap()).unwrap(),
-            payment_method: PaymentMethod::recorded("pm_card_visa"),
-            request_version: 1,
-            since: at(0),
-            attempt: 1,
-        };
+        let charge = charge("a", "pm_card_visa");
         let good = Receipt {
             reference: "pi_1".to_owned(),
             amount: 1999,

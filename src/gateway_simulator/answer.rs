@@ -92,7 +92,8 @@ impl Answer {
     /// The key was used for something else.
     #[must_use]
     pub fn another_request() -> Self {
-        let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
+        let message =
+            "Keys for idempotent requests can only be used with the same parameters they were first used with.";
         Self::new(400, json!({"error": {"type": "idempotency_error", "message": message}}))
     }
 

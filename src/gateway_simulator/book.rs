@@ -315,8 +315,7 @@ impl<'a> LedgerLine<'a> {
     #[must_use]
     pub fn new(book: &'a Book, key: &'a str, account: &'a Account, now: Timestamp) -> Self {
         let intents: Vec<&Intent> = account.intents.iter().filter_map(|id| book.intent(id)).collect();
-        let taken: Vec<&Intent> =
-            intents.iter().copied().filter(|i| i.status_at(now) == Status::Succeeded).collect();
+        let taken: Vec<&Intent> = intents.iter().copied().filter(|i| i.status_at(now) == Status::Succeeded).collect();
         let told = taken.first().or(intents.first());
         let (amount, currency) = match (told, &account.asked) {
             (Some(intent), _) => (intent.amount, intent.currency.to_uppercase()),

@@ -66,7 +66,6 @@ const FAULTS: &[(Fault, &str, &str)] = &[
 ];
 
 impl Fault {
-    #[must_use]
     pub fn all() -> impl Iterator<Item = (Self, &'static str)> {
         FAULTS.iter().map(|(fault, name, _)| (*fault, *name))
     }
@@ -200,7 +199,8 @@ mod tests {
     fn rates_are_met_and_a_draw_can_be_repeated() {
         let rates = vec!["stall=0.1".parse().unwrap(), "flip=0.2".parse().unwrap()];
         let rates = Rates { rates, seed: 7 };
-        let draws = |fault| (0..10_000).filter(|n| rates.fault("pm_card_visa", &n.to_string(), 1) == Some(fault)).count();
+        let draws =
+            |fault| (0..10_000).filter(|n| rates.fault("pm_card_visa", &n.to_string(), 1) == Some(fault)).count();
         assert!((900..1_100).contains(&draws(Fault::Stall)), "{}", draws(Fault::Stall));
         assert!((1_800..2_200).contains(&draws(Fault::Flip)), "{}", draws(Fault::Flip));
         for wrong in ["stall", "stall=2", "stall=-1", "stall=x", "nothing=0.1"] {

@@ -164,7 +164,10 @@ impl Simulator {
             let found: Vec<_> = book.newest_first(from, before, now).take(limit + 1).collect();
             let data: Vec<Value> = found.iter().take(limit).map(|i| i.body(i.status_at(now))).collect();
             let has_more = found.len() > limit;
-            Answer::new(200, json!({"object": "list", "url": "/v1/payment_intents", "has_more": has_more, "data": data}))
+            Answer::new(
+                200,
+                json!({"object": "list", "url": "/v1/payment_intents", "has_more": has_more, "data": data}),
+            )
         };
         self.ledger.turn(move |book, _| look(book)).await
     }
@@ -172,9 +175,9 @@ impl Simulator {
     /// `query=metadata['payment_id']:'...'`, and nothing else.
     async fn search(&self, query: &Query) -> Option<Answer> {
         let now = self.clock.now();
-        let payment = query.get("query").and_then(|text| {
-            text.strip_prefix("metadata['payment_id']:'")?.strip_suffix('\'').map(str::to_owned)
-        });
+        let payment = query
+            .get("query")
+            .and_then(|text| text.strip_prefix("metadata['payment_id']:'")?.strip_suffix('\'').map(str::to_owned));
         let (Some(payment), Ok(())) = (payment, query.only(&["query", "limit"])) else {
             return Some(invalid("query"));
         };
@@ -243,7 +246,9 @@ impl Simulator {
 
 fn authorized(headers: &HeaderMap) -> bool {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|key| key.starts_with("sk_") || key.starts_with("rk_"))
+    value
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .is_some_and(|key| key.starts_with("sk_") || key.starts_with("rk_"))
 }
 
 fn invalid(parameter: &str) -> Answer {

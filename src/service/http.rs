@@ -33,7 +33,8 @@ pub(super) fn part(
     view: View,
     stop: &CancellationToken,
 ) -> Part {
-    let config = ApiConfig { gateway: "simulator".to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
+    let config =
+        ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
     let streams = Streams { view: view.clone(), config: args.streams(), shutdown: stop.clone() };
     let api = Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() });
     let routes = match role {

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
-use crate::gateway::simulator::Simulator;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
@@ -140,7 +139,7 @@ impl Service {
         let (log, rows, guarding) = (Arc::clone(&journal), view.clone(), stop.clone());
         front.push(part("guard", stop, move || guard(log.as_ref(), &rows, &guarding))?);
         if role != Role::Serve {
-            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec));
+            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || {
                 let _context = runtime.enter();
@@ -191,11 +190,11 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     Ok((journal, codec, folder, view, data))
 }
 
-fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> Driver {
-    let gateway = Simulator { latency: Duration::from_millis(args.simulator_latency_ms) };
-    let worker = Processor::new(Arc::new(gateway), view.clocks().clone(), args.policy());
+fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {
+    let gateway = args.gateway.open(Duration::from_millis(args.simulator_latency_ms))?;
+    let worker = Processor::new(gateway, view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
-    Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor }
+    Ok(Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
 }
 
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that

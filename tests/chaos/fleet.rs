@@ -47,7 +47,7 @@ impl Fleet {
             .map(str::to_owned)
             .to_vec();
         provider.push(data.join("provider").display().to_string());
-        provider.extend(["--seed".to_owned(), seed.to_string()]);
+        provider.extend(["--listing-lag-ms", "1000", "--seed", &seed.to_string()].map(str::to_owned));
         provider.extend(faults.iter().flat_map(|fault| ["--fault".to_owned(), (*fault).to_owned()]));
         Ok(Self {
             apis: (0..APIS).map(|n| service("serve", &Api::name(n), ports[n])).collect(),
@@ -133,7 +133,17 @@ fn words(command: &str, data: &Path, port: u16, bootstrap: &str, provider: &str)
     [
         [command, "--listen", &listen, "--data-dir", &data, "--bootstrap-servers", bootstrap].as_slice(),
         &["--topic-prefix", TOPIC, "--group", GROUP, "--partitions", &partitions],
-        &["--stream-heartbeat-ms", "5000", "--retry-max-ms", "5000", "--gateway", "stripe", "--gateway-url", provider],
+        &["--stream-heartbeat-ms", "5000", "--retry-max-ms", "5000"],
+        &[
+            "--gateway-deadline-ms",
+            "5000",
+            "--gateway-not-found-final-seconds",
+            "3",
+            "--gateway",
+            "stripe",
+            "--gateway-url",
+            provider,
+        ],
     ]
     .concat()
     .into_iter()

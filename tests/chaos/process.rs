@@ -13,6 +13,8 @@ use anyhow::Context;
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// A process that ended by itself is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// The simulator takes any.
+const STRIPE_KEY: &str = "sk_test_chaos";
 /// Characters of the last line of a log.
 const SHOWN_MAX: usize = 300;
 
@@ -137,6 +139,7 @@ impl Process {
         let errors: File = log.try_clone()?;
         Command::new(&self.program)
             .args(&self.args)
+            .env("PAYLOG_STRIPE_SECRET_KEY", STRIPE_KEY)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)

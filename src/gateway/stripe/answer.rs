@@ -1,0 +1,194 @@
+//! What an answer of the provider means (DESIGN.md 8). Definitive is only what is bound to our key and says yes or no in so
+//! many words; everything else is unknown.
+
+use std::collections::HashMap;
+
+use super::http::Answered;
+use crate::gateway::{Charge, Outcome, Receipt};
+use crate::payment::PaymentId;
+
+/// The longest name for a charge, and the longest code, that is believed.
+const NAME_MAX: usize = 255;
+/// Of the provider's texts, this much is kept.
+const TEXT_MAX: usize = 300;
+/// How Stripe says that the card's owner would have to do something, which paylog does not offer.
+const NEEDS_OWNER: &[&str] =
+    &["authentication_required", "payment_intent_action_required", "requires_action_not_handled"];
+const AUTHENTICATION_REQUIRED: &str = "authentication_required";
+
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(super) struct Intent {
+    object: String,
+    pub(super) id: String,
+    status: String,
+    amount_received: i64,
+    currency: String,
+    #[serde(default)]
+    metadata: HashMap<String, String>,
+    last_payment_error: Option<Error>,
+    cancellation_reason: Option<String>,
+}
+
+#[derive(Clone, Debug, serde::Deserialize)]
+struct Error {
+    #[serde(rename = "type")]
+    kind: String,
+    code: Option<String>,
+    decline_code: Option<String>,
+    message: Option<String>,
+    payment_intent: Option<Box<Intent>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Failure {
+    error: Error,
+}
+
+/// Where an intent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Succeeded(Receipt),
+    Declined { code: String, message: String },
+    Running,
+    Unclear(String),
+}
+
+/// What came of a POST.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Charged {
+    Is(Outcome),
+    /// The provider would not take the request as it is. It may say so without having looked at its key: see
+    /// [`super::Stripe::charge`].
+    Refused {
+        code: String,
+        message: String,
+    },
+}
+
+pub(super) fn charged(charge: &Charge, answered: &Answered) -> Charged {
+    let is = Charged::Is;
+    match answered.status {
+        200..=299 => is(accepted(charge, &answered.body)),
+        401 | 403 => {
+            // Whoever runs paylog has to act, and nobody else can. The key is not told.
+            tracing::error!(status = answered.status, "the gateway refuses our secret key: nothing can be charged");
+            let reason = format!("the gateway refuses our secret key ({})", answered.status);
+            is(Outcome::NotExecuted { reason, retry_after: answered.retry_after })
+        }
+        400 | 402 | 404 | 429 => match serde_json::from_slice::<Failure>(&answered.body) {
+            Ok(Failure { error }) => refused(charge, answered, error),
+            Err(_) if answered.status == 429 => is(rate_limited(answered)),
+            Err(_) => is(unknown(format!("an answer of {} that cannot be read", answered.status))),
+        },
+        409 => is(unknown("another request with this key is in progress".to_owned())),
+        status => is(unknown(format!("an answer of {status}"))),
+    }
+}
+
+fn unknown(reason: String) -> Outcome {
+    Outcome::Unknown { reason }
+}
+
+/// Only the limit on requests is looked at before anything is done; a lock that was not got comes later.
+fn rate_limited(answered: &Answered) -> Outcome {
+    Outcome::NotExecuted { reason: "the gateway limits our rate".to_owned(), retry_after: answered.retry_after }
+}
+
+fn accepted(charge: &Charge, body: &[u8]) -> Outcome {
+    let Ok(intent) = serde_json::from_slice::<Intent>(body) else {
+        return unknown("an answer that cannot be read".to_owned());
+    };
+    match intent.standing() {
+        // The processor compares the receipt with what was asked for.
+        Standing::Succeeded(receipt) => Outcome::Succeeded(receipt),
+        Standing::Declined { code, message } if intent.belongs_to(charge.key) => Outcome::Declined { code, message },
+        Standing::Declined { .. } => unknown("a decline of another payment".to_owned()),
+        Standing::Running => unknown("the gateway is still at it".to_owned()),
+        Standing::Unclear(reason) => unknown(reason),
+    }
+}
+
+fn refused(charge: &Charge, answered: &Answered, error: Error) -> Charged {
+    let is = Charged::Is;
+    if error.payment_intent.as_ref().is_some_and(|intent| !intent.belongs_to(charge.key)) {
+        return is(unknown("an error of another payment".to_owned()));
+    }
+    let needs_owner = error.code.as_deref().is_some_and(|code| NEEDS_OWNER.contains(&code));
+    match (answered.status, error.kind.as_str()) {
+        (429, _) if error.code.as_deref() == Some("lock_timeout") => is(unknown("a lock timeout".to_owned())),
+        (429, _) => is(rate_limited(answered)),
+        (402, "card_error") | (400 | 402, _) if error.kind == "card_error" || needs_owner => {
+            let (code, message) = error.decline();
+            is(Outcome::Declined { code, message })
+        }
+        (400, "idempotency_error") => {
+            tracing::error!(payment = %charge.key, "the gateway has seen another request with this payment's key");
+            is(unknown("the key was used with other parameters".to_owned()))
+        }
+        (400 | 404, "invalid_request_error") => {
+            let (code, message) = error.decline();
+            Charged::Refused { code, message }
+        }
+        (status, _) => is(unknown(format!("an answer of {status} with an error of another type"))),
+    }
+}
+
+impl Intent {
+    /// By what we had it write down when it was made.
+    pub(super) fn belongs_to(&self, payment: PaymentId) -> bool {
+        self.payment() == payment.to_string()
+    }
+
+    fn payment(&self) -> &str {
+        self.metadata.get("payment_id").map_or("", String::as_str)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        if self.object != "payment_intent" || !is_name(&self.id) {
+            return Standing::Unclear("an answer that is no payment intent".to_owned());
+        }
+        match (self.status.as_str(), &self.last_payment_error) {
+            ("succeeded", _) => Standing::Succeeded(Receipt {
+                reference: self.id.clone(),
+                amount: self.amount_received,
+                currency: cut(&self.currency).to_ascii_uppercase(),
+                payment: cut(self.payment()).to_owned(),
+            }),
+            ("requires_payment_method", Some(error)) => {
+                let (code, message) = error.decline();
+                Standing::Declined { code, message }
+            }
+            // It can never take money again.
+            ("canceled", _) => {
+                let reason = self.cancellation_reason.as_deref().filter(|reason| is_name(reason));
+                let message = "The payment was canceled at the gateway.".to_owned();
+                Standing::Declined { code: reason.unwrap_or("canceled").to_owned(), message }
+            }
+            // Made, and not yet confirmed: our one request does both.
+            ("processing" | "requires_confirmation" | "requires_payment_method", _) => Standing::Running,
+            (status, _) => Standing::Unclear(format!("an intent of status {}", cut(status))),
+        }
+    }
+}
+
+impl Error {
+    /// The code for programs and the message for the customer.
+    fn decline(&self) -> (String, String) {
+        let code = self.decline_code.as_deref().or(self.code.as_deref()).filter(|code| is_name(code));
+        let code = match code {
+            Some(code) if NEEDS_OWNER.contains(&code) => AUTHENTICATION_REQUIRED,
+            Some(code) => code,
+            None => self.kind.as_str(),
+        };
+        let message = self.message.as_deref().unwrap_or("The payment was declined.");
+        (cut(code).to_owned(), cut(message).to_owned())
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX)]
+}

@@ -1,0 +1,127 @@
+//! What became of a charge, when its answer was lost: found at the provider by the payment's id, which every charge of ours
+//! carries in its metadata. First by a search, which costs one call however busy the account is; what it does not find, for
+//! its index lags behind, is looked for in the list of all charges since the payment began. Only a list read to its end says
+//! "not found".
+
+use std::time::Duration;
+
+use super::answer::{Intent, Standing};
+use super::http::{ANSWER_BYTES_MAX, Answered, Http, NoAnswer, PAGE_BYTES_MAX};
+use super::request::form;
+use crate::gateway::{Charge, Inquiry};
+use crate::payment::PaymentId;
+
+/// For one inquiry, below the processor's 30 s.
+const INQUIRY_MAX: Duration = Duration::from_secs(25);
+/// The provider's clock may be this far behind ours.
+const SKEW_SECONDS: i64 = 60;
+/// Intents on one page: Stripe's maximum.
+const PAGE: usize = 100;
+/// Pages of one inquiry. An account with more charges than that since the payment began cannot be looked through.
+const PAGES_MAX: usize = 100;
+
+#[derive(serde::Deserialize)]
+struct Page {
+    data: Vec<Intent>,
+    has_more: bool,
+}
+
+pub(super) async fn inquire(http: &Http, charge: &Charge) -> Inquiry {
+    let late = |_| Err(format!("the inquiry took longer than {} s", INQUIRY_MAX.as_secs()));
+    let found = tokio::time::timeout(INQUIRY_MAX, find(http, charge)).await.unwrap_or_else(late);
+    match found {
+        Ok(intents) => judge(charge.key, &intents),
+        Err(reason) => Inquiry::Unknown { reason },
+    }
+}
+
+async fn find(http: &Http, charge: &Charge) -> Result<Vec<Intent>, String> {
+    let mut found = search(http, charge.key).await?;
+    if found.is_empty() {
+        return list(http, charge).await;
+    }
+    // The index may be behind: of what it finds, only that there was a success is final.
+    for intent in &mut found {
+        if !matches!(intent.standing(), Standing::Succeeded(_) | Standing::Unclear(_)) {
+            *intent = read(http.get(&format!("/v1/payment_intents/{}", intent.id), ANSWER_BYTES_MAX).await)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Empty if nothing is found, and where there is no search (Stripe has none in some countries).
+async fn search(http: &Http, payment: PaymentId) -> Result<Vec<Intent>, String> {
+    let query = form(&[("query", format!("metadata['payment_id']:'{payment}'")), ("limit", PAGE.to_string())]);
+    let answer = http.get(&format!("/v1/payment_intents/search?{query}"), PAGE_BYTES_MAX).await;
+    if matches!(&answer, Ok(Answered { status: 400..=499, .. })) {
+        return Ok(Vec::new());
+    }
+    let page: Page = read(answer)?;
+    Ok(ours(page.data, payment))
+}
+
+async fn list(http: &Http, charge: &Charge) -> Result<Vec<Intent>, String> {
+    let since = charge.since.as_micros() / 1_000_000 - SKEW_SECONDS;
+    let (mut found, mut last) = (Vec::new(), None::<String>);
+    for _ in 0..PAGES_MAX {
+        let mut fields = vec![("created[gte]", since.to_string()), ("limit", PAGE.to_string())];
+        fields.extend(last.map(|id| ("starting_after", id)));
+        let path = format!("/v1/payment_intents?{}", form(&fields));
+        let page: Page = read(http.get(&path, PAGE_BYTES_MAX).await)?;
+        last = page.data.last().map(|intent| intent.id.clone());
+        found.extend(ours(page.data, charge.key));
+        if !page.has_more {
+            return Ok(found);
+        }
+        if last.is_none() {
+            return Err("a list that has more, and nothing on its page".to_owned());
+        }
+    }
+    // Two of ours would be a disaster, but one that is found is the answer: its key allowed no other.
+    if found.is_empty() { Err(format!("more than {} charges to look through", PAGE * PAGES_MAX)) } else { Ok(found) }
+}
+
+fn ours(intents: Vec<Intent>, payment: PaymentId) -> Vec<Intent> {
+    intents.into_iter().filter(|intent| intent.belongs_to(payment)).collect()
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: Result<Answered, NoAnswer>) -> Result<T, String> {
+    match answer {
+        Ok(Answered { status: 200..=299, body, .. }) => {
+            serde_json::from_slice(&body).map_err(|_| "an answer to an inquiry that cannot be read".to_owned())
+        }
+        Ok(Answered { status, .. }) => Err(format!("an inquiry answered with {status}")),
+        Err(NoAnswer::NotSent(reason) | NoAnswer::Lost(reason)) => Err(reason),
+    }
+}
+
+/// One yes is the answer; two are a double charge, which no program may settle.
+fn judge(payment: PaymentId, intents: &[Intent]) -> Inquiry {
+    let standings: Vec<Standing> = intents.iter().map(Intent::standing).collect();
+    let mut receipts = standings.iter().filter_map(|standing| match standing {
+        Standing::Succeeded(receipt) => Some(receipt),
+        _ => None,
+    });
+    match (receipts.next(), receipts.next()) {
+        (Some(receipt), None) => return Inquiry::Succeeded(receipt.clone()),
+        (Some(first), Some(second)) => {
+            let (first, second) = (&first.reference, &second.reference);
+            tracing::error!(%payment, first, second, "the gateway has charged this payment twice: refund one by hand");
+            return Inquiry::Unknown { reason: format!("charged twice: {first} and {second}") };
+        }
+        (None, _) => {}
+    }
+    let open = standings.iter().find(|standing| !matches!(standing, Standing::Declined { .. }));
+    match open.or(standings.first()) {
+        None => Inquiry::NotFound,
+        Some(Standing::Unclear(reason)) => Inquiry::Unknown { reason: reason.clone() },
+        Some(Standing::Declined { code, message }) => {
+            Inquiry::Declined { code: code.clone(), message: message.clone() }
+        }
+        Some(Standing::Running | Standing::Succeeded(_)) => Inquiry::StillRunning,
+    }
+}
+
+#[cfg(test)]
+#[path = "inquiry_tests.rs"]
+mod tests;
