@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
+use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
+use crate::reconcile::ReconcileArgs;
 use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
@@ -52,11 +54,18 @@ pub enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
+    /// Look at the requests from Kafka that were refused.
+    DeadLetter {
+        #[command(subcommand)]
+        command: DeadLetterCommand,
+    },
     /// Check a configuration without starting anything.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Compare the gateway's ledger with the log, and raise an alarm where they do not agree; nothing is changed.
+    Reconcile(ReconcileArgs),
     /// A payment provider to test against, over HTTP: a durable ledger, Stripe's rules, and every fault on demand.
     GatewaySimulator(GatewaySimulatorArgs),
     /// Measure this machine: results per second, latency, rebuild.
@@ -82,6 +91,8 @@ pub struct ServiceArgs {
     pub bounds: BoundsArgs,
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    #[command(flatten)]
+    pub intake: IntakeArgs,
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,

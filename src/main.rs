@@ -14,7 +14,7 @@ use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArg
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
-use paylog::{bench, checker, client, telemetry};
+use paylog::{bench, checker, client, intake, reconcile, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -49,7 +49,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::DeadLetter { command } => {
+            tokio::task::spawn_blocking(move || intake::command::run(command, &mut std::io::stdout())).await?
+        }
         Command::Config { command: ConfigCommand::Check(args) } => check(&args),
+        Command::Reconcile(args) => reconcile::run(&args, &mut std::io::stdout()).await,
         Command::GatewaySimulator(args) => gateway_simulator(&args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::CheckHistory { dir } => tokio::task::spawn_blocking(move || check_history(&dir)).await?,

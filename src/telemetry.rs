@@ -17,6 +17,11 @@ const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
 const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
+const REQUESTS_TAKEN: &str = "paylog_requests_taken_total";
+const REQUESTS_HELD: &str = "paylog_requests_held_partitions";
+const REQUESTS_GONE: &str = "paylog_requests_gone_total";
+const DEAD_LETTERS: &str = "paylog_dead_letters_total";
+const DEAD_LETTERS_SLOWED: &str = "paylog_dead_letters_slowed_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
 const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
 
@@ -51,6 +56,14 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
+        describe_counter!(
+            REQUESTS_TAKEN,
+            "Requests of others moved on by this process, but for dead letters, by result"
+        );
+        describe_gauge!(REQUESTS_HELD, "Partitions of requests that wait for a partition of the log that has halted");
+        describe_counter!(REQUESTS_GONE, "Offsets of requests that retention removed before they were taken in");
+        describe_counter!(DEAD_LETTERS, "Requests that this process refused, by reason");
+        describe_counter!(DEAD_LETTERS_SLOWED, "Times that a partition of requests was slowed for its dead letters");
         describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
         describe_counter!(BREAKER_OPENED, "Times that calls to the gateway were held because it did not answer");
         describe_gauge!(
@@ -110,4 +123,24 @@ pub fn outcome_recorded(data: &EventData) {
 pub fn transaction_ended(committed: bool, took: Duration) {
     counter!(TRANSACTIONS, "result" => if committed { "committed" } else { "not_committed" }).increment(1);
     histogram!(TRANSACTION_SECONDS).record(took.as_secs_f64());
+}
+
+pub fn request_taken(result: &'static str) {
+    counter!(REQUESTS_TAKEN, "result" => result).increment(1);
+}
+
+pub fn requests_held(partitions: usize) {
+    gauge!(REQUESTS_HELD).set(partitions as f64);
+}
+
+pub fn requests_gone(offsets: u64) {
+    counter!(REQUESTS_GONE).increment(offsets);
+}
+
+pub fn dead_letter(reason: &'static str) {
+    counter!(DEAD_LETTERS, "reason" => reason).increment(1);
+}
+
+pub fn dead_letters_slowed() {
+    counter!(DEAD_LETTERS_SLOWED).increment(1);
 }

@@ -15,7 +15,6 @@ use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_dow
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
 use crate::http::{Problem, read_body};
 use crate::journal::{AppendError, NewRecord, Position};
-use crate::payment::event::{PaymentInProgress, Private};
 use crate::payment::request::Fingerprint;
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};
 use crate::projection::Row;
@@ -23,8 +22,6 @@ use crate::schema;
 
 /// The largest body of a request for a payment.
 const BODY_MAX_BYTES: usize = 16 * 1024;
-/// How requests to gateways are built today; recorded with each payment.
-const GATEWAY_REQUEST_VERSION: u32 = 1;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -126,7 +123,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
 
 async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appended, Problem> {
     let request_id = RequestId::random();
-    let event = Event::new(asked.id, api.view.clocks().machine(), initiation(api, asked, request_id.clone()));
+    let accepted = asked.payment.clone().accept(asked.merchant.clone(), &api.config.gateway, request_id.clone());
+    let event = Event::new(asked.id, api.view.clocks().machine(), EventData::PaymentInProgress(accepted));
     let value = api.codec.encode(&event).map_err(|e| {
         tracing::error!(payment = %asked.id, error = %e, "a valid request cannot be encoded");
         Problem::internal()
@@ -139,21 +137,6 @@ async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appende
     };
     let position = api.journal.append(record).await.map_err(|e| not_acknowledged(asked.id, &e))?;
     Ok(Appended { request_id, position })
-}
-
-fn initiation(api: &Api, asked: &Asked, request_id: RequestId) -> EventData {
-    let NewPayment { money, customer_id, payment_method, description, metadata } = asked.payment.clone();
-    EventData::PaymentInProgress(PaymentInProgress {
-        merchant_id: asked.merchant.clone(),
-        customer_id,
-        money,
-        payment_method,
-        gateway: api.config.gateway.clone(),
-        gateway_request_version: GATEWAY_REQUEST_VERSION,
-        request_id,
-        fingerprint: asked.fingerprint,
-        private: Private::plain(description, metadata),
-    })
 }
 
 fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {

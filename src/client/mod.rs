@@ -96,16 +96,16 @@ pub async fn show(url: &str, id: &str, out: &mut impl Write) -> anyhow::Result<(
     Ok(())
 }
 
-async fn get(client: &reqwest::Client, address: &str) -> anyhow::Result<Value> {
+pub(crate) async fn get(client: &reqwest::Client, address: &str) -> anyhow::Result<Value> {
     let answer = client.get(address).timeout(PATIENCE).send().await.context("asking the server")?;
     success(answer).await
 }
 
-fn client() -> anyhow::Result<reqwest::Client> {
+pub(crate) fn client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder().connect_timeout(PATIENCE).build().context("setting up the HTTP client")
 }
 
-fn address(url: &str, path: &str) -> String {
+pub(crate) fn address(url: &str, path: &str) -> String {
     format!("{}{path}", url.trim_end_matches('/'))
 }
 

@@ -4,9 +4,9 @@
 //! keeps it on Apache Kafka for any number of them. Whatever is promised here is promised by both, and every behaviour
 //! scenario under `tests/it` runs on both. What differs is listed at [`Engine`].
 //!
-//! The seam has four doors: [`Journal::append`] (idempotent, answers with a position), [`Reader::tail`] (read forward,
-//! and know when one has caught up), [`Journal::lanes`] (be the one writer of some partitions, in transactions) and
-//! [`Reader::check`] (the guards). All but `append` block, and belong on a thread of their own.
+//! The seam has five doors: [`Journal::append`] (idempotent, answers with a position), [`Reader::tail`] (read forward,
+//! and know when one has caught up), [`Journal::lanes`] (be the one writer of some partitions, in transactions),
+//! [`Journal::requests`] (take in what others ask for) and [`Reader::check`] (the guards). All but `append` block, and belong on a thread of their own.
 //!
 //! This module knows nothing of payments: keys, headers and values are bytes to it.
 
@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod kafka;
 mod partitioner;
 mod record;
+mod requests;
 
 use std::fmt;
 use std::future::Future;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use partitioner::partition_of;
 pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
+pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, SourceRecord};
 
 /// Which engine keeps the log. What differs between the two, by name and with the reason:
 ///
@@ -29,6 +31,8 @@ pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
 ///   rebalance, because there is nobody to share with.
 /// * `no open transactions`: an embedded transaction is one atomic batch, so the end read uncommitted and the end read
 ///   committed are always the same.
+/// * `no foreign writers`: nobody but its process can write to an embedded log, so there are no requests to take in and no
+///   dead letters.
 /// * `no replicas`: the embedded log is as durable as its disk; replication factor and min ISR are Kafka's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -72,6 +76,11 @@ pub trait Journal: Reader {
 
     /// Joins the group of those who write outcomes.
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError>;
+
+    /// Joins the group of those who take requests in. Refused by a journal that nobody else can write to.
+    fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
+        Err(JournalError::Refused(format!("the {} journal takes no requests from others", self.engine())))
+    }
 }
 
 /// The ends of one partition: the offset that the next record will have.

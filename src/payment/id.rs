@@ -12,6 +12,9 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// The longest id of a merchant or a customer, in bytes.
 pub const PARTY_ID_MAX: usize = 128;
 
+/// The longest id of a request, in bytes: a topic's name may have 249, and partition and offset follow.
+pub const REQUEST_ID_MAX: usize = 320;
+
 /// The merchant on whose behalf a payment is made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct MerchantId(String);
@@ -39,18 +42,14 @@ pub struct EventId(uuid::Uuid);
 // === impl MerchantId, CustomerId, RequestId ===
 
 macro_rules! text_id {
-    ($name:ident, $code:literal, $what:literal) => {
+    ($name:ident, $max:ident, $code:literal, $what:literal) => {
         impl $name {
-            /// From 1 to [`PARTY_ID_MAX`] visible ASCII characters.
+            #[doc = concat!("From 1 to [`", stringify!($max), "`] visible ASCII characters.")]
             pub fn parse(text: &str) -> Result<Self, Invalid> {
-                if is_visible_ascii(text, PARTY_ID_MAX) {
+                if is_visible_ascii(text, $max) {
                     return Ok(Self(text.to_owned()));
                 }
-                Err(Invalid::field(
-                    $code,
-                    $what,
-                    format!("{} must be 1 to {PARTY_ID_MAX} visible ASCII characters", $what),
-                ))
+                Err(Invalid::field($code, $what, format!("{} must be 1 to {} visible ASCII characters", $what, $max)))
             }
 
             #[must_use]
@@ -67,9 +66,9 @@ macro_rules! text_id {
     };
 }
 
-text_id!(MerchantId, "invalid_merchant_id", "merchant_id");
-text_id!(CustomerId, "invalid_customer_id", "customer_id");
-text_id!(RequestId, "invalid_request_id", "request_id");
+text_id!(MerchantId, PARTY_ID_MAX, "invalid_merchant_id", "merchant_id");
+text_id!(CustomerId, PARTY_ID_MAX, "invalid_customer_id", "customer_id");
+text_id!(RequestId, REQUEST_ID_MAX, "invalid_request_id", "request_id");
 
 impl Default for MerchantId {
     /// The merchant of an installation without keys (DESIGN.md 9).
@@ -83,6 +82,11 @@ impl RequestId {
     #[must_use]
     pub fn random() -> Self {
         Self(format!("req_{}", uuid::Uuid::new_v4().simple()))
+    }
+
+    /// The id of a request that came as a record: its place names it for ever.
+    pub fn of_record(topic: &str, partition: u32, offset: u64) -> Result<Self, Invalid> {
+        Self::parse(&format!("{topic}/{partition}/{offset}"))
     }
 }
 

@@ -3,12 +3,14 @@
 //!
 //! * [`id`]: who and which; every id is derived or parsed here and cannot be wrong afterwards.
 //! * [`money`]: an amount in minor units and its currency.
-//! * [`request`]: from a merchant's untrusted JSON to a [`request::NewPayment`], and its fingerprint.
+//! * [`request`]: from a merchant's untrusted request to a [`request::NewPayment`], and its fingerprint.
 //! * [`event`]: what is written on the log.
 //! * [`state`]: the fold of those events.
 
+mod card;
 pub mod event;
 pub mod id;
+mod json;
 pub mod money;
 pub mod request;
 #[cfg(test)]

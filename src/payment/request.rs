@@ -1,20 +1,22 @@
-//! From a merchant's untrusted JSON to a [`NewPayment`] that cannot be wrong, and the fingerprint that says whether two
-//! requests ask for the same. Strict: what is not exactly the contract is refused with its own stable code.
+//! From a merchant's untrusted request to a [`NewPayment`] that cannot be wrong, the fingerprint that says whether two
+//! requests ask for the same, and what an accepted one becomes. Strict: what is not exactly the contract is refused with its own stable code.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
+use crate::payment::card::holds_card_number;
+use crate::payment::event::{PaymentInProgress, Private};
 use crate::payment::id::Parts;
-use crate::payment::{Currency, CustomerId, MerchantId, Money};
+use crate::payment::json::{Fields, text, whole_number};
+use crate::payment::{Currency, CustomerId, MerchantId, Money, RequestId};
 
 pub const PAYMENT_METHOD_MAX: usize = 255;
 pub const DESCRIPTION_MAX: usize = 500;
 pub const METADATA_ENTRIES_MAX: usize = 50;
 pub const METADATA_KEY_MAX: usize = 40;
 pub const METADATA_VALUE_MAX: usize = 500;
+/// How requests to gateways are built today; recorded with each payment.
+const GATEWAY_REQUEST_VERSION: u32 = 1;
 
 /// What a merchant asks for. Everything in it has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,17 @@ pub struct NewPayment {
     pub payment_method: PaymentMethod,
     pub description: Option<String>,
     pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What a request says, before anything of it is checked. Metadata may name a key twice: which one would count?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchecked {
+    pub amount: i64,
+    pub currency: String,
+    pub customer_id: String,
+    pub payment_method: String,
+    pub description: Option<String>,
+    pub metadata: Option<Vec<(String, String)>>,
 }
 
 /// A token of the gateway for something to charge. Never a card number.
@@ -51,14 +64,43 @@ impl NewPayment {
             .map_err(|_| Invalid::malformed("malformed_json", "the body is not UTF-8".to_owned()))?;
         let fields = Fields::parse(text, "the body")?;
         fields.only(&["amount", "currency", "customer_id", "payment_method", "description", "metadata"])?;
-        let currency = Currency::parse(&fields.required_text("currency")?)?;
-        Ok(Self {
-            money: Money::new(whole_number("amount", fields.required("amount")?)?, currency)?,
-            customer_id: CustomerId::parse(&without_card("customer_id", fields.required_text("customer_id")?)?)?,
-            payment_method: PaymentMethod::parse(&fields.required_text("payment_method")?)?,
-            description: fields.optional_text("description")?.map(description).transpose()?,
-            metadata: fields.optional("metadata").map(metadata).transpose()?,
+        Self::check(Unchecked {
+            currency: fields.required_text("currency")?,
+            amount: whole_number("amount", fields.required("amount")?)?,
+            customer_id: fields.required_text("customer_id")?,
+            payment_method: fields.required_text("payment_method")?,
+            description: fields.optional_text("description")?,
+            metadata: fields.optional("metadata").map(entries).transpose()?,
         })
+    }
+
+    /// The same judgement, in whatever form the request came.
+    pub fn check(asked: Unchecked) -> Result<Self, Invalid> {
+        Ok(Self {
+            money: Money::new(asked.amount, Currency::parse(&asked.currency)?)?,
+            customer_id: CustomerId::parse(&without_card("customer_id", asked.customer_id)?)?,
+            payment_method: PaymentMethod::parse(&asked.payment_method)?,
+            description: asked.description.map(description).transpose()?,
+            metadata: asked.metadata.map(metadata).transpose()?,
+        })
+    }
+
+    /// The payment that this becomes, once it is accepted: the same whichever way the request came.
+    #[must_use]
+    pub fn accept(self, merchant_id: MerchantId, gateway: &str, request_id: RequestId) -> PaymentInProgress {
+        let fingerprint = self.fingerprint(&merchant_id);
+        let Self { money, customer_id, payment_method, description, metadata } = self;
+        PaymentInProgress {
+            merchant_id,
+            customer_id,
+            money,
+            payment_method,
+            gateway: gateway.to_owned(),
+            gateway_request_version: GATEWAY_REQUEST_VERSION,
+            request_id,
+            fingerprint,
+            private: Private::plain(description, metadata),
+        }
     }
 
     /// Frozen (DESIGN.md 5): two requests with one key are the same if and only if this is.
@@ -135,21 +177,6 @@ impl fmt::Debug for Fingerprint {
 
 // === the fields ===
 
-fn whole_number(field: &'static str, raw: &str) -> Result<i64, Invalid> {
-    let refuse = |code, detail: &str| Err(Invalid::field(code, field, format!("{field} {detail}")));
-    if !raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-        return refuse("amount_not_a_number", "must be a JSON number of minor units, not another type");
-    }
-    if raw.contains(['.', 'e', 'E']) {
-        return refuse("amount_not_whole", "must be a whole number of minor units, without a point or an exponent");
-    }
-    match raw.parse::<i64>() {
-        Ok(number) => Ok(number),
-        Err(_) if raw.starts_with('-') => refuse("amount_negative", "must be positive"),
-        Err(_) => refuse("amount_too_large", "must be at most 999999999999999 minor units"),
-    }
-}
-
 fn description(text: String) -> Result<String, Invalid> {
     if text.chars().count() > DESCRIPTION_MAX {
         let detail = format!("description must be at most {DESCRIPTION_MAX} characters");
@@ -158,39 +185,36 @@ fn description(text: String) -> Result<String, Invalid> {
     without_card("description", text)
 }
 
-fn metadata(raw: &str) -> Result<BTreeMap<String, String>, Invalid> {
+fn metadata(entries: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Invalid> {
     let refuse = |detail: String| Err(Invalid::field("invalid_metadata", "metadata", detail));
-    if !raw.starts_with('{') {
-        return refuse("metadata must be an object of strings".to_owned());
-    }
-    let fields = Fields::parse(raw, "metadata")?;
-    if fields.0.len() > METADATA_ENTRIES_MAX {
+    if entries.len() > METADATA_ENTRIES_MAX {
         return refuse(format!("metadata must have at most {METADATA_ENTRIES_MAX} entries"));
     }
-    let mut entries = BTreeMap::new();
-    for (key, raw) in &fields.0 {
-        let value = text("metadata", raw)?;
+    let mut checked = BTreeMap::new();
+    for (key, value) in entries {
         if key.is_empty() || key.chars().count() > METADATA_KEY_MAX || value.chars().count() > METADATA_VALUE_MAX {
             return refuse(format!(
                 "a metadata key must be 1 to {METADATA_KEY_MAX} characters and its value at most {METADATA_VALUE_MAX}"
             ));
         }
-        let key = without_card("metadata", key.clone())?;
-        entries.insert(key, without_card("metadata", value)?);
+        let key = without_card("metadata", key)?;
+        if checked.insert(key, without_card("metadata", value)?).is_some() {
+            return Err(Invalid::malformed("duplicate_field", "metadata names a field twice".to_owned()));
+        }
     }
-    Ok(entries)
+    Ok(checked)
 }
 
-fn text(field: &'static str, raw: &str) -> Result<String, Invalid> {
-    let refuse = |detail: &str| Invalid::field("not_a_string", field, format!("{field} {detail}"));
-    if !raw.starts_with('"') {
-        return Err(refuse("must be a string"));
+fn entries(raw: &str) -> Result<Vec<(String, String)>, Invalid> {
+    if !raw.starts_with('{') {
+        let detail = "metadata must be an object of strings".to_owned();
+        return Err(Invalid::field("invalid_metadata", "metadata", detail));
     }
-    serde_json::from_str(raw).map_err(|_| refuse("is not a valid JSON string"))
+    let fields = Fields::parse(raw, "metadata")?;
+    fields.all().iter().map(|(key, raw)| Ok((key.clone(), text("metadata", raw)?))).collect()
 }
 
-/// Refuses a value that holds what looks like a card number: a run of 13 to 19 digits, with single spaces or dashes
-/// between them or without, that passes the Luhn check (ISO/IEC 7812-1).
+/// Refuses a value that holds what looks like a card number.
 fn without_card(field: &'static str, text: String) -> Result<String, Invalid> {
     if holds_card_number(&text) {
         let detail = format!("{field} looks like a card number, and paylog takes only tokens: nothing was recorded");
@@ -199,112 +223,9 @@ fn without_card(field: &'static str, text: String) -> Result<String, Invalid> {
     Ok(text)
 }
 
-fn holds_card_number(text: &str) -> bool {
-    let mut digits: Vec<u8> = Vec::new();
-    let mut separated = false;
-    for c in text.chars().chain(['.']) {
-        match c.to_digit(10) {
-            Some(digit) => {
-                digits.push(digit as u8);
-                separated = false;
-            }
-            None if matches!(c, ' ' | '-') && !separated && !digits.is_empty() => separated = true,
-            None => {
-                if is_card_number(&digits) {
-                    return true;
-                }
-                digits.clear();
-                separated = false;
-            }
-        }
-    }
-    false
-}
-
-fn is_card_number(digits: &[u8]) -> bool {
-    let luhn: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(i, digit)| match (i % 2, u32::from(*digit) * 2) {
-            (0, _) => u32::from(*digit),
-            (_, doubled) => doubled / 10 + doubled % 10,
-        })
-        .sum();
-    (13..=19).contains(&digits.len()) && luhn.is_multiple_of(10)
-}
-
-// === a JSON object, field by field ===
-
-/// The fields of one JSON object, each still as it was written. A field given twice is refused: which one would count?
-struct Fields<'a>(Vec<(String, &'a str)>);
-
-impl<'a> Fields<'a> {
-    fn parse(text: &'a str, what: &str) -> Result<Self, Invalid> {
-        let mut json = serde_json::Deserializer::from_str(text);
-        let fields = json.deserialize_map(FieldsVisitor).and_then(|fields| json.end().map(|()| fields));
-        fields.map_err(|e| {
-            if e.to_string().starts_with(DUPLICATE) {
-                return Invalid::malformed("duplicate_field", format!("{what} names a field twice"));
-            }
-            let place = format!("line {} column {}", e.line(), e.column());
-            Invalid::malformed("malformed_json", format!("{what} is not a JSON object: see {place}"))
-        })
-    }
-
-    fn only(&self, known: &[&str]) -> Result<(), Invalid> {
-        if self.0.iter().all(|(name, _)| known.contains(&name.as_str())) {
-            return Ok(());
-        }
-        let detail = format!("the body has a field that is not one of {}", known.join(", "));
-        Err(Invalid::malformed("unknown_field", detail))
-    }
-
-    /// A field that is there and not `null`.
-    fn optional(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().find(|(n, raw)| n == name && *raw != "null").map(|(_, raw)| *raw)
-    }
-
-    fn required(&self, name: &'static str) -> Result<&'a str, Invalid> {
-        self.optional(name).ok_or_else(|| Invalid::field("missing_field", name, format!("{name} is required")))
-    }
-
-    fn required_text(&self, name: &'static str) -> Result<String, Invalid> {
-        text(name, self.required(name)?)
-    }
-
-    fn optional_text(&self, name: &'static str) -> Result<Option<String>, Invalid> {
-        self.optional(name).map(|raw| text(name, raw)).transpose()
-    }
-}
-
-const DUPLICATE: &str = "duplicate field";
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields: Vec<(String, &'de str)> = Vec::new();
-        let mut names = std::collections::HashSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if !names.insert(name.clone()) {
-                return Err(serde::de::Error::custom(DUPLICATE));
-            }
-            fields.push((name, map.next_value::<&'de RawValue>()?.get()));
-        }
-        Ok(Fields(fields))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NewPayment, holds_card_number};
+    use super::{NewPayment, Unchecked};
     use crate::payment::MerchantId;
 
     const GOOD: &str = r#"{"amount":1999,"currency":"EUR","customer_id":"cus_42","payment_method":"pm_card_visa"}"#;
@@ -374,20 +295,28 @@ mod tests {
     }
 
     #[test]
+    fn a_request_in_another_form_is_judged_alike() {
+        let asked = || Unchecked {
+            amount: 1999,
+            currency: "EUR".to_owned(),
+            customer_id: "cus_42".to_owned(),
+            payment_method: "pm_card_visa".to_owned(),
+            description: None,
+            metadata: None,
+        };
+        assert_eq!(NewPayment::check(asked()), parse(GOOD));
+        let twice = vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "1".to_owned())];
+        let code = |asked: Unchecked| NewPayment::check(asked).unwrap_err().code;
+        assert_eq!(code(Unchecked { metadata: Some(twice), ..asked() }), "duplicate_field");
+        assert_eq!(code(Unchecked { amount: -1, ..asked() }), "amount_negative");
+        assert_eq!(code(Unchecked { customer_id: "4242424242424242".to_owned(), ..asked() }), "card_number");
+    }
+
+    #[test]
     fn an_error_never_repeats_what_was_sent() {
         for body in [with("payment_method", "\"4242424242424242\""), with("customer_id", "\"secret secret\"")] {
             let detail = parse(&body).unwrap_err().detail;
             assert!(!detail.contains("4242") && !detail.contains("secret"), "{detail}");
-        }
-    }
-
-    #[test]
-    fn only_luhn_valid_runs_of_13_to_19_digits_are_cards() {
-        for card in ["4242424242424242", "x4242-4242-4242-4242", "378282246310005", "6011 1111 1111 1117 "] {
-            assert!(holds_card_number(card), "{card}");
-        }
-        for other in ["", "4242424242424241", "424242424242", "order 1001", "4242  4242 4242 4242", "00000"] {
-            assert!(!holds_card_number(other), "{other}");
         }
     }
 

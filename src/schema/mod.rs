@@ -5,8 +5,10 @@
 //! Decoding never allocates by what a record claims: it reads out of the record's own bytes, which are bounded first.
 
 mod headers;
+mod requested;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod wire;
 
 use std::collections::HashMap;
@@ -17,6 +19,8 @@ use serde_avro_fast::ser::SerializerConfig;
 use crate::payment::Event;
 
 pub use headers::headers;
+pub use requested::{RequestCodec, Requested, Unreadable};
+pub use trace::traceparent;
 pub use wire::Kind;
 
 /// The largest record, value and headers, in bytes (DESIGN.md 5).

@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
+use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::Processor;
 use crate::projection::{FoldError, Folder, View};
-use crate::schema::Codec;
+use crate::schema::{Codec, RequestCodec};
 use crate::store::Store;
 use crate::telemetry;
 use data_dir::DataDir;
@@ -35,6 +36,7 @@ const PROJECTION: &str = "payments@1";
 const GUARD_EVERY: Duration = Duration::from_secs(60);
 /// How often the guards' thread wakes at all: the bound on how late it notices a stop.
 const GUARD_TURN: Duration = Duration::from_millis(500);
+
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,11 @@ impl Service {
                 Ok(driver.run(&lanes_stop)?)
             })?);
         }
+        if role != Role::Serve && journal.engine() == Engine::Kafka {
+            let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
+            let intake_stop = stop.clone();
+            front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
+        }
         front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
         Ok((front, vec![fold]))
     }
@@ -195,6 +202,11 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
     let worker = Processor::new(gateway, view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
     Ok(Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
+}
+
+fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {
+    let (requests, gateway) = (RequestCodec::new()?, args.gateway.name().to_owned());
+    Ok(Intake { journal, view, codec, requests, gateway, bounds: args.intake.bounds() })
 }
 
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that

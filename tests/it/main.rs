@@ -10,14 +10,18 @@
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `instances`, `rebalance`: what only Kafka has
+//! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod bad_input;
 mod client;
 mod cluster;
 mod crashes;
+mod foreign;
 mod foreign_hands;
 mod idempotency;
 mod instances;
+mod intake;
+mod intake_faults;
 mod operations;
 mod outcomes;
 mod payments;

@@ -3,6 +3,7 @@
 //!     PAYLOG_TEST_BOOTSTRAP=$(scripts/kafka up | cut -d= -f2) cargo test --test journal_kafka -- --ignored
 
 mod figures;
+mod requests;
 mod support;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use crate::journal::{JournalError, Offset, Partition};
 
 pub(super) const REPLICAS_MIN: u16 = 3;
 pub(super) const IN_SYNC_MIN: u16 = 2;
+const MESSAGE_BYTES_MAX: &str = "max.message.bytes";
 
 /// A topic as the cluster describes it.
 struct Described {
@@ -27,6 +28,17 @@ struct Described {
 pub(super) fn check_event_topic(config: &KafkaConfig, look_up: &LookUp) -> Result<(), JournalError> {
     let [event_topic, ..] = topics::topics_of(config);
     check_topic(config, &topics::admin(config)?, look_up, &event_topic)
+}
+
+/// The guards of the topics on both sides of the intake. Answers with the size of the largest dead letter.
+pub(super) fn check_crossing(config: &KafkaConfig) -> Result<usize, JournalError> {
+    let [_, requests, _, dead_letters, _] = topics::topics_of(config);
+    let admin = topics::admin(config)?;
+    check_topic(config, &admin, &LookUp::of(config, &requests.name)?, &requests)?;
+    let look_up = LookUp::of(config, &dead_letters.name)?;
+    check_topic(config, &admin, &look_up, &dead_letters)?;
+    let described = describe(&admin, &look_up, &dead_letters)?;
+    Ok(usize::try_from(number(&described, MESSAGE_BYTES_MAX)).unwrap_or(usize::MAX))
 }
 
 pub(super) fn check_topic(
@@ -117,9 +129,9 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
             ));
         }
     }
-    if topic.kind == Kind::DeadLetter && number(described, "max.message.bytes") <= REQUEST_BYTES_MAX {
+    if topic.kind == Kind::DeadLetter && number(described, MESSAGE_BYTES_MAX) <= REQUEST_BYTES_MAX {
         let value = topics::DEAD_LETTER_BYTES_MAX.to_string();
-        let mend = mend(name, "max.message.bytes", &value);
+        let mend = mend(name, MESSAGE_BYTES_MAX, &value);
         return Err(format!("the topic {name} cannot take the largest request with a reason added: {mend}"));
     }
     if allow_single_replica || topic.kind == Kind::Requests { Ok(()) } else { judge_replicas(name, described) }

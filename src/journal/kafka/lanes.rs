@@ -11,18 +11,12 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::Context;
-use super::error::{is_fatal, is_stale_member, is_unstable, journal_error};
+use super::error::{is_fatal, is_stale_member, journal_error};
+use super::group::{answer_all, stable_offsets};
 use super::transaction::Committer;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 
-/// How long an earlier owner's open transaction may take to end: its timeout (10 s), the broker's next look for timed
-/// out ones (10 s), and the writing of the markers.
-const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long one question for committed offsets may take before it is asked again.
-const STABLE_TURN: Duration = Duration::from_secs(5);
-/// Between two looks at offsets that are still part of a transaction.
-const STABLE_PAUSE: Duration = Duration::from_millis(20);
 /// For a member that is dropped without leaving: after a panic, for example.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -69,41 +63,10 @@ impl KafkaLanes {
         list_of(&self.topic, partitions.into_iter().map(|partition| (partition, rdkafka::Offset::End)))
     }
 
-    /// Asks for the committed offsets as stable: the broker refuses while a transaction over them is open.
-    fn wait_until_stable(&self, partitions: &[Partition]) -> Result<(), JournalError> {
-        let deadline = Instant::now() + STABLE_WAIT_MAX;
-        loop {
-            let answer = self.member()?.committed_offsets(self.list(partitions.iter().copied()), STABLE_TURN);
-            let error = match answer.map(|offsets| offsets.elements().iter().find_map(|e| e.error().err())) {
-                Ok(None) => return Ok(()),
-                Ok(Some(error)) | Err(error) => error,
-            };
-            if !is_unstable(&error) {
-                return Err(journal_error("read the group's offsets", &error));
-            }
-            if Instant::now() >= deadline {
-                let text =
-                    "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging";
-                return Err(JournalError::Unavailable(text.into()));
-            }
-            std::thread::sleep(STABLE_PAUSE);
-        }
-    }
-
     /// Answers whatever the group still waits for, so that it lets us go.
     fn answer_all(&mut self) {
-        let Some(member) = &self.member else { return };
-        member.context().leave();
-        let waiting =
-            self.unanswered.take().into_iter().chain(std::iter::from_fn(|| member.context().next_rebalance()));
-        for assignment in waiting {
-            let answer = match assignment {
-                Assignment::Assigned(partitions) => member.incremental_assign(&self.list(partitions)),
-                Assignment::Revoked { partitions, .. } => member.incremental_unassign(&self.list(partitions)),
-            };
-            if let Err(error) = answer {
-                tracing::warn!(%error, "could not answer a rebalance while leaving");
-            }
+        if let Some(member) = &self.member {
+            answer_all(member, self.unanswered.take(), |partitions| self.list(partitions));
         }
     }
 }
@@ -141,7 +104,7 @@ impl Lanes for KafkaLanes {
         self.unanswered = None;
         self.taken.extend(fresh);
         if !partitions.is_empty() {
-            self.wait_until_stable(partitions)?;
+            stable_offsets(self.member()?, self.list(partitions.iter().copied()))?;
         }
         self.held.extend(partitions);
         Ok(())

@@ -5,11 +5,14 @@
 
 mod appender;
 mod context;
+mod dead_letters;
 mod error;
+mod group;
 mod guards;
 mod lanes;
 mod look_up;
 mod native;
+mod requests;
 mod settings;
 mod tail;
 mod topics;
@@ -29,11 +32,12 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
     Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-    Record, Tail,
+    Record, Requests, Tail,
 };
 use appender::Appender;
 use look_up::LookUp;
 
+pub use dead_letters::DeadLetters;
 pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
 
@@ -157,6 +161,10 @@ impl Journal for KafkaJournal {
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
         Ok(Box::new(lanes::KafkaLanes::join(&self.config)?))
+    }
+
+    fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
+        Ok(Box::new(requests::KafkaRequests::join(&self.config)?))
     }
 }
 

@@ -1,17 +1,19 @@
 //! The few calls of librdkafka that rdkafka 0.39 does not wrap, and the only place of the journal with `unsafe`: the
-//! topic id (KIP-516), whether a record that was not acknowledged can be on the log, and a member's generation.
+//! topic id (KIP-516), whether a record that was not acknowledged can be on the log, the headers of a record by a foreign
+//! hand, and a member's generation.
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_char};
-use std::ptr::NonNull;
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::{self, NonNull};
+use std::slice;
 
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 
-use crate::journal::LogId;
+use crate::journal::{Header, LogId};
 
 /// Whether a record that was not acknowledged may be on the log all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,33 @@ pub(super) fn persisted(message: &BorrowedMessage<'_>) -> Persisted {
         rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Possibly,
         rd::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
     }
+}
+
+/// The headers of a record that anybody may have written. rdkafka's own reading of them panics at a name that is not
+/// UTF-8; here such bytes are replaced, as `String::from_utf8_lossy` does.
+pub(super) fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    let mut all = ptr::null_mut();
+    let mut headers = Vec::new();
+    // SAFETY: the message lives as long as the borrow, and its headers belong to it. librdkafka answers each index below the
+    // count with a name that ends in 0 and with a value of `size` bytes, or none; both are copied at once.
+    unsafe {
+        if rd::rd_kafka_message_headers(message.ptr(), &mut all) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            return headers;
+        }
+        for index in 0..rd::rd_kafka_header_cnt(all) {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            if rd::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size)
+                != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                break;
+            }
+            let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+            let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size).to_vec());
+            headers.push((name, value));
+        }
+    }
+    headers
 }
 
 /// The generation of a consumer's group membership, or `None` while it is no member. A transaction that carries the

@@ -17,6 +17,9 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request may take: below the transaction timeout, so that a lost one is noticed while it is open.
 const SOCKET_TIMEOUT_MS: &str = "8000";
 
+/// librdkafka takes no larger `message.max.bytes`.
+const MESSAGE_BYTES_CEILING: usize = 1_000_000_000;
+
 /// Who sees uncommitted records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Isolation {
@@ -164,6 +167,32 @@ pub(super) fn member(config: &KafkaConfig) -> ClientConfig {
     settings
 }
 
+/// The member of the intake's group, who reads requests. Where a partition is read from is always said.
+pub(super) fn requests(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut settings = member(config);
+    let defaults = [
+        // What is prefetched is bounded: this is memory of every process.
+        ("queued.max.messages.kbytes", "16384"),
+        ("queued.min.messages", "10000"),
+        // As the tail: the defaults are long for somebody who waits for a payment.
+        ("fetch.min.bytes", "1"),
+        ("fetch.error.backoff.ms", "100"),
+        ("fetch.queue.backoff.ms", "20"),
+    ];
+    user(&mut settings, config, &defaults);
+    settings.set("group.id", group);
+    settings
+}
+
+/// The producer of the intake's transactions: as [`committer`], but it sends records of up to `bytes_max`.
+pub(super) fn intake_committer(config: &KafkaConfig, transactional_id: &str, bytes_max: usize) -> ClientConfig {
+    let mut settings = committer(config, transactional_id);
+    let chosen = settings.get("message.max.bytes").and_then(|chosen| chosen.parse().ok()).unwrap_or(0);
+    let bytes_max = bytes_max.max(chosen).min(MESSAGE_BYTES_CEILING);
+    settings.set("message.max.bytes", bytes_max.to_string());
+    settings
+}
+
 /// A client that looks things up: ends, single records, topics and their settings. `ListOffsets` follows the isolation.
 pub(super) fn look_up(config: &KafkaConfig, isolation: Isolation) -> ClientConfig {
     let mut settings = reader(config, isolation);
@@ -290,8 +319,10 @@ mod tests {
         let all = [
             appender(&config),
             committer(&config, "group/instance/0"),
+            intake_committer(&config, "group-intake/instance/0", usize::MAX),
             tail(&config),
             member(&config),
+            requests(&config, "group-intake"),
             look_up(&config, Isolation::Uncommitted),
             admin(&config),
         ];

@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::Timeout;
 use tokio::sync::oneshot;
 
@@ -37,10 +38,17 @@ const TURN: Duration = Duration::from_millis(1);
 const EVENTS_MAX: usize = 32;
 
 type Producing = BaseProducer<Context>;
+/// Where the report of a record goes.
+type Waiting = Box<oneshot::Sender<Delivery>>;
+type Sending<'r> = BaseRecord<'r, [u8], [u8], Waiting>;
 
 pub(super) struct Committer {
-    config: KafkaConfig,
+    settings: ClientConfig,
     transactional_id: String,
+    /// The topic that the group reads, whose offsets the transactions carry.
+    read: String,
+    /// The topic that [`Transaction::append`] writes to.
+    written: String,
     /// `None` after a recycling that failed half-way.
     producer: Option<Producing>,
     /// Something of the last transaction may still take effect: no other may begin on this producer.
@@ -48,18 +56,31 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Connects, and ends what an earlier producer of this instance left open. Blocks.
+    /// For the lanes, which read the log and write to it. Connects, and ends what an earlier producer of this instance
+    /// left open. Blocks.
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
-        let transactional_id = format!("{}/{}/0", config.group, config.instance_id);
-        let producer = Some(create(config, &transactional_id)?);
-        Ok(Self { config: config.clone(), transactional_id, producer, in_doubt: false })
+        let transactional_id = transactional_id(&config.group, config);
+        let settings = settings::committer(config, &transactional_id);
+        Self::of(transactional_id, settings, &config.topic_prefix, &config.topic_prefix)
+    }
+
+    /// For a member that reads the topic `read` and writes to `written`. Blocks as [`Self::new`].
+    pub(super) fn of(
+        transactional_id: String,
+        settings: ClientConfig,
+        read: &str,
+        written: &str,
+    ) -> Result<Self, JournalError> {
+        let producer = Some(create(&settings, &transactional_id)?);
+        let (read, written) = (read.to_owned(), written.to_owned());
+        Ok(Self { settings, transactional_id, read, written, producer, in_doubt: false })
     }
 
     pub(super) fn recycle(&mut self) -> Result<(), JournalError> {
         if let Some(old) = self.producer.take() {
             drop_within(old, "committer", CLOSE_DEADLINE);
         }
-        self.producer = Some(create(&self.config, &self.transactional_id)?);
+        self.producer = Some(create(&self.settings, &self.transactional_id)?);
         self.in_doubt = false;
         tracing::info!(transactional_id = self.transactional_id, "made a new transactional producer");
         Ok(())
@@ -112,6 +133,11 @@ impl Committer {
     }
 }
 
+/// Of this instance's one producer in `group`.
+pub(super) fn transactional_id(group: &str, config: &KafkaConfig) -> String {
+    format!("{group}/{}/0", config.instance_id)
+}
+
 /// The metadata that fences a transaction. Read between two looks at the generation: without a generation the broker
 /// would take the offsets of anybody.
 fn membership(member: &BaseConsumer<Context>) -> Result<ConsumerGroupMetadata, TransactionError> {
@@ -125,8 +151,8 @@ fn membership(member: &BaseConsumer<Context>) -> Result<ConsumerGroupMetadata, T
     }
 }
 
-fn create(config: &KafkaConfig, transactional_id: &str) -> Result<Producing, JournalError> {
-    let producer: Producing = settings::committer(config, transactional_id)
+fn create(settings: &ClientConfig, transactional_id: &str) -> Result<Producing, JournalError> {
+    let producer: Producing = settings
         .create_with_context(Context::new("committer"))
         .map_err(|error| journal_error("create the transactional producer", &error))?;
     let deadline = Instant::now() + INIT_WAIT_MAX;
@@ -176,7 +202,7 @@ impl KafkaTransaction<'_> {
         let began = Instant::now();
         if !next.is_empty() {
             let offsets = next.iter().map(|position| (position.partition, kafka_offset(position.offset)));
-            let offsets = list_of(&self.committer.config.topic_prefix, offsets);
+            let offsets = list_of(&self.committer.read, offsets);
             resumed(|| producer.send_offsets_to_transaction(&offsets, &self.membership, TRANSACTION_TIMEOUT))
                 .map_err(|error| self.error("send the offsets", &error))?;
         }
@@ -189,6 +215,39 @@ impl KafkaTransaction<'_> {
             return Err(failure(Fate::Recycle, &reason));
         }
         Ok(positions)
+    }
+
+    /// Appends a record to any partition of any topic: for one who reads in one place and writes in another.
+    pub(super) fn append_to<'r>(
+        &mut self,
+        record: impl FnOnce(Waiting) -> Sending<'r>,
+    ) -> Result<(), TransactionError> {
+        let report = self.send(record)?;
+        self.deliveries.push(report);
+        Ok(())
+    }
+
+    fn send<'r>(
+        &self,
+        record: impl FnOnce(Waiting) -> Sending<'r>,
+    ) -> Result<oneshot::Receiver<Delivery>, TransactionError> {
+        let producer = self.committer.producer()?;
+        let deadline = Instant::now() + QUEUE_WAIT_MAX;
+        let (waiting, report) = oneshot::channel();
+        let mut sending = record(Box::new(waiting));
+        loop {
+            match producer.send(sending) {
+                Ok(()) => return Ok(report),
+                Err((error, back)) if is_queue_full(&error) && Instant::now() < deadline => {
+                    producer.poll(TURN);
+                    sending = back;
+                }
+                Err((error, refused)) => {
+                    let culprit = refused.partition.and_then(|p| u32::try_from(p).ok()).map(Partition);
+                    return Err(TransactionError { culprit, ..self.error("append", &error) });
+                }
+            }
+        }
     }
 
     /// Waits until every record has its report. Must come before `commit_transaction`, whose flush in rdkafka polls for
@@ -267,22 +326,7 @@ impl KafkaTransaction<'_> {
 impl Transaction for KafkaTransaction<'_> {
     fn append(&mut self, record: NewRecord) -> Result<(), TransactionError> {
         self.must_hold(record.partition)?;
-        let producer = self.committer.producer()?;
-        let deadline = Instant::now() + QUEUE_WAIT_MAX;
-        let (waiting, report) = oneshot::channel();
-        let mut sending = base_record(&self.committer.config.topic_prefix, &record, Box::new(waiting));
-        loop {
-            match producer.send(sending) {
-                Ok(()) => break,
-                Err((error, back)) if is_queue_full(&error) && Instant::now() < deadline => {
-                    producer.poll(TURN);
-                    sending = back;
-                }
-                Err((error, _)) => {
-                    return Err(TransactionError { culprit: Some(record.partition), ..self.error("append", &error) });
-                }
-            }
-        }
+        let report = self.send(|waiting| base_record(&self.committer.written, &record, waiting))?;
         self.deliveries.push(report);
         Ok(())
     }

@@ -1,0 +1,155 @@
+//! What the next transaction moves: from each partition of requests as many of the waiting records, from the first on, as
+//! may go now. Nothing is taken out of a queue before the transaction has committed, so a batch that came to nothing is
+//! simply chosen again.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::dead_letter::dead_letter;
+use super::request::{Asked, Refused, bytes_of, read, trace};
+use super::source::{Blocked, Source};
+use super::{Intake, IntakeError};
+use crate::journal::{Crossing, DeadLetter, NewRecord, Partition, Passage, Position, SourceRecord};
+use crate::payment::{Event, EventData, RequestId, Timestamp};
+use crate::projection::home_of;
+use crate::schema::{DecodeError, headers, traceparent};
+
+/// A transaction must be over long before its timeout.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Default)]
+pub(super) struct Batch {
+    pub passage: Passage,
+    /// What became of each record, to be counted when it has.
+    pub counted: Vec<Counted>,
+    /// How many dead letters each partition of requests made.
+    pub spent: BTreeMap<Partition, usize>,
+    records: usize,
+    bytes: usize,
+    /// More could have been chosen.
+    pub full: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    Accepted,
+    /// The payment is known already, and asks for the same.
+    Repeat,
+    /// The payment is known already, and asks for something else.
+    Conflict,
+    DeadLetter(&'static str),
+}
+
+/// What a record becomes.
+enum Judged {
+    Event(NewRecord),
+    Known { repeat: bool },
+    Letter(DeadLetter, &'static str),
+    Wait(Blocked),
+}
+
+/// What is chosen by.
+pub(super) struct Chooser<'a> {
+    pub intake: &'a Intake,
+    pub crossing: &'a Crossing,
+    /// Partitions, of the log or of the dead letters, that did not take records a moment ago.
+    pub left_out: &'a BTreeMap<Partition, Instant>,
+    pub batch_max: usize,
+    pub instant: Instant,
+}
+
+impl Chooser<'_> {
+    /// Adds what may go of `source`, and says what holds up the rest.
+    pub fn choose(&self, batch: &mut Batch, source: &mut Source) -> Result<(), IntakeError> {
+        let (mut next, mut letters, mut blocked) = (None, 0, None);
+        for record in source.waiting() {
+            if batch.records >= self.batch_max || batch.bytes >= BATCH_BYTES_MAX {
+                batch.full = true;
+                break;
+            }
+            match self.judge(record)? {
+                Judged::Wait(why) => {
+                    blocked = Some(why);
+                    break;
+                }
+                Judged::Letter(..) if letters >= source.limiter.allowed(self.instant) => {
+                    blocked = Some(Blocked::Slowed { until: source.limiter.next_at() });
+                    break;
+                }
+                Judged::Letter(letter, code) => {
+                    letters += 1;
+                    batch.passage.dead_letters.push(letter);
+                    batch.counted.push(Counted::DeadLetter(code));
+                }
+                Judged::Event(event) => {
+                    batch.passage.events.push(event);
+                    batch.counted.push(Counted::Accepted);
+                }
+                Judged::Known { repeat } => {
+                    batch.counted.push(if repeat { Counted::Repeat } else { Counted::Conflict });
+                }
+            }
+            batch.records += 1;
+            batch.bytes += bytes_of(record);
+            next = Some(Position::new(record.position.partition, record.position.offset.next()));
+        }
+        if let Some(next) = next {
+            batch.spent.insert(next.partition, letters);
+            batch.passage.next.push(next);
+        }
+        source.blocked = blocked;
+        Ok(())
+    }
+
+    fn judge(&self, record: &SourceRecord) -> Result<Judged, IntakeError> {
+        let asked = match read(record, &self.intake.requests) {
+            Ok(asked) => asked,
+            Err(refused) => return Ok(self.refuse(record, &refused)),
+        };
+        if let Some(row) = self.intake.view.payment(asked.id)? {
+            return Ok(Judged::Known { repeat: row.payment.initiation.fingerprint == asked.fingerprint });
+        }
+        let home = home_of(asked.id, self.intake.journal.partitions());
+        if self.intake.view.is_halted(home) {
+            return Ok(Judged::Wait(Blocked::Halted(home)));
+        }
+        if self.left_out.contains_key(&home) {
+            return Ok(Judged::Wait(Blocked::LeftOut));
+        }
+        Ok(match self.event(record, asked, home) {
+            Ok(event) => Judged::Event(event),
+            Err(refused) => self.refuse(record, &refused),
+        })
+    }
+
+    fn event(&self, record: &SourceRecord, asked: Asked, home: Partition) -> Result<NewRecord, Refused> {
+        let Position { partition, offset } = record.position;
+        let request_id = RequestId::of_record(&self.crossing.requests, partition.0, offset.0)?;
+        let accepted = asked.payment.accept(asked.merchant, &self.intake.gateway, request_id);
+        let event = Event::new(asked.id, self.now(), EventData::PaymentInProgress(accepted));
+        let codec = &self.intake.codec;
+        let value = codec.encode(&event).map_err(|error| match error {
+            // JSON that was short for its content: an escape in a text can be longer than what it stands for.
+            DecodeError::TooLarge(_) => {
+                Refused { code: "record_too_large", detail: "its event is too large".to_owned() }
+            }
+            other => Refused { code: "not_encodable", detail: other.to_string() },
+        })?;
+        let trace = traceparent(trace(record));
+        let key = asked.id.to_string().into_bytes();
+        Ok(NewRecord { partition: home, key, headers: headers(codec, &event, Some(&trace)), value })
+    }
+
+    /// By this machine's clock, never by the sender's.
+    fn now(&self) -> Timestamp {
+        self.intake.view.clocks().machine()
+    }
+
+    fn refuse(&self, record: &SourceRecord, refused: &Refused) -> Judged {
+        let letter = dead_letter(record, refused, self.crossing, self.now());
+        if self.left_out.contains_key(&letter.partition) {
+            return Judged::Wait(Blocked::LeftOut);
+        }
+        Judged::Letter(letter, refused.code)
+    }
+}

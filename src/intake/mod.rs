@@ -1,0 +1,83 @@
+//! The gate for those who produce to Kafka: what stands on the topic of requests is judged as the API judges it, and goes on
+//! as an event or as a dead letter, in the very transaction that moves the group past it.
+//!
+//! Nothing is decided here that the log decides: a payment that the fold does not know is appended, and the fold says
+//! whose it is. One that it knows needs no append (docs/decisions/0001), and is no dead letter either.
+
+mod batch;
+pub mod command;
+mod config;
+mod dead_letter;
+mod driver;
+mod limiter;
+mod request;
+mod source;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{Journal, JournalError};
+use crate::projection::View;
+use crate::schema::{Codec, RequestCodec};
+use crate::store::StoreError;
+
+pub use config::{DeadLetterCommand, IntakeArgs};
+
+/// Between two looks whether the view has caught up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("this process may not take requests in any more: {0}")]
+    Stopped(String),
+}
+
+/// What an intake is made of.
+pub struct Intake {
+    pub journal: Arc<dyn Journal>,
+    pub view: View,
+    pub codec: Arc<Codec>,
+    pub requests: RequestCodec,
+    /// The gateway of new payments, by the name it is configured under.
+    pub gateway: String,
+    pub bounds: Bounds,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Records in one transaction.
+    pub batch_max: usize,
+    /// Dead letters of one partition of requests, a minute; at least 1.
+    pub dead_letters_per_minute: u32,
+}
+
+impl Bounds {
+    pub const DEAD_LETTERS_PER_MINUTE: u32 = 100;
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { batch_max: 1_000, dead_letters_per_minute: Self::DEAD_LETTERS_PER_MINUTE }
+    }
+}
+
+impl Intake {
+    /// Runs until told to stop. Blocks: give it a thread of its own. It joins its group only when the view has caught up
+    /// once: until then another member has the requests, and what is known already would be appended again.
+    pub fn run(self, stop: &CancellationToken) -> Result<(), IntakeError> {
+        while !self.view.caught_up() {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            std::thread::sleep(CATCH_UP_PAUSE);
+        }
+        let requests = self.journal.requests()?;
+        driver::Running::new(self, requests).run(stop)
+    }
+}

@@ -1,0 +1,113 @@
+//! One partition of requests while it is ours: what was read of it and has not been moved on. It begins with an assignment
+//! and ends with it, so that nothing of an older assignment can ever be moved on: that is its epoch.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::limiter::Limiter;
+use super::request::bytes_of;
+use crate::journal::{Offset, Partition, SourceRecord};
+
+/// A partition of which so much is waiting is read no further, until half of it has been moved on.
+const WAITING_MAX: usize = 2_000;
+const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+pub(super) struct Source {
+    waiting: VecDeque<SourceRecord>,
+    bytes: usize,
+    pub limiter: Limiter,
+    pub paused: bool,
+    /// Why its first record cannot be moved on now.
+    pub blocked: Option<Blocked>,
+}
+
+/// Why a record has to wait, and all that stand behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// Its partition of the log has halted: an operator has to look at it.
+    Halted(Partition),
+    /// The partition that it goes to did not take records a moment ago.
+    LeftOut,
+    /// Too many dead letters.
+    Slowed { until: Instant },
+}
+
+impl Source {
+    pub fn new(limiter: Limiter) -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0, limiter, paused: false, blocked: None }
+    }
+
+    pub fn push(&mut self, record: SourceRecord) {
+        self.bytes += bytes_of(&record);
+        self.waiting.push_back(record);
+    }
+
+    pub fn waiting(&self) -> impl Iterator<Item = &SourceRecord> {
+        self.waiting.iter()
+    }
+
+    /// Forgets what stands before `next`: it has been moved on.
+    pub fn moved_to(&mut self, next: Offset) {
+        while let Some(moved) = self.waiting.pop_front_if(|record| record.position.offset < next) {
+            self.bytes -= bytes_of(&moved);
+        }
+    }
+
+    /// Should it be read no further, or again? `None`: as it is.
+    pub fn pace(&mut self) -> Option<Pace> {
+        let full = self.waiting.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX;
+        let half = self.waiting.len() <= WAITING_MAX / 2 && self.bytes <= WAITING_BYTES_MAX / 2;
+        let pace = match self.paused {
+            false if full => Pace::Pause,
+            true if half => Pace::Resume,
+            _ => return None,
+        };
+        self.paused = pace == Pace::Pause;
+        Some(pace)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Pause,
+    Resume,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Position;
+
+    fn record(offset: u64, bytes: usize) -> SourceRecord {
+        let position = Position::new(Partition(0), Offset(offset));
+        SourceRecord { position, timestamp_us: 0, key: None, headers: Vec::new(), value: Some(vec![0; bytes]) }
+    }
+
+    fn source() -> Source {
+        Source::new(Limiter::new(100, Instant::now()))
+    }
+
+    #[test]
+    fn it_is_paused_when_full_and_resumed_at_half() {
+        let mut source = source();
+        for offset in 0..WAITING_MAX as u64 {
+            assert_eq!(source.pace(), None);
+            source.push(record(offset, 1));
+        }
+        assert_eq!((source.pace(), source.pace()), (Some(Pace::Pause), None));
+        source.moved_to(Offset(WAITING_MAX as u64 / 2 - 1));
+        assert_eq!(source.pace(), None, "not yet half");
+        source.moved_to(Offset(WAITING_MAX as u64 / 2));
+        assert_eq!((source.pace(), source.pace()), (Some(Pace::Resume), None));
+        assert_eq!(source.waiting().next().map(|r| r.position.offset), Some(Offset(WAITING_MAX as u64 / 2)));
+    }
+
+    #[test]
+    fn a_few_large_records_fill_it_too() {
+        let mut source = source();
+        source.push(record(0, WAITING_BYTES_MAX));
+        assert_eq!(source.pace(), Some(Pace::Pause));
+        source.moved_to(Offset(1));
+        assert_eq!((source.pace(), source.bytes), (Some(Pace::Resume), 0));
+    }
+}

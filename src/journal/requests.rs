@@ -1,0 +1,97 @@
+//! The seam for requests that others wrote: each is moved on exactly once, into the log or among the dead letters, in the
+//! transaction that moves the group past it.
+//!
+//! Only a journal that others can write to has this door: see `no foreign writers` at [`crate::journal::Engine`].
+
+use std::time::Duration;
+
+use crate::journal::{Assignment, JournalError, NewRecord, Partition, Position, TransactionError};
+
+/// A header as it came: its value may be missing, which is not the same as empty.
+pub type Header = (String, Option<Vec<u8>>);
+
+/// A record that anybody may have written, exactly as it came. Its position is one on the topic of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRecord {
+    pub position: Position,
+    /// By the topic's clock or its producer's: microseconds since 1970, UTC.
+    pub timestamp_us: i64,
+    pub key: Option<Vec<u8>>,
+    pub headers: Vec<Header>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// A record for the topic of dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub partition: Partition,
+    pub key: Option<Vec<u8>>,
+    pub headers: Vec<Header>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// The topics on both sides of the intake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crossing {
+    /// The name of the topic of requests: with partition and offset it names a request for ever.
+    pub requests: String,
+    pub dead_letter_partitions: u32,
+    /// The largest record that the topic of dead letters takes, with all its headers.
+    pub dead_letter_bytes_max: usize,
+}
+
+/// What [`Requests::poll`] answers with, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// Of a partition that is ours, each once, in order within its partition.
+    Record(SourceRecord),
+    /// Nothing is in force until the caller says so by [`Requests::assign`] or [`Requests::unassign`].
+    Group(Assignment),
+    /// The topic no longer has what comes next in this partition: reading goes on at the first record that it has.
+    /// `missing` offsets are gone, or an unknown number of them if the group stood past the topic's end.
+    Gone { partition: Partition, missing: Option<u64> },
+}
+
+/// What one transaction moves: records in, and how far the group is then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// For the log.
+    pub events: Vec<NewRecord>,
+    pub dead_letters: Vec<DeadLetter>,
+    /// The next offset to read of each partition of requests that something was taken from.
+    pub next: Vec<Position>,
+}
+
+/// Membership in the group of those who take requests in. Belongs to one thread, which must call [`Requests::poll`] at
+/// least every few seconds.
+pub trait Requests: Send {
+    fn crossing(&self) -> &Crossing;
+
+    /// Serves the group and waits up to `timeout` for something to read: at most `max` records, and never one that comes
+    /// after a change of assignment that it hands out. Transport errors are retried inside for ever (and logged).
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<Incoming>, JournalError>;
+
+    /// Takes the partitions that [`Assignment::Assigned`] offered: waits until every transaction that an earlier owner left
+    /// open over them has ended, then reads each from where the group stands; from its beginning where it never was.
+    fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    /// Gives up partitions that [`Assignment::Revoked`] named. The caller has dropped what it had of them.
+    fn unassign(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    /// Reads these partitions no further until [`Requests::resume`]. A rebalance that takes one away forgets it.
+    fn pause(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    fn resume(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    /// Commits all of `passage` in one transaction that carries the group's generation, or nothing. On `Err` with
+    /// [`Fate::Retry`](crate::journal::Fate::Retry) nothing became visible; with
+    /// [`Fate::Recycle`](crate::journal::Fate::Recycle) it may or may not have, and only [`Requests::recycle`] can tell.
+    fn commit(&mut self, passage: &Passage) -> Result<(), TransactionError>;
+
+    /// Drops the producer and makes a new one, whose epoch ends whatever the old one left in flight, then answers where
+    /// the group stands in each partition that is ours: what lies before that has been moved on.
+    fn recycle(&mut self) -> Result<Vec<Position>, JournalError>;
+
+    /// Leaves the group, within `deadline`, so that others take over at once.
+    fn leave(self: Box<Self>, deadline: Duration);
+}

@@ -1,0 +1,257 @@
+//! `PaymentRequested`: what others write, on the topic of requests. Read only, and with suspicion.
+//!
+//! Its schemas are known by their fingerprint (Avro's single-object encoding). The frame of a registry names its schema by
+//! a number that only the registry can explain, so without one such a record is of an unknown schema.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_avro_fast::de::DeserializerState;
+
+use super::{CONFLUENT, SINGLE_OBJECT, bytes_left};
+use crate::payment::request::{METADATA_ENTRIES_MAX, Unchecked};
+
+const NAME: &str = "PaymentRequested";
+
+/// Every `PaymentRequested` that was ever released. Only ever grows: these bytes are on the topics of others.
+pub(super) const RELEASED: &[&str] = &[include_str!("../../schemas/PaymentRequested.avsc")];
+
+/// A `PaymentRequested` as it was written: nothing in it has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    pub merchant_id: String,
+    pub idempotency_key: String,
+    pub payment: Unchecked,
+}
+
+/// Why bytes are not a `PaymentRequested`. The texts repeat nothing of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("the first bytes are neither those of JSON nor of Avro's single-object encoding or a registry's frame")]
+    UnknownFormat,
+    #[error("the fingerprint of its schema is not that of a {NAME} that this version of paylog knows")]
+    UnknownSchema,
+    #[error("its schema is named by an id of a registry, and no registry is configured here")]
+    NoRegistry,
+    #[error("not a valid {NAME}: {0}")]
+    Invalid(String),
+}
+
+/// Reads requests in Avro.
+pub struct RequestCodec {
+    schemas: Vec<serde_avro_fast::Schema>,
+}
+
+impl RequestCodec {
+    pub fn new() -> anyhow::Result<Self> {
+        let schemas = RELEASED.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { schemas })
+    }
+
+    /// What these bytes ask for. The caller has bounded them; nothing is allocated by what they claim.
+    pub fn decode(&self, value: &[u8]) -> Result<Requested, Unreadable> {
+        let (schema, datum) = self.unframe(value)?;
+        let mut state = DeserializerState::from_slice(datum, schema);
+        let record = Record::deserialize(state.deserializer()).map_err(|_| invalid("it is cut off or damaged"))?;
+        if bytes_left(state.into_reader()) {
+            return Err(invalid("bytes are left over after it"));
+        }
+        Ok(record.into())
+    }
+
+    fn unframe<'v>(&self, value: &'v [u8]) -> Result<(&serde_avro_fast::Schema, &'v [u8]), Unreadable> {
+        let cut = || invalid("it is cut off before its schema's name ends");
+        match value {
+            [first, second, rest @ ..] if [*first, *second] == SINGLE_OBJECT => {
+                let (fingerprint, datum) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
+                let schema = self.schemas.iter().find(|schema| schema.rabin_fingerprint() == fingerprint);
+                Ok((schema.ok_or(Unreadable::UnknownSchema)?, datum))
+            }
+            [CONFLUENT, rest @ ..] => {
+                rest.split_first_chunk::<4>().ok_or_else(cut)?;
+                Err(Unreadable::NoRegistry)
+            }
+            _ => Err(Unreadable::UnknownFormat),
+        }
+    }
+}
+
+fn invalid(reason: &str) -> Unreadable {
+    Unreadable::Invalid(reason.to_owned())
+}
+
+/// As the schema has it, borrowed from the record's bytes.
+#[derive(Deserialize)]
+struct Record<'a> {
+    merchant_id: &'a str,
+    idempotency_key: &'a str,
+    amount: i64,
+    currency: &'a str,
+    customer_id: &'a str,
+    payment_method: &'a str,
+    description: Option<&'a str>,
+    #[serde(borrow)]
+    metadata: Option<Entries<'a>>,
+}
+
+/// The entries of a map in their order, a key given twice included.
+struct Entries<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor<'a>(std::marker::PhantomData<&'a str>);
+        impl<'de: 'a, 'a> Visitor<'de> for EntriesVisitor<'a> {
+            type Value = Entries<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    // One more than may be says that there are too many; the rest is only read past.
+                    if entries.len() <= METADATA_ENTRIES_MAX {
+                        entries.push(entry);
+                    }
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor(std::marker::PhantomData))
+    }
+}
+
+impl From<Record<'_>> for Requested {
+    fn from(record: Record<'_>) -> Self {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Self {
+            merchant_id: record.merchant_id.to_owned(),
+            idempotency_key: record.idempotency_key.to_owned(),
+            payment: Unchecked {
+                amount: record.amount,
+                currency: record.currency.to_owned(),
+                customer_id: record.customer_id.to_owned(),
+                payment_method: record.payment_method.to_owned(),
+                description: record.description.map(str::to_owned),
+                metadata: record.metadata.map(|entries| entries.0.iter().map(owned).collect()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use apache_avro::types::Value;
+    use apache_avro::writer::datum::GenericDatumWriter;
+
+    use super::*;
+
+    fn text(value: &str) -> Value {
+        Value::String(value.to_owned())
+    }
+
+    fn optional(value: Option<Value>) -> Value {
+        match value {
+            None => Value::Union(0, Box::new(Value::Null)),
+            Some(value) => Value::Union(1, Box::new(value)),
+        }
+    }
+
+    /// Written by another library than the one that reads it.
+    fn datum(metadata: Option<Vec<(&str, &str)>>) -> Vec<u8> {
+        let entries = |entries: Vec<(&str, &str)>| entries.into_iter().map(|(k, v)| (k.to_owned(), text(v))).collect();
+        let description = metadata.as_ref().map(|_| text("Zwei Bücher"));
+        let record = Value::Record(vec![
+            ("merchant_id".to_owned(), text("acme")),
+            ("idempotency_key".to_owned(), text("order-1001")),
+            ("amount".to_owned(), Value::Long(1999)),
+            ("currency".to_owned(), text("EUR")),
+            ("customer_id".to_owned(), text("cus_42")),
+            ("payment_method".to_owned(), text("pm_card_visa")),
+            ("description".to_owned(), optional(description)),
+            ("metadata".to_owned(), optional(metadata.map(|m| Value::Map(entries(m))))),
+        ]);
+        let schema = apache_avro::Schema::parse_str(RELEASED[0]).unwrap();
+        GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(record).unwrap()
+    }
+
+    fn framed(datum: &[u8]) -> Vec<u8> {
+        let codec = RequestCodec::new().unwrap();
+        [&SINGLE_OBJECT[..], codec.schemas[0].rabin_fingerprint(), datum].concat()
+    }
+
+    fn decode(value: &[u8]) -> Result<Requested, Unreadable> {
+        RequestCodec::new().unwrap().decode(value)
+    }
+
+    #[test]
+    fn what_others_wrote_is_read_and_stays_readable_for_ever() {
+        let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas/golden-requests");
+        for (i, metadata) in [None, Some(vec![("order", "1001")])].into_iter().enumerate() {
+            let bytes = framed(&datum(metadata.clone()));
+            let path = golden.join(format!("{NAME}-{i:02}.avro"));
+            if std::env::var_os("PAYLOG_WRITE_GOLDEN").is_some() && !path.exists() {
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "{}", path.display());
+            let read = decode(&bytes).unwrap();
+            let owned = |(k, v): (&str, &str)| (k.to_owned(), v.to_owned());
+            assert_eq!(read.payment.metadata, metadata.map(|m| m.into_iter().map(owned).collect()));
+            assert_eq!((read.merchant_id.as_str(), read.idempotency_key.as_str()), ("acme", "order-1001"));
+            assert_eq!((read.payment.amount, read.payment.currency.as_str()), (1999, "EUR"));
+        }
+    }
+
+    #[test]
+    fn the_schema_is_the_one_that_another_implementation_names() {
+        let ours = *RequestCodec::new().unwrap().schemas[0].rabin_fingerprint();
+        let theirs = apache_avro::Schema::parse_str(RELEASED[0]).unwrap();
+        assert_eq!(&ours[..], theirs.fingerprint::<apache_avro::rabin::Rabin>().bytes.as_slice());
+    }
+
+    #[test]
+    fn what_is_cut_off_or_unknown_is_told_apart() {
+        let good = framed(&datum(Some(vec![("order", "1001"), ("note", "x")])));
+        for len in 0..good.len() {
+            match decode(&good[..len]) {
+                Err(Unreadable::UnknownFormat) if len < 2 => {}
+                Err(Unreadable::Invalid(_)) => {}
+                other => panic!("cut at {len}: {other:?}"),
+            }
+        }
+        assert!(matches!(decode(&[&good[..], &[0]].concat()), Err(Unreadable::Invalid(_))));
+        let mut other = good.clone();
+        other[2] ^= 1;
+        assert!(matches!(decode(&other), Err(Unreadable::UnknownSchema)));
+        assert_eq!(decode(&[0, 0, 0, 1, 2, 7]), Err(Unreadable::NoRegistry));
+        assert_eq!(decode(b"plain text"), Err(Unreadable::UnknownFormat));
+    }
+
+    #[test]
+    fn a_key_given_twice_is_seen_and_too_many_entries_are_not_kept() {
+        // A map with one block of two entries, both with the key `a`.
+        let entry = [2, b'a', 2, b'1'];
+        let plain = datum(None);
+        let twice = [&plain[..plain.len() - 1], &[2, 4], &entry, &entry, &[0]].concat();
+        let pair = ("a".to_owned(), "1".to_owned());
+        assert_eq!(decode(&framed(&twice)).unwrap().payment.metadata, Some(vec![pair.clone(), pair]));
+        // 1,000 entries: zigzag of 1000 is 2000, which is 0xD0 0x0F.
+        let many = [&plain[..plain.len() - 1], &[2, 0xD0, 0x0F], &entry.repeat(1000), &[0]].concat();
+        let kept = decode(&framed(&many)).unwrap().payment.metadata.unwrap().len();
+        assert_eq!(kept, METADATA_ENTRIES_MAX + 1);
+    }
+
+    #[test]
+    fn five_bytes_that_ask_for_everything_get_nothing() {
+        let bomb = framed(&[0xFE, 0xFF, 0xFF, 0xFF, 0x0F]);
+        assert!(matches!(decode(&bomb), Err(Unreadable::Invalid(_))));
+        let plain = datum(None);
+        // A block that claims 2^31 entries, and has none.
+        let claims = [&plain[..plain.len() - 1], &[2, 0xFE, 0xFF, 0xFF, 0xFF, 0x0F]].concat();
+        assert!(matches!(decode(&framed(&claims)), Err(Unreadable::Invalid(_))));
+    }
+}
