@@ -79,7 +79,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("reconcile", &["api", "gateway", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"]),
+    (
+        "reconcile",
+        &["api", "gateway", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"],
+    ),
 ];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {

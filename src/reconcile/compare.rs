@@ -92,7 +92,11 @@ pub fn compare(ledger: &[Charged], log: &[Paid], gateway: &str) -> Findings {
             Some(paid) => of_both(charged, paid, &mut found),
             None if charged.charges > 0 => found(
                 Kind::UnknownToTheLog,
-                format!("{} was charged ({}), and no payment has this id", Sum::of(charged), charged.references.join(", ")),
+                format!(
+                    "{} was charged ({}), and no payment has this id",
+                    Sum::of(charged),
+                    charged.references.join(", ")
+                ),
             ),
             None => {}
         }
@@ -121,7 +125,10 @@ fn of_both(charged: &Charged, paid: &Paid, found: &mut impl FnMut(Kind, String))
     }
     match (paid.status, &paid.gateway) {
         (Status::Failed, _) => {
-            found(Kind::ChargedButFailed, format!("{} was charged ({references}), and the payment failed", Sum::of(charged)));
+            found(
+                Kind::ChargedButFailed,
+                format!("{} was charged ({references}), and the payment failed", Sum::of(charged)),
+            );
         }
         (Status::InProgress, _) => {
             found(Kind::StillOpen, format!("charged at the provider ({references}), and {} here", paid.phase));

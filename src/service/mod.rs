@@ -37,7 +37,6 @@ const GUARD_EVERY: Duration = Duration::from_secs(60);
 /// How often the guards' thread wakes at all: the bound on how late it notices a stop.
 const GUARD_TURN: Duration = Duration::from_millis(500);
 
-
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

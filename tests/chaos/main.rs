@@ -8,7 +8,9 @@
 
 mod api;
 mod brokers;
+mod evidence;
 mod fleet;
+mod foreign;
 mod gather;
 mod nemesis;
 mod payers;

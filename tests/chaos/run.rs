@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use paylog::checker::{Checker, History, Kind, Liveness, Operation, Options, Parking, Report, files};
+use paylog::checker::{Checker, Liveness, Report, files};
 use paylog::journal::kafka;
-use paylog::payment::{PaymentId, Timestamp};
+use paylog::payment::Timestamp;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, JoinSet, block_in_place, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Args;
 use crate::api::Api;
 use crate::brokers::Brokers;
-use crate::fleet::{Fleet, PARTITIONS, TOPIC};
-use crate::gather;
+use crate::fleet::{Fleet, TOPIC};
+use crate::foreign::{self, REQUESTS};
+use crate::gather::{self, COMMITTED};
 use crate::nemesis::Nemesis;
 use crate::payers::{Methods, Payers};
 use crate::readers::Readers;
@@ -58,19 +59,17 @@ const METHODS: Methods = &[
     ("pm_sim_wrong_currency", 5),
     ("pm_sim_wrong_reference", 5),
 ];
-/// What no machine can set right: these may be parked, and nothing else may.
-const PARKING: &[&str] = &["pm_sim_wrong_amount", "pm_sim_wrong_currency", "pm_sim_wrong_reference"];
 /// What strikes payments that would go well, by itself.
 const FAULTS: &[&str] = &["reset=0.01", "charged_then_silent=0.005", "transient=0.02", "rate_limited=0.01"];
 
 /// What the run works with.
-struct Bed {
-    out: PathBuf,
-    brokers: Arc<Brokers>,
-    fleet: Arc<Fleet>,
-    api: Arc<Api>,
-    recorder: Arc<Recorder>,
-    supervised: CancellationToken,
+pub struct Bed {
+    pub out: PathBuf,
+    pub brokers: Arc<Brokers>,
+    pub fleet: Arc<Fleet>,
+    pub api: Arc<Api>,
+    pub recorder: Arc<Recorder>,
+    pub supervised: CancellationToken,
 }
 
 pub async fn run(args: &Args) -> anyhow::Result<Report> {
@@ -188,6 +187,8 @@ impl Bed {
             let rate = args.rate / PAYERS as f64;
             clients.spawn(Arc::clone(&payers).run(number, args.seed, rate, stop.clone()));
         }
+        let foreign = foreign::produce(self.brokers.proxied.clone(), payers, args.seed, stop.clone());
+        let foreign = tokio::spawn(foreign);
         let nemesis = Arc::new(Nemesis {
             fleet: Arc::clone(&self.fleet),
             brokers: Arc::clone(&self.brokers),
@@ -198,11 +199,12 @@ impl Bed {
         let half = Duration::from_secs(args.seconds) / 2;
         tokio::time::sleep(half).await;
         let bootstrap = self.brokers.direct.clone();
-        let earlier = spawn_blocking(move || gather::topic(&bootstrap, "read_committed"));
+        let earlier = spawn_blocking(move || gather::log(&bootstrap, COMMITTED));
         tokio::time::sleep(half).await;
         stop.cancel();
         nemesis.await?;
         clients.join_all().await;
+        foreign.await??;
         Ok(earlier.await?.unwrap_or_default())
     }
 
@@ -220,11 +222,17 @@ impl Bed {
         Ok(at)
     }
 
-    /// Waits until every payment on the log has ended or is parked, as the API says, or the patience is over.
+    /// Waits until every payment that was accepted, and every one that was asked for over Kafka, has ended or is parked, as
+    /// the API says, or the patience is over.
     async fn settle(&self, from: Timestamp) -> anyhow::Result<Vec<String>> {
         let bootstrap = self.brokers.direct.clone();
-        let log = spawn_blocking(move || gather::topic(&bootstrap, "read_committed")).await??;
-        let ids: BTreeSet<String> = log.into_iter().map(|record| record.key).collect();
+        let (log, requests) = spawn_blocking(move || {
+            anyhow::Ok((gather::log(&bootstrap, COMMITTED)?, gather::topic(&bootstrap, REQUESTS, COMMITTED)?))
+        })
+        .await??;
+        let (requested, _) = foreign::asked(requests, from);
+        let requested = requested.iter().filter_map(|one| one.answer().map(|answer| answer.payment_id.clone()));
+        let ids: BTreeSet<String> = log.into_iter().map(|record| record.key).chain(requested).collect();
         let mut open: Vec<&String> = ids.iter().collect();
         while !open.is_empty() && Timestamp::now().since(from) < BAR + PATIENCE {
             let mut still = Vec::new();
@@ -266,66 +274,6 @@ impl Bed {
         }
     }
 
-    async fn history(&self, liveness: Liveness, earlier: Vec<paylog::checker::LogRecord>) -> anyhow::Result<History> {
-        let bootstrap = self.brokers.direct.clone();
-        let (log, mut uncommitted, partitions) = spawn_blocking(move || {
-            anyhow::Ok((
-                gather::topic(&bootstrap, "read_committed")?,
-                gather::topic(&bootstrap, "read_uncommitted")?,
-                gather::ends(&bootstrap)?,
-            ))
-        })
-        .await??;
-        let producers = gather::producers(&self.out.join("kafka"))?;
-        uncommitted.iter_mut().for_each(|record| record.producer = producers.get(&record.place).copied());
-        let operations = self.recorder.operations.all();
-        let options = Options {
-            partitions: PARTITIONS,
-            liveness: Some(liveness),
-            clock_skew_ms: 0,
-            parking: Parking { reasons: Vec::new(), payments: may_be_parked(&operations) },
-            flipped: Vec::new(),
-        };
-        let ledger = Some(gather::ledger(&self.fleet.provider_url).await?);
-        self.stop();
-        let ids: BTreeSet<&str> = log.iter().map(|record| record.key.as_str()).collect();
-        let ids: Vec<PaymentId> = ids.into_iter().filter_map(PaymentId::parse).collect();
-        let projections = self.projections(&ids).await?;
-        let (streams, offsets) = (self.recorder.streams.all(), self.recorder.offsets.all());
-        Ok(History {
-            options,
-            operations,
-            log,
-            uncommitted,
-            earlier,
-            partitions,
-            ledger,
-            streams,
-            projections,
-            offsets,
-            ..History::default()
-        })
-    }
-
-    /// Stops the services, whose stores are then looked into.
-    fn stop(&self) {
-        self.supervised.cancel();
-        for process in self.fleet.regulars() {
-            if !block_in_place(|| process.stop()) {
-                self.recorder.fault("a process did not stop by itself", &process.name);
-            }
-        }
-    }
-
-    async fn projections(&self, ids: &[PaymentId]) -> anyhow::Result<Vec<paylog::checker::ProjectionDigest>> {
-        let names = self.fleet.regulars().map(|process| process.name.clone()).chain(["rebuilt".to_owned()]);
-        let services = names
-            .map(|name| Ok((name.clone(), self.fleet.args(&name, &self.brokers.direct)?)))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let ids = ids.to_vec();
-        spawn_blocking(move || gather::projections(&services, &ids)).await?
-    }
-
     fn tell(&self, args: &Args, report: &Report) -> anyhow::Result<()> {
         std::fs::write(self.out.join("faults.json"), serde_json::to_vec_pretty(&self.recorder.faults.all())?)?;
         println!("\nseed {}, {} s of faults", args.seed, args.seconds);
@@ -341,19 +289,4 @@ impl Bed {
         println!("{report}");
         Ok(())
     }
-}
-
-/// The payments whose first body that was ever sent asks for a fault that no machine can set right.
-fn may_be_parked(operations: &[Operation]) -> Vec<String> {
-    let asked = operations.iter().filter(|one| one.kind == Kind::Pay);
-    let for_it = asked.filter(|one| one.body.as_ref().is_some_and(|b| PARKING.contains(&b.payment_method.as_str())));
-    for_it
-        .filter_map(|one| {
-            let merchant = paylog::payment::MerchantId::parse(&one.merchant).ok()?;
-            let key = paylog::payment::IdempotencyKey::parse(one.key.as_deref()?).ok()?;
-            Some(PaymentId::derive(&merchant, &key).to_string())
-        })
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect()
 }
