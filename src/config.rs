@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::operator::{ParkedCommand, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::intake::{DeadLetterCommand, IntakeArgs};
@@ -49,6 +50,16 @@ pub enum Command {
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
+    /// Payments that wait for a person: look, and decide.
+    Parked {
+        #[command(subcommand)]
+        command: ParkedCommand,
+    },
+    /// Records that cannot be folded, and so halt their partition: look, and have them passed over.
+    Rejected {
+        #[command(subcommand)]
+        command: RejectedCommand,
+    },
     /// Create the topics on Kafka, or look whether they are as they must be.
     Topics {
         #[command(subcommand)]

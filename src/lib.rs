@@ -2,7 +2,8 @@
 //!
 //! The walk of one payment, a module a step: [`api`] takes it in, [`schema`] writes it down, [`journal`] keeps it,
 //! [`projection`] folds it (by the rules of [`payment`], into [`store`]), [`lane`] finds it due, [`processor`] charges it at
-//! a [`gateway`], and [`stream`] tells whoever follows it. `service` wires a process of them.
+//! a [`gateway`], and [`stream`] tells whoever follows it. What
+//! operators decide about the installation is kept by [`control`]. `service` wires a process of them.
 
 #![deny(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod contract;
+pub mod control;
 pub mod gateway;
 pub mod gateway_simulator;
 pub mod http;

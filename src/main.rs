@@ -48,6 +48,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
+        Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
+        Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
         Command::DeadLetter { command } => {
             tokio::task::spawn_blocking(move || intake::command::run(command, &mut std::io::stdout())).await?

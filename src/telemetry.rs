@@ -14,6 +14,7 @@ use crate::payment::EventData;
 const EVENTS_FOLDED: &str = "paylog_events_folded_total";
 const PARTITIONS_HALTED: &str = "paylog_partitions_halted_total";
 const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
+const PARKED: &str = "paylog_payments_parked";
 const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
@@ -54,6 +55,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(EVENTS_FOLDED, "Records folded into the projection since the start");
         describe_counter!(PARTITIONS_HALTED, "Partitions that stopped at a record that cannot be folded");
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
+        describe_gauge!(PARKED, "Payments that wait for a person, by the state of this instance");
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
         describe_counter!(
@@ -98,6 +100,11 @@ pub fn partition_halted() {
 
 pub fn payment_ended_again(agreed: bool) {
     counter!(ENDED_AGAIN, "agreed" => if agreed { "yes" } else { "no" }).increment(1);
+}
+
+/// As counted from the state. Without the reasons: a foreign hand could make as many of them as it likes.
+pub fn parked(count: u64) {
+    gauge!(PARKED).set(count as f64);
 }
 
 pub fn breaker_opened() {

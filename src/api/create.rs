@@ -74,7 +74,7 @@ where
 }
 
 /// What is appended behind a record that cannot be folded would wait with it: better refused than accepted.
-fn halted() -> Problem {
+pub(super) fn halted() -> Problem {
     let detail = "nothing was recorded: this part of the log has halted, and an operator has to look at it";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "halted", detail).retry_after(RETRY_AFTER)
 }
@@ -98,7 +98,7 @@ where
     })
 }
 
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = value.split(';').next().unwrap_or_default().trim();
     if media_type.eq_ignore_ascii_case("application/json") {
@@ -139,7 +139,7 @@ async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appende
     Ok(Appended { request_id, position })
 }
 
-fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
+pub(super) fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
     tracing::warn!(%payment, error = %error, "a payment was not accepted");
     let (code, detail) = match error {
         AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),

@@ -9,14 +9,14 @@ use crate::http::{Problem, Query};
 use crate::payment::{CustomerId, PaymentId, Status};
 use crate::projection::{Offsets, View};
 
-const PAGE: usize = 50;
+pub(super) const PAGE: usize = 50;
 const PAGE_MAX: usize = 200;
 
 #[derive(serde::Serialize)]
-struct ListBody<T> {
-    data: Vec<T>,
+pub(super) struct ListBody<T> {
+    pub data: Vec<T>,
     /// `null` on the last page.
-    next_cursor: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 // === payments ===
@@ -70,7 +70,7 @@ fn status(name: &str) -> Result<Status, Problem> {
     Status::parse(name).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "invalid_status", detail))
 }
 
-fn limit(digits: &str) -> Result<usize, Problem> {
+pub(super) fn limit(digits: &str) -> Result<usize, Problem> {
     let plain = digits.bytes().all(|b| b.is_ascii_digit());
     match digits.parse() {
         Ok(limit @ 1..=PAGE_MAX) if plain => Ok(limit),

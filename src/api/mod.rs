@@ -5,6 +5,7 @@ mod create;
 mod etag;
 mod health;
 mod list;
+mod operator;
 mod page;
 mod prefer;
 mod read;
@@ -28,6 +29,8 @@ use crate::journal::Journal;
 use crate::payment::{MerchantId, Payment, PaymentId};
 use crate::projection::{Row, View};
 use crate::schema::Codec;
+
+pub use operator::{Operator, routes as operator_routes};
 
 /// When to come back to an instance that is behind or going away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,6 +1,8 @@
-//! The commands `pay`, `show` and `tail`: a client of the HTTP face like any other, with what every client should do: one
-//! key over all retries of one payment, and a stream that is taken up where it broke off.
+//! The commands `pay`, `show` and `tail`, and the operator's `parked` and `rejected`: a client of the HTTP face like any
+//! other, with what every client should do: one key over all retries of one payment, and a stream that is taken up where it
+//! broke off.
 
+pub mod operator;
 pub(crate) mod sse;
 mod tail;
 

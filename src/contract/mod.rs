@@ -4,12 +4,14 @@
 //!
 //! * [`PaymentBody`], [`Links`]: a payment as it is.
 //! * [`EventBody`]: one event of its history.
+//! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
 mod event;
 mod frame;
+mod operator;
 mod payment;
 mod position;
 mod refusal;
@@ -18,6 +20,7 @@ use std::fmt;
 
 pub use event::EventBody;
 pub use frame::{FrameBody, ResetBody, SnapshotBody};
+pub use operator::{HaltBody, ParkedBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
 pub use refusal::{bad_parameter, bad_place};

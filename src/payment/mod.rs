@@ -4,10 +4,12 @@
 //! * [`id`]: who and which; every id is derived or parsed here and cannot be wrong afterwards.
 //! * [`money`]: an amount in minor units and its currency.
 //! * [`request`]: from a merchant's untrusted request to a [`request::NewPayment`], and its fingerprint.
+//! * [`decision`]: from an operator's untrusted JSON to a decision about a parked payment.
 //! * [`event`]: what is written on the log.
 //! * [`state`]: the fold of those events.
 
 mod card;
+pub mod decision;
 pub mod event;
 pub mod id;
 mod json;
@@ -20,6 +22,7 @@ pub mod state;
 mod state_tests;
 pub mod time;
 
+pub use decision::{NewDecision, Signed};
 pub use event::{Event, EventData};
 pub use id::{CustomerId, EventId, IdempotencyKey, MerchantId, PaymentId, RequestId};
 pub use money::{Currency, Money};

@@ -215,7 +215,7 @@ fn entries(raw: &str) -> Result<Vec<(String, String)>, Invalid> {
 }
 
 /// Refuses a value that holds what looks like a card number.
-fn without_card(field: &'static str, text: String) -> Result<String, Invalid> {
+pub(super) fn without_card(field: &'static str, text: String) -> Result<String, Invalid> {
     if holds_card_number(&text) {
         let detail = format!("{field} looks like a card number, and paylog takes only tokens: nothing was recorded");
         return Err(Invalid::field("card_number", field, detail));

@@ -1,28 +1,29 @@
 //! The writers' side: reads the log, folds it, and writes rows and offsets in one batch; only then tells anyone. Killed at
 //! any moment, it goes on from its last batch, and no record is folded twice or left out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::reader::{self, Item, Recorded};
-use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, home_of, others_key};
+use super::reader::{self, Batch, Item, Recorded, Source};
+use super::rejections::{Known, Rejections};
+use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, hash_of, home_of, others_key};
+use super::staged::{Indexed, Moved, Staged, StagedRow};
 use super::view::{Shared, lock};
 use super::watch::Registry;
-use super::{DueKey, Row, View};
+use super::{DueKey, Row, View, parked};
 use crate::clock::Clocks;
 use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
 use crate::payment::state::LostBeginning;
-use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
+use crate::payment::{Effect, Event, Payment, PaymentId};
 use crate::schema::Codec;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry;
 
 /// Rows of open payments kept in memory, so that their end need not read them; at the limit all are let go.
@@ -44,6 +45,16 @@ pub enum FoldError {
          find out how, then start with an empty --data-dir to fold it anew"
     )]
     Changed(Position),
+    #[error(
+        "the record at {0} is in the rows of this data directory, and an operator has rejected it since: restart, and the \
+         rows are folded anew without it"
+    )]
+    RejectedSince(Position),
+    #[error(
+        "the rows in this data directory have passed over the record at {0}, and the control log does not say that an \
+         operator rejected it: the control log has lost records or was replaced; restore it"
+    )]
+    NeverRejected(Position),
 }
 
 /// Folds the whole log into one store.
@@ -52,31 +63,18 @@ pub struct Folder {
     folded: Vec<Folded>,
     /// Rows of payments that have not ended.
     open: HashMap<PaymentId, Box<Row>>,
-    /// Partitions that are not folded any further.
-    halted: BTreeSet<Partition>,
+    /// Partitions that are not folded any further, and where they stopped.
+    halted: BTreeMap<Partition, Offset>,
+    rejections: Rejections,
+    known: Known,
 }
 
-/// What one batch of records comes to, before it is written.
-struct Staged<'i> {
-    /// In the order of the table, in which it takes them fastest.
-    rows: BTreeMap<PaymentId, StagedRow>,
-    batch: Batch,
-    /// How far each partition was folded.
-    moved: BTreeMap<Partition, Moved<'i>>,
-    /// Which partitions were read to their end.
-    caught_up: Vec<Partition>,
-}
-
-struct Moved<'i> {
-    next: Offset,
-    /// The last record on the way, if there was any.
-    last: Option<&'i Recorded>,
-}
-
-struct StagedRow {
-    row: Box<Row>,
-    partition: Partition,
-    due_before: Option<Timestamp>,
+/// Why reading has ended.
+enum Ended {
+    /// Told to stop.
+    Stopped,
+    /// A partition goes on behind a record that was rejected: what was dropped meanwhile has to be read again.
+    Resumed,
 }
 
 impl Folder {
@@ -106,24 +104,59 @@ impl Folder {
             clocks,
             listeners: Mutex::default(),
         });
-        let folder = Self { shared: Arc::clone(&shared), folded, open: HashMap::new(), halted: BTreeSet::new() };
+        let folder = Self {
+            shared: Arc::clone(&shared),
+            folded,
+            open: HashMap::new(),
+            halted: BTreeMap::new(),
+            rejections: Rejections::default(),
+            known: Known::default(),
+        };
         let view = View::new(shared);
         view.compare(journal)?;
         Ok((folder, view))
     }
 
+    /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
+    pub fn heeding(mut self, rejections: &Rejections) -> Result<Self, FoldError> {
+        self.rejections = rejections.clone();
+        self.learn(&rejections.after(0))?;
+        match self.shared.tables.passed_over()?.into_iter().find(|position| !self.known.has(*position)) {
+            Some(position) => Err(FoldError::NeverRejected(position)),
+            None => Ok(self),
+        }
+    }
+
     /// Folds until told to stop. Blocks: give it a thread of its own.
     pub fn run(mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<(), FoldError> {
+        while let Ended::Resumed = self.read_on(journal, stop)? {}
+        Ok(())
+    }
+
+    /// Reads from where the rows stand.
+    fn read_on(&mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<Ended, FoldError> {
         let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.shared.codec));
+        let (rejections, known) = (self.rejections.clone(), self.known.count);
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
+        let stop = &stop.child_token();
         thread::scope(|scope| {
-            let reading = move || reader::read(tail, &codec, stop, &sender);
+            // However this ends, the reader must too, and be it that there is nothing to read.
+            let _ends = stop.clone().drop_guard();
+            let reading = move || reader::read(Source { tail, codec: &codec, rejections, known }, stop, &sender);
             let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
-            for items in batches {
-                self.fold(&items?)?;
+            for batch in batches {
+                match batch? {
+                    Batch::Items(items) => self.fold(&items)?,
+                    Batch::Rejected(positions) => {
+                        self.learn(&positions)?;
+                        if self.resume()? {
+                            return Ok(Ended::Resumed);
+                        }
+                    }
+                }
             }
-            Ok(())
+            Ok(Ended::Stopped)
         })
     }
 
@@ -133,21 +166,60 @@ impl Folder {
         journal.tail(&from)
     }
 
-    /// Reads once, waiting no longer than `wait`, and folds what came: [`Folder::run`] without its threads.
+    /// Reads once, waiting no longer than `wait`, and folds what came: [`Folder::run`] without its threads, and without
+    /// an ear for what is rejected meanwhile.
     pub fn turn(&mut self, tail: &mut dyn Tail, wait: Duration) -> Result<(), FoldError> {
         let items = reader::read_once(tail, &self.shared.codec, wait)?;
         if items.is_empty() { Ok(()) } else { self.fold(&items) }
     }
+
+    // === what operators reject ===
+
+    /// Fails if one of them is in the rows already: then they are not what a fold of this log comes to.
+    fn learn(&mut self, rejected: &[Position]) -> Result<(), FoldError> {
+        self.known.learn(rejected);
+        let is_folded = |position: &&Position| {
+            let folded = self.folded.get(position.partition.0 as usize);
+            folded.is_some_and(|folded| position.offset.0 < folded.next)
+        };
+        for position in rejected.iter().filter(is_folded) {
+            if !self.shared.tables.has_passed_over(*position)? {
+                return Err(FoldError::RejectedSince(*position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes over the records at which partitions have halted and that were rejected. Answers whether there were any.
+    fn resume(&mut self) -> Result<bool, FoldError> {
+        let halted = self.halted.iter().map(|(partition, offset)| Position::new(*partition, *offset));
+        let resumed: Vec<Position> = halted.filter(|position| self.known.has(*position)).collect();
+        let mut staged = Staged::new(&self.shared.tables);
+        for position in &resumed {
+            tracing::warn!(%position, "an operator has rejected this record: its partition goes on");
+            staged.pass_over(*position, &self.shared.tables);
+            self.halted.remove(&position.partition);
+            // Before anyone is told that it was passed.
+            lock(&self.shared.halted).remove(&position.partition);
+        }
+        self.write(staged)?;
+        Ok(!resumed.is_empty())
+    }
+
+    // === the records ===
 
     fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
         telemetry::events_folded(items.iter().filter(|item| !matches!(item, Item::CaughtUp(_))).count());
         let mut staged = Staged::new(&self.shared.tables);
         for item in items {
             let Position { partition, offset } = item.position();
-            if self.halted.contains(&partition) {
+            if self.halted.contains_key(&partition) {
                 continue;
             }
             match item {
+                Item::Event(_) | Item::Unreadable(..) if self.known.has(item.position()) => {
+                    staged.pass_over(item.position(), &self.shared.tables);
+                }
                 Item::Event(recorded) if self.is_astray(recorded) => {
                     self.halt(recorded.position, "it belongs to another partition, by the payment's id");
                 }
@@ -184,9 +256,9 @@ impl Folder {
             Some(row) => Some(row),
             None => self.load(id, position.partition)?,
         };
-        let (mut payment, mut events, due_before) = match before {
-            Some(StagedRow { row, due_before, .. }) => (Some(row.payment), row.events, due_before),
-            None => (None, Vec::new(), None),
+        let (mut payment, mut events, before) = match before {
+            Some(StagedRow { row, before, .. }) => (Some(row.payment), row.events, before),
+            None => (None, Vec::new(), Indexed::default()),
         };
         let effect = match Payment::fold(&mut payment, event, *appended_at) {
             Ok(effect) => effect,
@@ -199,10 +271,9 @@ impl Folder {
         if effect == Effect::Effective {
             events.push(position.offset);
         }
-        staged.rows.insert(
-            id,
-            StagedRow { row: Box::new(Row { payment, events }), partition: position.partition, due_before },
-        );
+        staged
+            .rows
+            .insert(id, StagedRow { row: Box::new(Row { payment, events }), partition: position.partition, before });
         Ok(Ok(()))
     }
 
@@ -234,19 +305,20 @@ impl Folder {
             Some(row) => Some(row),
             None => self.shared.tables.row(id)?.map(Box::new),
         };
-        Ok(row.map(|row| StagedRow { due_before: row.payment.due_at(), row, partition }))
+        Ok(row.map(|row| StagedRow { before: Indexed::of(&row.payment), row, partition }))
     }
 
     fn write(&mut self, mut staged: Staged<'_>) -> Result<(), FoldError> {
         let tables = &self.shared.tables;
         let mut new_due: BTreeMap<Partition, DueKey> = BTreeMap::new();
-        for (id, StagedRow { row, partition, due_before }) in &staged.rows {
+        for (id, StagedRow { row, partition, before }) in &staged.rows {
             staged.batch.insert(&tables.payments, id.as_bytes(), &encode(row)?);
+            parked::stage(&mut staged.batch, &tables.parked, before.parked.as_ref(), &row.payment);
             let due_at = row.payment.due_at();
-            if *due_before == due_at {
+            if before.due_at == due_at {
                 continue;
             }
-            if let Some(due_at) = *due_before {
+            if let Some(due_at) = before.due_at {
                 staged.batch.remove(&tables.due, &DueKey { due_at, payment_id: *id }.key(*partition));
             }
             if let Some(due_at) = due_at {
@@ -297,25 +369,13 @@ impl Folder {
     }
 
     fn halt(&mut self, position: Position, reason: &str) {
-        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted, nothing is skipped");
+        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
         telemetry::partition_halted();
-        self.halted.insert(position.partition);
+        self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");
-        lock(&self.shared.halted).insert(position.partition, reason);
+        lock(&self.shared.halted).insert(position.partition, (position.offset, reason));
         // There is nothing more to wait for.
         self.shared.caught_up[position.partition.0 as usize].store(true, Ordering::Release);
-    }
-}
-
-impl<'i> Staged<'i> {
-    fn new(tables: &Tables) -> Self {
-        Self { rows: BTreeMap::new(), batch: tables.store.batch(), moved: BTreeMap::new(), caught_up: Vec::new() }
-    }
-
-    fn moved(&mut self, partition: Partition, next: Offset, last: Option<&'i Recorded>) {
-        let moved = self.moved.entry(partition).or_insert(Moved { next, last: None });
-        moved.next = next;
-        moved.last = last.or(moved.last);
     }
 }
 
@@ -332,12 +392,4 @@ fn report(effect: Effect, event: &Event, position: Position) {
         Effect::EndedAgain => tracing::warn!(%payment, event, %position, "a payment's end was recorded again"),
         Effect::Effective | Effect::Repeat | Effect::Conflict | Effect::Ignored => {}
     }
-}
-
-/// Enough of SHA-256 to know a record again.
-pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
-    let digest = Sha256::digest(value);
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest[..16]);
-    hash
 }

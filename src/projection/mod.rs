@@ -2,17 +2,25 @@
 //! by whoever wants to know. It has no handle to anything that charges, sends or appends (promise 7).
 //!
 //! * [`Folder`] reads the log on a thread of its own and writes rows and offsets in one batch.
+//! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod folder;
 mod offsets;
+mod parked;
 mod reader;
+mod rejections;
+#[cfg(test)]
+mod rejections_tests;
 mod rows;
+mod staged;
 mod view;
 mod watch;
 
 pub use folder::{FoldError, Folder};
 pub use offsets::{BadOffsets, Offsets};
+pub use parked::ParkedKey;
+pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
 pub use view::{Entry, View};
 pub use watch::Watch;

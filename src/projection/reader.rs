@@ -1,10 +1,12 @@
-//! Reads the log ahead of the fold: while one batch is written, the next is read and decoded, on a thread of its own.
+//! Reads the log ahead of the fold: while one batch is written, the next is read and decoded, on a thread of its own. What
+//! operators reject comes the same way, so that the fold has one thing to wait for.
 
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Rejections;
 use crate::journal::{JournalError, Position, Record, Tail, TailItem};
 use crate::payment::{Event, Timestamp};
 use crate::schema::Codec;
@@ -16,7 +18,23 @@ pub(super) const AHEAD_MAX: usize = 1;
 /// How long one read of the log waits: the bound on how late a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
-pub(super) type Batch = Result<Vec<Item>, JournalError>;
+pub(super) type Read = Result<Batch, JournalError>;
+
+/// What is handed to the fold at once.
+pub(super) enum Batch {
+    Items(Vec<Item>),
+    /// Positions that the fold has not heard of before.
+    Rejected(Vec<Position>),
+}
+
+/// What the thread reads from.
+pub(super) struct Source<'a> {
+    pub tail: Box<dyn Tail>,
+    pub codec: &'a Codec,
+    pub rejections: Rejections,
+    /// How many of the rejections the fold knows already.
+    pub known: usize,
+}
 
 /// What the log holds, as far as it can be told without knowing what came before.
 pub(super) enum Item {
@@ -37,20 +55,31 @@ pub(super) struct Recorded {
 }
 
 /// Reads until told to stop, until the log fails, or until nobody takes the batches any more.
-pub(super) fn read(mut tail: Box<dyn Tail>, codec: &Codec, stop: &CancellationToken, batches: &SyncSender<Batch>) {
+pub(super) fn read(mut source: Source<'_>, stop: &CancellationToken, batches: &SyncSender<Read>) {
     while !stop.is_cancelled() {
-        let batch = read_once(tail.as_mut(), codec, POLL);
-        if batch.as_ref().is_ok_and(Vec::is_empty) {
-            continue;
-        }
-        let failed = batch.is_err();
-        if batches.send(batch).is_err() || failed {
+        let Some(read) = source.next() else { continue };
+        let failed = read.is_err();
+        if batches.send(read).is_err() || failed {
             return;
         }
     }
 }
 
-pub(super) fn read_once(tail: &mut dyn Tail, codec: &Codec, wait: Duration) -> Batch {
+impl Source<'_> {
+    fn next(&mut self) -> Option<Read> {
+        let rejected = self.rejections.after(self.known);
+        if !rejected.is_empty() {
+            self.known += rejected.len();
+            return Some(Ok(Batch::Rejected(rejected)));
+        }
+        match read_once(self.tail.as_mut(), self.codec, POLL) {
+            Ok(items) if items.is_empty() => None,
+            items => Some(items.map(Batch::Items)),
+        }
+    }
+}
+
+pub(super) fn read_once(tail: &mut dyn Tail, codec: &Codec, wait: Duration) -> Result<Vec<Item>, JournalError> {
     Ok(tail.poll(BATCH_MAX, wait)?.into_iter().map(|item| Item::read(item, codec)).collect())
 }
 

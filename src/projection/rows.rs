@@ -1,4 +1,4 @@
-//! The rows of the projection `payments@1`, and their keys. Whatever is written here depends on the records of one
+//! The rows of the projection `payments@2`, and their keys. Whatever is written here depends on the records of one
 //! partition alone, so that a rebuild writes the same bytes.
 //!
 //! | table | key | value |
@@ -7,9 +7,13 @@
 //! | `feed` | merchant, customer, partition, offset | [`FeedRow`] of an effective event |
 //! | `others` | payment id, offset | [`FeedRow`] of an event without effect |
 //! | `due` | partition, due at, payment id | nothing |
+//! | `parked` | reason, parked since, payment id | nothing |
+//! | `rejected` | partition, offset | nothing: an operator's word was followed there |
 //! | `meta` | `log`, or `p` and the partition | which log, or [`Folded`] |
 
-use crate::journal::{LogId, Offset, Partition};
+use sha2::{Digest, Sha256};
+
+use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{CustomerId, Event, MerchantId, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Store, StoreError, Table};
@@ -56,6 +60,8 @@ pub(super) struct Tables {
     pub feed: Table,
     pub others: Table,
     pub due: Table,
+    pub parked: Table,
+    pub rejected: Table,
     pub meta: Table,
 }
 
@@ -66,6 +72,8 @@ impl Tables {
             feed: store.table("feed")?,
             others: store.table("others")?,
             due: store.table("due")?,
+            parked: store.table("parked")?,
+            rejected: store.table("rejected")?,
             meta: store.table("meta")?,
             store,
         })
@@ -80,6 +88,20 @@ impl Tables {
             Some(bytes) => decode(&bytes),
             None => Ok(Folded::default()),
         }
+    }
+
+    pub fn has_passed_over(&self, position: Position) -> Result<bool, StoreError> {
+        Ok(self.rejected.get(&rejected_key(position))?.is_some())
+    }
+
+    /// Every position that was passed over because an operator had rejected it.
+    pub fn passed_over(&self) -> Result<Vec<Position>, StoreError> {
+        let parse = |row: Result<crate::store::Row, StoreError>| {
+            let (key, _) = row?;
+            let bytes = key.first_chunk::<4>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
+            Ok(Position::new(Partition(u32::from_be_bytes(*bytes)), offset_of(&key)?))
+        };
+        self.rejected.range(&[], &[0xFF; 13]).map(parse).collect()
     }
 
     /// The log that these rows are of, with its number of partitions, if any record of it was ever folded.
@@ -150,7 +172,7 @@ pub(super) fn feed_key(customer: &[u8], partition: Partition, offset: Offset) ->
     [customer, &partition.0.to_be_bytes(), &offset.0.to_be_bytes()].concat()
 }
 
-/// The offset at the end of a key of `feed` or `others`.
+/// The offset at the end of a key of `feed`, `others` or `rejected`.
 pub(super) fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
     let bytes = key.last_chunk::<8>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
     Ok(Offset(u64::from_be_bytes(*bytes)))
@@ -158,6 +180,10 @@ pub(super) fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
 
 pub(super) fn others_key(id: PaymentId, offset: Offset) -> Vec<u8> {
     [id.as_bytes().as_slice(), &offset.0.to_be_bytes()].concat()
+}
+
+pub(super) fn rejected_key(position: Position) -> Vec<u8> {
+    [position.partition.0.to_be_bytes().as_slice(), &position.offset.0.to_be_bytes()].concat()
 }
 
 pub(super) fn folded_key(partition: Partition) -> [u8; 5] {
@@ -171,6 +197,14 @@ pub(super) fn encode<T: serde::Serialize>(row: &T) -> Result<Vec<u8>, StoreError
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(|e| StoreError::Damaged(e.to_string()))
+}
+
+/// Enough of SHA-256 to know a record again.
+pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(value);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
 }
 
 mod offsets_as_numbers {

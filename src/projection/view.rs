@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::folder::{FoldError, hash_of};
-use super::rows::{FeedRow, Tables, customer_key, feed_key, home_of, offset_of, others_key};
+use super::folder::FoldError;
+use super::rows::{FeedRow, Tables, customer_key, feed_key, hash_of, home_of, offset_of, others_key};
 use super::watch::Registry;
 use super::{DueKey, Offsets, Row, Watch};
 use crate::clock::Clocks;
@@ -31,7 +31,7 @@ pub struct Entry {
 }
 
 #[derive(Clone)]
-pub struct View(Arc<Shared>);
+pub struct View(pub(super) Arc<Shared>);
 
 /// What the folder tells and the views read.
 pub(super) struct Shared {
@@ -41,8 +41,8 @@ pub(super) struct Shared {
     /// The next offset to fold, each partition with its own waiters.
     pub folded: Vec<watch::Sender<Offset>>,
     pub watchers: Arc<Registry>,
-    /// Partitions that have stopped folding, and why.
-    pub halted: Mutex<BTreeMap<Partition, String>>,
+    /// Partitions that have stopped folding, where and why.
+    pub halted: Mutex<BTreeMap<Partition, (Offset, String)>>,
     /// Which partitions have reached the log's end since the start.
     pub caught_up: Vec<AtomicBool>,
     /// Told the log's time of every record.
@@ -274,7 +274,14 @@ impl View {
     #[must_use]
     pub fn halted(&self) -> Option<String> {
         let halted = lock(&self.0.halted);
-        halted.iter().next().map(|(partition, reason)| format!("partition {partition}: {reason}"))
+        halted.iter().next().map(|(partition, (_, reason))| format!("partition {partition}: {reason}"))
+    }
+
+    /// Where folding has stopped, and why.
+    #[must_use]
+    pub fn halts(&self) -> Vec<(Position, String)> {
+        let halted = lock(&self.0.halted);
+        halted.iter().map(|(partition, (at, reason))| (Position::new(*partition, *at), reason.clone())).collect()
     }
 
     #[must_use]

@@ -42,6 +42,12 @@ impl DataDir {
         self.path.join("journal")
     }
 
+    /// The embedded control log.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.path.join("control")
+    }
+
     #[must_use]
     pub fn store(&self, projection: &str) -> PathBuf {
         self.path.join("store").join(projection)

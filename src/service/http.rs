@@ -10,8 +10,9 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::{Part, Role};
-use crate::api::{Api, ApiConfig};
+use crate::api::{Api, ApiConfig, Operator};
 use crate::config::ServiceArgs;
+use crate::control::Control;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::View;
@@ -24,23 +25,35 @@ const CONFIRM_WAIT: Duration = Duration::from_secs(2);
 /// How long a GET waits for the position it was asked to have.
 const READ_WAIT: Duration = Duration::from_secs(2);
 
-pub(super) fn part(
+pub(super) fn api(
     args: &ServiceArgs,
-    role: Role,
-    listener: TcpListener,
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
     view: View,
     stop: &CancellationToken,
-) -> Part {
+) -> Arc<Api> {
     let config =
         ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
-    let streams = Streams { view: view.clone(), config: args.streams(), shutdown: stop.clone() };
-    let api = Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() });
+    Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() })
+}
+
+pub(super) fn part(
+    args: &ServiceArgs,
+    role: Role,
+    listener: TcpListener,
+    api: Arc<Api>,
+    control: Arc<Control>,
+    stop: &CancellationToken,
+) -> Part {
+    let streams = Arc::new(Streams { view: api.view.clone(), config: args.streams(), shutdown: stop.clone() });
+    let metrics = metrics(api.view.clone());
     let routes = match role {
-        Role::Process => api::health(&api).or(metrics()).unify().boxed(),
+        Role::Process => api::health(&api).or(metrics).unify().boxed(),
         Role::All | Role::Serve => {
-            api::routes(&api).or(stream::routes(&Arc::new(streams))).unify().or(metrics()).unify().boxed()
+            let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+            let operator = Arc::new(Operator { api: Arc::clone(&api), control, loopback });
+            let public = api::routes(&api).or(stream::routes(&streams)).unify().boxed();
+            public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed()
         }
     };
     let limits = Limits { connections: args.bounds.connections_max, ..Limits::default() };
@@ -52,10 +65,23 @@ pub(super) fn part(
 }
 
 /// Prometheus's text exposition format, version 0.0.4.
-fn metrics() -> BoxedFilter<(Response,)> {
-    let answer = || {
-        let content_type = "text/plain; version=0.0.4";
-        warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
+fn metrics(view: View) -> BoxedFilter<(Response,)> {
+    let answer = move || {
+        let view = view.clone();
+        async move {
+            count_parked(view).await;
+            let content_type = "text/plain; version=0.0.4";
+            warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
+        }
     };
-    warp::path!("metrics").and(warp::get()).map(answer).boxed()
+    warp::path!("metrics").and(warp::get()).then(answer).boxed()
+}
+
+/// From the state, at every scrape: a counter would forget, or count twice.
+async fn count_parked(view: View) {
+    match tokio::task::spawn_blocking(move || view.parked_counts()).await {
+        Ok(Ok(counts)) => telemetry::parked(counts.values().sum()),
+        Ok(Err(error)) => tracing::error!(%error, "the parked payments cannot be counted"),
+        Err(error) => tracing::error!(%error, "counting the parked payments ended early"),
+    }
 }

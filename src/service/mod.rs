@@ -1,6 +1,7 @@
 //! One process: opens the journal, folds it, and serves, processes, or both, until told to stop or until a part of it
 //! fails; then drains. Tests start it exactly as `main` does.
 
+mod control;
 mod data_dir;
 mod http;
 
@@ -18,20 +19,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
+use crate::control::{Control, Follower};
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::Processor;
-use crate::projection::{FoldError, Folder, View};
+use crate::projection::{FoldError, Folder, Rejections, View};
 use crate::schema::{Codec, RequestCodec};
-use crate::store::Store;
 use crate::telemetry;
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
-const PROJECTION: &str = "payments@1";
+const PROJECTION: &str = "payments@2";
 /// How often the guards look at a Kafka log again; an embedded one costs nothing to ask.
 const GUARD_EVERY: Duration = Duration::from_secs(60);
 /// How often the guards' thread wakes at all: the bound on how late it notices a stop.
@@ -55,6 +56,8 @@ pub struct Service {
     listener: TcpListener,
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
+    control: Arc<Control>,
+    follower: Follower,
     folder: Folder,
     view: View,
     data: DataDir,
@@ -77,9 +80,9 @@ impl Service {
         }
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let opening = args.clone();
-        let (journal, codec, folder, view, data) =
+        let Opened { journal, codec, control, follower, folder, view, data } =
             tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
-        Ok(Self { args, role, listener, journal, codec, folder, view, data })
+        Ok(Self { args, role, listener, journal, codec, control, follower, folder, view, data })
     }
 
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
@@ -89,6 +92,11 @@ impl Service {
     #[must_use]
     pub fn journal(&self) -> Arc<dyn Journal> {
         Arc::clone(&self.journal)
+    }
+
+    #[must_use]
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
     }
 
     #[must_use]
@@ -128,8 +136,10 @@ impl Service {
 
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
-        let Self { args, role, listener, journal, codec, folder, view, data } = self;
+        let Self { args, role, listener, journal, codec, control, follower, folder, view, data } = self;
         let mut front = Vec::new();
+        let following = stop.clone();
+        front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
         let (log, folding) = (Arc::clone(&journal), fold_stop.clone());
         // The directory is let go when the fold, which ends last, has ended.
         let fold = part("fold", stop, move || {
@@ -137,8 +147,9 @@ impl Service {
             drop(data);
             Ok(folded?)
         })?;
-        let (log, rows, guarding) = (Arc::clone(&journal), view.clone(), stop.clone());
-        front.push(part("guard", stop, move || guard(log.as_ref(), &rows, &guarding))?);
+        let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
+        let (rows, guarding) = (view.clone(), stop.clone());
+        front.push(part("guard", stop, move || guard(log.as_ref(), &decisions, &rows, &guarding))?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
@@ -152,7 +163,8 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
-        front.push(crate::service::http::part(&args, role, listener, journal, codec, view, stop));
+        let api = http::api(&args, journal, codec, view, stop);
+        front.push(http::part(&args, role, listener, api, control, stop));
         Ok((front, vec![fold]))
     }
 }
@@ -181,7 +193,15 @@ fn part(
     }))
 }
 
-type Opened = (Arc<dyn Journal>, Arc<Codec>, Folder, View, DataDir);
+struct Opened {
+    journal: Arc<dyn Journal>,
+    codec: Arc<Codec>,
+    control: Arc<Control>,
+    follower: Follower,
+    folder: Folder,
+    view: View,
+    data: DataDir,
+}
 
 fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     let data = DataDir::take(&args.data_dir)?;
@@ -191,9 +211,10 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
         None => EmbeddedJournal::open(&data.journal(), args.kafka.partitions)?,
     };
     journal.check()?;
-    let store = Store::open(&data.store(PROJECTION)).map_err(FoldError::from)?;
-    let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&codec), clocks)?;
-    Ok((journal, codec, folder, view, data))
+    let rejections = Rejections::default();
+    let (control, follower) = control::open(args, &data, journal.log_id(), &rejections)?;
+    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, clocks, &rejections)?;
+    Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data })
 }
 
 fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {
@@ -211,7 +232,7 @@ fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
 /// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
 /// were folded last still stand there. A refusal stops the process: nothing may be appended to a log that cannot be trusted.
 /// That it cannot be asked is no verdict.
-fn guard(journal: &dyn Journal, view: &View, stop: &CancellationToken) -> anyhow::Result<()> {
+fn guard(journal: &dyn Journal, control: &Control, view: &View, stop: &CancellationToken) -> anyhow::Result<()> {
     let every = match journal.engine() {
         Engine::Embedded => GUARD_TURN,
         Engine::Kafka => GUARD_EVERY,
@@ -224,7 +245,8 @@ fn guard(journal: &dyn Journal, view: &View, stop: &CancellationToken) -> anyhow
             continue;
         }
         looked = Instant::now();
-        match journal.check().map_err(FoldError::from).and_then(|()| view.compare(journal)) {
+        let checked = journal.check().and_then(|()| control.check());
+        match checked.map_err(FoldError::from).and_then(|()| view.compare(journal)) {
             Ok(()) => {}
             Err(FoldError::Journal(JournalError::Unavailable(reason))) => {
                 tracing::warn!(reason, "the guards could not ask the log");

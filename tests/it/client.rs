@@ -81,6 +81,11 @@ impl Client {
         self.send(Method::GET, path, headers, None).await
     }
 
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.send(Method::POST, path, &headers, Some(body.to_string().into_bytes())).await
+    }
+
     pub async fn pay(&self, key: &str, body: &Value) -> Answer {
         self.pay_with(key, body, &[]).await
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use paylog::clock::Clocks;
 use paylog::config::{Cli, Command, ServiceArgs};
+use paylog::control::Control;
 use paylog::journal::{Journal, Offset, Partition, TailItem, kafka};
 use paylog::payment::{Event, EventData, PaymentId};
 use paylog::projection::View;
@@ -36,6 +37,7 @@ pub struct Running {
     pub client: Client,
     pub journal: Arc<dyn Journal>,
     pub view: View,
+    pub control: Arc<Control>,
     stop: CancellationToken,
     ended: JoinHandle<anyhow::Result<()>>,
 }
@@ -119,10 +121,10 @@ impl Bed {
         };
         let service = Service::open_at(self.args(command, name, more), role, clocks).await.unwrap();
         let client = Client::new(&format!("http://{}", service.address().unwrap()));
-        let (journal, view) = (service.journal(), service.view());
+        let (journal, view, control) = (service.journal(), service.view(), service.control());
         let stop = CancellationToken::new();
         let ended = tokio::spawn(service.run(stop.clone()));
-        let running = Running { client, journal, view, stop, ended };
+        let running = Running { client, journal, view, control, stop, ended };
         running.ready().await;
         running
     }
@@ -166,9 +168,18 @@ impl Running {
     /// Stops as SIGTERM does, and must end well.
     pub async fn stop(self) {
         self.stop.cancel();
-        let Self { journal, view, ended, .. } = self;
-        drop((journal, view));
-        tokio::time::timeout(PATIENCE, ended).await.expect("the service did not stop").unwrap().unwrap();
+        self.ended().await.unwrap();
+    }
+
+    /// Waits until it ends by itself, as it must not end: with an error.
+    pub async fn failure(self) -> String {
+        format!("{:#}", self.ended().await.expect_err("it ended well"))
+    }
+
+    async fn ended(self) -> anyhow::Result<()> {
+        let Self { journal, view, control, ended, .. } = self;
+        drop((journal, view, control));
+        tokio::time::timeout(PATIENCE, ended).await.expect("the service did not stop").unwrap()
     }
 
     /// Every record on the log, read committed, in the order of each partition.

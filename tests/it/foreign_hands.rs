@@ -57,6 +57,16 @@ pub async fn a_later_initiation_with_the_same_id_is_no_effect(bed: &Bed) {
     system.stop().await;
 }
 
+/// A key whose payment is on this partition.
+pub fn key_on(partition: u32) -> String {
+    let keys = (0..).map(|n| format!("order-{n}"));
+    let id = |key: &String| {
+        let key = paylog::payment::IdempotencyKey::parse(key).unwrap();
+        PaymentId::derive(&paylog::payment::MerchantId::default(), &key).to_string()
+    };
+    keys.into_iter().find(|key| partition_of(id(key).as_bytes(), PARTITIONS) == Partition(partition)).unwrap()
+}
+
 pub async fn an_unreadable_record_halts_its_partition_and_no_other(bed: &Bed) {
     let system = bed.start().await;
     let client = &system.front.client;
@@ -69,18 +79,10 @@ pub async fn an_unreadable_record_halts_its_partition_and_no_other(bed: &Bed) {
         ready.status == 200 && ready.body["halted"].as_str().is_some_and(|reason| reason.contains("partition 1"))
     })
     .await;
-    let of = |partition: u32| {
-        let keys = (0..).map(|n| format!("order-{n}"));
-        let id = |key: &String| {
-            let key = paylog::payment::IdempotencyKey::parse(key).unwrap();
-            PaymentId::derive(&paylog::payment::MerchantId::default(), &key).to_string()
-        };
-        keys.into_iter().find(|key| partition_of(id(key).as_bytes(), PARTITIONS) == Partition(partition)).unwrap()
-    };
-    let elsewhere = client.pay_to_the_end(&of(0), &body("cus_1", "pm_card_visa")).await;
+    let elsewhere = client.pay_to_the_end(&key_on(0), &body("cus_1", "pm_card_visa")).await;
     assert_eq!((elsewhere.status, elsewhere.text("status")), (200, "successful"));
     let end = system.front.log_end().await;
-    let here = client.pay(&of(1), &body("cus_1", "pm_card_visa")).await;
+    let here = client.pay(&key_on(1), &body("cus_1", "pm_card_visa")).await;
     assert_eq!((here.status, here.text("code"), here.header("retry-after").is_empty()), (503, "halted", false));
     assert_eq!(system.front.log_end().await, end, "nothing is accepted behind it");
     system.stop().await;

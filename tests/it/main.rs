@@ -5,6 +5,7 @@
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `foreign_hands`: what others could write to the log, and how it is met
+//! * `parked`, `rejected`: what an operator decides
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `restarts`: services that stop and start in the middle
@@ -24,9 +25,11 @@ mod intake;
 mod intake_faults;
 mod operations;
 mod outcomes;
+mod parked;
 mod payments;
 mod reading;
 mod rebalance;
+mod rejected;
 mod restarts;
 mod streams;
 
@@ -70,6 +73,14 @@ scenarios! {
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
+    parked::what_is_parked_is_listed_and_counted_from_the_state,
+    parked::a_decision_has_its_effect_at_the_version_that_was_seen,
+    parked::of_two_decisions_at_once_one_has_an_effect,
+    parked::a_bad_decision_is_refused_and_leaves_no_event,
+    parked::the_command_parked_shows_first_and_decides_with_apply,
+    rejected::a_rejected_record_is_passed_over_and_its_partition_goes_on,
+    rejected::only_the_record_at_which_it_has_halted_can_be_rejected,
+    rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,

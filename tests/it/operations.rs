@@ -8,11 +8,11 @@ use crate::client::body;
 use crate::cluster::{Bed, PARTITIONS};
 use crate::crashes::Process;
 
-fn paylog(words: &[String]) -> Output {
+pub fn paylog(words: &[String]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_paylog")).args(&words[1..]).output().unwrap()
 }
 
-fn refusal(words: &[String]) -> String {
+pub fn refusal(words: &[String]) -> String {
     let output = paylog(words);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8(output.stderr).unwrap()

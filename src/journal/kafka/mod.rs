@@ -86,6 +86,12 @@ impl KafkaConfig {
             overrides: Vec::new(),
         }
     }
+
+    /// Where the control log is: a journal of its own, of one partition (docs/decisions/0006).
+    #[must_use]
+    pub fn control(&self) -> Self {
+        Self { topic_prefix: format!("{}.control", self.topic_prefix), partitions: 1, ..self.clone() }
+    }
 }
 
 impl fmt::Debug for KafkaConfig {

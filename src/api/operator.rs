@@ -1,0 +1,191 @@
+//! `/v1/operator/...`: for those who run this. There are no keys yet, so that it is answered on this machine alone
+//! (DESIGN.md 9): where paylog listens on a loopback address, and to who came by a name of one.
+
+mod parked;
+mod rejected;
+mod resume;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::HOST;
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+
+use super::{Api, get, otherwise};
+use crate::control::Control;
+use crate::http::{Problem, Query, query};
+
+/// The largest body of a decision.
+const BODY_MAX_BYTES: usize = 16 * 1024;
+
+pub struct Operator {
+    pub api: Arc<Api>,
+    pub control: Arc<Control>,
+    /// Does paylog listen on a loopback address?
+    pub loopback: bool,
+}
+
+/// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
+pub fn routes(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let others = [summary(operator), one(operator), resume(operator), payments(operator), rejected(operator)];
+    others.into_iter().fold(parked(operator), |all, one| all.or(one).unify().boxed())
+}
+
+fn parked(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "parked");
+    path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(parked::list(asked.api(), &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn summary(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "parked" / "summary");
+    path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(parked::summary(asked.api(), &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn one(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "parked" / String);
+    path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |id: String, asked: Asked, query: Query| asked.answer(parked::one(asked.api(), &id, &query)).await)
+        .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn resume(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "parked" / String / "resume");
+    path()
+        .and(warp::post())
+        .and(with(operator))
+        .and(warp::body::stream())
+        .then(async |id: String, asked: Asked, body| {
+            asked.answer(resume::resume(asked.api(), &id, &asked.headers, body)).await
+        })
+        .or(otherwise(path().map(drop).untuple_one(), "POST"))
+        .unify()
+        .boxed()
+}
+
+fn payments(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "payments");
+    path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(parked::payments(asked.api(), &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn rejected(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "rejected");
+    let add = path()
+        .and(warp::post())
+        .and(with(operator))
+        .and(warp::body::stream())
+        .then(async |asked: Asked, body| asked.answer(rejected::add(&asked.operator, &asked.headers, body)).await);
+    let list = path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(rejected::list(&asked.operator, &query)).await);
+    add.or(list).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
+}
+
+/// One request, and who is to answer it.
+struct Asked {
+    operator: Arc<Operator>,
+    headers: HeaderMap,
+}
+
+fn with(operator: &Arc<Operator>) -> impl Filter<Extract = (Asked,), Error = std::convert::Infallible> + Clone + use<> {
+    let operator = Arc::clone(operator);
+    warp::header::headers_cloned().map(move |headers| Asked { operator: Arc::clone(&operator), headers })
+}
+
+impl Asked {
+    fn api(&self) -> &Api {
+        &self.operator.api
+    }
+
+    /// Asks the handler only if the request may be answered.
+    async fn answer(&self, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+        let permitted = permit(self.operator.loopback, &self.headers);
+        let answer = async {
+            permitted?;
+            handler.await
+        };
+        self.api().answer(answer).await
+    }
+}
+
+/// A browser on this machine can be made to ask 127.0.0.1 for a page of somebody else's (DNS rebinding). It then names that
+/// somebody as the host.
+fn permit(loopback: bool, headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |detail| Err(Problem::new(StatusCode::FORBIDDEN, "loopback_only", detail));
+    if !loopback {
+        return refuse(
+            "operator routes are answered on a loopback address only, for there are no keys yet: run the command on the \
+             machine of an instance that has --listen 127.0.0.1:<port>",
+        );
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !names_loopback(host) {
+        return refuse("operator routes are answered under localhost, 127.0.0.1 or [::1] only, and Host names another");
+    }
+    Ok(())
+}
+
+fn names_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::{HeaderMap, HeaderValue};
+
+    use super::{names_loopback, permit};
+
+    #[test]
+    fn only_a_name_of_this_machine_is_answered() {
+        for good in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:8080", "127.9.9.9:1", "[::1]", "[::1]:8080"]
+        {
+            assert!(names_loopback(good), "{good}");
+        }
+        for other in
+            ["", "example.org", "example.org:8080", "10.0.0.1:8080", "127.0.0.1.example.org", "localhost.x", ":80"]
+        {
+            assert!(!names_loopback(other), "{other}");
+        }
+        let mut headers = HeaderMap::new();
+        assert!(permit(true, &headers).is_err(), "no host at all");
+        headers.insert("host", HeaderValue::from_static("localhost:8080"));
+        assert!(permit(true, &headers).is_ok());
+        assert!(permit(false, &headers).is_err(), "whatever the client says, paylog listens elsewhere");
+    }
+}

@@ -1,0 +1,149 @@
+//! `/v1/operator/rejected`: records at which the fold cannot go on, and those that an operator has told it to pass over.
+
+use std::time::Duration;
+
+use bytes::Buf;
+use futures_util::Stream;
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+
+use super::super::create::require_json;
+use super::super::{RETRY_AFTER, json, shutting_down};
+use super::{BODY_MAX_BYTES, Operator};
+use crate::contract::{HaltBody, RejectionBody};
+use crate::control::{Decided, NewRejection};
+use crate::http::{Problem, Query, read_body};
+use crate::journal::{AppendError, Offset, Partition, Position};
+use crate::payment::{Invalid, Signed, Timestamp};
+
+#[derive(serde::Serialize)]
+struct RejectedBody<'a> {
+    /// Where this instance has halted now.
+    halted: Vec<HaltBody>,
+    /// Every rejection there ever was, by position.
+    data: Vec<RejectionBody<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct AddedBody<'a> {
+    #[serde(flatten)]
+    rejection: RejectionBody<'a>,
+    /// Has this instance passed over the record already?
+    passed: bool,
+}
+
+#[derive(serde::Serialize)]
+struct UnconfirmedBody {
+    position: String,
+    confirmed: bool,
+}
+
+pub(super) async fn list(operator: &Operator, query: &Query) -> Result<Response, Problem> {
+    query.only(&[])?;
+    let rejections = operator.control.rejections();
+    let halted = operator.api.view.halts().into_iter().map(|(at, reason)| HaltBody::new(at, reason)).collect();
+    let data = rejections.iter().map(RejectionBody::new).collect();
+    Ok(json(StatusCode::OK, &RejectedBody { halted, data }))
+}
+
+/// Only where this very instance has halted: what some instance can read is not garbage.
+pub(super) async fn add<S, B>(operator: &Operator, headers: &HeaderMap, body: S) -> Result<Response, Problem>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let api = &operator.api;
+    if api.shutdown.is_cancelled() {
+        return Err(shutting_down());
+    }
+    require_json(headers)?;
+    let new = parse(&read_body(body, BODY_MAX_BYTES).await?, api.view.clocks().machine())?;
+    let position = new.position;
+    if api.view.halts().iter().all(|(halted, _)| *halted != position) {
+        return Err(not_halted(&api.view.halts()));
+    }
+    let patience = api.config.confirm_wait;
+    match operator.control.reject(new, patience).await.map_err(|e| not_acknowledged(position, &e))? {
+        Decided::Effective(rejection) => {
+            let passed = passes(operator, position, patience).await;
+            Ok(json(StatusCode::CREATED, &AddedBody { rejection: RejectionBody::new(&rejection), passed }))
+        }
+        Decided::Late => {
+            let detail = "the record was rejected before, and the fold goes on behind it";
+            Err(Problem::new(StatusCode::CONFLICT, "already_rejected", detail))
+        }
+        Decided::Unconfirmed => {
+            let body = UnconfirmedBody { position: position.to_string(), confirmed: false };
+            Ok(json(StatusCode::ACCEPTED, &body))
+        }
+    }
+}
+
+async fn passes(operator: &Operator, position: Position, patience: Duration) -> bool {
+    let api = &operator.api;
+    let folded = api.until_shutdown(api.view.wait_folded(position));
+    tokio::time::timeout(patience, folded).await == Ok(true)
+}
+
+fn parse(body: &[u8], at: Timestamp) -> Result<NewRejection, Invalid> {
+    let (text, signed) = Signed::parse_about(body, "position")?;
+    let position = position(&text).ok_or_else(|| {
+        let detail = "position must be <partition>:<offset>, as the halt says it";
+        Invalid::field("invalid_position", "position", detail.to_owned())
+    })?;
+    Ok(NewRejection { position, signed, at })
+}
+
+fn position(text: &str) -> Option<Position> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (partition, offset) = text.split_once(':').filter(|(p, o)| digits(p) && digits(o))?;
+    Some(Position::new(Partition(partition.parse().ok()?), Offset(offset.parse().ok()?)))
+}
+
+fn not_halted(halts: &[(Position, String)]) -> Problem {
+    let detail = match halts {
+        [] => "nothing was recorded: this instance has not halted anywhere".to_owned(),
+        _ => {
+            let halts: Vec<String> = halts.iter().map(|(position, _)| position.to_string()).collect();
+            format!("nothing was recorded: this instance has not halted there, but at {}", halts.join(", "))
+        }
+    };
+    Problem::new(StatusCode::CONFLICT, "not_halted_there", detail)
+}
+
+fn not_acknowledged(position: Position, error: &AppendError) -> Problem {
+    tracing::warn!(%position, error = %error, "a rejection was not recorded");
+    let (code, detail) = match error {
+        AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),
+        AppendError::Unknown(_) => {
+            ("append_unknown", "the rejection may or may not have been recorded: look at the list, then repeat")
+        }
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, position};
+    use crate::journal::{Offset, Partition, Position};
+    use crate::payment::samples::at;
+
+    #[test]
+    fn a_position_is_two_plain_numbers() {
+        assert_eq!(position("1:42"), Some(Position::new(Partition(1), Offset(42))));
+        for wrong in ["", "1", "1:", ":42", "1:-2", "+1:2", "1:2:3", "a:b", "1: 2", "4294967296:0"] {
+            assert_eq!(position(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_signed() {
+        let code = |body: &str| parse(body.as_bytes(), at(0)).map_err(|e| e.code).err();
+        assert_eq!(code(r#"{"position":"1:42","operator":"ada","reason":"garbage"}"#), None);
+        assert_eq!(code(r#"{"position":"1:42","operator":"ada"}"#), Some("missing_field"));
+        assert_eq!(code(r#"{"position":"1:42","reason":"garbage"}"#), Some("missing_field"));
+        assert_eq!(code(r#"{"position":142,"operator":"ada","reason":"garbage"}"#), Some("not_a_string"));
+        assert_eq!(code(r#"{"position":"1/42","operator":"ada","reason":"garbage"}"#), Some("invalid_position"));
+        assert_eq!(code(r#"{"position":"1:42","operator":"ada","reason":"x","by":1}"#), Some("unknown_field"));
+    }
+}

@@ -1,0 +1,42 @@
+//! The commands `parked` and `rejected`: what an operator decides, by way of the HTTP face of an instance on this machine.
+
+mod args;
+mod parked;
+mod rejected;
+
+use std::io::Write;
+
+use anyhow::Context;
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use super::{PATIENCE, address, success};
+
+pub use args::{ParkedCommand, RejectedCommand};
+pub use parked::parked;
+pub use rejected::rejected;
+
+/// Payments asked for at once.
+const PAGE: &str = "200";
+
+async fn get(client: &reqwest::Client, url: &str, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
+    let target = reqwest::Url::parse_with_params(&address(url, path), query).context("reading --url")?;
+    let answer = client.get(target).timeout(PATIENCE).send().await.context("asking the server")?;
+    success(answer).await
+}
+
+/// What a decision came to: an `Err` says what was refused, or that it may or may not be on the log.
+async fn post(client: &reqwest::Client, url: &str, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
+    let sent = client.post(address(url, path)).json(body).timeout(PATIENCE).send().await;
+    let answer = sent.context("the decision may or may not have been recorded: look, then repeat")?;
+    let status = answer.status();
+    Ok((status, success(answer).await?))
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or("-")
+}
+
+fn line(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    writeln!(out, "{line}").context("writing the answer")
+}

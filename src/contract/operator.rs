@@ -1,0 +1,77 @@
+//! What an operator sees: payments that wait for a person, records at which a fold has halted, and those that were rejected.
+
+use crate::contract::Shown;
+use crate::control::Rejection;
+use crate::journal::Position;
+use crate::payment::{Currency, Payment, PaymentId, Phase, Timestamp};
+
+#[derive(serde::Serialize)]
+pub struct ParkedBody<'a> {
+    payment: Shown<PaymentId>,
+    reason: &'a str,
+    detail: &'a str,
+    parked_since: Shown<Timestamp>,
+    /// At which a decision about it has to be made.
+    version: u64,
+    /// The last try that is on the log.
+    attempt: u32,
+    gateway: &'a str,
+    amount: i64,
+    currency: Shown<Currency>,
+    merchant_id: &'a str,
+    customer_id: &'a str,
+    created_at: Shown<Timestamp>,
+}
+
+/// Where the fold of this instance has stopped.
+#[derive(serde::Serialize)]
+pub struct HaltBody {
+    position: Shown<Position>,
+    reason: String,
+}
+
+#[derive(serde::Serialize)]
+pub struct RejectionBody<'a> {
+    position: Shown<Position>,
+    operator: &'a str,
+    reason: &'a str,
+    at: &'a str,
+}
+
+impl<'a> ParkedBody<'a> {
+    /// `None` if it is not parked.
+    #[must_use]
+    pub fn of(payment: &'a Payment) -> Option<Self> {
+        let Phase::Parked { reason, detail } = &payment.phase else { return None };
+        let initiation = &payment.initiation;
+        Some(Self {
+            payment: Shown(payment.id),
+            reason,
+            detail,
+            parked_since: Shown(payment.updated_at),
+            version: payment.version,
+            attempt: payment.attempt,
+            gateway: &initiation.gateway,
+            amount: initiation.money.amount(),
+            currency: Shown(initiation.money.currency()),
+            merchant_id: initiation.merchant_id.as_str(),
+            customer_id: initiation.customer_id.as_str(),
+            created_at: Shown(payment.created_at),
+        })
+    }
+}
+
+impl HaltBody {
+    #[must_use]
+    pub fn new(position: Position, reason: String) -> Self {
+        Self { position: Shown(position), reason }
+    }
+}
+
+impl<'a> RejectionBody<'a> {
+    #[must_use]
+    pub fn new(rejection: &'a Rejection) -> Self {
+        let Rejection { position, operator, reason, at, .. } = rejection;
+        Self { position: Shown(*position), operator, reason, at }
+    }
+}

@@ -1,0 +1,179 @@
+//! The control log: what operators have decided about the installation itself. A second journal with one partition, kept
+//! for ever like the first, and folded by every instance (docs/decisions/0006). So far it holds which records of the log of
+//! payments are rejected (DESIGN.md 4).
+//!
+//! [`Control`] is held by whoever asks or decides; a [`Follower`] reads on, on a thread of its own, and tells the fold of
+//! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
+//! wins, in every instance alike.
+
+mod document;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{
+    AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Tail, TailItem,
+};
+use crate::projection::Rejections;
+
+pub use document::{NewRejection, Rejection};
+use state::{Folded, State};
+
+/// The control log has one partition, so that everything on it has one order.
+pub const PARTITIONS: u32 = 1;
+const PARTITION: Partition = Partition(0);
+
+/// Records that are taken at once.
+const BATCH_MAX: usize = 1_000;
+/// How long one read waits: the bound on how late a stop is noticed.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a start waits for the end of the control log.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// Decides, by appending, and knows what was decided.
+pub struct Control {
+    journal: Arc<dyn Journal>,
+    shared: Arc<Shared>,
+}
+
+/// Keeps up with the control log.
+pub struct Follower {
+    tail: Box<dyn Tail>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The log of payments that this instance folds: decisions about another are not for it.
+    payments: LogId,
+    state: Mutex<State>,
+    /// The next offset to fold.
+    next: watch::Sender<Offset>,
+    rejections: Rejections,
+}
+
+/// What became of a decision.
+#[derive(Debug)]
+pub enum Decided {
+    /// It stands.
+    Effective(Rejection),
+    /// Somebody had decided the same before.
+    Late,
+    /// It is on the control log, and this instance has not folded it in time.
+    Unconfirmed,
+}
+
+impl Control {
+    /// Reads the control log to its end, so that a fold that begins after this knows every rejection that was made before.
+    /// Blocks.
+    pub fn open(
+        journal: Arc<dyn Journal>,
+        payments: LogId,
+        rejections: Rejections,
+    ) -> Result<(Self, Follower), JournalError> {
+        // Past the committed end stands at most what a transaction still holds back; none of ours is there.
+        let end = journal.ends(PARTITION)?.committed;
+        let tail = journal.tail(&[Offset(0)])?;
+        let shared =
+            Arc::new(Shared { payments, state: Mutex::default(), next: watch::channel(Offset(0)).0, rejections });
+        let mut follower = Follower { tail, shared: Arc::clone(&shared) };
+        let deadline = Instant::now() + START_MAX;
+        while *shared.next.borrow() < end {
+            if Instant::now() >= deadline {
+                let text = format!("could not read the control log to its end in {} s", START_MAX.as_secs());
+                return Err(JournalError::Unavailable(text));
+            }
+            follower.read()?;
+        }
+        Ok((Self { journal, shared }, follower))
+    }
+
+    /// The guards of the control log itself. Blocks.
+    pub fn check(&self) -> Result<(), JournalError> {
+        self.journal.check()
+    }
+
+    /// Every record of the log of payments that is rejected, by position.
+    #[must_use]
+    pub fn rejections(&self) -> Vec<Rejection> {
+        self.shared.state().rejections().cloned().collect()
+    }
+
+    /// Rejects a record, for ever. Whether it may be rejected is for the caller to know: that its own fold has halted there.
+    pub async fn reject(&self, new: NewRejection, patience: Duration) -> Result<Decided, AppendError> {
+        let entity = new.position;
+        if self.shared.state().is_decided(self.shared.payments, entity) {
+            return Ok(Decided::Late);
+        }
+        let value = document::encode(self.shared.payments, &new)
+            .map_err(|e| AppendError::NotAppended(format!("the decision cannot be encoded: {e}")))?;
+        let key = document::entity_of(self.shared.payments, entity);
+        let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
+        let record = NewRecord { partition: PARTITION, key: key.into_bytes(), headers, value };
+        let position = self.journal.append(record).await?;
+        let mut next = self.shared.next.subscribe();
+        let folded = next.wait_for(|next| *next > position.offset);
+        match tokio::time::timeout(patience, folded).await {
+            Ok(Ok(_)) => Ok(self.shared.decided_at(entity, position.offset)),
+            Ok(Err(_)) | Err(_) => Ok(Decided::Unconfirmed),
+        }
+    }
+}
+
+impl Follower {
+    /// Keeps up until told to stop. Blocks: give it a thread of its own.
+    pub fn run(mut self, stop: &CancellationToken) -> Result<(), JournalError> {
+        while !stop.is_cancelled() {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), JournalError> {
+        for item in self.tail.poll(BATCH_MAX, POLL)? {
+            let next = match item {
+                TailItem::Record(record) => {
+                    self.shared.fold(record.position.offset, &record.value);
+                    record.position.offset.next()
+                }
+                TailItem::CaughtUp(next) => next.offset,
+            };
+            self.shared.next.send_replace(next);
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn fold(&self, offset: Offset, value: &[u8]) {
+        match self.state().fold(self.payments, offset, value) {
+            Folded::Rejected(rejection) => {
+                let Rejection { position, operator, .. } = rejection;
+                tracing::warn!(%position, operator, control_offset = %offset, "a record of the log of payments is rejected");
+                self.rejections.tell(position);
+            }
+            Folded::NotForUs => {}
+            Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),
+            Folded::Unreadable(reason) => {
+                tracing::error!(
+                    control_offset = %offset,
+                    reason,
+                    "a record of the control log cannot be read and has no effect here; is this paylog older than another?"
+                );
+            }
+        }
+    }
+
+    fn decided_at(&self, entity: Position, offset: Offset) -> Decided {
+        let state = self.state();
+        let mine = state.rejections().find(|known| known.position == entity && known.control_offset == offset);
+        mine.cloned().map_or(Decided::Late, Decided::Effective)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,137 @@
+//! The fold of the control log. Pure and total: whatever stands there, every instance comes to the same.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of};
+use crate::journal::{LogId, Offset, Partition, Position};
+
+#[derive(Default)]
+pub(super) struct State {
+    /// The newest version of each entity.
+    versions: HashMap<String, u64>,
+    rejections: BTreeMap<(Partition, Offset), Rejection>,
+}
+
+/// What one record of the control log did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Folded {
+    /// It rejects this record of our log.
+    Rejected(Rejection),
+    /// It is of a type, or about a log, that is not for this fold.
+    NotForUs,
+    /// Another has made that version, at a lower offset, or the one before was never made.
+    Late,
+    /// It is no document, or one that this version cannot read: no effect. The worst is that a partition stays halted.
+    Unreadable(String),
+}
+
+impl State {
+    pub fn fold(&mut self, payments: LogId, offset: Offset, value: &[u8]) -> Folded {
+        let envelope: Envelope = match serde_json::from_slice(value) {
+            Ok(envelope) => envelope,
+            Err(e) => return Folded::Unreadable(e.to_string()),
+        };
+        // By the envelope alone, so that a reader which does not know a type still counts its versions like all others.
+        let version = self.versions.get(&envelope.entity).copied().unwrap_or(0);
+        if version.checked_add(1) != Some(envelope.version) {
+            return Folded::Late;
+        }
+        self.versions.insert(envelope.entity, envelope.version);
+        if envelope.kind != RECORD_REJECTED {
+            return Folded::NotForUs;
+        }
+        match decode(payments, value, offset) {
+            Ok(Some(rejection)) => {
+                let Position { partition, offset } = rejection.position;
+                self.rejections.insert((partition, offset), rejection.clone());
+                Folded::Rejected(rejection)
+            }
+            Ok(None) => Folded::NotForUs,
+            Err(reason) => Folded::Unreadable(reason),
+        }
+    }
+
+    /// By position.
+    pub fn rejections(&self) -> impl Iterator<Item = &Rejection> {
+        self.rejections.values()
+    }
+
+    /// Has anything been decided about this record?
+    pub fn is_decided(&self, log: LogId, position: Position) -> bool {
+        self.versions.contains_key(&entity_of(log, position))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Folded, State};
+    use crate::control::document::{NewRejection, encode};
+    use crate::journal::{LogId, Offset, Partition, Position};
+    use crate::payment::Signed;
+    use crate::payment::samples::at;
+
+    const OURS: LogId = LogId([7; 16]);
+
+    fn rejected(log: LogId, position: Position, operator: &str) -> Vec<u8> {
+        let signed = Signed::new(operator, "garbage").unwrap();
+        encode(log, &NewRejection { position, signed, at: at(0) }).unwrap()
+    }
+
+    fn position(offset: u64) -> Position {
+        Position::new(Partition(1), Offset(offset))
+    }
+
+    #[test]
+    fn the_lower_offset_wins() {
+        let mut state = State::default();
+        let Folded::Rejected(first) = state.fold(OURS, Offset(3), &rejected(OURS, position(42), "ada")) else {
+            panic!("the first has no effect")
+        };
+        assert_eq!((first.position, first.operator.as_str(), first.control_offset), (position(42), "ada", Offset(3)));
+        assert_eq!(state.fold(OURS, Offset(4), &rejected(OURS, position(42), "bob")), Folded::Late);
+        assert_eq!(state.rejections().collect::<Vec<_>>(), [&first]);
+        assert!(state.is_decided(OURS, position(42)) && !state.is_decided(OURS, position(43)));
+    }
+
+    #[test]
+    fn what_is_of_another_log_or_of_a_later_version_of_paylog_has_no_effect() {
+        let mut state = State::default();
+        let other = rejected(LogId([8; 16]), position(42), "ada");
+        assert_eq!(state.fold(OURS, Offset(0), &other), Folded::NotForUs);
+        let later = br#"{"type":"WebhookEndpointSet","entity":"webhook/1","version":1,"url":"https://example.org"}"#;
+        assert_eq!(state.fold(OURS, Offset(1), later), Folded::NotForUs);
+        assert_eq!(state.fold(OURS, Offset(2), later), Folded::Late, "its versions are counted all the same");
+        assert_eq!(state.rejections().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_no_effect() {
+        let mut state = State::default();
+        let good = String::from_utf8(rejected(OURS, position(42), "ada")).unwrap();
+        let bad = [
+            String::new(),
+            "garbage".to_owned(),
+            "[]".to_owned(),
+            good.replace("\"type\"", "\"kind\""),
+            good.replace("\"offset\":42", "\"offset\":-1"),
+            good.replace("\"offset\":42", "\"offset\":43").replace("/1/42", "/1/44"),
+        ];
+        for value in &bad {
+            let folded = state.fold(OURS, Offset(0), value.as_bytes());
+            assert!(matches!(folded, Folded::Unreadable(_)), "{value}: {folded:?}");
+        }
+        assert_eq!(state.rejections().count(), 0);
+        let skips = good.replace("\"version\":1", "\"version\":3").replace("42", "50");
+        assert_eq!(state.fold(OURS, Offset(9), skips.as_bytes()), Folded::Late, "a version that nothing led to");
+    }
+
+    /// As it stands on somebody's log: these bytes never change their meaning.
+    #[test]
+    fn a_golden_document() {
+        let golden = r#"{"type":"RecordRejected","entity":"record/07070707070707070707070707070707/1/42","version":1,"log":"07070707070707070707070707070707","partition":1,"offset":42,"operator":"ada","reason":"garbage","at":"2025-11-24T16:00:00.000000Z"}"#;
+        assert_eq!(String::from_utf8(rejected(OURS, position(42), "ada")).unwrap(), golden);
+        let mut state = State::default();
+        let Folded::Rejected(read) = state.fold(OURS, Offset(0), golden.as_bytes()) else { panic!("not read") };
+        assert_eq!((read.position, read.reason.as_str()), (position(42), "garbage"));
+    }
+}

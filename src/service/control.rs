@@ -1,0 +1,53 @@
+//! The control log of a process, and the rows that must agree with it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::Clocks;
+use crate::config::ServiceArgs;
+use crate::control::{self, Control, Follower};
+use crate::journal::embedded::EmbeddedJournal;
+use crate::journal::kafka::KafkaJournal;
+use crate::journal::{Journal, LogId};
+use crate::projection::{FoldError, Folder, Rejections, View};
+use crate::schema::Codec;
+use crate::store::Store;
+
+use super::data_dir::DataDir;
+
+/// Opens the control log, and reads it to its end: after this `rejections` has all that was decided before.
+pub(super) fn open(
+    args: &ServiceArgs,
+    data: &DataDir,
+    payments: LogId,
+    rejections: &Rejections,
+) -> anyhow::Result<(Control, Follower)> {
+    let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
+        Some(kafka) => KafkaJournal::open(kafka.control())?,
+        None => EmbeddedJournal::open(&data.control(), control::PARTITIONS)?,
+    };
+    journal.check()?;
+    Ok(Control::open(journal, payments, rejections.clone())?)
+}
+
+/// Opens the rows; those that hold a record which was rejected since are deleted, for the log has everything.
+pub(super) fn fold(
+    store: &Path,
+    journal: &dyn Journal,
+    codec: &Arc<Codec>,
+    clocks: Clocks,
+    rejections: &Rejections,
+) -> anyhow::Result<(Folder, View)> {
+    let open = || -> Result<(Folder, View), FoldError> {
+        let (folder, view) = Folder::open(Store::open(store)?, journal, Arc::clone(codec), clocks.clone())?;
+        Ok((folder.heeding(rejections)?, view))
+    };
+    match open() {
+        Err(FoldError::RejectedSince(position)) => {
+            tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");
+            std::fs::remove_dir_all(store)?;
+            Ok(open()?)
+        }
+        opened => Ok(opened?),
+    }
+}
