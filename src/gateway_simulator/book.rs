@@ -296,6 +296,15 @@ fn told(intent: &Intent, status: Status) -> Answer {
     }
 }
 
+/// This provider counts hundredths of ISK and UGX and whole MGA, as Stripe does; its ledger is told in ISO 4217's minor units.
+fn in_iso_units(amount: i64, currency: &str) -> i64 {
+    match currency {
+        "ISK" | "UGX" => amount / 100,
+        "MGA" => amount * 100,
+        _ => amount,
+    }
+}
+
 /// A line of `GET /ledger`.
 #[derive(serde::Serialize)]
 pub struct LedgerLine<'a> {
@@ -325,7 +334,7 @@ impl<'a> LedgerLine<'a> {
         Self {
             key,
             charges: taken.len(),
-            amount,
+            amount: in_iso_units(amount, &currency),
             currency,
             requests: account.requests,
             body_digests: account.bodies.iter().map(|digest| HEXLOWER.encode(digest)).collect(),

@@ -25,6 +25,9 @@ pub struct Request {
 /// Taken, and without a meaning here.
 const WITHOUT_MEANING: &[&str] = &["description", "payment_method_types[]", "payment_method_types[0]"];
 
+/// Counted in hundredths, of which there must be none.
+const WITHOUT_FRACTIONS: &[&str] = &["isk", "ugx"];
+
 impl Request {
     pub fn parse(key: &str, body: &[u8]) -> Result<Self, Answer> {
         if key.len() > KEY_MAX {
@@ -42,6 +45,10 @@ impl Request {
         let currency = required(&mut fields, "currency")?;
         if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_lowercase()) {
             return Err(Answer::invalid("invalid_currency", "currency", "Invalid currency."));
+        }
+        if WITHOUT_FRACTIONS.contains(&currency.as_str()) && amount % 100 != 0 {
+            let message = "Invalid amount: it must be divisible by 100 in this currency.";
+            return Err(Answer::invalid("parameter_invalid_integer", "amount", message));
         }
         let payment_method = required(&mut fields, "payment_method")?;
         for switch in ["confirm", "error_on_requires_action"] {

@@ -1,9 +1,10 @@
 //! From an operator's untrusted JSON to a decision that cannot be wrong: what becomes of a parked payment, who says so, and
 //! why. As strict as a merchant's request, for it is kept for as long.
 
+use crate::payment::Invalid;
 use crate::payment::event::{Decision, PaymentResumed};
 use crate::payment::json::Fields;
-use crate::payment::request::{Invalid, without_card};
+use crate::payment::request::without_card;
 
 /// The longest name of an operator, in characters.
 pub const OPERATOR_MAX: usize = 64;

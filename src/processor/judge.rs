@@ -64,7 +64,8 @@ impl Judge {
 
     pub fn succeeded(self, receipt: Receipt, charge: &Charge) -> Verdict {
         if let Some(detail) = receipt.mismatch(charge) {
-            return record(park("mismatch", short(&detail, REASON_MAX)));
+            let found = format!("{} at the gateway: {detail}", receipt.reference);
+            return record(park("mismatch", short(&found, REASON_MAX)));
         }
         let (gateway, attempt) = (self.gateway.to_owned(), self.attempt);
         record(EventData::PaymentSuccessful(PaymentSuccessful {

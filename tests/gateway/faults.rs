@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use paylog::gateway::{Charge, Inquiry, Outcome};
 use paylog::gateway_simulator::Fault;
+use paylog::payment::{Currency, Money};
 
 use crate::provider::{Provider, charge};
 
@@ -198,6 +199,23 @@ async fn declines_have_the_provider_s_code_and_are_found_again() {
     let nobody_knows = charge("k", "pm_nobody_knows");
     let outcome = provider.client.charge(nobody_knows).await;
     assert!(matches!(&outcome, Outcome::Declined { code, .. } if code == "resource_missing"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn currencies_that_the_provider_counts_in_other_units_are_charged_right() {
+    let provider = Provider::start(FAST).await;
+    for (code, amount) in [("ISK", 5), ("UGX", 2_000), ("MGA", 500), ("JPY", 500)] {
+        let money = Money::new(amount, Currency::parse(code).unwrap()).unwrap();
+        let charge = Charge { money, ..charge(code, "pm_card_visa") };
+        charged_well(&charge, &provider.client.charge(charge.clone()).await);
+        let line = provider.line(&charge).await;
+        assert_eq!((&line["amount"], &line["currency"]), (&amount.into(), &code.into()));
+    }
+    let money = Money::new(501, Currency::parse("MGA").unwrap()).unwrap();
+    let fraction = Charge { money, ..charge("fraction", "pm_card_visa") };
+    let outcome = provider.client.charge(fraction.clone()).await;
+    assert!(matches!(&outcome, Outcome::Declined { code, .. } if code == "invalid_amount"), "{outcome:?}");
+    assert!(provider.line(&fraction).await.is_null(), "nothing was sent");
 }
 
 #[tokio::test]

@@ -100,9 +100,8 @@ async fn a_list_lags_behind_and_is_read_to_its_end() {
     let provider = Provider::start(&["--listing-lag-ms", "5000"]).await;
     let first = charge("first", "pm_card_visa");
     provider.client.charge(first.clone()).await;
-    for n in 0..250 {
-        provider.client.charge(charge(&n.to_string(), "pm_card_visa")).await;
-    }
+    let others = (0..250).map(|n| provider.client.charge(charge(&n.to_string(), "pm_card_visa")));
+    futures_util::future::join_all(others).await;
     assert_eq!(provider.client.inquire(first.clone()).await, Inquiry::NotFound, "not final, and the terms say so");
     provider.clock.forward(Duration::from_secs(5));
     assert!(matches!(provider.client.inquire(first).await, Inquiry::Succeeded(_)));

@@ -4,6 +4,7 @@
 //! * `provider`: a simulator in this process, and a client for it
 //! * `faults`: each fault token
 //! * `idempotency`: the simulator's rules are Stripe's
+//! * `reconcile`: the ledger against the log
 //! * `wire`: what a socket can do to a request
 //! * `processes`: the simulator as a process that is killed
 //! * `stripe_mock`: a provider that nobody here wrote
@@ -12,5 +13,6 @@ mod faults;
 mod idempotency;
 mod processes;
 mod provider;
+mod reconcile;
 mod stripe_mock;
 mod wire;

@@ -89,12 +89,25 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn success() -> Vec<u8> {
+fn intent() -> String {
     let payment = charge("k", "pm_card_visa").key;
-    let body = format!(
+    format!(
         r#"{{"id":"pi_1","object":"payment_intent","status":"succeeded","amount_received":1999,"currency":"eur","metadata":{{"payment_id":"{payment}"}},"last_payment_error":null,"cancellation_reason":null}}"#
-    );
-    answer("200 OK", "", body.as_bytes())
+    )
+}
+
+fn success() -> Vec<u8> {
+    answer("200 OK", "", intent().as_bytes())
+}
+
+fn page(intents: &str, has_more: bool) -> Do {
+    let body = format!(r#"{{"object":"list","data":[{intents}],"has_more":{has_more}}}"#);
+    Do::Answer(answer("200 OK", "", body.as_bytes()))
+}
+
+fn refusal(status: &str, code: &str) -> Do {
+    let body = format!(r#"{{"error":{{"type":"invalid_request_error","code":"{code}","message":"No."}}}}"#);
+    Do::Answer(answer(status, "", body.as_bytes()))
 }
 
 fn is_unknown(outcome: &Outcome) {
@@ -188,4 +201,44 @@ async fn a_connection_that_closed_while_it_was_idle_costs_nothing() {
         assert!(matches!(outcome, Outcome::Succeeded(_) | Outcome::Unknown { .. }), "{outcome:?}");
     }
     assert!(server.counts().0 <= 2, "{:?}", server.counts());
+}
+
+/// A payment method that can be used once, and was: by a try that nobody here knows of.
+#[tokio::test]
+async fn a_refusal_of_the_request_is_a_no_only_if_nothing_was_charged() {
+    let refused = || refusal("400 Bad Request", "payment_method_consumed");
+    let charged = Server::start(vec![refused(), page(&intent(), false)]).await.charge().await;
+    assert!(matches!(charged, Outcome::Succeeded(_)), "{charged:?}");
+    let nothing = Server::start(vec![refused(), page("", false), page("", false)]).await.charge().await;
+    assert!(matches!(&nothing, Outcome::Declined { code, .. } if code == "payment_method_consumed"), "{nothing:?}");
+    is_unknown(&Server::start(vec![refused(), Do::Break(vec![])]).await.charge().await);
+}
+
+#[tokio::test]
+async fn where_there_is_no_search_the_list_is_read_to_its_end() {
+    let no_search = || refusal("400 Bad Request", "search_unavailable");
+    let inquire = async |script| {
+        let server = Server::start(script).await;
+        (client(&server.url, &[]).inquire(charge("k", "pm_card_visa")).await, server.counts().0)
+    };
+    let other = intent().replace("pi_1", "pi_2").replace("pay_", "pay_other_");
+    let (found, requests) = inquire(vec![no_search(), page(&other, true), page(&intent(), false)]).await;
+    assert!(matches!(found, Inquiry::Succeeded(_)), "{found:?}");
+    assert_eq!(requests, 3);
+    assert_eq!(inquire(vec![no_search(), page(&other, false)]).await.0, Inquiry::NotFound);
+    for broken in [page("", true), Do::Break(vec![]), refusal("429 Too Many Requests", "rate_limit")] {
+        let (answer, _) = inquire(vec![no_search(), page(&other, true), broken]).await;
+        assert!(matches!(answer, Inquiry::Unknown { .. }), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_is_too_busy_to_be_looked_through_is_never_not_found() {
+    let other = intent().replace("pay_", "pay_other_");
+    let mut script = vec![page("", false)];
+    script.extend((0..200).map(|_| page(&other, true)));
+    let server = Server::start(script).await;
+    let answer = client(&server.url, &[]).inquire(charge("k", "pm_card_visa")).await;
+    assert!(matches!(answer, Inquiry::Unknown { .. }), "{answer:?}");
+    assert_eq!(server.counts().0, 101, "a search, and a bounded number of pages");
 }

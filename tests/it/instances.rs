@@ -146,6 +146,7 @@ async fn a_payment_that_cannot_be_seen_yet_is_accepted_unconfirmed_and_charged_o
         assert_eq!((asked.status, &asked.body["confirmed"]), (202, &json!(false)), "nothing is known of it yet");
     }
     stranger.abort_transaction(PATIENCE).unwrap();
+    until("the fold has passed the stranger", async || system.front.view.payment(id).unwrap().is_some()).await;
     let ended = system.front.client.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
     assert_eq!((ended.status, ended.text("status"), ended.id()), (200, "successful", id));
     let log = system.front.log().await;

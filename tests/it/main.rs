@@ -8,6 +8,7 @@
 //! * `parked`, `rejected`: what an operator decides
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
+//! * `gateways`: a provider over HTTP, and its faults
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `instances`, `rebalance`: what only Kafka has
@@ -19,6 +20,7 @@ mod cluster;
 mod crashes;
 mod foreign;
 mod foreign_hands;
+mod gateways;
 mod idempotency;
 mod instances;
 mod intake;
@@ -73,8 +75,11 @@ scenarios! {
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
+    gateways::every_fault_of_a_provider_ends_as_it_must,
+    gateways::a_provider_that_is_away_is_waited_for,
     parked::what_is_parked_is_listed_and_counted_from_the_state,
     parked::a_decision_has_its_effect_at_the_version_that_was_seen,
+    parked::a_charge_of_another_amount_is_parked_and_settled_by_a_person,
     parked::of_two_decisions_at_once_one_has_an_effect,
     parked::a_bad_decision_is_refused_and_leaves_no_event,
     parked::the_command_parked_shows_first_and_decides_with_apply,

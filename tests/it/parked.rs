@@ -1,9 +1,13 @@
 //! Payments that wait for a person, and what that person decides.
 
+use clap::Parser;
+use paylog::config::{Cli, Command};
+use paylog::gateway_simulator::GatewaySimulator;
 use paylog::payment::event::{PaymentParked, PaymentRetryScheduled};
 use paylog::payment::{EventData, PaymentId, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{Answer, body};
 use crate::cluster::{Bed, Running, System, ends_of, until};
@@ -86,6 +90,7 @@ pub async fn what_is_parked_is_listed_and_counted_from_the_state(bed: &Bed) {
     let id = PaymentId::parse(other).unwrap();
     let settled = decide(front, id, &decision(json!({"decision": "settle_failed", "code": "fraud"}))).await;
     assert_eq!(settled.status, 200, "{settled:?}");
+    ended(front, id).await;
     let summary = front.client.get("/v1/operator/parked/summary").await;
     assert_eq!(summary.body, json!({"parked": 2, "reasons": {"unknown_too_long": 2}}));
     every_payment_is_listed_by_id(&system, &parked_ids).await;
@@ -151,6 +156,37 @@ pub async fn a_decision_has_its_effect_at_the_version_that_was_seen(bed: &Bed) {
         assert_eq!(ends_of(&front.log().await, id), 1);
     }
     system.stop().await;
+}
+
+/// From the provider's answer to the operator's: nothing of it is written by hand.
+pub async fn a_charge_of_another_amount_is_parked_and_settled_by_a_person(bed: &Bed) {
+    let (stop, data) = (CancellationToken::new(), bed.data_dir("provider"));
+    let words = ["paylog", "gateway-simulator", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+    let Command::GatewaySimulator(args) = Cli::try_parse_from(words).unwrap().command else { unreachable!() };
+    let provider = GatewaySimulator::open(&args, stop.clone()).unwrap();
+    let provider_url = format!("http://{}", provider.address().unwrap());
+    let provider = tokio::spawn(provider.run());
+    let ledger = async || -> Value {
+        let answer = reqwest::get(format!("{provider_url}/ledger")).await.unwrap();
+        answer.json::<Value>().await.unwrap()[0].clone()
+    };
+    let system = bed.start_with(&["--gateway", "stripe", "--gateway-url", &provider_url]).await;
+    let front = &system.front;
+    let paid = front.client.pay("order-1", &body("cus_1", "pm_sim_wrong_amount")).await;
+    until("the processor has parked it", async || !ids(&list(front, "").await).is_empty()).await;
+    let parked = list(front, "").await.body["data"][0].clone();
+    assert_eq!(parked["payment"], paid.text("id"));
+    assert!(parked["detail"].as_str().unwrap().contains("2000 EUR"), "{parked}");
+    let charged = ledger().await;
+    let mut settle = decision(json!({"decision": "settle_successful", "reference": charged["references"][0]}));
+    settle["at_version"] = parked["version"].clone();
+    assert_eq!(decide(front, paid.id(), &settle).await.status, 200);
+    let now = ended(front, paid.id()).await;
+    assert_eq!((now.text("status"), &now.body["gateway"]["reference"]), ("successful", &charged["references"][0]));
+    assert_eq!(ledger().await["charges"], 1, "and nothing was charged again");
+    system.stop().await;
+    stop.cancel();
+    provider.await.unwrap().unwrap();
 }
 
 pub async fn of_two_decisions_at_once_one_has_an_effect(bed: &Bed) {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::amount::from_stripe;
 use super::http::Answered;
 use crate::gateway::{Charge, Outcome, Receipt};
 use crate::payment::PaymentId;
@@ -70,8 +71,6 @@ pub(super) fn charged(charge: &Charge, answered: &Answered) -> Charged {
     match answered.status {
         200..=299 => is(accepted(charge, &answered.body)),
         401 | 403 => {
-            // Whoever runs paylog has to act, and nobody else can. The key is not told.
-            tracing::error!(status = answered.status, "the gateway refuses our secret key: nothing can be charged");
             let reason = format!("the gateway refuses our secret key ({})", answered.status);
             is(Outcome::NotExecuted { reason, retry_after: answered.retry_after })
         }
@@ -121,10 +120,7 @@ fn refused(charge: &Charge, answered: &Answered, error: Error) -> Charged {
             let (code, message) = error.decline();
             is(Outcome::Declined { code, message })
         }
-        (400, "idempotency_error") => {
-            tracing::error!(payment = %charge.key, "the gateway has seen another request with this payment's key");
-            is(unknown("the key was used with other parameters".to_owned()))
-        }
+        (400, "idempotency_error") => is(unknown("the key was used with other parameters".to_owned())),
         (400 | 404, "invalid_request_error") => {
             let (code, message) = error.decline();
             Charged::Refused { code, message }
@@ -143,17 +139,22 @@ impl Intent {
         self.metadata.get("payment_id").map_or("", String::as_str)
     }
 
+    /// In our units. It took the money, so that an amount which cannot be is not a no.
+    fn receipt(&self) -> Standing {
+        let (reference, payment) = (self.id.clone(), cut(self.payment()).to_owned());
+        let currency = cut(&self.currency).to_ascii_uppercase();
+        match from_stripe(self.amount_received, &currency) {
+            Some(amount) => Standing::Succeeded(Receipt { reference, amount, currency, payment }),
+            None => Standing::Unclear(format!("charged {} {currency}, which cannot be", self.amount_received)),
+        }
+    }
+
     pub(super) fn standing(&self) -> Standing {
         if self.object != "payment_intent" || !is_name(&self.id) {
             return Standing::Unclear("an answer that is no payment intent".to_owned());
         }
         match (self.status.as_str(), &self.last_payment_error) {
-            ("succeeded", _) => Standing::Succeeded(Receipt {
-                reference: self.id.clone(),
-                amount: self.amount_received,
-                currency: cut(&self.currency).to_ascii_uppercase(),
-                payment: cut(self.payment()).to_owned(),
-            }),
+            ("succeeded", _) => self.receipt(),
             ("requires_payment_method", Some(error)) => {
                 let (code, message) = error.decline();
                 Standing::Declined { code, message }

@@ -2,6 +2,7 @@
 //! that what it calls definitive is (`answer`), that what it sends for a payment is always the same (`request`), and that
 //! nothing is sent twice behind its back (`http`).
 
+mod amount;
 mod answer;
 #[cfg(test)]
 mod answer_tests;
@@ -9,29 +10,39 @@ mod http;
 mod inquiry;
 mod request;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use reqwest::Url;
 
 use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
 use answer::Charged;
 use http::{Http, NoAnswer};
+use request::NoBody;
 
 pub use http::SecretKey;
 pub use request::VERSION;
 
 pub const NAME: &str = "stripe";
 
+/// How often it is said in the log that the secret key is refused.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
 pub struct Stripe {
-    http: Arc<Http>,
+    shared: Arc<Shared>,
     terms: Terms,
+}
+
+struct Shared {
+    http: Http,
+    complained: Mutex<Option<Instant>>,
 }
 
 impl Stripe {
     /// `deadline` is for one request and its answer.
     pub fn new(base: &Url, key: &SecretKey, deadline: Duration, terms: Terms) -> anyhow::Result<Self> {
-        Ok(Self { http: Arc::new(Http::new(base, key, deadline)?), terms })
+        let shared = Shared { http: Http::new(base, key, deadline)?, complained: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), terms })
     }
 }
 
@@ -45,26 +56,56 @@ impl Gateway for Stripe {
     }
 
     fn charge(&self, charge: Charge) -> Answer<Outcome> {
-        let http = Arc::clone(&self.http);
-        Box::pin(async move {
-            let Some(body) = request::body(&charge) else {
-                let version = charge.request_version;
-                return Outcome::NotSent { reason: format!("this paylog does not know request version {version}") };
-            };
-            match http.post("/v1/payment_intents", &charge.key.to_string(), body).await {
-                Ok(answered) => match answer::charged(&charge, &answered) {
-                    Charged::Is(outcome) => outcome,
-                    Charged::Refused { code, message } => refused(&http, &charge, code, message).await,
-                },
-                Err(NoAnswer::NotSent(reason)) => Outcome::NotSent { reason },
-                Err(NoAnswer::Lost(reason)) => Outcome::Unknown { reason },
-            }
-        })
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { shared.charge(&charge).await })
     }
 
     fn inquire(&self, charge: Charge) -> Answer<Inquiry> {
-        let http = Arc::clone(&self.http);
-        Box::pin(async move { inquiry::inquire(&http, &charge).await })
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { inquiry::inquire(&shared.http, &charge).await })
+    }
+}
+
+impl Shared {
+    async fn charge(&self, charge: &Charge) -> Outcome {
+        let body = match request::body(charge) {
+            Ok(body) => body,
+            Err(NoBody::Version) => {
+                let version = charge.request_version;
+                return Outcome::NotSent { reason: format!("this paylog does not know request version {version}") };
+            }
+            Err(NoBody::Amount) => {
+                let message = "This amount cannot be charged in this currency.".to_owned();
+                return Outcome::Declined { code: "invalid_amount".to_owned(), message };
+            }
+        };
+        match self.http.post("/v1/payment_intents", &charge.key.to_string(), body).await {
+            Ok(answered) => {
+                self.complain(charge, answered.status);
+                match answer::charged(charge, &answered) {
+                    Charged::Is(outcome) => outcome,
+                    Charged::Refused { code, message } => refused(&self.http, charge, code, message).await,
+                }
+            }
+            Err(NoAnswer::NotSent(reason)) => Outcome::NotSent { reason },
+            Err(NoAnswer::Lost(reason)) => Outcome::Unknown { reason },
+        }
+    }
+
+    /// Whoever runs paylog has to act on these, and nobody else can.
+    fn complain(&self, charge: &Charge, status: u16) {
+        if !matches!(status, 400..=401 | 403) {
+            return;
+        }
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_some_and(|at| at.elapsed() < COMPLAIN_EVERY) {
+            return;
+        }
+        *complained = Some(Instant::now());
+        match status {
+            400 => tracing::warn!(payment = %charge.key, "the gateway would not take a request as it is"),
+            _ => tracing::error!(status, "the gateway refuses our secret key: nothing can be charged"),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! provider compares a repeat with the first request, so that no upgrade of paylog, and none of a library, may change them;
 //! hence the encoding is written out here.
 
+use super::amount::to_stripe;
 use crate::gateway::Charge;
 
 /// The newest version, recorded with new payments.
@@ -10,18 +11,27 @@ pub const VERSION: u32 = 1;
 /// Sent with every request: what Stripe's answers look like depends on it. It belongs to request version 1.
 pub(super) const STRIPE_VERSION: &str = "2025-09-30.clover";
 
-/// The body of `POST /v1/payment_intents`; `None` for a version that this build does not know.
+/// Why there are no bytes for a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBody {
+    /// A version that this build does not know; a newer one does.
+    Version,
+    /// Stripe has no word for this amount in this currency, and never had one under this version.
+    Amount,
+}
+
+/// The body of `POST /v1/payment_intents`.
 ///
 /// `payment_method_types[]=card` with `error_on_requires_action` is the one form in which Stripe confirms at once, asks for no
 /// `return_url` and answers yes or no: what needs its owner (3-D Secure) is declined. `automatic_payment_methods` would take
 /// more kinds of methods, but which ones would be decided by switches in Stripe's dashboard, and some are paid days later.
-#[must_use]
-pub fn body(charge: &Charge) -> Option<String> {
+pub fn body(charge: &Charge) -> Result<String, NoBody> {
     if charge.request_version != 1 {
-        return None;
+        return Err(NoBody::Version);
     }
+    let amount = to_stripe(charge.money).ok_or(NoBody::Amount)?;
     let fields = [
-        ("amount", charge.money.amount().to_string()),
+        ("amount", amount.to_string()),
         ("currency", charge.money.currency().code().to_ascii_lowercase()),
         ("payment_method", charge.payment_method.as_str().to_owned()),
         ("confirm", "true".to_owned()),
@@ -30,7 +40,7 @@ pub fn body(charge: &Charge) -> Option<String> {
         ("metadata[payment_id]", charge.key.to_string()),
         ("metadata[merchant_id]", charge.merchant.as_str().to_owned()),
     ];
-    Some(form(&fields))
+    Ok(form(&fields))
 }
 
 /// `application/x-www-form-urlencoded`, for a body and for a query.
@@ -63,7 +73,7 @@ fn percent_encode(text: &str, into: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{body, form};
+    use super::{NoBody, body, form};
     use crate::gateway::Charge;
     use crate::gateway::samples::charge;
 
@@ -81,7 +91,11 @@ mod tests {
         let first = charge("order-1001", "pm_card_visa");
         let later = Charge { attempt: 9, since: crate::payment::samples::at(500), ..first.clone() };
         assert_eq!(body(&later), body(&first));
-        assert_eq!(body(&Charge { request_version: 2, ..first }), None, "no guess at what a later version will be");
+        assert_eq!(
+            body(&Charge { request_version: 2, ..first }),
+            Err(NoBody::Version),
+            "no guess at what a later version will be"
+        );
     }
 
     #[test]
