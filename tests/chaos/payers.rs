@@ -107,7 +107,7 @@ impl Payers {
             }
             25..35 => self.recorder.operations.push(self.api.history(client, instance, id).await),
             // A full queue means that there are enough readers.
-            35..50 => drop(self.followed.try_send(id.to_owned())),
+            35..75 => drop(self.followed.try_send(id.to_owned())),
             _ => {}
         }
     }
