@@ -144,7 +144,8 @@ pub trait Lanes: Send {
     /// caller must catch up again before it acts.
     fn recycle(&mut self) -> Result<(), JournalError>;
 
-    /// Commits positions outside a transaction, so that an idle lane's lag means what Kafka's tools say.
+    /// Commits positions outside a transaction, so that an idle lane's lag means what Kafka's tools say. On `Err` they are
+    /// not committed, as while the group is changing, and the caller comes back with them.
     fn commit_positions(&mut self, next: &[Position]) -> Result<(), JournalError>;
 
     /// Leaves the group, within `deadline`, so that others take over at once.

@@ -177,9 +177,10 @@ impl Lanes for KafkaLanes {
         }
         match self.member()?.commit(&list, CommitMode::Sync) {
             Ok(()) => Ok(()),
+            // Told as a failure: who believes that they are committed does not commit them again, and an idle lane lags for
+            // ever.
             Err(error) if is_stale_member(&error) => {
-                tracing::debug!(%error, "positions not committed, the group is changing");
-                Ok(())
+                Err(JournalError::Unavailable(format!("could not commit positions, the group is changing: {error}")))
             }
             Err(error) => Err(journal_error("commit positions", &error)),
         }
