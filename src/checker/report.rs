@@ -106,6 +106,7 @@ pub struct Counts {
     pub repeated_ends: u64,
     /// Other events that came too late.
     pub ignored: u64,
+    pub dead_letters: u64,
     pub stream_connections: u64,
     pub stream_frames: u64,
     /// The longest that a payment stayed open after the faults had ended and it had been accepted.
@@ -196,6 +197,7 @@ impl fmt::Display for Counts {
             f,
             "without effect: {repeats} repeats, {conflicts} conflicts, {repeated_ends} repeated ends, {ignored} others"
         )?;
+        writeln!(f, "dead letters: {}", self.dead_letters)?;
         writeln!(f, "streams: {} frames in {} connections", self.stream_frames, self.stream_connections)?;
         write!(f, "longest open after the faults ended: {:.1} s", self.longest_open_ms as f64 / 1_000.0)
     }

@@ -30,6 +30,7 @@ fn offsets_only_grow(offsets: &[GroupOffset], report: &mut Report) {
 }
 
 fn as_injected(history: &History, report: &mut Report) {
+    report.counts.dead_letters = history.dead_letters.len() as u64;
     if history.injected.is_empty() && history.dead_letters.is_empty() {
         report.not_judged.insert(Invariant::DeadLettersAsInjected);
         return;

@@ -101,11 +101,13 @@ impl Fault {
 /// For `--help`.
 #[must_use]
 pub fn help() -> String {
+    // Lines short enough for a terminal of 80 columns, or clap would break them once more.
     let mut text = String::from(
-        "Payment methods: Stripe's test tokens (pm_card_visa, pm_card_mastercard and pm_card_amex succeed,\n\
-         pm_card_visa_chargeDeclined and its like are declined, pm_card_authenticationRequired needs its owner), and one\n\
-         for each fault. With --fault NAME=RATE a fault strikes single requests of payments that would succeed; the next request\n\
-         for the same payment is drawn anew.\n\n",
+        "Payment methods: Stripe's test tokens (pm_card_visa, pm_card_mastercard and\n\
+         pm_card_amex succeed, pm_card_visa_chargeDeclined and its like are declined,\n\
+         pm_card_authenticationRequired needs its owner), and one for each fault. With\n\
+         --fault NAME=RATE a fault strikes single requests of payments that would succeed;\n\
+         the next request for the same payment is drawn anew.\n\n",
     );
     for (_, name, what) in FAULTS {
         let _ = writeln!(text, "  {TOKEN_PREFIX}{name:<20} {what}"); // a String takes everything

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Requests};
 use crate::projection::View;
 use crate::schema::{Codec, RequestCodec};
 use crate::store::StoreError;
@@ -27,6 +27,8 @@ pub use config::{DeadLetterCommand, IntakeArgs};
 
 /// Between two looks whether the view has caught up.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries to join a log that does not answer.
+const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
@@ -77,7 +79,22 @@ impl Intake {
             }
             std::thread::sleep(CATCH_UP_PAUSE);
         }
-        let requests = self.journal.requests()?;
-        driver::Running::new(self, requests).run(stop)
+        match self.join(stop)? {
+            Some(requests) => driver::Running::new(self, requests).run(stop),
+            None => Ok(()),
+        }
+    }
+
+    /// A log that does not answer now is waited for: the rest of the process goes on. `None` at the stop.
+    fn join(&self, stop: &CancellationToken) -> Result<Option<Box<dyn Requests>>, IntakeError> {
+        while !stop.is_cancelled() {
+            match self.journal.requests() {
+                Ok(requests) => return Ok(Some(requests)),
+                Err(JournalError::Unavailable(reason)) => tracing::warn!(reason, "requests cannot be taken in yet"),
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(JOIN_PAUSE);
+        }
+        Ok(None)
     }
 }

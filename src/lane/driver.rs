@@ -110,7 +110,8 @@ impl Driver {
     /// Runs until told to stop, then drains. Blocks: give it a thread of its own, in the context of a tokio runtime, whose
     /// clock the effects wait by.
     pub fn run(self, stop: &CancellationToken) -> Result<(), LaneError> {
-        let mut running = self.start()?;
+        let Some(lanes) = self.join(stop)? else { return Ok(()) };
+        let mut running = self.begin(lanes);
         while !stop.is_cancelled() {
             let wait = running.patience();
             running.turn(wait)?;
@@ -121,12 +122,29 @@ impl Driver {
     /// Joins the group. From then on somebody must call [`Running::turn`] again and again.
     pub fn start(self) -> Result<Running, LaneError> {
         let lanes = self.journal.lanes()?;
+        Ok(self.begin(lanes))
+    }
+
+    /// A log that does not answer now is waited for: the rest of the process goes on. `None` at the stop.
+    fn join(&self, stop: &CancellationToken) -> Result<Option<Box<dyn Lanes>>, LaneError> {
+        while !stop.is_cancelled() {
+            match self.journal.lanes() {
+                Ok(lanes) => return Ok(Some(lanes)),
+                Err(JournalError::Unavailable(reason)) => tracing::warn!(reason, "the group cannot be joined yet"),
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(ASK_PAUSE);
+        }
+        Ok(None)
+    }
+
+    fn begin(self, lanes: Box<dyn Lanes>) -> Running {
         let (sender, inbox) = channel();
         let board = Arc::new(Board::default());
         self.view.listen(listener(Arc::clone(&board), sender.clone()));
         let now = Instant::now();
         let batch_max = self.bounds.batch_max;
-        Ok(Running {
+        Running {
             driver: self,
             lanes,
             owned: BTreeMap::new(),
@@ -147,7 +165,7 @@ impl Driver {
             batch_max,
             positions_told: now,
             told: BTreeMap::new(),
-        })
+        }
     }
 }
 
@@ -169,6 +187,7 @@ impl Running {
         let deadline = Instant::now() + self.driver.bounds.drain;
         while Instant::now() < deadline && (self.running > 0 || !self.outcomes.is_empty()) {
             self.serve_group()?;
+            self.ask_ends(); // a lane that was recycled must catch up before it may record
             self.listen(GROUP_POLL)?;
             self.release();
             self.record(true)?;
@@ -349,7 +368,8 @@ impl Running {
             Err(error) => return Err(error.into()),
         }
         let now = Instant::now();
-        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(now));
+        // A culprit is asked only when it may be tried again: whether it takes records is told then.
+        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(lane.left_out_until.unwrap_or(now)));
         self.ask_ends();
         Ok(())
     }
@@ -360,7 +380,9 @@ impl Running {
         }
         self.positions_told = Instant::now();
         let folded = self.driver.view.folded();
-        let next = folded.positions().filter(|next| self.owned.contains_key(&next.partition));
+        // Of a lane that has not caught up the last owner told more.
+        let caught_up = |partition| self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done);
+        let next = folded.positions().filter(|next| caught_up(next.partition));
         let moved: Vec<Position> = next.filter(|next| self.told.get(&next.partition) != Some(next)).collect();
         if moved.is_empty() {
             return Ok(());

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -29,6 +30,7 @@ pub struct Brokers {
     /// Through the proxies.
     pub proxied: String,
     proxies: Proxies,
+    over: AtomicBool,
 }
 
 struct Proxies {
@@ -46,6 +48,7 @@ impl Brokers {
             direct: String::new(),
             proxied: String::new(),
             proxies: Proxies::start(logs)?,
+            over: AtomicBool::new(false),
         };
         let up = brokers.script(&["up", "--brokers", "3", "--proxied"])?;
         let said = String::from_utf8_lossy(&up.stdout).into_owned();
@@ -70,24 +73,32 @@ impl Brokers {
         Command::new(&self.script).args(args).arg("--dir").arg(&self.dir).output().context("cannot run scripts/kafka")
     }
 
+    /// Stops brokers and proxies, for good.
+    pub fn end(&self) {
+        if !self.over.swap(true, Ordering::SeqCst) {
+            drop(self.script(&["down"]));
+            self.proxies.process.end();
+        }
+    }
+
     // === brokers ===
 
     pub fn kill(&self, broker: u32) {
-        self.end(broker, "-KILL");
+        self.signal_and_wait(broker, "-KILL");
     }
 
     /// SIGTERM: it hands its partitions over.
     pub fn stop(&self, broker: u32) {
-        self.end(broker, "-TERM");
+        self.signal_and_wait(broker, "-TERM");
     }
 
     pub fn revive(&self, broker: u32) {
-        if self.pid(broker).is_none() {
+        if self.pid(broker).is_none() && !self.over.load(Ordering::SeqCst) {
             drop(self.script(&["start", "--broker", &broker.to_string()]));
         }
     }
 
-    fn end(&self, broker: u32, name: &str) {
+    fn signal_and_wait(&self, broker: u32, name: &str) {
         let Some(pid) = self.pid(broker) else { return };
         signal(pid, name);
         let deadline = Instant::now() + GONE_MAX;
@@ -189,7 +200,7 @@ impl Brokers {
 
 impl Drop for Brokers {
     fn drop(&mut self) {
-        drop(self.script(&["down"]));
+        self.end();
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::brokers::Brokers;
-use crate::process::{Process, free_ports};
+use crate::process::{Exit, Process, free_ports};
 
 pub const TOPIC: &str = "payments";
 pub const GROUP: &str = "paylog-processor";
@@ -47,7 +47,7 @@ impl Fleet {
             .map(str::to_owned)
             .to_vec();
         provider.push(data.join("provider").display().to_string());
-        provider.extend(["--seed".to_owned(), seed.to_string()]);
+        provider.extend(["--listing-lag-ms", "1000", "--seed", &seed.to_string()].map(str::to_owned));
         provider.extend(faults.iter().flat_map(|fault| ["--fault".to_owned(), (*fault).to_owned()]));
         Ok(Self {
             apis: (0..APIS).map(|n| service("serve", &Api::name(n), ports[n])).collect(),
@@ -69,10 +69,6 @@ impl Fleet {
             Command::Serve(args) => Ok(args),
             other => anyhow::bail!("{other:?} is no service"),
         }
-    }
-
-    pub fn data_dir(&self, name: &str) -> PathBuf {
-        self.data.join(name)
     }
 
     /// The transactional id of a processor, once it has one.
@@ -115,13 +111,18 @@ impl Fleet {
         }
     }
 
+    /// kill -9 to all of it, for good.
+    pub fn end(&self) {
+        self.everything().for_each(|process| process.end());
+    }
+
     /// How often a processor took lanes over.
     pub fn takeovers(&self) -> usize {
         let processors = self.processors.iter().chain([&self.spare]);
         processors.map(|processor| processor.log().matches("lanes taken").count()).sum()
     }
 
-    pub fn exits(&self) -> Vec<String> {
+    pub fn exits(&self) -> Vec<Exit> {
         self.everything().flat_map(|process| process.exits()).collect()
     }
 }
@@ -132,7 +133,17 @@ fn words(command: &str, data: &Path, port: u16, bootstrap: &str, provider: &str)
     [
         [command, "--listen", &listen, "--data-dir", &data, "--bootstrap-servers", bootstrap].as_slice(),
         &["--topic-prefix", TOPIC, "--group", GROUP, "--partitions", &partitions],
-        &["--stream-heartbeat-ms", "5000", "--gateway", "stripe", "--gateway-url", provider],
+        &["--stream-heartbeat-ms", "5000", "--retry-max-ms", "5000"],
+        &[
+            "--gateway-deadline-ms",
+            "5000",
+            "--gateway-not-found-final-seconds",
+            "3",
+            "--gateway",
+            "stripe",
+            "--gateway-url",
+            provider,
+        ],
     ]
     .concat()
     .into_iter()

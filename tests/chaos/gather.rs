@@ -22,12 +22,17 @@ use paylog::store::Store;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList};
 
 use crate::fleet::{GROUP, PARTITIONS, TOPIC};
 
 const READ_MAX: Duration = Duration::from_secs(120);
 const ASK_MAX: Duration = Duration::from_secs(5);
+/// The header of a dead letter that says where it came from.
+const SOURCE: &str = "paylog-source";
+pub const COMMITTED: &str = "read_committed";
+pub const UNCOMMITTED: &str = "read_uncommitted";
 const TURN: Duration = Duration::from_millis(100);
 
 fn consumer(bootstrap: &str, isolation: &str) -> anyhow::Result<BaseConsumer> {
@@ -40,37 +45,38 @@ fn consumer(bootstrap: &str, isolation: &str) -> anyhow::Result<BaseConsumer> {
         ("enable.auto.commit", "false"),
         ("auto.offset.reset", "error"),
     ];
-    settings.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+    for (key, value) in settings {
+        config.set(key, value);
+    }
     Ok(config.set_log_level(RDKafkaLogLevel::Emerg).create()?)
 }
 
 // === the topic ===
 
-/// All of `payments`, to the end as this isolation sees it. Blocks.
-pub fn topic(bootstrap: &str, isolation: &str) -> anyhow::Result<Vec<LogRecord>> {
+/// A record as it stands on a topic.
+pub struct Stood {
+    pub place: Place,
+    pub at: Timestamp,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    /// What intake says of a dead letter: where it came from.
+    pub source: Option<String>,
+}
+
+/// All of `topic`, to the end as this isolation sees it. Blocks.
+pub fn topic(bootstrap: &str, topic: &str, isolation: &str) -> anyhow::Result<Vec<Stood>> {
     let (consumer, mut assignment) = (consumer(bootstrap, isolation)?, TopicPartitionList::new());
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(TOPIC, partition.cast_signed(), KafkaOffset::Offset(0))?;
+    let metadata = consumer.fetch_metadata(Some(topic), ASK_MAX)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    for partition in 0..partitions {
+        assignment.add_partition_offset(topic, i32::try_from(partition)?, KafkaOffset::Offset(0))?;
     }
     consumer.assign(&assignment)?;
     let (mut records, mut ended, deadline) = (Vec::new(), HashSet::new(), Instant::now() + READ_MAX);
-    while ended.len() < PARTITIONS as usize {
-        ensure!(Instant::now() < deadline, "{TOPIC} cannot be read to its end ({isolation})");
+    while ended.len() < partitions {
+        ensure!(Instant::now() < deadline, "{topic} cannot be read to its end ({isolation})");
         match consumer.poll(TURN) {
-            Some(Ok(message)) => records.push(LogRecord {
-                place: Place {
-                    partition: u32::try_from(message.partition())?,
-                    offset: u64::try_from(message.offset())?,
-                },
-                appended_at: message
-                    .timestamp()
-                    .to_millis()
-                    .and_then(|ms| Timestamp::from_micros(ms * 1_000))
-                    .context("a record without a time")?,
-                key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
-                value: message.payload().unwrap_or_default().to_vec(),
-                producer: None,
-            }),
+            Some(Ok(message)) => records.push(Stood::read(&message)?),
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
             Some(Err(_)) | None => {} // it goes on, or the deadline comes
         }
@@ -78,8 +84,32 @@ pub fn topic(bootstrap: &str, isolation: &str) -> anyhow::Result<Vec<LogRecord>>
     Ok(records)
 }
 
+/// All of `payments`.
+pub fn log(bootstrap: &str, isolation: &str) -> anyhow::Result<Vec<LogRecord>> {
+    let record = |Stood { place, at, key, value, .. }| {
+        let key = String::from_utf8_lossy(&key).into_owned();
+        LogRecord { place, appended_at: at, key, value, producer: None }
+    };
+    Ok(topic(bootstrap, TOPIC, isolation)?.into_iter().map(record).collect())
+}
+
+impl Stood {
+    fn read(message: &impl Message) -> anyhow::Result<Self> {
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        let sources = headers.filter(|header| header.key == SOURCE).filter_map(|header| header.value);
+        let ms = message.timestamp().to_millis().context("a record without a time")?;
+        Ok(Self {
+            place: Place { partition: message.partition().try_into()?, offset: message.offset().try_into()? },
+            at: Timestamp::from_micros(ms * 1_000).context("a record of another age")?,
+            key: message.key().unwrap_or_default().to_vec(),
+            value: message.payload().unwrap_or_default().to_vec(),
+            source: sources.last().map(|source| String::from_utf8_lossy(source).into_owned()),
+        })
+    }
+}
+
 pub fn ends(bootstrap: &str) -> anyhow::Result<Vec<PartitionEnds>> {
-    let (committed, uncommitted) = (consumer(bootstrap, "read_committed")?, consumer(bootstrap, "read_uncommitted")?);
+    let (committed, uncommitted) = (consumer(bootstrap, COMMITTED)?, consumer(bootstrap, UNCOMMITTED)?);
     let of = |partition: u32| {
         let (start, end) = committed.fetch_watermarks(TOPIC, partition.cast_signed(), ASK_MAX)?;
         let (_, high) = uncommitted.fetch_watermarks(TOPIC, partition.cast_signed(), ASK_MAX)?;
@@ -91,7 +121,7 @@ pub fn ends(bootstrap: &str) -> anyhow::Result<Vec<PartitionEnds>> {
 
 /// What the group has committed, if the cluster answers now.
 pub fn group_offsets(bootstrap: &str) -> anyhow::Result<Vec<GroupOffset>> {
-    let (consumer, mut asked) = (consumer(bootstrap, "read_committed")?, TopicPartitionList::new());
+    let (consumer, mut asked) = (consumer(bootstrap, COMMITTED)?, TopicPartitionList::new());
     for partition in 0..PARTITIONS {
         asked.add_partition(TOPIC, partition.cast_signed());
     }
@@ -125,7 +155,8 @@ pub fn producers(brokers: &Path) -> anyhow::Result<HashMap<Place, Producer>> {
         home.map(|home| format!("{home}/paylog/kafka-4.3.1"))
     });
     let classes = format!("{}/lib/*", cache.context("no home for Kafka's jars: set PAYLOG_KAFKA_CACHE")?);
-    let tool = ["-cp", &classes, "kafka.tools.DumpLogSegments", "--deep-iteration", "--files", &files.join(",")];
+    let tool =
+        ["-cp", &classes, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", &files.join(",")];
     let dump = Command::new("java").args(tool).output().context("cannot run java")?;
     ensure!(dump.status.success(), "the brokers' disks cannot be read: {}", String::from_utf8_lossy(&dump.stderr));
     Ok(read_dump(&String::from_utf8_lossy(&dump.stdout)))
@@ -144,10 +175,10 @@ fn read_dump(text: &str) -> HashMap<Place, Producer> {
             producer = number("producerId")
                 .zip(number("producerEpoch"))
                 .and_then(|(id, epoch)| Some(Producer { id, epoch: i16::try_from(epoch).ok()?, transactional }));
-        } else if let (Some(offset), Some(producer)) = (field(line, "offset"), producer) {
-            if let Ok(offset) = offset.parse() {
-                producers.insert(Place { partition, offset }, producer);
-            }
+        } else if let (Some(offset), Some(producer)) = (field(line, "offset"), producer)
+            && let Ok(offset) = offset.parse()
+        {
+            producers.insert(Place { partition, offset }, producer);
         }
     }
     producers

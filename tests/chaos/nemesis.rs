@@ -200,12 +200,24 @@ impl Nemesis {
             drop(self.fleet.spare.start());
             self.wait(dice.random_range(1.0..3.0)).await;
             let leaves = &self.fleet.processors[dice.random_range(0..self.fleet.processors.len())];
-            block_in_place(|| if dice.random_bool(0.5) { drop(leaves.stop()) } else { leaves.kill() });
+            self.end_somehow(leaves, dice);
             self.wait(dice.random_range(0.2..1.5)).await;
             drop(leaves.start());
-            block_in_place(
-                || if dice.random_bool(0.5) { drop(self.fleet.spare.stop()) } else { self.fleet.spare.kill() },
-            );
+            self.end_somehow(&self.fleet.spare, dice);
+        }
+    }
+
+    /// In good order, or not.
+    fn end_somehow(&self, process: &Process, dice: &mut StdRng) {
+        let clean = block_in_place(|| match dice.random_bool(0.5) {
+            true => process.stop(),
+            false => {
+                process.kill();
+                true
+            }
+        });
+        if !clean {
+            self.recorder.fault("a processor did not stop by itself", &process.name);
         }
     }
 

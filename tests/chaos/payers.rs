@@ -107,12 +107,12 @@ impl Payers {
             }
             25..35 => self.recorder.operations.push(self.api.history(client, instance, id).await),
             // A full queue means that there are enough readers.
-            35..50 => drop(self.followed.try_send(id.to_owned())),
+            35..75 => drop(self.followed.try_send(id.to_owned())),
             _ => {}
         }
     }
 
-    fn body(&self, dice: &mut StdRng) -> Body {
+    pub fn body(&self, dice: &mut StdRng) -> Body {
         let mut drawn = dice.random_range(0..1_000);
         let mut method = "pm_card_visa";
         for (name, share) in self.methods {
@@ -140,7 +140,7 @@ impl Payers {
         }
     }
 
-    fn recall(&self, dice: &mut StdRng) -> Option<(String, Body)> {
+    pub fn recall(&self, dice: &mut StdRng) -> Option<(String, Body)> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let which = dice.random_range(0..recent.len().max(1));
         recent.get(which).cloned()

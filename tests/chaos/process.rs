@@ -13,6 +13,10 @@ use anyhow::Context;
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// A process that ended by itself is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// The simulator takes any.
+const STRIPE_KEY: &str = "sk_test_chaos";
+/// Characters of the last line of a log.
+const SHOWN_MAX: usize = 300;
 
 pub struct Process {
     pub name: String,
@@ -28,7 +32,19 @@ struct State {
     /// Somebody wants it to run.
     wanted: bool,
     ended: Option<Instant>,
-    exits: Vec<String>,
+    exits: Vec<Exit>,
+    /// How long its log was when it was started last.
+    logged: usize,
+    /// The run is over: it never starts again.
+    over: bool,
+}
+
+/// It ended, and nobody had ended it.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// It had not come so far that it listened.
+    pub starting: bool,
+    pub text: String,
 }
 
 impl Process {
@@ -39,8 +55,9 @@ impl Process {
 
     pub fn start(&self) -> anyhow::Result<()> {
         let mut state = self.state();
-        state.wanted = true;
-        if state.child.is_none() {
+        state.wanted = !state.over;
+        if state.wanted && state.child.is_none() {
+            state.logged = self.log().len();
             state.child = Some(self.spawn()?);
         }
         Ok(())
@@ -54,6 +71,12 @@ impl Process {
             drop(child.kill());
             drop(child.wait());
         }
+    }
+
+    /// kill -9, for good.
+    pub fn end(&self) {
+        self.state().over = true;
+        self.kill();
     }
 
     /// SIGTERM, and waits for the end. Answers whether it came by itself.
@@ -89,16 +112,21 @@ impl Process {
         if let Some(Ok(Some(status))) = state.child.as_mut().map(Child::try_wait) {
             state.child = None;
             state.ended = Some(Instant::now());
-            state.exits.push(format!("{}: {status}: {}", self.name, last_line(&self.log)));
+            let said = self.log();
+            let said = said.get(state.logged..).unwrap_or_default();
+            let last: String = said.lines().next_back().unwrap_or_default().chars().take(SHOWN_MAX).collect();
+            let text = format!("{}: {status}: {last}", self.name);
+            state.exits.push(Exit { starting: !said.contains("listening on"), text });
         }
         let due = state.ended.is_none_or(|ended| ended.elapsed() >= RESTART_AFTER);
         if state.wanted && state.child.is_none() && due {
+            state.logged = self.log().len();
             state.child = self.spawn().ok();
         }
     }
 
     /// Each time that it ended though nobody had ended it, and the last that it said.
-    pub fn exits(&self) -> Vec<String> {
+    pub fn exits(&self) -> Vec<Exit> {
         self.state().exits.clone()
     }
 
@@ -111,6 +139,7 @@ impl Process {
         let errors: File = log.try_clone()?;
         Command::new(&self.program)
             .args(&self.args)
+            .env("PAYLOG_STRIPE_SECRET_KEY", STRIPE_KEY)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -132,17 +161,12 @@ impl Process {
 /// Whatever happens, nothing is left behind.
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
     }
 }
 
 pub fn signal(pid: u32, name: &str) {
     drop(Command::new("kill").args([name, &pid.to_string()]).stderr(Stdio::null()).status());
-}
-
-fn last_line(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines().next_back().unwrap_or_default().chars().take(300).collect()
 }
 
 /// Ports on 127.0.0.1 that are free now, all different.

@@ -18,6 +18,8 @@ use crate::sse::Parser;
 const PAUSE: Duration = Duration::from_millis(300);
 /// A connection has been told of everything that was there when it was opened after this long.
 const OPENED_MAX: Duration = Duration::from_secs(5);
+/// Frames after which a reader without patience goes away.
+const PATIENCE_MAX: usize = 8;
 const OK: u16 = 200;
 const NO_CONTENT: u16 = 204;
 
@@ -112,7 +114,7 @@ impl Readers {
             return if connection.status == NO_CONTENT { Ended::ByServer } else { Ended::Broken };
         }
         // A reader that is impatient goes away in the middle, and comes back.
-        let patience = dice.random_bool(0.3).then(|| dice.random_range(1..6));
+        let patience = dice.random_bool(0.7).then(|| dice.random_range(1..PATIENCE_MAX));
         let (mut parser, opened) = (Parser::default(), Instant::now());
         loop {
             let chunk = tokio::select! {

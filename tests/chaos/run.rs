@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use paylog::checker::{Checker, History, Kind, Liveness, Operation, Options, Parking, Report, files};
+use paylog::checker::{Checker, Liveness, Report, files};
 use paylog::journal::kafka;
-use paylog::payment::{PaymentId, Timestamp};
+use paylog::payment::Timestamp;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, JoinSet, block_in_place, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Args;
 use crate::api::Api;
 use crate::brokers::Brokers;
-use crate::fleet::{Fleet, PARTITIONS, TOPIC};
-use crate::gather;
+use crate::fleet::{Fleet, TOPIC};
+use crate::foreign::{self, REQUESTS};
+use crate::gather::{self, COMMITTED};
 use crate::nemesis::Nemesis;
 use crate::payers::{Methods, Payers};
 use crate::readers::Readers;
@@ -30,10 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for streams to be told, and for the idle lanes to commit where they are.
 const REST: Duration = Duration::from_secs(12);
 const OFFSETS_EVERY: Duration = Duration::from_secs(3);
-const PAYERS: u64 = 12;
-const READERS: u64 = 12;
-const CUSTOMERS_FOLLOWED: u32 = 4;
-const FOLLOWED_MAX: usize = 32;
+const REPLICAS: u16 = 3;
+const PAYERS: u64 = 32;
+const READERS: u64 = 32;
+const CUSTOMERS_FOLLOWED: u32 = 10;
+const FOLLOWED_MAX: usize = 4;
 
 /// Declines, and what a provider does wrong, each in thousandths of the payments.
 const METHODS: Methods = &[
@@ -57,23 +59,21 @@ const METHODS: Methods = &[
     ("pm_sim_wrong_currency", 5),
     ("pm_sim_wrong_reference", 5),
 ];
-/// What no machine can set right: these may be parked, and nothing else may.
-const PARKING: &[&str] = &["pm_sim_wrong_amount", "pm_sim_wrong_currency", "pm_sim_wrong_reference"];
 /// What strikes payments that would go well, by itself.
 const FAULTS: &[&str] = &["reset=0.01", "charged_then_silent=0.005", "transient=0.02", "rate_limited=0.01"];
 
 /// What the run works with.
-struct Bed {
-    out: PathBuf,
-    brokers: Arc<Brokers>,
-    fleet: Arc<Fleet>,
-    api: Arc<Api>,
-    recorder: Arc<Recorder>,
-    supervising: JoinHandle<()>,
-    supervised: CancellationToken,
+pub struct Bed {
+    pub out: PathBuf,
+    pub brokers: Arc<Brokers>,
+    pub fleet: Arc<Fleet>,
+    pub api: Arc<Api>,
+    pub recorder: Arc<Recorder>,
+    pub supervised: CancellationToken,
 }
 
-pub async fn run(args: &Args) -> anyhow::Result<Report> {
+/// Answers whether all went well: no promise was broken, and nobody that had started well ended by itself.
+pub async fn run(args: &Args) -> anyhow::Result<bool> {
     let scratch = args.out.is_none();
     let out =
         args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("paylog-chaos-{}", std::process::id())));
@@ -85,59 +85,70 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             _ = terminate.recv() => Ok(()),
         }
     };
+    let bed = Bed::make(args, &out).await?;
     let report = tokio::select! {
-        report = whole(args, &out) => report?,
+        report = bed.whole(args) => report?,
         _ = interrupted => anyhow::bail!("interrupted"),
     };
-    if scratch && report.is_clean() {
+    let well = report.is_clean() && bed.fleet.exits().iter().all(|exit| exit.starting);
+    drop(bed);
+    if scratch && well {
         drop(std::fs::remove_dir_all(&out));
     }
-    Ok(report)
+    Ok(well)
 }
 
-async fn whole(args: &Args, out: &Path) -> anyhow::Result<Report> {
-    let bed = Bed::start(args, out).await?;
-    let (rest, offsets_stop) = (CancellationToken::new(), CancellationToken::new());
-    let (followed, ids) = mpsc::channel(FOLLOWED_MAX);
-    let readers = bed.readers(args, &rest, ids);
-    let offsets = bed.watch_offsets(&offsets_stop);
-    let earlier = bed.chaos(args, followed).await?;
-    let faults_ended_at = bed.heal().await?;
-    let settled = bed.settle(faults_ended_at).await?;
-    let rest_from = Timestamp::now();
-    bed.read_everything(&settled).await;
-    tokio::time::sleep(REST).await;
-    rest.cancel();
-    readers.join_all().await;
-    offsets_stop.cancel();
-    offsets.await?;
-    let liveness = Liveness {
-        faults_ended_at,
-        bar_ms: u64::try_from(BAR.as_millis())?,
-        observed_at: rest_from,
-        rest_from: Some(rest_from),
-    };
-    let history = bed.history(liveness, earlier).await?;
-    files::save(&history, &out.join("history"))?;
-    let report = Checker::new()?.check(&history);
-    bed.tell(args, &report)?;
-    Ok(report)
+/// Whatever happens, nothing is left behind.
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.supervised.cancel();
+        self.fleet.end();
+        self.brokers.end();
+    }
 }
 
 impl Bed {
-    async fn start(args: &Args, out: &Path) -> anyhow::Result<Self> {
+    async fn make(args: &Args, out: &Path) -> anyhow::Result<Self> {
         let logs = out.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         let brokers = Arc::new(Brokers::start(&out.join("kafka"), &logs).await?);
         let fleet = Arc::new(Fleet::new(out, &logs, &brokers, FAULTS, args.seed)?);
-        let config = fleet.args("topics", &brokers.direct)?.kafka.config("topics").context("no bootstrap servers")?;
-        spawn_blocking(move || kafka::ensure(&config, 3)).await??;
         let api = Arc::new(Api::new(fleet.urls.clone())?);
-        let supervised = CancellationToken::new();
-        let supervising = tokio::spawn(Arc::clone(&fleet).supervise(supervised.clone()));
-        fleet.start(&api).await?;
-        let recorder = Arc::new(Recorder::new());
-        Ok(Self { out: out.to_owned(), brokers, fleet, api, recorder, supervising, supervised })
+        let (recorder, supervised) = (Arc::new(Recorder::new()), CancellationToken::new());
+        Ok(Self { out: out.to_owned(), brokers, fleet, api, recorder, supervised })
+    }
+
+    async fn whole(&self, args: &Args) -> anyhow::Result<Report> {
+        self.start().await?;
+        let (rest, offsets_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (followed, ids) = mpsc::channel(FOLLOWED_MAX);
+        let readers = self.readers(args, &rest, ids);
+        let offsets = self.watch_offsets(&offsets_stop);
+        let earlier = self.chaos(args, followed).await?;
+        let faults_ended_at = self.heal().await?;
+        let settled = self.settle(faults_ended_at).await?;
+        let rest_from = Timestamp::now();
+        self.read_everything(&settled).await;
+        tokio::time::sleep(REST).await;
+        rest.cancel();
+        readers.join_all().await;
+        offsets_stop.cancel();
+        offsets.await?;
+        let (bar_ms, observed_at) = (u64::try_from(BAR.as_millis())?, rest_from);
+        let liveness = Liveness { faults_ended_at, bar_ms, observed_at, rest_from: Some(rest_from) };
+        let history = self.history(liveness, earlier).await?;
+        files::save(&history, &self.out.join("history"))?;
+        let report = Checker::new()?.check(&history);
+        self.tell(args, &report)?;
+        Ok(report)
+    }
+
+    async fn start(&self) -> anyhow::Result<()> {
+        let args = self.fleet.args("topics", &self.brokers.direct)?;
+        let config = args.kafka.config("topics").context("no bootstrap servers")?;
+        spawn_blocking(move || kafka::ensure(&config, REPLICAS)).await??;
+        tokio::spawn(Arc::clone(&self.fleet).supervise(self.supervised.clone()));
+        self.fleet.start(&self.api).await
     }
 
     fn readers(&self, args: &Args, rest: &CancellationToken, ids: mpsc::Receiver<String>) -> JoinSet<()> {
@@ -178,6 +189,8 @@ impl Bed {
             let rate = args.rate / PAYERS as f64;
             clients.spawn(Arc::clone(&payers).run(number, args.seed, rate, stop.clone()));
         }
+        let foreign = foreign::produce(self.brokers.proxied.clone(), payers, args.seed, stop.clone());
+        let foreign = tokio::spawn(foreign);
         let nemesis = Arc::new(Nemesis {
             fleet: Arc::clone(&self.fleet),
             brokers: Arc::clone(&self.brokers),
@@ -188,11 +201,12 @@ impl Bed {
         let half = Duration::from_secs(args.seconds) / 2;
         tokio::time::sleep(half).await;
         let bootstrap = self.brokers.direct.clone();
-        let earlier = spawn_blocking(move || gather::topic(&bootstrap, "read_committed"));
+        let earlier = spawn_blocking(move || gather::log(&bootstrap, COMMITTED));
         tokio::time::sleep(half).await;
         stop.cancel();
         nemesis.await?;
         clients.join_all().await;
+        foreign.await??;
         Ok(earlier.await?.unwrap_or_default())
     }
 
@@ -210,11 +224,17 @@ impl Bed {
         Ok(at)
     }
 
-    /// Waits until every payment on the log has ended or is parked, as the API says, or the patience is over.
+    /// Waits until every payment that was accepted, and every one that was asked for over Kafka, has ended or is parked, as
+    /// the API says, or the patience is over.
     async fn settle(&self, from: Timestamp) -> anyhow::Result<Vec<String>> {
         let bootstrap = self.brokers.direct.clone();
-        let log = spawn_blocking(move || gather::topic(&bootstrap, "read_committed")).await??;
-        let ids: BTreeSet<String> = log.into_iter().map(|record| record.key).collect();
+        let (log, requests) = spawn_blocking(move || {
+            anyhow::Ok((gather::log(&bootstrap, COMMITTED)?, gather::topic(&bootstrap, REQUESTS, COMMITTED)?))
+        })
+        .await??;
+        let (requested, _) = foreign::asked(requests, from);
+        let requested = requested.iter().filter_map(|one| one.answer().map(|answer| answer.payment_id.clone()));
+        let ids: BTreeSet<String> = log.into_iter().map(|record| record.key).chain(requested).collect();
         let mut open: Vec<&String> = ids.iter().collect();
         while !open.is_empty() && Timestamp::now().since(from) < BAR + PATIENCE {
             let mut still = Vec::new();
@@ -256,66 +276,6 @@ impl Bed {
         }
     }
 
-    async fn history(&self, liveness: Liveness, earlier: Vec<paylog::checker::LogRecord>) -> anyhow::Result<History> {
-        let bootstrap = self.brokers.direct.clone();
-        let (log, mut uncommitted, partitions) = spawn_blocking(move || {
-            anyhow::Ok((
-                gather::topic(&bootstrap, "read_committed")?,
-                gather::topic(&bootstrap, "read_uncommitted")?,
-                gather::ends(&bootstrap)?,
-            ))
-        })
-        .await??;
-        let producers = gather::producers(&self.out.join("kafka"))?;
-        uncommitted.iter_mut().for_each(|record| record.producer = producers.get(&record.place).copied());
-        let operations = self.recorder.operations.all();
-        let options = Options {
-            partitions: PARTITIONS,
-            liveness: Some(liveness),
-            clock_skew_ms: 0,
-            parking: Parking { reasons: Vec::new(), payments: may_be_parked(&operations) },
-            flipped: Vec::new(),
-        };
-        let ledger = Some(gather::ledger(&self.fleet.provider_url).await?);
-        self.stop();
-        let ids: BTreeSet<&str> = log.iter().map(|record| record.key.as_str()).collect();
-        let ids: Vec<PaymentId> = ids.into_iter().filter_map(PaymentId::parse).collect();
-        let projections = self.projections(&ids).await?;
-        let (streams, offsets) = (self.recorder.streams.all(), self.recorder.offsets.all());
-        Ok(History {
-            options,
-            operations,
-            log,
-            uncommitted,
-            earlier,
-            partitions,
-            ledger,
-            streams,
-            projections,
-            offsets,
-            ..History::default()
-        })
-    }
-
-    /// Stops the services, whose stores are then looked into.
-    fn stop(&self) {
-        self.supervised.cancel();
-        for process in self.fleet.regulars() {
-            if !block_in_place(|| process.stop()) {
-                self.recorder.fault("a process did not stop by itself", &process.name);
-            }
-        }
-    }
-
-    async fn projections(&self, ids: &[PaymentId]) -> anyhow::Result<Vec<paylog::checker::ProjectionDigest>> {
-        let names = self.fleet.regulars().map(|process| process.name.clone()).chain(["rebuilt".to_owned()]);
-        let services = names
-            .map(|name| Ok((name.clone(), self.fleet.args(&name, &self.brokers.direct)?)))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let ids = ids.to_vec();
-        spawn_blocking(move || gather::projections(&services, &ids)).await?
-    }
-
     fn tell(&self, args: &Args, report: &Report) -> anyhow::Result<()> {
         std::fs::write(self.out.join("faults.json"), serde_json::to_vec_pretty(&self.recorder.faults.all())?)?;
         println!("\nseed {}, {} s of faults", args.seed, args.seconds);
@@ -323,25 +283,12 @@ impl Bed {
             println!("fault, {kind}: {count}");
         }
         println!("takeovers: {}", self.fleet.takeovers());
-        for exit in self.fleet.exits() {
-            println!("ended by itself: {exit}");
+        let (starting, running): (Vec<_>, Vec<_>) = self.fleet.exits().into_iter().partition(|exit| exit.starting);
+        println!("gave up while starting, without Kafka, and was started again: {}", starting.len());
+        for exit in running {
+            println!("ENDED BY ITSELF {}", exit.text);
         }
         println!("{report}");
         Ok(())
     }
-}
-
-/// The payments whose first body that was ever sent asks for a fault that no machine can set right.
-fn may_be_parked(operations: &[Operation]) -> Vec<String> {
-    let asked = operations.iter().filter(|one| one.kind == Kind::Pay);
-    let for_it = asked.filter(|one| one.body.as_ref().is_some_and(|b| PARKING.contains(&b.payment_method.as_str())));
-    for_it
-        .filter_map(|one| {
-            let merchant = paylog::payment::MerchantId::parse(&one.merchant).ok()?;
-            let key = paylog::payment::IdempotencyKey::parse(one.key.as_deref()?).ok()?;
-            Some(PaymentId::derive(&merchant, &key).to_string())
-        })
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect()
 }
