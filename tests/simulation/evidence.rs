@@ -4,6 +4,7 @@
 
 use paylog::journal::Partition;
 use paylog::payment::{Event, EventData, PaymentId};
+use paylog::processor::GATEWAY_DEADLINE;
 use paylog::projection::home_of;
 use paylog::schema::Codec;
 
@@ -33,8 +34,11 @@ pub fn judge(core: &Core, codec: &Codec) -> Vec<String> {
         found.extend(charged_as_asked(core, outcome));
     }
     found.extend(ended_again(core, &outcomes));
-    for request in core.provider.requests.iter().filter(|request| matches!(request.asks, Asks::Charge { .. })) {
-        found.extend(knew_the_end(core, request, &outcomes));
+    for request in &core.provider.requests {
+        found.extend(one_at_a_time(core, request));
+        if matches!(request.asks, Asks::Charge { .. }) {
+            found.extend(knew_the_end(core, request, &outcomes));
+        }
     }
     found
 }
@@ -99,6 +103,22 @@ fn of_this_epoch(core: &Core, outcome: &Outcome<'_>) -> Option<String> {
         [..] => "the provider was asked in an older epoch",
     };
     Some(format!("epochs: the end of {id} at {}:{}: {what}", outcome.partition, outcome.offset))
+}
+
+/// One owner asks the provider one thing at a time about a payment.
+fn one_at_a_time(core: &Core, request: &Request) -> Option<String> {
+    let (id, sent) = (request.charge.key, request.sent_tick);
+    let partition = home_of(id, core.plan.partitions);
+    let taken = core.ownerships.iter().filter(|own| own.life == request.sender && own.partition == partition);
+    let since = taken.map(|own| own.from).filter(|from| *from < sent).max()?;
+    let given_up_us = request.sent_us.saturating_sub(GATEWAY_DEADLINE.as_micros() as u64);
+    let other = core.provider.requests.iter().find(|other| {
+        let before = other.sender == request.sender && (since..sent).contains(&other.sent_tick);
+        let open = other.answered_tick.is_none_or(|answered| answered > sent) && other.sent_us > given_up_us;
+        before && open && other.charge.key == id
+    })?;
+    let (first, second) = (other.charge.attempt, request.charge.attempt);
+    Some(format!("one at a time: try {second} of {id} was sent while try {first} was not answered"))
 }
 
 /// A payment is successful only by a receipt for what was asked.

@@ -50,6 +50,7 @@ fn send(world: &World, life: Life, charge: Charge, asks: Asks) {
         sent_us,
         machine_us,
         newest_append_us,
+        answered_tick: None,
         arrived,
         lost,
         asks,

@@ -36,6 +36,7 @@ pub struct Request {
     pub machine_us: i64,
     /// The newest of the log's times that its sender had read.
     pub newest_append_us: Option<i64>,
+    pub answered_tick: Option<u64>,
     pub arrived: bool,
     /// It will never arrive.
     pub lost: bool,
@@ -230,7 +231,8 @@ impl Core {
     }
 
     pub fn answer_now(&mut self, id: RequestId) {
-        let now = self.now_us;
+        let (now, tick) = (self.now_us, self.tick());
+        self.provider.requests[id].answered_tick = Some(tick);
         // Nobody may be there to hear it.
         match &mut self.provider.requests[id].asks {
             Asks::Charge { answer, outcome } => {
