@@ -122,6 +122,10 @@ pub struct ServiceArgs {
     /// How long one stream may last, in seconds; clients come back with their id, and spread over the instances again.
     #[arg(long, env = "PAYLOG_STREAM_MAX_AGE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     pub stream_max_age_seconds: u64,
+    /// How often to look again whether the topic on Kafka is still the one and as it must be, in seconds. What is wrong ends
+    /// the process.
+    #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub guard_seconds: u64,
     /// How long a stop may take, in seconds, before it is over, done or not.
     #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u64,
@@ -266,6 +270,11 @@ impl ServiceArgs {
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+
+    #[must_use]
+    pub fn guard_every(&self) -> Duration {
+        Duration::from_secs(self.guard_seconds)
     }
 
     #[must_use]

@@ -77,6 +77,19 @@ pub trait Journal: Reader {
     /// Joins the group of those who write outcomes.
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError>;
 
+    /// Can this partition take records now? `Unavailable` says why not: it has no leader, or too few replicas are in sync.
+    /// A new owner asks before it acts, for an outcome that cannot be recorded should not come about. No promise: a broker
+    /// can fail in the next moment.
+    fn writable(&self, _partition: Partition) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    /// Are the lanes and the requests that were given out still served? `Err` if nobody has polled them for so long that the
+    /// group has given them to others: whoever should have hangs, and the process is better ended than left half alive.
+    fn check_members(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     /// Joins the group of those who take requests in. Refused by a journal that nobody else can write to.
     fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
         Err(JournalError::Refused(format!("the {} journal takes no requests from others", self.engine())))
@@ -114,8 +127,10 @@ pub trait Lanes: Send {
     /// says so by [`Lanes::assign`] or [`Lanes::unassign`].
     fn poll(&mut self, timeout: Duration) -> Result<Option<Assignment>, JournalError>;
 
-    /// Takes the partitions that [`Assignment::Assigned`] offered, then waits until every transaction that an earlier owner
-    /// left open over them has ended (bounded by the transaction timeout). A partition may be taken with no work to do.
+    /// Takes the partitions that [`Assignment::Assigned`] offered, once every transaction that an earlier owner left open
+    /// over them has ended. `Unavailable`: not yet; call it again, with the same partitions, in a moment (the transaction
+    /// timeout bounds how often). It blocks only briefly, for other lanes act meanwhile. A partition may be taken with no
+    /// work to do.
     fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
 
     /// Gives up partitions that [`Assignment::Revoked`] named. The caller has ended their lanes' epochs before.

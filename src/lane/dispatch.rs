@@ -181,11 +181,15 @@ impl Running {
     fn begin(&mut self, lane: &mut Lane, id: PaymentId, turn: Turn, round: &mut Round) -> Result<Began, LaneError> {
         let folded = self.driver.view.folded_to(lane.partition);
         let Some(row) = self.driver.view.payment(id)? else { return Ok(Began::Nothing) };
-        let Some(due_at) = row.payment.due_at().filter(|at| *at <= round.now) else {
+        let Some(due_at) = row.payment.due_at() else {
             lane.forget(id);
             return Ok(Began::Nothing);
         };
         let (key, merchant) = (DueKey { due_at, payment_id: id }, &row.payment.initiation.merchant_id);
+        if due_at > round.now {
+            lane.rewind(key); // passed already, where a clock that ran ahead has been set back
+            return Ok(Began::Nothing);
+        }
         if turn == Turn::InOrder && lane.waiting.has_any_of(merchant) && lane.waiting.has_room() {
             lane.waiting.join(merchant, key);
             return Ok(Began::No);

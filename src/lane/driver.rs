@@ -25,6 +25,9 @@ use crate::telemetry;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// How often what a bound kept back is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(5);
+/// How often a lane reads its due work from the start, for what it took for done and is not: a transaction may be lost after
+/// its commit was acknowledged (librdkafka speaks protocol v1).
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// How often an idle lane commits its position.
 const POSITIONS_EVERY: Duration = Duration::from_secs(5);
 /// After a transaction that was aborted, the next one waits this long, twice as long each time.
@@ -94,6 +97,7 @@ pub struct Running {
     /// Something ended, so what a bound kept back may go on.
     pub(super) ended: bool,
     pub(super) held_looked_at: Instant,
+    pub(super) all_looked_at: Instant,
     pub(super) aborts: u32,
     pub(super) record_not_before: Instant,
     /// Shrinks while transactions abort without a culprit.
@@ -155,6 +159,7 @@ impl Driver {
             running: 0,
             ended: false,
             held_looked_at: now,
+            all_looked_at: now,
             aborts: 0,
             record_not_before: now,
             batch_max,
@@ -182,6 +187,7 @@ impl Running {
         let deadline = Instant::now() + self.driver.bounds.drain;
         while Instant::now() < deadline && (self.running > 0 || !self.outcomes.is_empty()) {
             self.serve_group()?;
+            self.ask_ends(); // a lane that was recycled must catch up before it may record
             self.listen(GROUP_POLL)?;
             self.release();
             self.record(true)?;
@@ -281,6 +287,10 @@ impl Running {
                 lane.tenure = lane.tenure.renewed(now);
             }
         }
+        if self.all_looked_at.elapsed() >= LOOK_AGAIN_EVERY {
+            self.owned.values_mut().for_each(|lane| lane.rewind(DueKey::FIRST));
+            self.all_looked_at = Instant::now();
+        }
         let ended = self.ended && self.held_looked_at.elapsed() >= HELD_PAUSE;
         self.owned.values_mut().for_each(|lane| lane.retry_held(now, ended));
         if ended {
@@ -358,7 +368,8 @@ impl Running {
             Err(error) => return Err(error.into()),
         }
         let now = Instant::now();
-        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(now));
+        // A culprit is asked only when it may be tried again: whether it takes records is told then.
+        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(lane.left_out_until.unwrap_or(now)));
         self.ask_ends();
         Ok(())
     }
@@ -369,7 +380,9 @@ impl Running {
         }
         self.positions_told = Instant::now();
         let folded = self.driver.view.folded();
-        let next = folded.positions().filter(|next| self.owned.contains_key(&next.partition));
+        // Of a lane that has not caught up the last owner told more.
+        let caught_up = |partition| self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done);
+        let next = folded.positions().filter(|next| caught_up(next.partition));
         let moved: Vec<Position> = next.filter(|next| self.told.get(&next.partition) != Some(next)).collect();
         if moved.is_empty() {
             return Ok(());

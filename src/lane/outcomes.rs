@@ -131,3 +131,66 @@ fn record(ready: &Ready, codec: &Codec) -> Result<NewRecord, TransactionError> {
     let key = ready.payment_id.to_string().into_bytes();
     Ok(NewRecord { partition: ready.partition, key, headers: headers(codec, &ready.event, None), value })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::{Outcomes, Ready};
+    use crate::clock::Clocks;
+    use crate::journal::embedded::EmbeddedJournal;
+    use crate::journal::{Offset, Partition};
+    use crate::lane::due::{CatchUp, Epoch, Lane};
+    use crate::payment::event::PaymentFailed;
+    use crate::payment::samples::{at, payment_id};
+    use crate::payment::{Event, EventData};
+    use crate::projection::{Folder, View};
+    use crate::schema::Codec;
+    use crate::store::Store;
+
+    const HERE: Partition = Partition(0);
+
+    fn view(directory: &std::path::Path) -> View {
+        let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
+        let store = Store::open(&directory.join("store")).unwrap();
+        Folder::open(store, journal.as_ref(), Arc::new(Codec::new().unwrap()), Clocks::system()).unwrap().1
+    }
+
+    fn outcome(key: &str, epoch: Epoch) -> Ready {
+        let (payment_id, version, folded) = (payment_id(key), 1, Offset(0));
+        let data = PaymentFailed { code: "card_declined".to_owned(), message: String::new(), attempt: 1 };
+        let event = Box::new(Event::new(payment_id, at(1), EventData::PaymentFailed(data)));
+        Ready { partition: HERE, epoch, payment_id, version, folded, event }
+    }
+
+    /// research/reliability.md, (b) 23: the broker would take them, for the group's metadata are fresh.
+    #[test]
+    fn what_was_begun_in_an_earlier_epoch_never_gets_into_a_transaction() {
+        let directory = tempfile::tempdir().unwrap();
+        let (view, mut outcomes) = (view(directory.path()), Outcomes::default());
+        for (key, epoch) in [("a", 1), ("b", 2), ("c", 1)] {
+            outcomes.push(outcome(key, Epoch(epoch)));
+        }
+        // Revoked, and assigned again since the first of them was begun.
+        let mut lane = Lane::new(HERE, Epoch(2));
+        lane.catch_up = CatchUp::Done;
+        let mut owned = BTreeMap::from([(HERE, lane)]);
+        let chosen = outcomes.choose(&mut owned, &view, 10).unwrap();
+        assert_eq!(chosen.iter().map(|ready| ready.payment_id).collect::<Vec<_>>(), [payment_id("b")]);
+        assert!(outcomes.is_empty(), "what is of no lane any more is let go");
+        outcomes.push(outcome("d", Epoch(2)));
+        assert!(outcomes.choose(&mut BTreeMap::new(), &view, 10).unwrap().is_empty(), "nothing of a lane that is gone");
+    }
+
+    #[test]
+    fn what_a_lane_may_not_record_yet_waits_and_holds_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (view, mut outcomes) = (view(directory.path()), Outcomes::default());
+        outcomes.push(outcome("a", Epoch(1)));
+        let mut owned = BTreeMap::from([(HERE, Lane::new(HERE, Epoch(1)))]);
+        assert!(outcomes.choose(&mut owned, &view, 10).unwrap().is_empty(), "it has not caught up");
+        owned.get_mut(&HERE).unwrap().catch_up = CatchUp::Done;
+        assert_eq!(outcomes.choose(&mut owned, &view, 10).unwrap().len(), 1);
+    }
+}

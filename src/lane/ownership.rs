@@ -66,7 +66,8 @@ impl Running {
             let (journal, sender) = (Arc::clone(&self.driver.journal), self.sender.clone());
             let (partition, epoch) = (lane.partition, lane.epoch);
             self.driver.executor.block(Box::new(move || {
-                let end = journal.ends(partition).map(|ends| ends.uncommitted);
+                let end = journal.writable(partition).and_then(|()| journal.ends(partition));
+                let end = end.map(|ends| ends.uncommitted);
                 drop(sender.send(Input::End(partition, epoch, end)));
             }));
         }

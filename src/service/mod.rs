@@ -3,12 +3,13 @@
 
 mod control;
 mod data_dir;
+mod guard;
 mod http;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
@@ -23,20 +24,16 @@ use crate::control::{Control, Follower};
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{Engine, Journal, JournalError};
+use crate::journal::{Engine, Journal};
 use crate::lane::Driver;
 use crate::processor::Processor;
-use crate::projection::{FoldError, Folder, Rejections, View};
+use crate::projection::{Folder, Rejections, View};
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry;
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
 const PROJECTION: &str = "payments@2";
-/// How often the guards look at a Kafka log again; an embedded one costs nothing to ask.
-const GUARD_EVERY: Duration = Duration::from_secs(60);
-/// How often the guards' thread wakes at all: the bound on how late it notices a stop.
-const GUARD_TURN: Duration = Duration::from_millis(500);
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,8 +145,10 @@ impl Service {
             Ok(folded?)
         })?;
         let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
-        let (rows, guarding) = (view.clone(), stop.clone());
-        front.push(part("guard", stop, move || guard(log.as_ref(), &decisions, &rows, &guarding))?);
+        let (rows, guarding, every) = (view.clone(), stop.clone(), args.guard_every());
+        front.push(part("guard", stop, move || {
+            guard::watch(log.as_ref(), &|| decisions.check(), &rows, every, &guarding)
+        })?);
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
@@ -227,32 +226,4 @@ fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<
 fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {
     let (requests, gateway) = (RequestCodec::new()?, args.gateway.name().to_owned());
     Ok(Intake { journal, view, codec, requests, gateway, bounds: args.intake.bounds() })
-}
-
-/// Looks again and again whether the log is still the one, and still set up as it must be, and whether the records that
-/// were folded last still stand there. A refusal stops the process: nothing may be appended to a log that cannot be trusted.
-/// That it cannot be asked is no verdict.
-fn guard(journal: &dyn Journal, control: &Control, view: &View, stop: &CancellationToken) -> anyhow::Result<()> {
-    let every = match journal.engine() {
-        Engine::Embedded => GUARD_TURN,
-        Engine::Kafka => GUARD_EVERY,
-    };
-    let mut looked = Instant::now();
-    while !stop.is_cancelled() {
-        thread::sleep(GUARD_TURN);
-        telemetry::keep_up();
-        if looked.elapsed() < every {
-            continue;
-        }
-        looked = Instant::now();
-        let checked = journal.check().and_then(|()| control.check());
-        match checked.map_err(FoldError::from).and_then(|()| view.compare(journal)) {
-            Ok(()) => {}
-            Err(FoldError::Journal(JournalError::Unavailable(reason))) => {
-                tracing::warn!(reason, "the guards could not ask the log");
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,17 @@
 //! The embedded key-value store under the projections and under the embedded log: fjall, with our settings and our errors.
 //! Rows and offsets that go into one [`Batch`] are there together or not at all, whatever kills the process.
+//!
+//! A store may be kept in memory instead, with the same promises but that nothing outlives it.
+
+mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use memory::{Memory, Rows};
 
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
@@ -26,20 +34,30 @@ pub enum StoreError {
     Damaged(String),
 }
 
-/// One directory, owned by one process.
+/// One directory, owned by one process; or the memory of one.
 #[derive(Clone)]
-pub struct Store {
-    db: Database,
+pub struct Store(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    OnDisk(Database),
+    InMemory(Arc<Memory>),
 }
 
 /// A named set of rows, ordered by key.
 #[derive(Clone)]
-pub struct Table(fjall::Keyspace);
+pub struct Table(KeptRows);
+
+#[derive(Clone)]
+enum KeptRows {
+    OnDisk(fjall::Keyspace),
+    InMemory(Rows),
+}
 
 /// Writes that take effect together. Of two for one key the later counts. A reader that comes in the middle may see some of
 /// them before the others: never those of a table before those of the tables that were written to earlier in the batch.
 pub struct Batch {
-    db: Database,
+    store: Store,
     /// In the order of their first write.
     tables: Vec<Table>,
     writes: Vec<Write>,
@@ -62,31 +80,88 @@ impl Store {
             .map_err(fjall::Error::from)
             .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open());
         match opened {
-            Ok(db) => Ok(Self { db }),
+            Ok(db) => Ok(Self(Kept::OnDisk(db))),
             Err(fjall::Error::Locked) => Err(StoreError::Locked(path.to_owned())),
             Err(e) => Err(StoreError::Open { path: path.to_owned(), reason: e.to_string() }),
         }
     }
 
+    /// An empty one, gone with its last clone.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self(Kept::InMemory(Arc::default()))
+    }
+
+    /// A store in memory as it is now, apart from this one; `None` if this one is on disk, where that is a matter of files.
+    #[must_use]
+    pub fn copy(&self) -> Option<Self> {
+        match &self.0 {
+            Kept::OnDisk(_) => None,
+            Kept::InMemory(memory) => Some(Self(Kept::InMemory(Arc::new(memory.copy())))),
+        }
+    }
+
     pub fn table(&self, name: &str) -> Result<Table, StoreError> {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_MAX);
-        Ok(Table(self.db.keyspace(name, options)?))
+        Ok(Table(match &self.0 {
+            Kept::OnDisk(db) => KeptRows::OnDisk(db.keyspace(name, options)?),
+            Kept::InMemory(memory) => KeptRows::InMemory(memory.table(name)),
+        }))
     }
 
     #[must_use]
     pub fn batch(&self) -> Batch {
-        Batch { db: self.db.clone(), tables: Vec::new(), writes: Vec::new() }
+        Batch { store: self.clone(), tables: Vec::new(), writes: Vec::new() }
     }
 }
 
 impl Table {
     pub fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
-        Ok(self.0.get(key)?)
+        match &self.0 {
+            KeptRows::OnDisk(rows) => Ok(rows.get(key)?),
+            KeptRows::InMemory(rows) => Ok(rows.get(key)),
+        }
     }
 
     /// Rows with `from <= key < to`, in order; from the other end with `.rev()`.
     pub fn range(&self, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = Result<Row, StoreError>> + use<> {
-        self.0.range(from.to_vec()..to.to_vec()).map(|guard| Ok(guard.into_inner()?))
+        match &self.0 {
+            KeptRows::OnDisk(rows) => Range::OnDisk(rows.range(from.to_vec()..to.to_vec())),
+            KeptRows::InMemory(rows) => Range::InMemory(rows.range(from, to)),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (KeptRows::OnDisk(one), KeptRows::OnDisk(other)) => one.id() == other.id(),
+            (KeptRows::InMemory(one), KeptRows::InMemory(other)) => one.is(other),
+            (KeptRows::OnDisk(_), KeptRows::InMemory(_)) | (KeptRows::InMemory(_), KeptRows::OnDisk(_)) => false,
+        }
+    }
+}
+
+enum Range {
+    OnDisk(fjall::Iter),
+    InMemory(std::vec::IntoIter<Row>),
+}
+
+impl Iterator for Range {
+    type Item = Result<Row, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::OnDisk(rows) => rows.next().map(|guard| Ok(guard.into_inner()?)),
+            Self::InMemory(rows) => rows.next().map(Ok),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Range {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::OnDisk(rows) => rows.next_back().map(|guard| Ok(guard.into_inner()?)),
+            Self::InMemory(rows) => rows.next_back().map(Ok),
+        }
     }
 }
 
@@ -103,7 +178,7 @@ impl Batch {
 
     /// A batch writes to a handful of tables.
     fn place_of(&mut self, table: &Table) -> usize {
-        let place = self.tables.iter().position(|known| known.0.id() == table.0.id());
+        let place = self.tables.iter().position(|known| known.is(table));
         place.unwrap_or_else(|| {
             self.tables.push(table.clone());
             self.tables.len() - 1
@@ -124,14 +199,35 @@ impl Batch {
     /// each is still in the processor's cache. But table after table, as the batch promises.
     fn commit_to(mut self, durability: PersistMode) -> Result<(), StoreError> {
         self.writes.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
-        let batch = fjall::OwnedWriteBatch::with_capacity(self.db, self.writes.len());
+        match self.store.0.clone() {
+            Kept::OnDisk(db) => self.write_to(db, durability),
+            Kept::InMemory(_) => {
+                self.write_to_memory();
+                Ok(())
+            }
+        }
+    }
+
+    fn write_to(self, db: Database, durability: PersistMode) -> Result<(), StoreError> {
+        let batch = fjall::OwnedWriteBatch::with_capacity(db, self.writes.len());
         let mut batch = batch.durability(Some(durability));
         for Write { table, key, value } in self.writes {
-            match value {
-                Some(value) => batch.insert(&self.tables[table].0, key, value),
-                None => batch.remove(&self.tables[table].0, key),
+            match (&self.tables[table].0, value) {
+                (KeptRows::OnDisk(rows), Some(value)) => batch.insert(rows, key, value),
+                (KeptRows::OnDisk(rows), None) => batch.remove(rows, key),
+                (KeptRows::InMemory(_), _) => {} // a batch writes to tables of its own store
             }
         }
         Ok(batch.commit()?)
+    }
+
+    fn write_to_memory(self) {
+        let mut writes = self.writes.into_iter().peekable();
+        for (place, table) in self.tables.iter().enumerate() {
+            let of_table = std::iter::from_fn(|| writes.next_if(|write| write.table == place));
+            if let KeptRows::InMemory(rows) = &table.0 {
+                rows.write(of_table.map(|write| (write.key, write.value)));
+            }
+        }
     }
 }

@@ -63,6 +63,11 @@ impl Bed {
         bed
     }
 
+    /// On a cluster of the test's own, without any topics yet.
+    pub fn on(bootstrap: String) -> Self {
+        Self::new(Some(bootstrap))
+    }
+
     fn new(bootstrap: Option<String>) -> Self {
         let prefix = format!("it-{}", uuid::Uuid::new_v4().simple());
         Self { directory: tempfile::tempdir().unwrap(), bootstrap, prefix, flags: Vec::new() }
@@ -180,6 +185,14 @@ impl Running {
         let Self { journal, view, control, ended, .. } = self;
         drop((journal, view, control));
         tokio::time::timeout(PATIENCE, ended).await.expect("the service did not stop").unwrap()
+    }
+
+    /// Waits until it ends by itself, which must be a failure, and answers with what it says.
+    pub async fn fails(self) -> String {
+        let Self { journal, view, ended, .. } = self;
+        drop((journal, view));
+        let ended = tokio::time::timeout(PATIENCE, ended).await.expect("the service goes on").unwrap();
+        format!("{:#}", ended.expect_err("the service ended well"))
     }
 
     /// Every record on the log, read committed, in the order of each partition.

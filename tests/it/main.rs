@@ -12,15 +12,20 @@
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
 //! * `instances`, `rebalance`: what only Kafka has
+//! * `guards`: what may become of a topic under those who use it
+//! * `brokers`: what becomes of brokers, in clusters of the tests' own
+//! * `takeover`: owners that come and go, twins, strangers' transactions
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod bad_input;
+mod brokers;
 mod client;
 mod cluster;
 mod crashes;
 mod foreign;
 mod foreign_hands;
 mod gateways;
+mod guards;
 mod idempotency;
 mod instances;
 mod intake;
@@ -34,6 +39,7 @@ mod rebalance;
 mod rejected;
 mod restarts;
 mod streams;
+mod takeover;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident,)*) => {

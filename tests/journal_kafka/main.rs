@@ -2,6 +2,7 @@
 //!
 //!     PAYLOG_TEST_BOOTSTRAP=$(scripts/kafka up | cut -d= -f2) cargo test --test journal_kafka -- --ignored
 
+mod faults;
 mod figures;
 mod requests;
 mod support;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::context::Context;
 use super::error::{journal_error, refused_append};
+use super::heights::Heights;
 use super::{KafkaConfig, base_record, drop_within, settings};
 use crate::journal::{AppendError, Appending, JournalError, NewRecord};
 
@@ -21,21 +22,24 @@ type ApiProducer = ThreadedProducer<Context>;
 
 pub(super) struct Appender {
     config: KafkaConfig,
+    heights: Arc<Heights>,
     /// Held only to look or to swap, never while something is sent.
     current: Mutex<Arc<ApiProducer>>,
 }
 
 impl Appender {
-    pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
+    pub(super) fn new(config: &KafkaConfig, heights: &Arc<Heights>) -> Result<Self, JournalError> {
         let producer = create(config)?;
-        Ok(Self { config: config.clone(), current: Mutex::new(Arc::new(producer)) })
+        Ok(Self { config: config.clone(), heights: Arc::clone(heights), current: Mutex::new(Arc::new(producer)) })
     }
 
     pub(super) fn append(&self, record: NewRecord) -> Appending {
+        let (heights, height) = (Arc::clone(&self.heights), self.heights.of(record.partition));
         match self.enqueue(&record) {
             Ok(answer) => Box::pin(async move {
                 match answer.await {
-                    Ok(delivery) => delivery.map_err(super::error::Undelivered::into_append_error),
+                    Ok(Ok(at)) => heights.judge(height, at).map_err(|error| AppendError::Unknown(error.to_string())),
+                    Ok(Err(undelivered)) => Err(undelivered.into_append_error()),
                     // Its producer was closed without a report.
                     Err(_) => Err(AppendError::Unknown("the producer was closed".into())),
                 }
@@ -45,6 +49,7 @@ impl Appender {
     }
 
     fn enqueue(&self, record: &NewRecord) -> Result<oneshot::Receiver<super::context::Delivery>, AppendError> {
+        self.heights.check().map_err(|error| AppendError::NotAppended(error.to_string()))?;
         let producer = self.producer().map_err(|error| AppendError::NotAppended(error.to_string()))?;
         let (waiting, answer) = oneshot::channel();
         let sent = producer.send(base_record(&self.config.topic_prefix, record, Box::new(waiting)));

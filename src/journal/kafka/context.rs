@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::oneshot;
 
-use super::error::{Undelivered, is_end_of_partition, is_fatal, is_transport};
+use super::error::{Undelivered, is_end_of_partition, is_fatal};
 use super::native::persisted;
 use super::partitions_of;
 use crate::journal::{Assignment, Offset, Partition, Position};
@@ -28,12 +28,30 @@ pub(super) struct Context {
     name: &'static str,
     /// The client is of no use any more: its owner makes a new one.
     fatal: AtomicBool,
-    /// A connection failed or a request timed out since the owner last asked: what was in flight is in doubt.
+    /// A connection that was in use broke, or a request timed out, since the owner last asked: librdkafka repeats what was
+    /// in flight, and the first of it may yet arrive. Only clients that say so in their settings are told.
     doubt: AtomicBool,
     /// Changes of assignment that the group's loop has not seen yet, in order.
     rebalances: Mutex<VecDeque<Assignment>>,
+    /// The group has answered since the owner last asked.
+    group_answered: AtomicBool,
+    /// How many rebalances the client had counted when it last told.
+    rebalances_counted: AtomicI64,
     /// While a member leaves, nobody looks at `rebalances` any more: the callback answers librdkafka itself.
     leaving: AtomicBool,
+}
+
+/// The part of librdkafka's statistics that is looked at.
+#[derive(serde::Deserialize)]
+struct Statistics {
+    cgrp: Option<Membership>,
+}
+
+#[derive(serde::Deserialize)]
+struct Membership {
+    state: String,
+    join_state: String,
+    rebalance_cnt: i64,
 }
 
 impl Context {
@@ -43,6 +61,8 @@ impl Context {
             fatal: AtomicBool::new(false),
             doubt: AtomicBool::new(false),
             rebalances: Mutex::default(),
+            group_answered: AtomicBool::new(false),
+            rebalances_counted: AtomicI64::new(0),
             leaving: AtomicBool::new(false),
         }
     }
@@ -54,6 +74,11 @@ impl Context {
     /// Whether something was in doubt since the last call.
     pub(super) fn take_doubt(&self) -> bool {
         self.doubt.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the group gave a sign of life since the last call.
+    pub(super) fn take_group_answered(&self) -> bool {
+        self.group_answered.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn next_rebalance(&self) -> Option<Assignment> {
@@ -77,6 +102,9 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         let client = self.name;
+        if lost_a_request(facility, text) {
+            self.doubt.store(true, Ordering::Release);
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(client, facility, text, "librdkafka");
@@ -90,17 +118,35 @@ impl ClientContext for Context {
         }
     }
 
+    /// Of a member's statistics only its membership is of interest: steady, or at least on its way through rebalances.
+    fn stats_raw(&self, statistics: &[u8]) {
+        let Ok(Statistics { cgrp: Some(group) }) = serde_json::from_slice(statistics) else { return };
+        let counted = self.rebalances_counted.swap(group.rebalance_cnt, Ordering::AcqRel);
+        if counted != group.rebalance_cnt || (group.state == "up" && group.join_state == "steady") {
+            self.group_answered.store(true, Ordering::Release);
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if is_fatal(&error) {
             self.fatal.store(true, Ordering::Release);
-        }
-        if is_transport(&error) {
-            self.doubt.store(true, Ordering::Release);
         }
         // The end of a partition is an error event too, and no error.
         if !is_end_of_partition(&error) {
             tracing::warn!(client = self.name, %error, reason, "kafka client error");
         }
+    }
+}
+
+/// Does this line of librdkafka's log tell that a request may be on its way without anybody waiting for its answer? There is
+/// no other way to know: librdkafka raises no error for a connection that was closed in order, none for an error that it has
+/// met in the last 30 s, and one for every broker that merely cannot be reached. Its debug log leaves none out and names
+/// the state in which a connection broke; requests are only sent in these two. `mock_tests` notices if it changes its words.
+fn lost_a_request(facility: &str, text: &str) -> bool {
+    match facility {
+        "FAIL" => text.contains("in state UP") || text.contains("in state REAUTH"),
+        "REQTMOUT" => true,
+        _ => false,
     }
 }
 
@@ -148,5 +194,22 @@ fn position_of(partition: i32, offset: i64) -> Delivery {
         // librdkafka has no offset for a record that turned out to be a duplicate of one that was acknowledged before
         // (a retry after a lost answer): it is on the log, but nobody can say where.
         _ => Err(Undelivered::without_offset(u32::try_from(partition).ok().map(Partition))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lost_a_request;
+
+    #[test]
+    fn only_a_connection_in_use_can_lose_a_request() {
+        let broke = "127.0.0.1:9092/1: Disconnected (after 1034ms in state UP) (_TRANSPORT): error log suppressed";
+        assert!(lost_a_request("FAIL", broke));
+        assert!(lost_a_request("REQTMOUT", "Timed out EndTxnRequest in flight (after 8000ms, timeout #1)"));
+        // A broker that is down is tried once a second: no transaction is in doubt for that.
+        let refused =
+            "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)";
+        assert!(!lost_a_request("FAIL", refused));
+        assert!(!lost_a_request("STATE", "127.0.0.1:9092/1: Broker changed state UP -> DOWN"));
     }
 }

@@ -45,6 +45,11 @@ impl Undelivered {
         Self { code: Code::NoOffset, partition, persisted: Persisted::Yes }
     }
 
+    /// Taken out of the queue, because its transaction had failed: it is nobody's culprit.
+    pub(super) fn is_purged(self) -> bool {
+        matches!(self.code, Code::PurgeQueue | Code::PurgeInflight)
+    }
+
     /// What the API may tell the client who asked for this record.
     pub(super) fn into_append_error(self) -> AppendError {
         let reason = self.code.to_string();
@@ -62,8 +67,9 @@ impl Undelivered {
             abortable: true,
             in_doubt: self.persisted != Persisted::No || is_timeout_or_transport(self.code),
         };
-        let reason = format!("a record was not delivered: {}", self.code);
-        TransactionError { fate: fate_of(failure, age, timeout), culprit: self.partition, reason }
+        let fate = fate_of(failure, age, timeout);
+        let reason = format!("a record was not delivered: {}{}", self.code, twin(fate, self.code));
+        TransactionError { fate, culprit: self.partition, reason }
     }
 }
 
@@ -80,7 +86,8 @@ pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, 
         || matches!(error, KafkaError::MessageProduction(_));
     let in_doubt = matches!(error, KafkaError::Flush(_)) || is_timeout_or_transport(code);
     let fate = fate_of(Failure { code, abortable, in_doubt }, age, timeout);
-    TransactionError { fate, culprit: None, reason: format!("could not {doing}: {}", describe(error)) }
+    let reason = format!("could not {doing}: {}{}", describe(error), twin(fate, code));
+    TransactionError { fate, culprit: None, reason }
 }
 
 /// The table. An error that librdkafka gives no flag is treated as fatal (its own rule), which for us is a new producer.
@@ -97,10 +104,26 @@ fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
         | Code::UnsupportedFeature => Fate::Stop,
         // The broker says the same to a producer whose transaction it timed out and to one whose id a twin took. Only
         // a transaction that was open for long enough can have been timed out.
-        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch if age < timeout => Fate::Stop,
+        code if is_fenced(code) && age < timeout => Fate::Stop,
+        // The broker has forgotten this producer, which idled for a week: so it would the next transaction.
+        Code::InvalidProducerIdMapping | Code::UnknownProducerId => Fate::Recycle,
         _ if failure.abortable && !failure.in_doubt => Fate::Retry,
         _ => Fate::Recycle,
     }
+}
+
+/// What to do about a twin.
+fn twin(fate: Fate, code: Code) -> &'static str {
+    match fate {
+        Fate::Stop if is_fenced(code) => {
+            "; another process has the same instance id, from a copy of this data directory: give each its own"
+        }
+        _ => "",
+    }
+}
+
+fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
 pub(super) fn read_verdict(error: &KafkaError) -> ReadVerdict {

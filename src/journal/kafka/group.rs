@@ -1,4 +1,4 @@
-//! What every member of a group does: ask where the group stands, and let go of it well.
+//! What every member of a group does: ask where the group stands, listen for it, and let go of it well.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,73 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::Context;
 use super::error::{is_unstable, journal_error};
+use super::{KafkaConfig, settings};
 use crate::journal::{Assignment, JournalError, Partition};
 
 /// How long an earlier owner's open transaction may take to end: its timeout (10 s), the broker's next look for timed
 /// out ones (10 s), and the writing of the markers.
-const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
+pub(super) const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long one question for committed offsets may take before it is asked again.
 const STABLE_TURN: Duration = Duration::from_secs(5);
 /// Between two looks at offsets that are still part of a transaction.
 const STABLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks for the committed offsets of `partitions` as stable: the broker refuses while a transaction over them is open.
+/// A group from which nothing was heard for this many times `max.poll.interval.ms` is silent: it waits that long for its
+/// slowest member, and then it has to answer.
+const GROUP_SILENT: u32 = 3;
+/// How long the cluster may take to show that it is only the group that is silent.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two probes of a cluster that does not answer either.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
+
+/// Notices a group that has fallen silent. A member that the group has forgotten, or that does not ask again, would do
+/// nothing and say nothing for ever.
+pub(super) struct Silence {
+    /// When the group last gave a sign of life.
+    heard: Instant,
+    max: Duration,
+}
+
+impl Silence {
+    pub(super) fn new(config: &KafkaConfig) -> Self {
+        Self { heard: Instant::now(), max: settings::poll_interval(config) * GROUP_SILENT }
+    }
+
+    /// `Err` if the group has been silent for too long. Where the whole cluster is silent there is nothing to end for: it
+    /// will be back.
+    pub(super) fn check(&mut self, member: &BaseConsumer<Context>, topic: &str) -> Result<(), JournalError> {
+        if member.context().take_group_answered() {
+            self.heard = Instant::now();
+            return Ok(());
+        }
+        let silent = self.heard.elapsed();
+        if silent < self.max {
+            return Ok(());
+        }
+        if let Err(error) = member.fetch_metadata(Some(topic), PROBE_TIMEOUT) {
+            tracing::warn!(%error, "neither the group nor the cluster answers");
+            self.heard += PROBE_EVERY;
+            return Ok(());
+        }
+        Err(JournalError::Unavailable(format!(
+            "the group has not answered for {} s, and the cluster does: this process must be started again; if that does not \
+             help, look at the group's coordinator (kafka-consumer-groups.sh --describe --state)",
+            silent.as_secs()
+        )))
+    }
+}
+
+/// Asks for the committed offsets of `partitions` as stable, for as long as `within`: the broker refuses while a transaction
+/// over them is open. `Unavailable`: it still is.
 pub(super) fn stable_offsets(
     member: &BaseConsumer<Context>,
     partitions: TopicPartitionList,
+    within: Duration,
 ) -> Result<TopicPartitionList, JournalError> {
-    let deadline = Instant::now() + STABLE_WAIT_MAX;
+    let deadline = Instant::now() + within;
     loop {
-        let answer = member.committed_offsets(partitions.clone(), STABLE_TURN);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = member.committed_offsets(partitions.clone(), left.min(STABLE_TURN));
         let error = match answer {
             Ok(offsets) => {
                 let failed = offsets.elements().iter().find_map(|element| element.error().err());
@@ -36,7 +85,7 @@ pub(super) fn stable_offsets(
         if !is_unstable(&error) {
             return Err(journal_error("read the group's offsets", &error));
         }
-        if Instant::now() >= deadline {
+        if left.is_zero() {
             let text = "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging";
             return Err(JournalError::Unavailable(text.into()));
         }

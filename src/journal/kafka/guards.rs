@@ -14,6 +14,7 @@ use crate::journal::{JournalError, Offset, Partition};
 
 pub(super) const REPLICAS_MIN: u16 = 3;
 pub(super) const IN_SYNC_MIN: u16 = 2;
+const IN_SYNC: &str = "min.insync.replicas";
 const MESSAGE_BYTES_MAX: &str = "max.message.bytes";
 
 /// A topic as the cluster describes it.
@@ -25,7 +26,8 @@ struct Described {
 }
 
 /// The guards of the event topic alone: for every start, and every minute after it.
-pub(super) fn check_event_topic(config: &KafkaConfig, look_up: &LookUp) -> Result<(), JournalError> {
+/// Answers with its `min.insync.replicas`.
+pub(super) fn check_event_topic(config: &KafkaConfig, look_up: &LookUp) -> Result<u64, JournalError> {
     let [event_topic, ..] = topics::topics_of(config);
     check_topic(config, &topics::admin(config)?, look_up, &event_topic)
 }
@@ -46,13 +48,13 @@ pub(super) fn check_topic(
     admin: &AdminClient<Context>,
     look_up: &LookUp,
     topic: &Topic,
-) -> Result<(), JournalError> {
+) -> Result<u64, JournalError> {
     let described = describe(admin, look_up, topic)?;
     judge(topic, &described, config.allow_single_replica).map_err(JournalError::Refused)?;
     if topic.kind == Kind::History {
         check_beginning(look_up, topic)?;
     }
-    Ok(())
+    Ok(number(&described, IN_SYNC))
 }
 
 fn describe(admin: &AdminClient<Context>, look_up: &LookUp, topic: &Topic) -> Result<Described, JournalError> {
@@ -145,8 +147,8 @@ fn judge_replicas(name: &str, described: &Described) -> Result<(), String> {
              or accept the risk with --allow-single-replica"
         ));
     }
-    if number(described, "min.insync.replicas") < u64::from(IN_SYNC_MIN) {
-        let mend = mend(name, "min.insync.replicas", &IN_SYNC_MIN.to_string());
+    if number(described, IN_SYNC) < u64::from(IN_SYNC_MIN) {
+        let mend = mend(name, IN_SYNC, &IN_SYNC_MIN.to_string());
         return Err(format!("the topic {name} acknowledges what is on a single disk: {mend}"));
     }
     Ok(())

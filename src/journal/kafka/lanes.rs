@@ -5,18 +5,23 @@
 //! ends its lanes first and answers then.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, journal_error};
-use super::group::{answer_all, stable_offsets};
-use super::transaction::Committer;
+use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::heights::Heights;
+use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 
+/// How long one call of `assign` asks for it: the lanes that act wait as long.
+const STABLE_TURN: Duration = Duration::from_millis(300);
 /// For a member that is dropped without leaving: after a panic, for example.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -31,18 +36,23 @@ pub(super) struct KafkaLanes {
     taken: BTreeSet<Partition>,
     /// Handed out and not answered yet: the group waits for it.
     unanswered: Option<Assignment>,
+    /// Since when the offsets of partitions to be taken have been part of an open transaction.
+    unstable_since: Option<Instant>,
+    silence: Silence,
+    pulse: Arc<Pulse>,
     deadline: Duration,
 }
 
 impl KafkaLanes {
-    pub(super) fn join(config: &KafkaConfig) -> Result<Self, JournalError> {
+    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>, heights: &Arc<Heights>) -> Result<Self, JournalError> {
         // The committer first: with it ends what this instance's predecessor left open.
-        let committer = Committer::new(config)?;
+        let committer = Committer::new(config, heights)?;
         let member: BaseConsumer<Context> = settings::member(config)
             .create_with_context(Context::new("member"))
             .map_err(|error| journal_error("create the member of the group", &error))?;
         let topic = config.topic_prefix.clone();
         member.subscribe(&[&topic]).map_err(|error| journal_error("join the group", &error))?;
+        pulse.beat();
         Ok(Self {
             topic,
             member: Some(member),
@@ -50,6 +60,9 @@ impl KafkaLanes {
             held: BTreeSet::new(),
             taken: BTreeSet::new(),
             unanswered: None,
+            unstable_since: None,
+            silence: Silence::new(config),
+            pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
     }
@@ -63,6 +76,24 @@ impl KafkaLanes {
         list_of(&self.topic, partitions.into_iter().map(|partition| (partition, rdkafka::Offset::End)))
     }
 
+    /// Until an earlier owner's transaction over these partitions has ended, they are not ours. Asks for a moment only.
+    fn must_be_stable(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
+        match stable_offsets(self.member()?, self.list(partitions.iter().copied()), STABLE_TURN) {
+            Ok(_) => {
+                self.unstable_since = None;
+                Ok(())
+            }
+            Err(JournalError::Unavailable(hanging)) => {
+                let since = *self.unstable_since.get_or_insert_with(Instant::now);
+                let waits =
+                    "the group's offsets are not to be had yet, or an earlier owner's transaction has not ended";
+                let text = if since.elapsed() < STABLE_WAIT_MAX { waits.into() } else { hanging };
+                Err(JournalError::Unavailable(text))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Answers whatever the group still waits for, so that it lets us go.
     fn answer_all(&mut self) {
         if let Some(member) = &self.member {
@@ -73,7 +104,11 @@ impl KafkaLanes {
 
 impl Lanes for KafkaLanes {
     fn poll(&mut self, timeout: Duration) -> Result<Option<Assignment>, JournalError> {
+        self.pulse.beat();
         self.committer.serve();
+        if let Some(member) = &self.member {
+            self.silence.check(member, &self.topic)?;
+        }
         let deadline = Instant::now() + timeout;
         loop {
             let member = self.member()?;
@@ -104,7 +139,7 @@ impl Lanes for KafkaLanes {
         self.unanswered = None;
         self.taken.extend(fresh);
         if !partitions.is_empty() {
-            stable_offsets(self.member()?, self.list(partitions.iter().copied()))?;
+            self.must_be_stable(partitions)?;
         }
         self.held.extend(partitions);
         Ok(())
@@ -159,6 +194,7 @@ impl Lanes for KafkaLanes {
 impl Drop for KafkaLanes {
     /// Closing a member runs a last rebalance and waits for its answer, so it must not begin with one outstanding.
     fn drop(&mut self) {
+        self.pulse.end();
         let began = Instant::now();
         self.answer_all();
         if let Some(member) = self.member.take() {

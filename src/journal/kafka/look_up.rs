@@ -57,6 +57,28 @@ impl LookUp {
             .map_err(|error| journal_error(&format!("ask about the topic {}", self.topic), &error))
     }
 
+    /// Has this partition a leader, and enough replicas in sync?
+    pub(super) fn writable(&self, partition: Partition, in_sync_min: u64) -> Result<(), JournalError> {
+        let metadata = self.metadata()?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+        let mut partitions = topic.into_iter().flat_map(|topic| topic.partitions());
+        let unavailable = |why: String| {
+            let text = format!("partition {partition} of {} takes no records: {why}", self.topic);
+            Err(JournalError::Unavailable(text))
+        };
+        let Some(found) = partitions.find(|found| found.id() == kafka_partition(partition)) else {
+            return unavailable("the cluster does not know it".into());
+        };
+        let in_sync = found.isr().len();
+        if found.leader() < 0 {
+            return unavailable("it has no leader".into());
+        }
+        if (in_sync as u64) < in_sync_min {
+            return unavailable(format!("{in_sync} replicas are in sync and {in_sync_min} must be"));
+        }
+        Ok(())
+    }
+
     pub(super) fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
         let consumer = self.lock();
         let (begin, end) = self.watermarks(&consumer, position.partition)?;

@@ -4,14 +4,19 @@
 //! and gives out [`tail`]s and [`lanes`]; each of those owns its own client and belongs to one thread.
 
 mod appender;
+mod committer;
 mod context;
 mod dead_letters;
 mod error;
 mod group;
 mod guards;
+mod heights;
 mod lanes;
 mod look_up;
+#[cfg(test)]
+mod mock_tests;
 mod native;
+mod pulse;
 mod requests;
 mod settings;
 mod tail;
@@ -21,7 +26,8 @@ mod transaction;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -35,7 +41,9 @@ use crate::journal::{
     Record, Requests, Tail,
 };
 use appender::Appender;
+use heights::Heights;
 use look_up::LookUp;
+use pulse::Pulse;
 
 pub use dead_letters::DeadLetters;
 pub use settings::validate;
@@ -46,6 +54,11 @@ pub const DEFAULT_PARTITIONS: u32 = 12;
 pub const DEFAULT_TOPIC_PREFIX: &str = "payments";
 pub const DEFAULT_GROUP: &str = "paylog-processor";
 
+/// What a member that nobody polls for this many times `max.poll.interval.ms` held has been given away long ago, and whoever
+/// should poll it hangs.
+const MEMBER_SILENT: u32 = 2;
+/// How long the guards wait for an old client to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,7 +83,16 @@ pub struct KafkaJournal {
     config: KafkaConfig,
     log_id: LogId,
     appender: Appender,
-    look_up: LookUp,
+    /// Replaced at each look of the guards. A client that has seen a later leader believes no metadata that know of an earlier
+    /// one, and would never hear of a log that was restored from a backup.
+    look_up: Mutex<Arc<LookUp>>,
+    /// How many replicas must have a record before it is acknowledged: `min.insync.replicas` as the guards last saw it.
+    in_sync_min: AtomicU64,
+    heights: Arc<Heights>,
+    /// Of the lanes that were given out.
+    pulse: Arc<Pulse>,
+    /// Of the intake.
+    intake_pulse: Arc<Pulse>,
 }
 
 impl KafkaConfig {
@@ -116,10 +138,32 @@ impl KafkaJournal {
         settings::validate(&config)?;
         let log_id = topics::topic_id(&config)?;
         let look_up = LookUp::new(&config)?;
-        guards::check_event_topic(&config, &look_up)?;
-        let appender = Appender::new(&config)?;
+        let in_sync_min = AtomicU64::new(guards::check_event_topic(&config, &look_up)?);
+        let heights = Arc::new(Heights::new(config.partitions));
+        let appender = Appender::new(&config, &heights)?;
+        let look_up = Mutex::new(Arc::new(look_up));
         tracing::info!(topic = config.topic_prefix, %log_id, partitions = config.partitions, "kafka journal open");
-        Ok(Arc::new(Self { config, log_id, appender, look_up }))
+        Ok(Arc::new(Self {
+            config,
+            log_id,
+            appender,
+            look_up,
+            in_sync_min,
+            heights,
+            pulse: Arc::default(),
+            intake_pulse: Arc::default(),
+        }))
+    }
+}
+
+impl KafkaJournal {
+    fn look_up(&self) -> Arc<LookUp> {
+        Arc::clone(&self.look_up.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace_look_up(&self, fresh: Arc<LookUp>) {
+        let old = std::mem::replace(&mut *self.look_up.lock().unwrap_or_else(PoisonError::into_inner), fresh);
+        drop_within(old, "look-up", CLOSE_DEADLINE);
     }
 }
 
@@ -137,18 +181,19 @@ impl Reader for KafkaJournal {
     }
 
     fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-        Ok(Box::new(tail::KafkaTail::open(&self.config, from)?))
+        Ok(Box::new(tail::KafkaTail::open(&self.config, &self.heights, from)?))
     }
 
     fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
-        self.look_up.ends(partition)
+        self.look_up().ends(partition)
     }
 
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
-        self.look_up.read(position)
+        self.look_up().read(position)
     }
 
     fn check(&self) -> Result<(), JournalError> {
+        self.heights.check()?;
         let now = topics::topic_id(&self.config)?;
         if now != self.log_id {
             let topic = &self.config.topic_prefix;
@@ -156,7 +201,11 @@ impl Reader for KafkaJournal {
                 format!("the topic {topic} was deleted and made again (its id was {}, is {now}): restart", self.log_id);
             return Err(JournalError::Refused(text));
         }
-        guards::check_event_topic(&self.config, &self.look_up)
+        let fresh = Arc::new(LookUp::new(&self.config)?);
+        let in_sync_min = guards::check_event_topic(&self.config, &fresh)?;
+        self.replace_look_up(fresh);
+        self.in_sync_min.store(in_sync_min, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -166,11 +215,30 @@ impl Journal for KafkaJournal {
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
-        Ok(Box::new(lanes::KafkaLanes::join(&self.config)?))
+        Ok(Box::new(lanes::KafkaLanes::join(&self.config, &self.pulse, &self.heights)?))
+    }
+
+    fn writable(&self, partition: Partition) -> Result<(), JournalError> {
+        self.look_up().writable(partition, self.in_sync_min.load(Ordering::Relaxed))
+    }
+
+    fn check_members(&self) -> Result<(), JournalError> {
+        let max = settings::poll_interval(&self.config) * MEMBER_SILENT;
+        for (who, pulse) in [("lanes", &self.pulse), ("intake", &self.intake_pulse)] {
+            let silent = pulse.silent_for();
+            if silent > max {
+                return Err(JournalError::Broken(format!(
+                    "nobody has served the {who} for {} s: its loop hangs, and the group has given its partitions to others; \
+                     this process must be started again",
+                    silent.as_secs()
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
-        Ok(Box::new(requests::KafkaRequests::join(&self.config)?))
+        Ok(Box::new(requests::KafkaRequests::join(&self.config, &self.intake_pulse)?))
     }
 }
 
@@ -256,6 +324,28 @@ fn drop_within<T: Send + 'static>(client: T, name: &'static str, deadline: Durat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A client that cannot be closed before somebody lets it.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Drop for Stuck {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_close_is_left_behind() {
+        let (let_go, stuck) = std::sync::mpsc::channel();
+        let (deadline, began) = (Duration::from_millis(50), Instant::now());
+        drop_within(Stuck(stuck), "stuck", deadline);
+        assert!(began.elapsed() >= deadline, "it was waited for");
+        // Had it been waited for to the end, nobody would ever have come here to let it go.
+        drop(let_go);
+        let began = Instant::now();
+        drop_within("closes at once", "quick", Duration::from_secs(60));
+        assert!(began.elapsed() < Duration::from_secs(60), "what closes is not waited for longer");
+    }
 
     #[test]
     fn a_config_that_is_printed_shows_no_secret() {

@@ -73,6 +73,26 @@ pub(super) fn generation<C: ClientContext>(consumer: &Client<C>) -> Option<i32> 
     (generation >= 0).then_some(generation)
 }
 
+/// How many events (deliveries, errors, log lines) wait in the client's queue to be served.
+pub(super) fn events_waiting<C: ClientContext>(client: &Client<C>) -> usize {
+    // SAFETY: the client outlives the call; the queue is a reference of ours, destroyed at the end of this function.
+    unsafe {
+        let queue = Owned::new(rd::rd_kafka_queue_get_main(client.native_ptr()), rd::rd_kafka_queue_destroy);
+        queue.map_or(0, |queue| rd::rd_kafka_queue_length(queue.ptr()))
+    }
+}
+
+/// Groups of the mock cluster inside `client` wait 3 s for more members unless told otherwise.
+#[cfg(test)]
+pub(super) fn mock_groups_begin_at_once<C: ClientContext>(client: &Client<C>) {
+    // SAFETY: the mock cluster belongs to the client, which outlives the call.
+    unsafe {
+        let cluster = rd::rd_kafka_handle_mock_cluster(client.native_ptr());
+        assert!(!cluster.is_null(), "this client has no mock cluster");
+        rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 1);
+    }
+}
+
 /// Asks the cluster for the id of a topic. Blocks for at most `timeout_ms`; creates nothing.
 pub(super) fn topic_id<C: ClientContext>(
     client: &Client<C>,

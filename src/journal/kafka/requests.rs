@@ -6,6 +6,7 @@
 //! longer has is told, never passed over in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,10 +15,11 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::util::IntoOpaque;
 
+use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
-use super::group::{answer_all, stable_offsets};
-use super::transaction::{Committer, transactional_id};
+use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::pulse::Pulse;
 use super::{
     KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, native,
     settings, topics,
@@ -51,12 +53,14 @@ pub(super) struct KafkaRequests {
     /// Reading failed somewhere: when every partition is to be read on from where it stands.
     reseat_at: Option<Instant>,
     reseated: Instant,
+    silence: Silence,
+    pulse: Arc<Pulse>,
     deadline: Duration,
 }
 
 impl KafkaRequests {
     /// Connects, looks at the topics on both sides, and joins. Blocks.
-    pub(super) fn join(config: &KafkaConfig) -> Result<Self, JournalError> {
+    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>) -> Result<Self, JournalError> {
         let [events, requests, _, dead_letters, _] = topics::topics_of(config);
         let bytes_max = guards::check_crossing(config)?;
         let crossing = Crossing {
@@ -66,12 +70,12 @@ impl KafkaRequests {
         };
         let group = format!("{}-intake", config.group);
         // The committer first: with it ends what this instance's predecessor left open.
-        let id = transactional_id(&group, config);
-        let producer = settings::intake_committer(config, &id, bytes_max);
-        let committer = Committer::of(id, producer, &crossing.requests, &events.name)?;
+        let producer = settings::intake_committer(config, bytes_max);
+        let committer = Committer::of(instance(&group, config), producer, &crossing.requests, &events.name, None)?;
         let member: BaseConsumer<Context> = settings::requests(config, &group)
             .create_with_context(Context::new("intake"))
             .map_err(|error| journal_error("create the member of the intake's group", &error))?;
+        pulse.beat();
         member.subscribe(&[&crossing.requests]).map_err(|error| journal_error("join the intake's group", &error))?;
         Ok(Self {
             crossing,
@@ -85,6 +89,8 @@ impl KafkaRequests {
             unanswered: None,
             reseat_at: None,
             reseated: Instant::now() - RESEAT_PAUSE,
+            silence: Silence::new(config),
+            pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
     }
@@ -107,7 +113,7 @@ impl KafkaRequests {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let offsets = stable_offsets(self.member()?, self.list(partitions.iter().copied()))?;
+        let offsets = stable_offsets(self.member()?, self.list(partitions.iter().copied()), STABLE_WAIT_MAX)?;
         let position = |(partition, offset)| match (u32::try_from(partition), offset) {
             (Ok(partition), rdkafka::Offset::Offset(offset)) => {
                 u64::try_from(offset).ok().map(|offset| Position::new(Partition(partition), Offset(offset)))
@@ -199,7 +205,11 @@ impl Requests for KafkaRequests {
     }
 
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<Incoming>, JournalError> {
+        self.pulse.beat();
         self.committer.serve();
+        if let Some(member) = &self.member {
+            self.silence.check(member, &self.crossing.requests)?;
+        }
         let deadline = Instant::now() + timeout;
         let (mut incoming, mut bytes) = (Vec::new(), 0);
         loop {
@@ -290,6 +300,7 @@ impl Requests for KafkaRequests {
 impl Drop for KafkaRequests {
     /// Closing a member runs a last rebalance and waits for its answer, so it must not begin with one outstanding.
     fn drop(&mut self) {
+        self.pulse.end();
         let began = Instant::now();
         if let Some(member) = self.member.take() {
             answer_all(&member, self.unanswered.take(), |partitions| self.list(partitions));

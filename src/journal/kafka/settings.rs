@@ -17,6 +17,8 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request may take: below the transaction timeout, so that a lost one is noticed while it is open.
 const SOCKET_TIMEOUT_MS: &str = "8000";
 
+const POLL_INTERVAL_MS: &str = "60000";
+const STATISTICS_EVERY_MAX: Duration = Duration::from_secs(5);
 /// librdkafka takes no larger `message.max.bytes`.
 const MESSAGE_BYTES_CEILING: usize = 1_000_000_000;
 
@@ -34,16 +36,23 @@ const MANDATORY: &[(&str, Option<&str>, &str)] = &[
     ("auto.offset.reset", Some("error"), "a reader must never skip or repeat history silently"),
     ("bootstrap.servers", None, "use --bootstrap-servers"),
     ("check.crcs", Some("true"), "a damaged record must halt, not be folded"),
+    ("delivery.report.only.error", Some("false"), "every append waits for its report"),
     ("enable.auto.commit", Some("false"), "positions are committed with what they cover"),
     ("enable.auto.offset.store", Some("false"), "positions are committed with what they cover"),
     ("enable.idempotence", Some("true"), "a retry inside the client must not append twice"),
     ("enable.partition.eof", None, "the tail must know when it has caught up"),
     ("group.id", None, "use --group"),
+    (
+        "group.instance.id",
+        None,
+        "a static member that died keeps its lanes, and two with one id take them from each other",
+    ),
     ("group.protocol", Some("classic"), "rebalances are served as the classic protocol gives them"),
     ("group.remote.assignor", None, "rebalances are served as the classic protocol gives them"),
     ("isolation.level", None, "each reader of paylog needs its own"),
     ("max.in.flight.requests.per.connection", None, "more than 5 break the order of an idempotent producer"),
     ("partition.assignment.strategy", Some("cooperative-sticky"), "lanes that stay must not stop in a rebalance"),
+    ("statistics.interval.ms", None, "the watch over the group needs its own"),
     ("transaction.timeout.ms", Some("10000"), "takeover waits for it"),
     ("transactional.id", None, "it is the group and the instance id"),
 ];
@@ -110,8 +119,8 @@ pub(super) fn appender(config: &KafkaConfig) -> ClientConfig {
     settings
 }
 
-/// The producer of the lanes' transactions.
-pub(super) fn committer(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+/// The producer of the lanes' transactions. Its transactional id is the committer's to choose.
+pub(super) fn committer(config: &KafkaConfig) -> ClientConfig {
     let mut settings = producer(config);
     let defaults = [
         // Below the transaction timeout, else librdkafka refuses to start.
@@ -122,10 +131,10 @@ pub(super) fn committer(config: &KafkaConfig, transactional_id: &str) -> ClientC
         ("retry.backoff.max.ms", "20"),
     ];
     user(&mut settings, config, &defaults);
-    // "false" would silence not only the log but the error event by which a transaction learns that it is in doubt.
-    // Connections that a broker closes because they idle are silent either way.
-    settings.set("log.connection.close", "true");
-    settings.set("transactional.id", transactional_id);
+    // A transaction learns from this log that it is in doubt (context.rs). What the user wants to see comes with it.
+    let debug = settings.get("debug").map_or_else(|| "broker".to_owned(), |user| format!("{user},broker"));
+    settings.set("debug", debug);
+    settings.set_log_level(RDKafkaLogLevel::Debug);
     settings.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
     settings
 }
@@ -158,13 +167,23 @@ pub(super) fn member(config: &KafkaConfig) -> ClientConfig {
         ("session.timeout.ms", "10000"),
         ("heartbeat.interval.ms", "2000"),
         // A loop that hangs for a minute has lost its lanes. Must be more than the longest blocking call of a lane.
-        ("max.poll.interval.ms", "60000"),
+        ("max.poll.interval.ms", POLL_INTERVAL_MS),
     ];
     user(&mut settings, config, &defaults);
+    // The state of the membership is told nowhere else (lanes.rs).
+    let statistics = (poll_interval(config) / 4).min(STATISTICS_EVERY_MAX);
+    settings.set("statistics.interval.ms", statistics.as_millis().to_string());
     settings.set("group.protocol", "classic");
     settings.set("partition.assignment.strategy", "cooperative-sticky");
     settings.set("enable.partition.eof", "false");
     settings
+}
+
+/// How long a member may go without a poll before the group gives its partitions away: the default, or the user's.
+pub(super) fn poll_interval(config: &KafkaConfig) -> Duration {
+    let set = config.overrides.iter().rev().find(|(key, _)| key == "max.poll.interval.ms");
+    let interval_ms = set.map_or(POLL_INTERVAL_MS, |(_, value)| value.as_str());
+    Duration::from_millis(interval_ms.trim().parse().unwrap_or(60_000)) // what is no number, librdkafka refuses
 }
 
 /// The member of the intake's group, who reads requests. Where a partition is read from is always said.
@@ -185,8 +204,8 @@ pub(super) fn requests(config: &KafkaConfig, group: &str) -> ClientConfig {
 }
 
 /// The producer of the intake's transactions: as [`committer`], but it sends records of up to `bytes_max`.
-pub(super) fn intake_committer(config: &KafkaConfig, transactional_id: &str, bytes_max: usize) -> ClientConfig {
-    let mut settings = committer(config, transactional_id);
+pub(super) fn intake_committer(config: &KafkaConfig, bytes_max: usize) -> ClientConfig {
+    let mut settings = committer(config);
     let chosen = settings.get("message.max.bytes").and_then(|chosen| chosen.parse().ok()).unwrap_or(0);
     let bytes_max = bytes_max.max(chosen).min(MESSAGE_BYTES_CEILING);
     settings.set("message.max.bytes", bytes_max.to_string());
@@ -292,6 +311,7 @@ mod tests {
             ("isolation.level", "read_uncommitted"),
             ("metadata.broker.list", "elsewhere:9092"),
             ("auto.offset.reset", "latest"),
+            ("group.instance.id", "static"),
             ("transactional.id", "mine"),
         ] {
             let refusal = validate(&config(&[(key, value)])).unwrap_err();
@@ -318,8 +338,8 @@ mod tests {
         let config = config(&[]);
         let all = [
             appender(&config),
-            committer(&config, "group/instance/0"),
-            intake_committer(&config, "group-intake/instance/0", usize::MAX),
+            committer(&config),
+            intake_committer(&config, usize::MAX),
             tail(&config),
             member(&config),
             requests(&config, "group-intake"),

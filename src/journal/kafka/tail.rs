@@ -3,6 +3,7 @@
 //! Promises never to skip: what it cannot read, or what the log no longer has, ends it. It joins no group and commits
 //! nothing: where to read from is the fold's to know.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -11,6 +12,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::context::Context;
 use super::error::{ReadVerdict, journal_error, read_verdict};
+use super::heights::Heights;
 use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings};
 use crate::journal::{JournalError, Offset, Partition, Position, Record, Tail, TailItem};
 
@@ -21,12 +23,13 @@ pub(super) struct KafkaTail {
     topic: String,
     /// `None` only while it is being dropped.
     consumer: Option<BaseConsumer<Context>>,
+    heights: Arc<Heights>,
     /// Where each partition stood at first: librdkafka has no position until something was read.
     from: Vec<Offset>,
 }
 
 impl KafkaTail {
-    pub(super) fn open(config: &KafkaConfig, from: &[Offset]) -> Result<Self, JournalError> {
+    pub(super) fn open(config: &KafkaConfig, heights: &Arc<Heights>, from: &[Offset]) -> Result<Self, JournalError> {
         let partitions = config.partitions as usize;
         assert_eq!(from.len(), partitions, "a tail needs one offset for each partition");
         let topic = config.topic_prefix.clone();
@@ -35,7 +38,7 @@ impl KafkaTail {
             .map_err(|error| journal_error("create the tail's consumer", &error))?;
         let list = list_of(&topic, (0..).map(Partition).zip(from.iter().map(|offset| kafka_offset(*offset))));
         consumer.assign(&list).map_err(|error| journal_error("assign the tail's partitions", &error))?;
-        Ok(Self { topic, consumer: Some(consumer), from: from.to_vec() })
+        Ok(Self { topic, consumer: Some(consumer), heights: Arc::clone(heights), from: from.to_vec() })
     }
 
     fn consumer(&self) -> Result<&BaseConsumer<Context>, JournalError> {
@@ -44,7 +47,11 @@ impl KafkaTail {
 
     fn item(&self, read: Result<BorrowedMessage<'_>, KafkaError>) -> Result<Option<TailItem>, JournalError> {
         let error = match read {
-            Ok(message) => return record_of(&message).map(|record| Some(TailItem::Record(record))),
+            Ok(message) => {
+                let record = record_of(&message)?;
+                self.heights.raise(record.position);
+                return Ok(Some(TailItem::Record(record)));
+            }
             Err(error) => error,
         };
         match read_verdict(&error) {

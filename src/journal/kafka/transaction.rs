@@ -1,4 +1,4 @@
-//! The committer: the transactional producer of a process, and its transactions.
+//! The transactions of the committer.
 //!
 //! Promises that a transaction ends in one of three ways: committed, with the place of each record; certainly aborted;
 //! or in doubt, and then the producer takes no other until it is recycled (librdkafka speaks transaction protocol v1,
@@ -7,18 +7,18 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::Timeout;
 use tokio::sync::oneshot;
 
-use super::context::{Context, Delivery};
-use super::error::{is_queue_full, is_retriable, is_transport, journal_error, transaction_error};
+use super::committer::{Committer, Producing, serve};
+use super::context::Delivery;
+use super::error::{is_queue_full, is_retriable, transaction_error};
 use super::settings::TRANSACTION_TIMEOUT;
-use super::{KafkaConfig, base_record, drop_within, kafka_offset, list_of, native, settings};
-use crate::journal::{Fate, JournalError, NewRecord, Partition, Position, Transaction, TransactionError};
+use super::{base_record, kafka_offset, list_of};
+use crate::journal::{Fate, NewRecord, Partition, Position, Transaction, TransactionError};
 
 /// A commit that takes this long was retried inside librdkafka: an earlier request of it may still be on its way.
 const COMMIT_SLOW: Duration = Duration::from_secs(3);
@@ -26,159 +26,16 @@ const COMMIT_SLOW: Duration = Duration::from_secs(3);
 const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(9);
 /// How long an append waits for room in the queue.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How often a call that says it can be resumed is resumed.
-const RESUMES_MAX: u32 = 3;
-/// How long a new producer may take until its epoch is known: a broker may need the transaction timeout, and then up to
-/// 10 s more until it looks, to end what a predecessor left open.
-const INIT_WAIT_MAX: Duration = Duration::from_secs(40);
-const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// Before a call that has not ended is resumed: some answer at once.
+const RESUME_PAUSE: Duration = Duration::from_millis(20);
 /// rdkafka's poll always takes all the time it is given, so each turn is as short as librdkafka's clock allows.
 const TURN: Duration = Duration::from_millis(1);
-/// How many events one look at the queue serves: a poll of no time serves one.
-const EVENTS_MAX: usize = 32;
 
-type Producing = BaseProducer<Context>;
 /// Where the report of a record goes.
 type Waiting = Box<oneshot::Sender<Delivery>>;
 type Sending<'r> = BaseRecord<'r, [u8], [u8], Waiting>;
 
-pub(super) struct Committer {
-    settings: ClientConfig,
-    transactional_id: String,
-    /// The topic that the group reads, whose offsets the transactions carry.
-    read: String,
-    /// The topic that [`Transaction::append`] writes to.
-    written: String,
-    /// `None` after a recycling that failed half-way.
-    producer: Option<Producing>,
-    /// Something of the last transaction may still take effect: no other may begin on this producer.
-    in_doubt: bool,
-}
-
-impl Committer {
-    /// For the lanes, which read the log and write to it. Connects, and ends what an earlier producer of this instance
-    /// left open. Blocks.
-    pub(super) fn new(config: &KafkaConfig) -> Result<Self, JournalError> {
-        let transactional_id = transactional_id(&config.group, config);
-        let settings = settings::committer(config, &transactional_id);
-        Self::of(transactional_id, settings, &config.topic_prefix, &config.topic_prefix)
-    }
-
-    /// For a member that reads the topic `read` and writes to `written`. Blocks as [`Self::new`].
-    pub(super) fn of(
-        transactional_id: String,
-        settings: ClientConfig,
-        read: &str,
-        written: &str,
-    ) -> Result<Self, JournalError> {
-        let producer = Some(create(&settings, &transactional_id)?);
-        let (read, written) = (read.to_owned(), written.to_owned());
-        Ok(Self { settings, transactional_id, read, written, producer, in_doubt: false })
-    }
-
-    pub(super) fn recycle(&mut self) -> Result<(), JournalError> {
-        if let Some(old) = self.producer.take() {
-            drop_within(old, "committer", CLOSE_DEADLINE);
-        }
-        self.producer = Some(create(&self.settings, &self.transactional_id)?);
-        self.in_doubt = false;
-        tracing::info!(transactional_id = self.transactional_id, "made a new transactional producer");
-        Ok(())
-    }
-
-    /// Begins a transaction with the membership of `member` as it is now, over the partitions it holds.
-    pub(super) fn begin<'a>(
-        &'a mut self,
-        member: &BaseConsumer<Context>,
-        held: &'a BTreeSet<Partition>,
-    ) -> Result<KafkaTransaction<'a>, TransactionError> {
-        let membership = membership(member)?;
-        let producer = self.usable()?;
-        serve(producer);
-        // What went wrong while nothing was in flight left nothing in doubt.
-        producer.context().take_doubt();
-        if let Err(error) = producer.begin_transaction() {
-            let failed = transaction_error("begin a transaction", &error, Duration::ZERO, TRANSACTION_TIMEOUT);
-            // Nothing was begun, so there is nothing to abort: what cannot begin needs a new producer.
-            self.in_doubt = true;
-            let fate = if failed.fate == Fate::Retry { Fate::Recycle } else { failed.fate };
-            return Err(TransactionError { fate, ..failed });
-        }
-        let began = Instant::now();
-        Ok(KafkaTransaction { committer: self, membership, held, began, deliveries: Vec::new(), open: true })
-    }
-
-    /// Lets librdkafka speak (logs, errors) while no transaction is open.
-    pub(super) fn serve(&self) {
-        if let Some(producer) = &self.producer {
-            serve(producer);
-        }
-    }
-
-    pub(super) fn close(&mut self, deadline: Duration) {
-        if let Some(producer) = self.producer.take() {
-            drop_within(producer, "committer", deadline);
-        }
-    }
-
-    fn usable(&self) -> Result<&Producing, TransactionError> {
-        match &self.producer {
-            Some(producer) if !self.in_doubt && !producer.context().is_fatal() => Ok(producer),
-            _ => Err(failure(Fate::Recycle, "the producer must be recycled first")),
-        }
-    }
-
-    fn producer(&self) -> Result<&Producing, TransactionError> {
-        self.producer.as_ref().ok_or_else(|| failure(Fate::Recycle, "there is no producer"))
-    }
-}
-
-/// Of this instance's one producer in `group`.
-pub(super) fn transactional_id(group: &str, config: &KafkaConfig) -> String {
-    format!("{group}/{}/0", config.instance_id)
-}
-
-/// The metadata that fences a transaction. Read between two looks at the generation: without a generation the broker
-/// would take the offsets of anybody.
-fn membership(member: &BaseConsumer<Context>) -> Result<ConsumerGroupMetadata, TransactionError> {
-    let before = native::generation(member.client());
-    let metadata = member.group_metadata();
-    match (metadata, before) {
-        (Some(metadata), Some(_)) if native::generation(member.client()) == before && !member.assignment_lost() => {
-            Ok(metadata)
-        }
-        _ => Err(failure(Fate::Retry, "not a member of the group at the moment")),
-    }
-}
-
-fn create(settings: &ClientConfig, transactional_id: &str) -> Result<Producing, JournalError> {
-    let producer: Producing = settings
-        .create_with_context(Context::new("committer"))
-        .map_err(|error| journal_error("create the transactional producer", &error))?;
-    let deadline = Instant::now() + INIT_WAIT_MAX;
-    loop {
-        match producer.init_transactions(TRANSACTION_TIMEOUT) {
-            Ok(()) => return Ok(producer),
-            Err(error) if (is_retriable(&error) || is_transport(&error)) && Instant::now() < deadline => {
-                tracing::warn!(transactional_id, %error, "the transaction coordinator does not answer yet");
-                serve(&producer);
-            }
-            Err(error) => {
-                let error = journal_error(&format!("take over the transactional id {transactional_id}"), &error);
-                drop_within(producer, "committer", CLOSE_DEADLINE);
-                return Err(error);
-            }
-        }
-    }
-}
-
-fn serve(producer: &Producing) {
-    for _ in 0..EVENTS_MAX {
-        producer.poll(Duration::ZERO);
-    }
-}
-
-fn failure(fate: Fate, reason: &str) -> TransactionError {
+pub(super) fn failure(fate: Fate, reason: &str) -> TransactionError {
     TransactionError { fate, culprit: None, reason: reason.into() }
 }
 
@@ -192,7 +49,15 @@ pub(super) struct KafkaTransaction<'a> {
     open: bool,
 }
 
-impl KafkaTransaction<'_> {
+impl<'a> KafkaTransaction<'a> {
+    pub(super) fn new(
+        committer: &'a mut Committer,
+        membership: ConsumerGroupMetadata,
+        held: &'a BTreeSet<Partition>,
+    ) -> Self {
+        Self { committer, membership, held, began: Instant::now(), deliveries: Vec::new(), open: true }
+    }
+
     fn try_commit(&mut self, next: &[Position]) -> Result<Vec<Position>, TransactionError> {
         for position in next {
             self.must_hold(position.partition)?;
@@ -203,11 +68,14 @@ impl KafkaTransaction<'_> {
         if !next.is_empty() {
             let offsets = next.iter().map(|position| (position.partition, kafka_offset(position.offset)));
             let offsets = list_of(&self.committer.read, offsets);
-            resumed(|| producer.send_offsets_to_transaction(&offsets, &self.membership, TRANSACTION_TIMEOUT))
-                .map_err(|error| self.error("send the offsets", &error))?;
+            resumed(self.began, || {
+                producer.send_offsets_to_transaction(&offsets, &self.membership, TRANSACTION_TIMEOUT)
+            })
+            .map_err(|error| self.error("send the offsets", &error))?;
         }
         // Any other timeout risks that librdkafka and the broker disagree; this one ends with the transaction's own.
-        resumed(|| producer.commit_transaction(Timeout::Never)).map_err(|error| self.error("commit", &error))?;
+        resumed(self.began, || producer.commit_transaction(Timeout::Never))
+            .map_err(|error| self.error("commit", &error))?;
         serve(producer);
         let took = began.elapsed();
         if producer.context().take_doubt() || took >= COMMIT_SLOW {
@@ -256,16 +124,35 @@ impl KafkaTransaction<'_> {
         if !settle(self.committer.producer()?) {
             return Err(failure(Fate::Recycle, "the records were not acknowledged in time"));
         }
-        let age = self.began.elapsed();
+        let (age, heights) = (self.began.elapsed(), &self.committer.heights);
         let mut positions = Vec::with_capacity(self.deliveries.len());
         for delivery in &mut self.deliveries {
             match delivery.try_recv() {
-                Ok(Ok(position)) => positions.push(position),
+                // No reader has got past what this transaction appends, for it is open.
+                Ok(Ok(position)) => {
+                    if let Some(heights) = heights {
+                        let judged = heights.judge(heights.of(position.partition), position);
+                        judged.map_err(|replaced| failure(Fate::Stop, &replaced.to_string()))?;
+                    }
+                    positions.push(position);
+                }
+                Ok(Err(undelivered)) if undelivered.is_purged() => return Err(self.why_purged()),
                 Ok(Err(undelivered)) => return Err(undelivered.into_transaction_error(age, TRANSACTION_TIMEOUT)),
                 Err(_) => return Err(failure(Fate::Recycle, "a record has no delivery report")),
             }
         }
         Ok(positions)
+    }
+
+    /// A transaction that librdkafka gave up is purged, and its records do not say why. A commit does: it is refused while a
+    /// record of the transaction was not delivered, so it can commit nothing.
+    fn why_purged(&self) -> TransactionError {
+        let refused = self.committer.producer().map(|producer| producer.commit_transaction(Timeout::Never));
+        match refused {
+            Ok(Err(error)) => self.error("deliver the records", &error),
+            Ok(Ok(())) => failure(Fate::Recycle, "a transaction committed without all its records"),
+            Err(error) => error,
+        }
     }
 
     fn must_hold(&self, partition: Partition) -> Result<(), TransactionError> {
@@ -306,7 +193,7 @@ impl KafkaTransaction<'_> {
             return Err(failure(Fate::Recycle, "the records could not be purged in time"));
         }
         let began = Instant::now();
-        resumed(|| producer.abort_transaction(Timeout::Never)).map_err(|error| {
+        resumed(began, || producer.abort_transaction(Timeout::Never)).map_err(|error| {
             let error = self.error("abort", &error);
             // An abort that failed is no clean abort, whatever its code.
             TransactionError { fate: if error.fate == Fate::Retry { Fate::Recycle } else { error.fate }, ..error }
@@ -378,14 +265,16 @@ fn settle(producer: &Producing) -> bool {
     true
 }
 
-/// A call that fails as retriable is unfinished, not failed: the same call resumes it.
-fn resumed(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    let mut result = call();
-    for _ in 0..RESUMES_MAX {
-        match &result {
-            Err(error) if is_retriable(error) => result = call(),
-            _ => break,
+/// A call that fails as retriable is unfinished, not failed: the same call resumes it. Not for longer than the broker lets
+/// a transaction be open: what has not ended by then needs a new producer, and the lanes must not hang in it.
+fn resumed(began: Instant, mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    loop {
+        match call() {
+            Err(error) if is_retriable(&error) && began.elapsed() < TRANSACTION_TIMEOUT => {
+                tracing::debug!(%error, "a transactional call goes on");
+                std::thread::sleep(RESUME_PAUSE);
+            }
+            ended => return ended,
         }
     }
-    result
 }

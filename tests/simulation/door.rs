@@ -1,0 +1,208 @@
+//! A process's door to the model of the log: what `journal::Reader` and `journal::Journal` promise, and the faults that a
+//! real one has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paylog::journal::{
+    AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
+    Reader, Record, Tail, TailItem,
+};
+
+use crate::core::{Core, Due};
+use crate::log::{Life, State, record};
+use crate::plan::{ORIGIN_US, SECOND_US};
+use crate::planted::Mistake;
+use crate::world::World;
+use crate::writer::MemberLanes;
+
+/// The records that one look at the log brings, at most.
+const READ_MAX: usize = 6;
+
+pub struct Door {
+    pub world: Arc<World>,
+    pub life: Life,
+}
+
+pub fn gone() -> JournalError {
+    JournalError::Broken("the process is dead".to_owned())
+}
+
+fn unavailable(what: &str) -> JournalError {
+    JournalError::Unavailable(format!("the broker does not answer: {what}"))
+}
+
+impl Reader for Door {
+    fn engine(&self) -> Engine {
+        Engine::Kafka
+    }
+
+    fn log_id(&self) -> LogId {
+        LogId([7; 16])
+    }
+
+    fn partitions(&self) -> u32 {
+        self.world.core().plan.partitions
+    }
+
+    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
+        let mut core = self.world.core();
+        if !core.may_call(self.life, "open the tail") {
+            return Err(gone());
+        }
+        for (from, partition) in from.iter().zip(core.topic.partitions()) {
+            if *from > core.topic.stable_end(partition) {
+                return Err(JournalError::Broken(format!("{partition} was folded to {from}, behind its end")));
+            }
+        }
+        let reported = vec![None; from.len()];
+        drop(core);
+        Ok(Box::new(ModelTail { world: Arc::clone(&self.world), life: self.life, next: from.to_vec(), reported }))
+    }
+
+    fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
+        let mut core = self.world.core();
+        if !core.may_call(self.life, "ends") {
+            return Err(gone());
+        }
+        let no_answer = core.plan.rates.no_answer;
+        if core.happens(no_answer) {
+            core.trace.fault("a question for the end has no answer");
+            return Err(unavailable("the end of a partition"));
+        }
+        let (committed, mut uncommitted) = (core.topic.stable_end(partition), core.topic.end(partition));
+        if core.is_planted(Mistake::CatchUpToStableOnly) {
+            uncommitted = committed;
+        }
+        let now = core.now_us;
+        core.trace.line(now, format_args!("{} asks for the end of {partition}: {uncommitted}", self.life.process));
+        Ok(Ends { committed, uncommitted })
+    }
+
+    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+        let mut core = self.world.core();
+        if core.may_call(self.life, "read") { Ok(core.topic.read(position)) } else { Err(gone()) }
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+impl Journal for Door {
+    fn append(&self, record: NewRecord) -> Appending {
+        let (world, life) = (Arc::clone(&self.world), self.life);
+        Box::pin(async move {
+            let answer = {
+                let mut core = world.core();
+                if core.may_call(life, "append") { core.take_append(life, record) } else { None }
+            };
+            match answer {
+                // Its process is dead, or dies while it waits.
+                Some(answer) if !world.core().is_over(life) => answer,
+                _ => std::future::pending().await,
+            }
+        })
+    }
+
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
+        if !self.world.core().may_call(self.life, "join the group") {
+            return Err(gone());
+        }
+        Ok(Box::new(MemberLanes::join(&self.world, self.life)))
+    }
+}
+
+impl Core {
+    fn take_append(&mut self, life: Life, record: NewRecord) -> Option<Result<Position, AppendError>> {
+        let now = self.now_us;
+        if self.is_planted(Mistake::AcknowledgedTooEarly) {
+            let position = Position::new(record.partition, self.topic.end(record.partition));
+            self.after(SECOND_US, Due::Append(life, Box::new(record)));
+            return Some(Ok(position));
+        }
+        let unknown = || Some(Err(AppendError::Unknown("the acknowledgement did not come".to_owned())));
+        if self.happens(self.plan.rates.refused_append) {
+            self.trace.fault("an append is refused");
+            return Some(Err(AppendError::NotAppended("not enough replicas".to_owned())));
+        }
+        if self.happens(self.plan.rates.lost_append) {
+            self.trace.fault("an append is lost without an answer");
+            return unknown();
+        }
+        if self.happens(self.plan.rates.late_append) {
+            self.trace.fault("an append arrives after its sender gave up");
+            let wait = self.random.skewed(30 * SECOND_US);
+            self.after(wait, Due::Append(life, Box::new(record)));
+            return unknown();
+        }
+        let position = self.append(life, record);
+        self.trace.line(now, format_args!("{} has appended at {position}", life.process));
+        // It may die before it hears of it.
+        self.may_call(life, "the answer to an append").then_some(Ok(position))
+    }
+}
+
+struct ModelTail {
+    world: Arc<World>,
+    life: Life,
+    next: Vec<Offset>,
+    reported: Vec<Option<Offset>>,
+}
+
+impl Tail for ModelTail {
+    fn poll(&mut self, max: usize, _timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
+        let world = Arc::clone(&self.world);
+        let mut core = world.core();
+        if !core.may_call(self.life, "read the log") {
+            return Err(gone());
+        }
+        let slow_tail = core.plan.rates.slow_tail;
+        if core.happens(slow_tail) {
+            core.trace.fault("the tail brings nothing for a while");
+            return Ok(Vec::new());
+        }
+        let (mut items, mut left) = (Vec::new(), core.random.between(1, READ_MAX as u64) as usize);
+        left = left.min(max);
+        let first = core.random.below(self.next.len());
+        for i in 0..self.next.len() {
+            let partition = (first + i) % self.next.len();
+            self.read(&core, Partition(partition as u32), &mut left, &mut items);
+        }
+        let read =
+            items.iter().filter_map(|item| if let TailItem::Record(record) = item { Some(record) } else { None });
+        let newest = read.map(|record| record.appended_at_us - ORIGIN_US).max();
+        let machine = &mut core.machines[self.life.process];
+        machine.newest_append_us = machine.newest_append_us.max(newest);
+        if !items.is_empty() {
+            let (now, process) = (core.now_us, self.life.process);
+            let upto: Vec<u64> = self.next.iter().map(|next| next.0).collect();
+            core.trace.line(now, format_args!("{process} reads {} items, up to {upto:?}", items.len()));
+        }
+        Ok(items)
+    }
+}
+
+impl ModelTail {
+    fn read(&mut self, core: &Core, partition: Partition, left: &mut usize, items: &mut Vec<TailItem>) {
+        let p = partition.0 as usize;
+        let dirty = core.is_planted(Mistake::ReadsUncommitted);
+        let end = if dirty { core.topic.end(partition) } else { core.topic.stable_end(partition) };
+        while self.next[p] < end && *left > 0 {
+            let position = Position::new(partition, self.next[p]);
+            let slot = &core.topic.slots(partition)[position.offset.0 as usize];
+            let readable = |state: State| state == State::Committed || dirty;
+            let skipped =
+                self.life.process == 0 && position.offset.0 % 5 == 4 && core.is_planted(Mistake::SkipsARecord);
+            if let Some(entry) = slot.entry.as_ref().filter(|entry| readable(entry.state) && !skipped) {
+                items.push(TailItem::Record(record(position, slot.appended_at_us, entry)));
+                *left -= 1;
+            }
+            self.next[p] = position.offset.next();
+        }
+        if self.next[p] == end && self.reported[p] != Some(end) {
+            items.push(TailItem::CaughtUp(Position::new(partition, end)));
+            self.reported[p] = Some(end);
+        }
+    }
+}
