@@ -26,7 +26,8 @@ pub(super) struct CustomerFeed {
     reset: bool,
     /// Up to where the client has everything; `None` before the snapshots.
     cursor: Option<Offsets>,
-    /// Versions that a snapshot already had although the cursor stands before them: not to be told again.
+    /// Versions that a snapshot already had although the cursor stands before them: not to be told again. Until it is empty
+    /// no id is given, for a client that came back with it would be told them again.
     told: HashMap<PaymentId, u64>,
 }
 
@@ -83,7 +84,9 @@ impl CustomerFeed {
             let data = Data::Snapshot { payment: Box::new(row.payment), at_least: position_text(log, position), last };
             blocks.push(Block { id: None, data });
         }
-        blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
+        if self.told.is_empty() {
+            blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
+        }
         self.cursor = Some(cursor);
         Ok(blocks)
     }
@@ -96,14 +99,15 @@ impl CustomerFeed {
         for entry in entries {
             cursor.advance(Position::new(entry.position.partition, entry.position.offset.next()));
             if !self.was_told(&entry) {
-                blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Change(Box::new(entry)) });
+                let id = self.told.is_empty().then(|| cursor.encode(log));
+                blocks.push(Block { id, data: Data::Change(Box::new(entry)) });
             }
         }
         for position in next.positions() {
             cursor.advance(position);
         }
-        if full && blocks.is_empty() {
-            // All of it was in the snapshots: the client's own cursor must get past it too, or a reconnect would repeat it.
+        if full && self.told.is_empty() && blocks.last().is_none_or(|block| block.id.is_none()) {
+            // What was in the snapshots has been passed: the client's own cursor must get past it too.
             blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
         }
         self.cursor = Some(cursor);
@@ -127,5 +131,82 @@ impl CustomerFeed {
             Some(at_least) => at_least.reached(&self.view).await,
             None => self.watch.changed().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{Block, CustomerFeed, Read, Start};
+    use crate::clock::Clocks;
+    use crate::journal::embedded::EmbeddedJournal;
+    use crate::journal::{Journal, NewRecord, Offset, Partition, Position, Reader};
+    use crate::payment::samples::{event, in_progress, parked, payment_id, retry};
+    use crate::payment::{CustomerId, EventData, MerchantId};
+    use crate::projection::{Folder, View};
+    use crate::schema::Codec;
+    use crate::store::Store;
+
+    /// One payment, and what happened to it, folded.
+    async fn folded(directory: &std::path::Path, events: Vec<EventData>) -> View {
+        let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
+        let codec = Arc::new(Codec::new().unwrap());
+        for (seconds, data) in (1..).zip(events) {
+            let value = codec.encode(&event(seconds, data)).unwrap();
+            let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
+            journal.append(record).await.unwrap();
+        }
+        let store = Store::open(&directory.join("store")).unwrap();
+        let (mut folder, view) = Folder::open(store, journal.as_ref(), codec, Clocks::system()).unwrap();
+        let (mut tail, end) = (folder.tail(journal.as_ref()).unwrap(), journal.ends(Partition(0)).unwrap().committed);
+        while view.folded_to(Partition(0)) < end {
+            folder.turn(tail.as_mut(), Duration::from_millis(50)).unwrap();
+        }
+        view
+    }
+
+    fn ids(read: Read) -> Vec<Option<String>> {
+        match read {
+            Read::Blocks(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
+            Read::Wait | Read::End => Vec::new(),
+        }
+    }
+
+    /// The rows are written before anybody is told how far the fold is: a stream that opens in between.
+    #[tokio::test]
+    async fn no_cursor_is_given_that_would_repeat_what_a_snapshot_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let view = folded(directory.path(), vec![in_progress(1999), retry(1), parked()]).await;
+        let (merchant, customer) = (MerchantId::default(), CustomerId::parse("cus_42").unwrap());
+        let open = || {
+            CustomerFeed::open(
+                &view,
+                merchant.clone(),
+                customer.clone(),
+                Start { last_event_id: None, at_least: None, reset: false },
+            )
+            .unwrap()
+        };
+
+        let mut whole = open();
+        let opening = ids(whole.read().unwrap());
+        assert!(opening.len() == 2 && opening[1].is_some(), "a snapshot and the cursor: {opening:?}");
+
+        let mut early = CustomerFeed { told: HashMap::from([(payment_id("order-1001"), 2)]), ..open() };
+        let mut behind = view.folded();
+        behind.set(Position::new(Partition(0), Offset(1)));
+        early.cursor = Some(behind);
+        let rest = ids(early.read().unwrap());
+        assert!(rest.len() == 1 && rest[0].is_some(), "version 2 was told, version 3 is news: {rest:?}");
+
+        let mut ahead = CustomerFeed { told: HashMap::from([(payment_id("order-1001"), 9)]), ..open() };
+        let mut behind = view.folded();
+        behind.set(Position::new(Partition(0), Offset(1)));
+        ahead.cursor = Some(behind);
+        let rest = ids(ahead.read().unwrap());
+        assert_eq!(rest, [], "all of it was told, and the cursor stands before what was: no id yet");
     }
 }

@@ -18,14 +18,17 @@ use crate::sse::Parser;
 const PAUSE: Duration = Duration::from_millis(300);
 /// A connection has been told of everything that was there when it was opened after this long.
 const OPENED_MAX: Duration = Duration::from_secs(5);
-/// Frames after which a reader without patience goes away.
-const PATIENCE_MAX: usize = 8;
+/// Frames and seconds after which a reader without patience goes away.
+const FRAMES_MAX: usize = 8;
+const PATIENCE_MAX_S: f64 = 15.0;
 const OK: u16 = 200;
 const NO_CONTENT: u16 = 204;
 
 pub struct Readers {
     pub api: Arc<Api>,
     pub recorder: Arc<Recorder>,
+    /// Nothing goes wrong any more, and nobody goes away.
+    pub calm: CancellationToken,
     /// All is at rest, and what had to come has come.
     pub rest: CancellationToken,
 }
@@ -57,8 +60,9 @@ impl Readers {
         }
     }
 
-    pub async fn customer(self: Arc<Self>, customer: String, seed: u64) {
-        let mut dice = StdRng::seed_from_u64(seed ^ 0xc057);
+    pub async fn customer(self: Arc<Self>, number: u32, seed: u64) {
+        let mut dice = StdRng::seed_from_u64(seed ^ (u64::from(number) << 48));
+        let customer = format!("cus_{number}");
         self.follow(&customer.clone(), &Followed::Customer(customer), &mut dice).await;
     }
 
@@ -114,11 +118,13 @@ impl Readers {
             return if connection.status == NO_CONTENT { Ended::ByServer } else { Ended::Broken };
         }
         // A reader that is impatient goes away in the middle, and comes back.
-        let patience = dice.random_bool(0.7).then(|| dice.random_range(1..PATIENCE_MAX));
+        let frames_max = dice.random_bool(0.7).then(|| dice.random_range(1..FRAMES_MAX));
+        let patience = Duration::from_secs_f64(dice.random_range(0.5..PATIENCE_MAX_S));
         let (mut parser, opened) = (Parser::default(), Instant::now());
         loop {
             let chunk = tokio::select! {
                 chunk = response.chunk() => chunk,
+                () = self.away(opened + patience) => return Ended::Broken,
                 () = self.rest.cancelled() => {
                     return if opened.elapsed() < OPENED_MAX { Ended::Broken } else { Ended::AtRest };
                 }
@@ -128,9 +134,17 @@ impl Readers {
                 Ok(None) => return Ended::ByServer,
                 Err(_) => return Ended::Broken,
             }
-            if patience.is_some_and(|patience| connection.frames.len() >= patience) {
+            if frames_max.is_some_and(|max| connection.frames.len() >= max) && !self.calm.is_cancelled() {
                 return Ended::Broken;
             }
+        }
+    }
+
+    /// Returns at that moment, if the calm has not come before it.
+    async fn away(&self, at: Instant) {
+        tokio::select! {
+            () = tokio::time::sleep_until(at.into()) => {}
+            () = self.calm.cancelled() => std::future::pending().await,
         }
     }
 }

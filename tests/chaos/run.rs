@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_secs(12);
 const OFFSETS_EVERY: Duration = Duration::from_secs(3);
 const REPLICAS: u16 = 3;
 const PAYERS: u64 = 32;
-const READERS: u64 = 32;
+const READERS: u64 = 100;
 const CUSTOMERS_FOLLOWED: u32 = 10;
 const FOLLOWED_MAX: usize = 4;
 
@@ -120,12 +120,13 @@ impl Bed {
 
     async fn whole(&self, args: &Args) -> anyhow::Result<Report> {
         self.start().await?;
-        let (rest, offsets_stop) = (CancellationToken::new(), CancellationToken::new());
+        let [calm, rest, offsets_stop] = std::array::from_fn(|_| CancellationToken::new());
         let (followed, ids) = mpsc::channel(FOLLOWED_MAX);
-        let readers = self.readers(args, &rest, ids);
+        let readers = self.readers(args, (&calm, &rest), ids);
         let offsets = self.watch_offsets(&offsets_stop);
         let earlier = self.chaos(args, followed).await?;
         let faults_ended_at = self.heal().await?;
+        calm.cancel();
         let settled = self.settle(faults_ended_at).await?;
         let rest_from = Timestamp::now();
         self.read_everything(&settled).await;
@@ -151,15 +152,21 @@ impl Bed {
         self.fleet.start(&self.api).await
     }
 
-    fn readers(&self, args: &Args, rest: &CancellationToken, ids: mpsc::Receiver<String>) -> JoinSet<()> {
-        let (api, recorder, rest) = (Arc::clone(&self.api), Arc::clone(&self.recorder), rest.clone());
-        let (readers, ids) = (Arc::new(Readers { api, recorder, rest }), Arc::new(Mutex::new(ids)));
+    fn readers(
+        &self,
+        args: &Args,
+        (calm, rest): (&CancellationToken, &CancellationToken),
+        ids: mpsc::Receiver<String>,
+    ) -> JoinSet<()> {
+        let (api, recorder, calm, rest) =
+            (Arc::clone(&self.api), Arc::clone(&self.recorder), calm.clone(), rest.clone());
+        let (readers, ids) = (Arc::new(Readers { api, recorder, calm, rest }), Arc::new(Mutex::new(ids)));
         let mut tasks = JoinSet::new();
         for number in 0..READERS {
             tasks.spawn(Arc::clone(&readers).payments(number, args.seed, Arc::clone(&ids)));
         }
         for number in 0..CUSTOMERS_FOLLOWED {
-            tasks.spawn(Arc::clone(&readers).customer(format!("cus_{number}"), args.seed));
+            tasks.spawn(Arc::clone(&readers).customer(number, args.seed));
         }
         tasks
     }
