@@ -2,8 +2,10 @@
 //! decides by time asks here, so that a test and the simulation can say what time it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::payment::Timestamp;
 
@@ -29,13 +31,18 @@ impl Clock for SystemClock {
 #[derive(Clone)]
 pub struct Clocks {
     machine: Arc<dyn Clock>,
-    newest_append_us: Arc<AtomicI64>,
+    /// Time that passes whatever is done to clocks is counted from here.
+    since: Instant,
+    /// What the log's clock said at `since`, at least: from the records that were folded.
+    log_began_us: Arc<AtomicI64>,
+    compared: Arc<AtomicBool>,
 }
 
 impl Clocks {
     #[must_use]
     pub fn new(machine: Arc<dyn Clock>) -> Self {
-        Self { machine, newest_append_us: Arc::default() }
+        let log_began_us = Arc::new(AtomicI64::new(i64::MIN));
+        Self { machine, since: Instant::now(), log_began_us, compared: Arc::default() }
     }
 
     #[must_use]
@@ -48,7 +55,7 @@ impl Clocks {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let machine = self.machine.now();
-        self.newest_append().map_or(machine, |newest| newest.max(machine))
+        self.log().map_or(machine, |log| log.max(machine))
     }
 
     /// What this machine says alone: for the time of an event that it writes.
@@ -57,21 +64,38 @@ impl Clocks {
         self.machine.now()
     }
 
-    /// The newest time of the log's own clock that was folded.
+    /// What the log's clock says now, at least: the newest time of it that was folded, and what has passed since.
     #[must_use]
-    pub fn newest_append(&self) -> Option<Timestamp> {
-        Timestamp::from_micros(self.newest_append_us.load(Ordering::Relaxed))
+    pub fn log(&self) -> Option<Timestamp> {
+        let began_us = self.log_began_us.load(Ordering::Relaxed);
+        Timestamp::from_micros(began_us.saturating_add(self.passed_us()))
     }
 
     /// A record was folded that the log took at this time.
     pub fn saw(&self, appended_at: Timestamp) {
-        self.newest_append_us.fetch_max(appended_at.as_micros(), Ordering::Relaxed);
+        self.log_began_us.fetch_max(appended_at.as_micros() - self.passed_us(), Ordering::Relaxed);
+    }
+
+    fn passed_us(&self) -> i64 {
+        i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// A record was folded that was taken by the log since this process began: what it said of the time is what the time is.
+    pub fn compare(&self) {
+        self.compared.store(true, Ordering::Release);
+    }
+
+    /// Is it known how this machine's clock stands to the log's? Old records do not tell: on a log that was quiet for hours, a
+    /// clock that is hours behind looks right.
+    #[must_use]
+    pub fn are_compared(&self) -> bool {
+        self.compared.load(Ordering::Acquire)
     }
 
     /// How far this machine's clock is behind the log's, if it is too far to be believed.
     #[must_use]
     pub fn too_far_behind(&self) -> Option<Duration> {
-        let behind = self.newest_append()?.since(self.machine.now());
+        let behind = self.log()?.since(self.machine.now());
         (behind > BEHIND_MAX).then_some(behind)
     }
 }
@@ -93,17 +117,21 @@ mod tests {
         }
     }
 
-    #[test]
-    fn now_is_the_later_of_the_two_clocks() {
+    #[tokio::test(start_paused = true)]
+    async fn now_is_the_later_of_the_two_clocks() {
         let clocks = Clocks::new(Arc::new(Stopped(at(100))));
         assert_eq!(clocks.now(), at(100));
         clocks.saw(at(130));
         clocks.saw(at(90));
         assert_eq!((clocks.now(), clocks.machine()), (at(130), at(100)));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clocks.now(), at(135), "time passes, also where a clock was set back or stands still");
+        clocks.saw(at(131));
+        assert_eq!(clocks.now(), at(135));
     }
 
-    #[test]
-    fn a_machine_that_is_far_behind_the_log_is_not_believed() {
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_is_far_behind_the_log_is_not_believed() {
         let clocks = Clocks::new(Arc::new(Stopped(at(100))));
         assert_eq!(clocks.too_far_behind(), None);
         clocks.saw(at(100).plus(BEHIND_MAX));

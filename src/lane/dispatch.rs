@@ -194,6 +194,9 @@ impl Running {
             lane.waiting.join(merchant, key);
             return Ok(Began::No);
         }
+        if row.events.last().is_some_and(|last| lane.is_new(*last)) {
+            self.driver.view.clocks().compare();
+        }
         let attempt = lane.next_attempt(id, row.payment.attempt);
         let (memory, tenure) = (lane.memory(id), lane.tenure.clone());
         let this = Try { attempt, may_defer: lane.may_defer(), memory, lane: tenure };

@@ -281,7 +281,9 @@ impl Running {
     fn release(&mut self) {
         let (now, folded) = (self.now(), self.driver.view.folded());
         for (partition, lane) in &mut self.owned {
-            lane.release(folded.of(*partition));
+            if lane.release(folded.of(*partition)) {
+                self.driver.view.clocks().compare();
+            }
             if matches!(lane.catch_up, CatchUp::To(end) if folded.of(*partition) >= end) {
                 lane.catch_up = CatchUp::Done;
                 lane.tenure = lane.tenure.renewed(now);

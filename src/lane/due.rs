@@ -21,6 +21,8 @@ pub(super) struct Lane {
     pub partition: Partition,
     pub epoch: Epoch,
     pub catch_up: CatchUp,
+    /// Where its partition ended when this lane was taken.
+    pub taken_at: Option<Offset>,
     /// Its last deliveries failed: nothing is recorded in it before then.
     pub left_out_until: Option<Instant>,
     pub tenure: Tenure,
@@ -74,6 +76,7 @@ impl Lane {
             partition,
             epoch,
             catch_up: CatchUp::Unasked(Instant::now()),
+            taken_at: None,
             left_out_until: None,
             tenure: Tenure::new(Timestamp::MAX),
             waiting: Waiting::default(),
@@ -211,9 +214,16 @@ impl Lane {
         [timer, self.next_due, held, self.waiting.wake_at()].into_iter().flatten().min()
     }
 
-    /// Lets go of what the fold has passed.
-    pub fn release(&mut self, folded: Offset) {
+    /// Lets go of what the fold has passed. Answers whether there was anything.
+    pub fn release(&mut self, folded: Offset) -> bool {
+        let before = self.in_flight.len();
         self.in_flight.retain(|_, state| !matches!(state, InFlight::Committed(offset) if *offset < folded));
+        self.in_flight.len() < before
+    }
+
+    /// Was this record written after the lane was taken?
+    pub fn is_new(&self, offset: Offset) -> bool {
+        self.taken_at.is_some_and(|end| offset >= end)
     }
 }
 

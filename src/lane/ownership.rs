@@ -81,7 +81,10 @@ impl Running {
     ) -> Result<(), LaneError> {
         let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return Ok(()) };
         match (lane.catch_up, end) {
-            (CatchUp::Asked, Ok(end)) => lane.catch_up = CatchUp::To(end),
+            (CatchUp::Asked, Ok(end)) => {
+                lane.catch_up = CatchUp::To(end);
+                lane.taken_at.get_or_insert(end);
+            }
             (CatchUp::Asked, Err(JournalError::Unavailable(reason))) => {
                 tracing::warn!(reason, %partition, "a lane cannot catch up yet");
                 lane.catch_up = CatchUp::Unasked(Instant::now() + ASK_PAUSE);

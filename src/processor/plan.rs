@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::gateway::Terms;
-use crate::payment::event::{Decision, PaymentFailed, PaymentParked, PaymentSuccessful};
+use crate::payment::event::{Decision, PaymentFailed, PaymentOutcomeUnknown, PaymentParked, PaymentSuccessful};
 use crate::payment::{EventData, Payment, Phase, Timestamp};
 
 /// The part of a gateway's key window within which a key is certainly known: 80 %, in tenths.
@@ -53,6 +53,18 @@ pub(super) fn plan(payment: &Payment, terms: &Terms, attempt: u32, now: Timestam
             "the gateway may have forgotten the key, so a repeat could be a second charge, and it cannot be asked",
         ))),
     }
+}
+
+/// What is done in place of a charge while it is not known how this machine's clock stands to the log's, and so how old a
+/// payment is: ask, for a charge that the key may be too old to repeat is old enough to be found. What comes of it stands on
+/// the log then, with the log's time, and the next payment is not asked about.
+pub(super) fn without_a_clock(terms: &Terms, attempt: u32, now: Timestamp) -> Plan {
+    if terms.not_found_final_after.is_some() {
+        return Plan::Inquire { not_found: NotFound::Charge };
+    }
+    let reason = "taken over from another process: its time is to be compared first".to_owned();
+    let unknown = PaymentOutcomeUnknown { attempt, reason, next_inquiry_at: now };
+    Plan::Record(Box::new(EventData::PaymentOutcomeUnknown(unknown)))
 }
 
 /// Is the key certainly known to the gateway at `now`?

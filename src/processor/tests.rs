@@ -79,6 +79,7 @@ impl Bed {
         });
         let hand = Arc::new(Hand(Mutex::new(at(now))));
         let clocks = Clocks::new(Arc::clone(&hand) as Arc<dyn Clock>);
+        clocks.compare();
         let processor = Processor::new(Arc::clone(&gateway) as Arc<dyn Gateway>, clocks.clone(), Policy::default());
         Self { gateway, hand, clocks, processor, tenure: Tenure::new(at(taken)) }
     }
@@ -366,4 +367,22 @@ async fn a_gateway_that_does_not_answer_is_held_and_tried_out_with_a_question() 
     assert_eq!(bed.asked()[10..], ["inquire", "charge"], "never a fresh charge");
     bed.gateway.outcomes.lock().unwrap().push_back(Outcome::Succeeded(receipt()));
     assert_eq!(bed.recorded(&fresh).await, "PaymentSuccessful", "open again for all");
+}
+
+/// A machine that is hours behind, on a log that was quiet for hours: nothing says so before something new is on the log.
+#[tokio::test]
+async fn a_clock_that_was_not_compared_opens_no_window() {
+    let found = [Inquiry::Succeeded(receipt()), Inquiry::NotFound];
+    let charged = [Outcome::Succeeded(receipt()), Outcome::Succeeded(receipt())];
+    let mut bed = Bed::new(10, 5, &charged, &found);
+    bed.clocks = Clocks::new(Arc::clone(&bed.hand) as Arc<dyn Clock>);
+    bed.processor = Processor::new(Arc::clone(&bed.gateway) as _, bed.clocks.clone(), Policy::default());
+    let payment = payment(vec![in_progress(1999)]);
+    for asked in [&["inquire"][..], &["inquire", "inquire", "charge"]] {
+        assert_eq!(bed.recorded(&payment).await, "PaymentSuccessful");
+        assert_eq!(bed.asked(), asked);
+    }
+    bed.clocks.compare();
+    bed.verdict(&payment, Memory::default()).await;
+    assert_eq!(bed.asked(), ["inquire", "inquire", "charge", "charge"]);
 }
