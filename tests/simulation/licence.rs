@@ -46,6 +46,11 @@ fn judge_one(core: &Core, request: &Request, payment: &Payment) -> Option<String
     if newest.saturating_sub(*machine_us) > BEHIND_MAX_US {
         return Some(format!("clocks: {sender:?} charged {id} by a clock that was far behind the log's"));
     }
+    if !knows_the_time(core, request) {
+        return Some(format!(
+            "clocks: {sender:?} charged {id} before anything new was on the log, and did not ask first"
+        ));
+    }
     let safe_until = payment.window_from.as_micros() - ORIGIN_US + (core.plan.provider.key_window_us / 10 * 8) as i64;
     // A clock that was changed measures nothing: then only what its own process knew can be held against it.
     let changed = core.trace.faults.contains_key("a clock is hours off");
@@ -55,6 +60,19 @@ fn judge_one(core: &Core, request: &Request, payment: &Payment) -> Option<String
     }
     let late = (now - safe_until) as u64 / SECOND_US;
     Some(format!("licence: {sender:?} charged {id} without one, {late} s after the window was safe"))
+}
+
+/// Only what was appended since a process began tells it how its clock stands to the log's; before that it asks first.
+fn knows_the_time(core: &Core, request: &Request) -> bool {
+    let taken = core.ownerships.iter().filter(|own| own.life == request.sender).map(|own| own.from).min();
+    let Some(taken) = taken else { return true };
+    let mut slots = core.topic.partitions().flat_map(|partition| core.topic.slots(partition));
+    let mut before = core.provider.requests.iter().filter(|other| other.sent_tick < request.sent_tick);
+    slots.any(|slot| slot.entry.is_some() && (taken..request.sent_tick).contains(&slot.tick))
+        || before.any(|other| {
+            let mine = other.sender == request.sender && other.charge.key == request.charge.key;
+            mine && matches!(other.asks, Asks::Inquiry { .. })
+        })
 }
 
 fn is_licensed(core: &Core, request: &Request, clocks_changed: bool) -> bool {
