@@ -30,6 +30,7 @@ const BAR: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for streams to be told, and for the idle lanes to commit where they are.
 const REST: Duration = Duration::from_secs(12);
+const SETTLE_PAUSE: Duration = Duration::from_millis(500);
 const OFFSETS_EVERY: Duration = Duration::from_secs(3);
 const REPLICAS: u16 = 3;
 const PAYERS: u64 = 32;
@@ -232,8 +233,40 @@ impl Bed {
     }
 
     /// Waits until every payment that was accepted, and every one that was asked for over Kafka, has ended or is parked, as
-    /// the API says, or the patience is over.
+    /// the API says, or the patience is over. Looks at the log again until nothing new comes up: what stands behind an open
+    /// transaction is seen only when that has ended.
     async fn settle(&self, from: Timestamp) -> anyhow::Result<Vec<String>> {
+        let (mut ended, mut open) = (BTreeSet::new(), BTreeSet::new());
+        loop {
+            for id in self.accepted(from).await?.into_iter().filter(|id| !ended.contains(id)) {
+                open.insert(id);
+            }
+            let mut still = BTreeSet::new();
+            for id in std::mem::take(&mut open) {
+                if self.has_ended(&id).await {
+                    ended.insert(id)
+                } else {
+                    still.insert(id)
+                };
+            }
+            open = still;
+            let nothing_hangs = self.nothing_hangs().await;
+            if open.is_empty() && nothing_hangs && self.accepted(from).await?.is_subset(&ended) {
+                break;
+            }
+            if Timestamp::now().since(from) >= BAR + PATIENCE {
+                break;
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        let took = Timestamp::now().since(from).as_secs_f64();
+        println!("{:>10}settled, {} still open, after {took:.1} s", "", open.len());
+        ended.append(&mut open);
+        Ok(ended.into_iter().collect())
+    }
+
+    /// The payments on the log as far as it is committed, and those that were asked for over Kafka.
+    async fn accepted(&self, from: Timestamp) -> anyhow::Result<BTreeSet<String>> {
         let bootstrap = self.brokers.direct.clone();
         let (log, requests) = spawn_blocking(move || {
             anyhow::Ok((gather::log(&bootstrap, COMMITTED)?, gather::topic(&bootstrap, REQUESTS, COMMITTED)?))
@@ -241,25 +274,13 @@ impl Bed {
         .await??;
         let (requested, _) = foreign::asked(requests, from);
         let requested = requested.iter().filter_map(|one| one.answer().map(|answer| answer.payment_id.clone()));
-        let ids: BTreeSet<String> = log.into_iter().map(|record| record.key).chain(requested).collect();
-        let mut open: Vec<&String> = ids.iter().collect();
-        while !open.is_empty() && Timestamp::now().since(from) < BAR + PATIENCE {
-            let mut still = Vec::new();
-            for id in open {
-                if !self.has_ended(id).await {
-                    still.push(id);
-                }
-            }
-            open = still;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        println!(
-            "{:>10}settled, {} still open, after {:.1} s",
-            "",
-            open.len(),
-            Timestamp::now().since(from).as_secs_f64()
-        );
-        Ok(ids.into_iter().collect())
+        Ok(log.into_iter().map(|record| record.key).chain(requested).collect())
+    }
+
+    async fn nothing_hangs(&self) -> bool {
+        let bootstrap = self.brokers.direct.clone();
+        let ends = spawn_blocking(move || gather::ends(&bootstrap)).await;
+        matches!(ends, Ok(Ok(ends)) if ends.iter().all(|ends| ends.committed == ends.uncommitted))
     }
 
     async fn has_ended(&self, id: &str) -> bool {
