@@ -1,10 +1,12 @@
 //! What goes out: starts what is due in each lane, as far as the bounds allow.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::driver::{Input, LaneError, Running};
+use super::driver::{Board, Input, LaneError, Running};
 use super::due::{Epoch, Lane};
 use super::{Memory, Start, Try, Verdict};
 use crate::clock::Clocks;
@@ -240,5 +242,17 @@ impl Running {
             reply.send(verdict);
         }));
         None
+    }
+}
+
+/// Notes new due work and wakes the loop, at most once until it has looked.
+pub(super) fn listener(board: Arc<Board>, sender: Sender<Input>) -> impl FnMut(&[(Partition, DueKey)]) -> bool + Send {
+    move |new_due| {
+        let mut noted = board.new_due.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, key) in new_due {
+            noted.entry(*partition).and_modify(|first| *first = (*first).min(*key)).or_insert(*key);
+        }
+        drop(noted);
+        board.told.swap(true, Ordering::AcqRel) || sender.send(Input::Folded).is_ok()
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::Begun;
+use super::dispatch::{Begun, listener};
 use super::due::{CatchUp, Epoch, Lane};
 use super::outcomes::{Outcomes, Ready, commit};
 use super::{Bounds, Executor, Verdict, Worker};
@@ -73,8 +73,8 @@ pub(super) enum Input {
 /// The earliest new due work of each partition that the loop has not heard of yet.
 #[derive(Default)]
 pub(super) struct Board {
-    new_due: Mutex<BTreeMap<Partition, DueKey>>,
-    told: AtomicBool,
+    pub(super) new_due: Mutex<BTreeMap<Partition, DueKey>>,
+    pub(super) told: AtomicBool,
 }
 
 /// A driver at work.
@@ -394,17 +394,5 @@ impl Running {
             Err(error) => tracing::warn!(%error, "positions were not committed: lag looks larger than it is"),
         }
         Ok(())
-    }
-}
-
-/// Notes new due work and wakes the loop, at most once until it has looked.
-fn listener(board: Arc<Board>, sender: Sender<Input>) -> impl FnMut(&[(Partition, DueKey)]) -> bool + Send {
-    move |new_due| {
-        let mut noted = board.new_due.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, key) in new_due {
-            noted.entry(*partition).and_modify(|first| *first = (*first).min(*key)).or_insert(*key);
-        }
-        drop(noted);
-        board.told.swap(true, Ordering::AcqRel) || sender.send(Input::Folded).is_ok()
     }
 }
