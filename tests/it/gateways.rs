@@ -165,6 +165,11 @@ pub async fn a_provider_that_is_away_is_waited_for(bed: &Bed) {
     let address: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let system = start(bed, &format!("http://{address}")).await;
     let client = &system.front.client;
+    // A processor that has recorded something knows the log's time: before that it asks, where it would charge.
+    let before = Provider::start(&address.to_string(), &bed.data_dir("provider"));
+    let first = client.pay("order-0", &body("cus_1", "pm_card_visa")).await.text("id").to_owned();
+    assert_eq!(end(client, &first).await.0, "successful");
+    before.stop().await;
     let id = client.pay("order-1", &body("cus_1", "pm_card_visa")).await.text("id").to_owned();
     let path = format!("/v1/payments/{id}");
     until("nothing could be sent", async || client.get(&path).await.text("phase") == "retrying").await;
