@@ -42,23 +42,30 @@ impl Gateway for Simulator {
     }
 
     fn charge(&self, charge: Charge) -> Answer<Outcome> {
-        let wait = self.latency + if charge.payment_method.as_str() == DELAYED { DELAY } else { Duration::ZERO };
-        let outcome = decide(&charge);
-        Box::pin(async move {
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
-            }
-            outcome
-        })
+        self.late(&charge, decide(&charge))
     }
 
     /// What it would have answered, which is what it did answer: the token decides.
     fn inquire(&self, charge: Charge) -> Answer<Inquiry> {
-        Box::pin(std::future::ready(match decide(&charge) {
+        let answer = match decide(&charge) {
             Outcome::Succeeded(receipt) => Inquiry::Succeeded(receipt),
             Outcome::Declined { code, message } => Inquiry::Declined { code, message },
             Outcome::NotSent { .. } | Outcome::NotExecuted { .. } | Outcome::Unknown { .. } => Inquiry::NotFound,
-        }))
+        };
+        self.late(&charge, answer)
+    }
+}
+
+impl Simulator {
+    /// Whatever it is asked, the answer takes its time.
+    fn late<T: Send + 'static>(&self, charge: &Charge, answer: T) -> Answer<T> {
+        let wait = self.latency + if charge.payment_method.as_str() == DELAYED { DELAY } else { Duration::ZERO };
+        Box::pin(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            answer
+        })
     }
 }
 
