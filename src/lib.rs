@@ -25,6 +25,7 @@ pub mod payment;
 pub mod processor;
 pub mod projection;
 pub mod reconcile;
+pub mod recording;
 pub mod schema;
 pub mod service;
 pub mod store;

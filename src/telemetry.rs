@@ -29,6 +29,27 @@ const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
 /// How often what goes on and on is said in the log.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
+/// For what goes on and on: says it in the log now and then.
+#[derive(Default)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Is it to be said now? Once a minute at most.
+    pub fn now(&self) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = said.is_none_or(|at| at.elapsed() >= SAY_EVERY);
+        if due {
+            *said = Some(Instant::now());
+        }
+        due
+    }
+}
+
 /// Writes the log to stderr. `RUST_LOG` filters; the default is `info`.
 pub fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,paylog=info"));
@@ -113,11 +134,9 @@ pub fn breaker_opened() {
 
 /// Charges are held: this machine's clock cannot be believed. Said in the log once a minute.
 pub fn clock_behind(behind: Duration) {
-    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    static SELDOM: Seldom = Seldom::new();
     gauge!(CLOCK_BEHIND).set(behind.as_secs_f64());
-    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-        *said = Some(Instant::now());
+    if SELDOM.now() {
         let behind_s = behind.as_secs();
         tracing::error!(behind_s, "this machine's clock is behind the log's: nothing is charged until it is set right");
     }

@@ -22,6 +22,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "lane",
             "processor",
             "projection",
+            "recording",
             "schema",
             "service",
             "store",

@@ -11,14 +11,13 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use super::read::seen;
-use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_down, trace};
+use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_down};
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
 use crate::http::{Problem, read_body};
-use crate::journal::{AppendError, NewRecord, Position};
+use crate::journal::Position;
 use crate::payment::request::Fingerprint;
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};
 use crate::projection::Row;
-use crate::schema;
 
 /// The largest body of a request for a payment.
 const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -125,29 +124,8 @@ async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appende
     let request_id = RequestId::random();
     let accepted = asked.payment.clone().accept(asked.merchant.clone(), &api.config.gateway, request_id.clone());
     let event = Event::new(asked.id, api.view.clocks().machine(), EventData::PaymentInProgress(accepted));
-    let value = api.codec.encode(&event).map_err(|e| {
-        tracing::error!(payment = %asked.id, error = %e, "a valid request cannot be encoded");
-        Problem::internal()
-    })?;
-    let record = NewRecord {
-        partition: partition(asked.id, api.journal.partitions()),
-        key: asked.id.to_string().into_bytes(),
-        headers: schema::headers(&api.codec, &event, Some(&trace::parent(headers))),
-        value,
-    };
-    let position = api.journal.append(record).await.map_err(|e| not_acknowledged(asked.id, &e))?;
+    let position = api.append(&event, headers).await?;
     Ok(Appended { request_id, position })
-}
-
-pub(super) fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
-    tracing::warn!(%payment, error = %error, "a payment was not accepted");
-    let (code, detail) = match error {
-        AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),
-        AppendError::Unknown(_) => {
-            ("append_unknown", "the request may or may not have been recorded: repeat with the same key")
-        }
-    };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)
 }
 
 // === the answer ===

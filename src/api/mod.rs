@@ -23,11 +23,12 @@ use warp::http::header::CACHE_CONTROL;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
-use crate::contract::{AtLeast, bad_place};
+use crate::contract::{AtLeast, bad_place, partition};
 use crate::http::{Problem, Query, query};
-use crate::journal::Journal;
-use crate::payment::{MerchantId, Payment, PaymentId};
+use crate::journal::{AppendError, Journal, Position};
+use crate::payment::{Event, MerchantId, Payment, PaymentId};
 use crate::projection::{Row, View};
+use crate::recording::event_record;
 use crate::schema::Codec;
 
 pub use operator::{Operator, routes as operator_routes};
@@ -158,6 +159,18 @@ impl Api {
         query.get("at_least").map(decode).transpose().map_err(|bad| bad_place(bad, "invalid_position", "at_least"))
     }
 
+    /// Appends an event about a payment, with the trace that the request came with. A refusal says whether it may be on the
+    /// log all the same.
+    async fn append(&self, event: &Event, headers: &HeaderMap) -> Result<Position, Problem> {
+        let (payment, traceparent) = (event.payment_id, trace::parent(headers));
+        let home = partition(payment, self.journal.partitions());
+        let record = event_record(event, home, &self.codec, Some(&traceparent)).map_err(|e| {
+            tracing::error!(%payment, error = %e, "a valid event cannot be encoded");
+            Problem::internal()
+        })?;
+        self.journal.append(record).await.map_err(|e| not_acknowledged(payment, &e))
+    }
+
     /// Waits for `reached`, but not for longer than `read_wait`: then this instance is behind.
     async fn in_time(&self, reached: impl Future<Output = ()>) -> Result<(), Problem> {
         let waited = tokio::time::timeout(self.config.read_wait, self.until_shutdown(reached)).await;
@@ -206,6 +219,17 @@ fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
 /// For texts that we made of letters, digits and punctuation.
 fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
+    tracing::warn!(%payment, error = %error, "a payment was not accepted");
+    let (code, detail) = match error {
+        AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),
+        AppendError::Unknown(_) => {
+            ("append_unknown", "the request may or may not have been recorded: repeat with the same key")
+        }
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)
 }
 
 fn behind() -> Problem {

@@ -7,14 +7,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bed, figure, wait_folded, wait_idle};
+use super::{Bed, Lanes, figure, wait_folded, wait_idle};
 use crate::gateway::simulator::Simulator;
-use crate::journal::{AppendError, Journal, NewRecord, partition_of};
-use crate::lane::{Bounds, Driver};
-use crate::payment::event::{PaymentInProgress, PaymentSuccessful};
+use crate::journal::{AppendError, Journal, NewRecord};
+use crate::payment::event::PaymentSuccessful;
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, PaymentId, RequestId, Timestamp};
-use crate::processor::{Policy, Processor};
-use crate::schema::{Codec, headers};
+use crate::projection::home_of;
+use crate::recording::event_record;
+use crate::schema::Codec;
 
 /// Appends under way at once.
 const APPENDS_MAX: usize = 8_192;
@@ -29,30 +29,14 @@ pub(super) fn drain(bed: &Bed) -> anyhow::Result<()> {
     append(journal.as_ref(), &bed.codec, (0..count).map(initiation))?;
     figure("initiations appended", count, began);
 
-    let (stop, fold_stop) = (CancellationToken::new(), CancellationToken::new());
+    let fold_stop = CancellationToken::new();
     let began = Instant::now();
     let (view, fold) = bed.fold(&journal, &bed.store(), &fold_stop)?;
-    let gateway = Arc::new(Simulator { latency: Duration::ZERO });
-    let worker = Arc::new(Processor::new(gateway, view.clocks().clone(), Policy::default()));
-    let runtime = tokio::runtime::Handle::current();
-    let driver = Driver {
-        journal: Arc::clone(&journal),
-        view: view.clone(),
-        codec: Arc::clone(&bed.codec),
-        worker,
-        bounds: Bounds::default(),
-        executor: Arc::new(runtime.clone()),
-    };
-    let lanes_stop = stop.clone();
-    let lanes = std::thread::Builder::new().name("lanes".to_owned()).spawn(move || {
-        let _context = runtime.enter();
-        driver.run(&lanes_stop)
-    })?;
+    let lanes = Lanes::start(bed, &journal, &view, Arc::new(Simulator { latency: Duration::ZERO }))?;
     wait_folded(journal.as_ref(), &view)?;
     wait_idle(&view)?;
     figure("results from the backlog", count, began);
-    stop.cancel();
-    lanes.join().map_err(|_| anyhow::anyhow!("the lanes panicked"))??;
+    lanes.end()?;
     fold_stop.cancel();
     fold.join().map_err(|_| anyhow::anyhow!("the fold panicked"))?
 }
@@ -88,9 +72,7 @@ fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Eve
 }
 
 pub(super) fn record(event: &Event, codec: &Codec, partitions: u32) -> anyhow::Result<NewRecord> {
-    let key = event.payment_id.to_string().into_bytes();
-    let partition = partition_of(&key, partitions);
-    Ok(NewRecord { partition, key, headers: headers(codec, event, None), value: codec.encode(event)? })
+    Ok(event_record(event, home_of(event.payment_id, partitions), codec, None)?)
 }
 
 /// The `n`th payment of the default merchant.
@@ -110,22 +92,11 @@ fn initiation(n: u64) -> Event {
 pub(super) fn initiation_of(merchant: &MerchantId, key: &str, customer: u64) -> Event {
     let body =
         format!(r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#);
-    let merchant_id = merchant.clone();
     let request = match NewPayment::parse(body.as_bytes()) {
         Ok(request) => request,
         Err(invalid) => unreachable!("the bench's own request is valid: {invalid:?}"),
     };
-    let data = EventData::PaymentInProgress(PaymentInProgress {
-        fingerprint: request.fingerprint(&merchant_id),
-        merchant_id,
-        customer_id: request.customer_id,
-        money: request.money,
-        payment_method: request.payment_method,
-        gateway: "simulator".to_owned(),
-        gateway_request_version: 1,
-        request_id: RequestId::random(),
-        private: None,
-    });
+    let data = EventData::PaymentInProgress(request.accept(merchant.clone(), "simulator", RequestId::random()));
     Event::new(id_of(merchant, key), Timestamp::now(), data)
 }
 

@@ -9,13 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bed, backlog};
+use super::{Bed, Lanes, backlog};
 use crate::gateway::simulator::Simulator;
 use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
 use crate::journal::Journal;
-use crate::lane::{Bounds, Driver};
 use crate::payment::{Event, MerchantId, Payment};
-use crate::processor::{Policy, Processor};
 use crate::projection::View;
 
 /// How long an ordinary answer takes.
@@ -63,24 +61,9 @@ struct Target {
 /// Prints both 99th percentiles and how they compare.
 pub(super) async fn measure(bed: &Bed) -> anyhow::Result<()> {
     let journal = tokio::task::block_in_place(|| bed.open())?;
-    let (stop, fold_stop) = (CancellationToken::new(), CancellationToken::new());
+    let fold_stop = CancellationToken::new();
     let (view, fold) = tokio::task::block_in_place(|| bed.fold(&journal, &bed.store(), &fold_stop))?;
-    let worker =
-        Processor::new(Arc::new(Uneven(Simulator { latency: LATENCY })), view.clocks().clone(), Policy::default());
-    let runtime = tokio::runtime::Handle::current();
-    let driver = Driver {
-        journal: Arc::clone(&journal),
-        view: view.clone(),
-        codec: Arc::clone(&bed.codec),
-        worker: Arc::new(worker),
-        bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
-        executor: Arc::new(runtime.clone()),
-    };
-    let lanes_stop = stop.clone();
-    let lanes = std::thread::Builder::new().name("lanes".to_owned()).spawn(move || {
-        let _context = runtime.enter();
-        driver.run(&lanes_stop)
-    })?;
+    let lanes = Lanes::start(bed, &journal, &view, Arc::new(Uneven(Simulator { latency: LATENCY })))?;
     let target = Target { journal, view, codec: Arc::clone(&bed.codec) };
     let alone = load(&target, &bed.args, "alone").await?;
     let hung = CancellationToken::new();
@@ -94,8 +77,7 @@ pub(super) async fn measure(bed: &Bed) -> anyhow::Result<()> {
         alone.as_secs_f64() * 1000.0,
         beside.as_secs_f64() / alone.as_secs_f64()
     );
-    stop.cancel();
-    tokio::task::spawn_blocking(move || lanes.join()).await?.map_err(|_| anyhow::anyhow!("the lanes panicked"))??;
+    tokio::task::spawn_blocking(move || lanes.end()).await??;
     fold_stop.cancel();
     tokio::task::spawn_blocking(move || fold.join()).await?.map_err(|_| anyhow::anyhow!("the fold panicked"))?
 }

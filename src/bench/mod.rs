@@ -21,13 +21,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::BenchArgs;
+use crate::gateway::Gateway;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{self, KafkaJournal};
 use crate::journal::{Journal, Partition};
+use crate::lane::{Bounds, Driver, LaneError};
+use crate::processor::{Policy, Processor};
 use crate::projection::{Folder, View};
 use crate::schema::Codec;
 use crate::store::Store;
 
+/// How long the lanes wait for calls under way when a bench is over: what hangs by design is not waited for.
+const DRAIN: Duration = Duration::from_secs(1);
 /// How often a bench looks whether it is done: the resolution of its figures.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -104,6 +109,38 @@ impl Bed {
             .name("fold".to_owned())
             .spawn(move || folder.run(journal.as_ref(), &stop).map_err(anyhow::Error::from))?;
         Ok((view, thread))
+    }
+}
+
+/// Lanes at work on a thread of their own, until they are told to stop.
+struct Lanes {
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<Result<(), LaneError>>,
+}
+
+impl Lanes {
+    /// Must be called within a tokio runtime: the effects run there.
+    fn start(bed: &Bed, journal: &Arc<dyn Journal>, view: &View, gateway: Arc<dyn Gateway>) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let driver = Driver {
+            journal: Arc::clone(journal),
+            view: view.clone(),
+            codec: Arc::clone(&bed.codec),
+            worker: Arc::new(Processor::new(gateway, view.clocks().clone(), Policy::default())),
+            bounds: Bounds { drain: DRAIN, ..Bounds::default() },
+            executor: Arc::new(runtime.clone()),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread =
+            std::thread::Builder::new().name("lanes".to_owned()).spawn(move || driver.run(&runtime, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Blocks until they have drained.
+    fn end(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        Ok(self.thread.join().map_err(|_| anyhow::anyhow!("the lanes panicked"))??)
     }
 }
 

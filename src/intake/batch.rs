@@ -12,7 +12,8 @@ use super::{Intake, IntakeError};
 use crate::journal::{Crossing, DeadLetter, NewRecord, Partition, Passage, Position, SourceRecord};
 use crate::payment::{Event, EventData, RequestId, Timestamp};
 use crate::projection::home_of;
-use crate::schema::{DecodeError, headers, traceparent};
+use crate::recording::event_record;
+use crate::schema::{DecodeError, traceparent};
 
 /// A transaction must be over long before its timeout.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -127,17 +128,14 @@ impl Chooser<'_> {
         let request_id = RequestId::of_record(&self.crossing.requests, partition.0, offset.0)?;
         let accepted = asked.payment.accept(asked.merchant, &self.intake.gateway, request_id);
         let event = Event::new(asked.id, self.now(), EventData::PaymentInProgress(accepted));
-        let codec = &self.intake.codec;
-        let value = codec.encode(&event).map_err(|error| match error {
+        let trace = traceparent(trace(record));
+        event_record(&event, home, &self.intake.codec, Some(&trace)).map_err(|error| match error {
             // JSON that was short for its content: an escape in a text can be longer than what it stands for.
             DecodeError::TooLarge(_) => {
                 Refused { code: "record_too_large", detail: "its event is too large".to_owned() }
             }
             other => Refused { code: "not_encodable", detail: other.to_string() },
-        })?;
-        let trace = traceparent(trace(record));
-        let key = asked.id.to_string().into_bytes();
-        Ok(NewRecord { partition: home, key, headers: headers(codec, &event, Some(&trace)), value })
+        })
     }
 
     /// By this machine's clock, never by the sender's.

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -107,9 +108,9 @@ pub struct Running {
 }
 
 impl Driver {
-    /// Runs until told to stop, then drains. Blocks: give it a thread of its own, in the context of a tokio runtime, whose
-    /// clock the effects wait by.
-    pub fn run(self, stop: &CancellationToken) -> Result<(), LaneError> {
+    /// Runs until told to stop, then drains. Blocks: give it a thread of its own. The effects wait by the clock of `runtime`.
+    pub fn run(self, runtime: &Handle, stop: &CancellationToken) -> Result<(), LaneError> {
+        let _context = runtime.enter();
         let Some(lanes) = self.join(stop)? else { return Ok(()) };
         let mut running = self.begin(lanes);
         while !stop.is_cancelled() {

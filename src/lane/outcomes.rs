@@ -8,7 +8,8 @@ use super::due::{Epoch, Lane};
 use crate::journal::{Fate, Lanes, NewRecord, Offset, Partition, Position, TransactionError};
 use crate::payment::{Event, EventData, Payment, PaymentId};
 use crate::projection::{DueKey, View};
-use crate::schema::{Codec, headers};
+use crate::recording::event_record;
+use crate::schema::Codec;
 use crate::store::StoreError;
 
 /// An outcome that is not on the log yet.
@@ -124,12 +125,10 @@ pub(super) fn commit(
 
 /// Our own events always fit and encode; if one does not, the lane stops and says so, rather than lose an outcome.
 fn record(ready: &Ready, codec: &Codec) -> Result<NewRecord, TransactionError> {
-    let value = codec.encode(&ready.event).map_err(|e| {
+    event_record(&ready.event, ready.partition, codec, None).map_err(|e| {
         let reason = format!("the outcome of {} cannot be encoded: {e}", ready.payment_id);
         TransactionError { fate: Fate::Stop, culprit: None, reason }
-    })?;
-    let key = ready.payment_id.to_string().into_bytes();
-    Ok(NewRecord { partition: ready.partition, key, headers: headers(codec, &ready.event, None), value })
+    })
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ use super::{CLOCK_PAUSE, GATEWAY_DEADLINE};
 use crate::clock::Clocks;
 use crate::gateway::{Charge, Gateway, Inquiry, Outcome, Terms};
 use crate::lane::{Tenure, Verdict};
-use crate::payment::{Payment, Phase, Timestamp};
+use crate::payment::Timestamp;
 
 const NO_ANSWER: &str = "the gateway did not answer in time";
 
 pub(super) struct Call {
     pub charge: Charge,
-    pub payment: Payment,
+    /// Since when the gateway knows the key.
+    pub window_from: Timestamp,
+    /// Has no try of it been recorded?
+    pub fresh: bool,
     pub terms: Terms,
     pub gateway: Arc<dyn Gateway>,
     pub clocks: Clocks,
@@ -39,16 +42,12 @@ impl Call {
         match what {
             Plan::Record(event) => Verdict::Record(event),
             // A gateway that has just failed is tried with a question: if it fails again, nothing is in doubt.
-            Plan::Charge if self.permit.is_probe() && self.is_fresh() && self.may_inquire() => {
+            Plan::Charge if self.permit.is_probe() && self.fresh && self.may_inquire() => {
                 self.inquire(NotFound::Charge).await
             }
             Plan::Charge => self.charge(Ground::Window).await,
             Plan::Inquire { not_found } => self.inquire(not_found).await,
         }
-    }
-
-    fn is_fresh(&self) -> bool {
-        matches!(self.payment.phase, Phase::Processing { .. })
     }
 
     fn may_inquire(&self) -> bool {
@@ -83,7 +82,7 @@ impl Call {
     /// A clock that cannot be believed, or a lane that has gone to another owner, sends nothing.
     fn may_send(&self, ground: Ground, now: Timestamp) -> bool {
         let in_time = match ground {
-            Ground::Window => may_repeat(&self.payment, &self.terms, now),
+            Ground::Window => may_repeat(self.window_from, &self.terms, now),
             Ground::Licence(until) => now <= until,
         };
         in_time && self.lane.is_current() && self.clocks.too_far_behind().is_none()

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::clock::Clocks;
 use crate::gateway::{Charge, Gateway};
 use crate::lane::{Start, Try, Verdict, Worker};
-use crate::payment::Payment;
+use crate::payment::{Payment, Phase};
 use crate::telemetry;
 use call::Call;
 use judge::Judge;
@@ -92,7 +92,7 @@ impl Worker for Processor {
             telemetry::clock_behind(behind);
             return Start::Held { until: Some(now.plus(CLOCK_PAUSE)) };
         }
-        let probe = match self.room.enter(&payment.initiation.merchant_id) {
+        let permit = match self.room.enter(&payment.initiation.merchant_id) {
             Entry::Granted(permit) => permit,
             Entry::Full => return Start::Held { until: None },
             Entry::MerchantFull => return Start::HeldMerchant { until: None },
@@ -101,13 +101,14 @@ impl Worker for Processor {
         };
         let call = Call {
             charge: request(payment, &this),
-            payment: payment.clone(),
+            window_from: payment.window_from,
+            fresh: matches!(payment.phase, Phase::Processing { .. }),
             terms,
             gateway: Arc::clone(&self.gateway),
             clocks: self.clocks.clone(),
-            permit: probe,
-            lane: this.lane.clone(),
+            permit,
             judge: self.judge(payment, &this),
+            lane: this.lane,
         };
         Start::Running(Box::pin(call.make(what)))
     }

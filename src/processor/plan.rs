@@ -35,7 +35,7 @@ pub(super) enum NotFound {
 /// What is asked for `payment` at `now`. Nothing was sent for it after `settled_at`: the later of this lane's takeover and
 /// the payment's last try.
 pub(super) fn plan(payment: &Payment, terms: &Terms, attempt: u32, now: Timestamp, settled_at: Timestamp) -> Plan {
-    let safe = may_repeat(payment, terms, now);
+    let safe = may_repeat(payment.window_from, terms, now);
     let asks_first = match &payment.phase {
         Phase::Processing { decision: Some(decision), .. } => match settled(decision, payment, attempt) {
             Some(end) => return Plan::Record(Box::new(end)),
@@ -68,8 +68,8 @@ pub(super) fn without_a_clock(terms: &Terms, attempt: u32, now: Timestamp) -> Pl
 }
 
 /// Is the key certainly known to the gateway at `now`?
-pub(super) fn may_repeat(payment: &Payment, terms: &Terms, now: Timestamp) -> bool {
-    now < payment.window_from.plus(terms.key_window / 10 * SAFE_TENTHS)
+pub(super) fn may_repeat(window_from: Timestamp, terms: &Terms, now: Timestamp) -> bool {
+    now < window_from.plus(terms.key_window / 10 * SAFE_TENTHS)
 }
 
 /// Until when an inquiry sent at `asked_at` that found nothing licenses a charge.

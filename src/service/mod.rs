@@ -51,6 +51,11 @@ pub struct Service {
     args: ServiceArgs,
     role: Role,
     listener: TcpListener,
+    opened: Opened,
+}
+
+/// What a process works on.
+struct Opened {
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
     control: Arc<Control>,
@@ -77,9 +82,8 @@ impl Service {
         }
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let opening = args.clone();
-        let Opened { journal, codec, control, follower, folder, view, data } =
-            tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
-        Ok(Self { args, role, listener, journal, codec, control, follower, folder, view, data })
+        let opened = tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
+        Ok(Self { args, role, listener, opened })
     }
 
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
@@ -88,17 +92,17 @@ impl Service {
 
     #[must_use]
     pub fn journal(&self) -> Arc<dyn Journal> {
-        Arc::clone(&self.journal)
+        Arc::clone(&self.opened.journal)
     }
 
     #[must_use]
     pub fn control(&self) -> Arc<Control> {
-        Arc::clone(&self.control)
+        Arc::clone(&self.opened.control)
     }
 
     #[must_use]
     pub fn view(&self) -> View {
-        self.view.clone()
+        self.opened.view.clone()
     }
 
     /// Runs until `stop`, then drains: first HTTP and the lanes, while the fold still moves, then the fold.
@@ -133,7 +137,8 @@ impl Service {
 
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
-        let Self { args, role, listener, journal, codec, control, follower, folder, view, data } = self;
+        let Self { args, role, listener, opened } = self;
+        let Opened { journal, codec, control, follower, folder, view, data } = opened;
         let mut front = Vec::new();
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
@@ -152,10 +157,7 @@ impl Service {
         if role != Role::Serve {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
-            front.push(part("lanes", stop, move || {
-                let _context = runtime.enter();
-                Ok(driver.run(&lanes_stop)?)
-            })?);
+            front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);
         }
         if role != Role::Serve && journal.engine() == Engine::Kafka {
             let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
@@ -190,16 +192,6 @@ fn part(
             Err(_) => bail!("{name} panicked"),
         }
     }))
-}
-
-struct Opened {
-    journal: Arc<dyn Journal>,
-    codec: Arc<Codec>,
-    control: Arc<Control>,
-    follower: Follower,
-    folder: Folder,
-    view: View,
-    data: DataDir,
 }
 
 fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {

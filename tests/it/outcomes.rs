@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use paylog::clock::{Clock, Clocks};
-use paylog::payment::event::PaymentInProgress;
 use paylog::payment::{EventData, IdempotencyKey, MerchantId, NewPayment, PaymentId, RequestId, Timestamp};
 use paylog::service::Role;
 
@@ -106,15 +105,5 @@ pub async fn a_merchant_without_room_does_not_hold_up_the_others(bed: &Bed) {
 
 fn initiation(merchant: &MerchantId) -> EventData {
     let request = NewPayment::parse(body("cus_1", "pm_sim_delay").to_string().as_bytes()).unwrap();
-    EventData::PaymentInProgress(PaymentInProgress {
-        merchant_id: merchant.clone(),
-        fingerprint: request.fingerprint(merchant),
-        customer_id: request.customer_id,
-        money: request.money,
-        payment_method: request.payment_method,
-        gateway: "simulator".to_owned(),
-        gateway_request_version: 1,
-        request_id: RequestId::random(),
-        private: None,
-    })
+    EventData::PaymentInProgress(request.accept(merchant.clone(), "simulator", RequestId::random()))
 }

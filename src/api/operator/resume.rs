@@ -6,14 +6,12 @@ use futures_util::Stream;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
-use super::super::create::{halted, not_acknowledged, require_json};
-use super::super::{Api, POSITION, header_value, json, not_found, shutting_down, trace};
+use super::super::create::{halted, require_json};
+use super::super::{Api, POSITION, header_value, json, not_found, shutting_down};
 use super::BODY_MAX_BYTES;
 use crate::contract::{FrameBody, partition, position_text};
 use crate::http::{Problem, read_body};
-use crate::journal::{NewRecord, Position};
 use crate::payment::{Event, EventData, NewDecision, Payment, PaymentId, Phase};
-use crate::schema;
 
 /// On the log, and that is all that this instance knows.
 #[derive(serde::Serialize)]
@@ -42,7 +40,8 @@ where
     if !is_parked_at(&row.payment, at_version) {
         return Err(moved_on(&row.payment, "nothing was recorded"));
     }
-    let position = append(api, id, decision, headers).await?;
+    let resumed = EventData::PaymentResumed(decision.into_event());
+    let position = api.append(&Event::new(id, api.view.clocks().machine(), resumed), headers).await?;
     let text = position_text(api.view.log_id(), position);
     let folded = api.until_shutdown(api.view.wait_folded(position));
     if tokio::time::timeout(api.config.confirm_wait, folded).await != Ok(true) {
@@ -69,21 +68,6 @@ fn moved_on(now: &Payment, what: &str) -> Problem {
     let detail = format!("{what}: the payment is no longer parked at that version, it is {phase} at version {version}");
     let problem = Problem::new(StatusCode::CONFLICT, "not_parked_at_version", detail);
     problem.member("version", version.to_string()).member("phase", phase)
-}
-
-async fn append(api: &Api, id: PaymentId, decision: NewDecision, headers: &HeaderMap) -> Result<Position, Problem> {
-    let event = Event::new(id, api.view.clocks().machine(), EventData::PaymentResumed(decision.into_event()));
-    let value = api.codec.encode(&event).map_err(|e| {
-        tracing::error!(payment = %id, error = %e, "a valid decision cannot be encoded");
-        Problem::internal()
-    })?;
-    let record = NewRecord {
-        partition: partition(id, api.journal.partitions()),
-        key: id.to_string().into_bytes(),
-        headers: schema::headers(&api.codec, &event, Some(&trace::parent(headers))),
-        value,
-    };
-    api.journal.append(record).await.map_err(|e| not_acknowledged(id, &e))
 }
 
 fn at(mut response: Response, position: &str) -> Response {

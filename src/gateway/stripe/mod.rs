@@ -10,12 +10,13 @@ mod http;
 mod inquiry;
 mod request;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Url;
 
 use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
+use crate::telemetry::Seldom;
 use answer::Charged;
 use http::{Http, NoAnswer};
 use request::NoBody;
@@ -25,9 +26,6 @@ pub use request::VERSION;
 
 pub const NAME: &str = "stripe";
 
-/// How often it is said in the log that the secret key is refused.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-
 pub struct Stripe {
     shared: Arc<Shared>,
     terms: Terms,
@@ -35,13 +33,13 @@ pub struct Stripe {
 
 struct Shared {
     http: Http,
-    complained: Mutex<Option<Instant>>,
+    complaints: Seldom,
 }
 
 impl Stripe {
     /// `deadline` is for one request and its answer.
     pub fn new(base: &Url, key: &SecretKey, deadline: Duration, terms: Terms) -> anyhow::Result<Self> {
-        let shared = Shared { http: Http::new(base, key, deadline)?, complained: Mutex::default() };
+        let shared = Shared { http: Http::new(base, key, deadline)?, complaints: Seldom::new() };
         Ok(Self { shared: Arc::new(shared), terms })
     }
 }
@@ -94,14 +92,9 @@ impl Shared {
 
     /// Whoever runs paylog has to act on these, and nobody else can.
     fn complain(&self, charge: &Charge, status: u16) {
-        if !matches!(status, 400..=401 | 403) {
+        if !matches!(status, 400..=401 | 403) || !self.complaints.now() {
             return;
         }
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_some_and(|at| at.elapsed() < COMPLAIN_EVERY) {
-            return;
-        }
-        *complained = Some(Instant::now());
         match status {
             400 => tracing::warn!(payment = %charge.key, "the gateway would not take a request as it is"),
             _ => tracing::error!(status, "the gateway refuses our secret key: nothing can be charged"),
