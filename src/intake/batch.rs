@@ -8,8 +8,9 @@ use std::time::Instant;
 use super::dead_letter::dead_letter;
 use super::request::{Asked, Refused, bytes_of, read, trace};
 use super::source::{Blocked, Source};
+use super::targets::Targets;
 use super::{Intake, IntakeError};
-use crate::journal::{Crossing, DeadLetter, NewRecord, Partition, Passage, Position, SourceRecord};
+use crate::journal::{Crossing, DeadLetter, NewRecord, Offset, Partition, Passage, Position, SourceRecord, Target};
 use crate::payment::{Event, EventData, RequestId, Timestamp};
 use crate::projection::home_of;
 use crate::recording::event_record;
@@ -23,12 +24,22 @@ pub(super) struct Batch {
     pub passage: Passage,
     /// What became of each record, to be counted when it has.
     pub counted: Vec<Counted>,
-    /// How many dead letters each partition of requests made.
-    pub spent: BTreeMap<Partition, usize>,
+    /// What was taken of each partition of requests.
+    pub taken: BTreeMap<Partition, Taken>,
     records: usize,
     bytes: usize,
     /// More could have been chosen.
     pub full: bool,
+}
+
+/// The first so many records that wait: counted, for their offsets say nothing of their order once a topic was made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub records: usize,
+    /// How many of them became dead letters.
+    pub letters: usize,
+    /// Where the group stands when they have been moved on.
+    pub next: Offset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +64,7 @@ enum Judged {
 pub(super) struct Chooser<'a> {
     pub intake: &'a Intake,
     pub crossing: &'a Crossing,
-    /// Partitions, of the log or of the dead letters, that did not take records a moment ago.
-    pub left_out: &'a BTreeMap<Partition, Instant>,
+    pub targets: &'a Targets,
     pub batch_max: usize,
     pub instant: Instant,
 }
@@ -62,7 +72,7 @@ pub(super) struct Chooser<'a> {
 impl Chooser<'_> {
     /// Adds what may go of `source`, and says what holds up the rest.
     pub fn choose(&self, batch: &mut Batch, source: &mut Source) -> Result<(), IntakeError> {
-        let (mut next, mut letters, mut blocked) = (None, 0, None);
+        let (mut next, mut records, mut letters, mut blocked) = (None, 0, 0, None);
         for record in source.waiting() {
             if batch.records >= self.batch_max || batch.bytes >= BATCH_BYTES_MAX {
                 batch.full = true;
@@ -90,12 +100,13 @@ impl Chooser<'_> {
                     batch.counted.push(if repeat { Counted::Repeat } else { Counted::Conflict });
                 }
             }
+            records += 1;
             batch.records += 1;
             batch.bytes += bytes_of(record);
             next = Some(Position::new(record.position.partition, record.position.offset.next()));
         }
         if let Some(next) = next {
-            batch.spent.insert(next.partition, letters);
+            batch.taken.insert(next.partition, Taken { records, letters, next: next.offset });
             batch.passage.next.push(next);
         }
         source.blocked = blocked;
@@ -114,7 +125,7 @@ impl Chooser<'_> {
         if self.intake.view.is_halted(home) {
             return Ok(Judged::Wait(Blocked::Halted(home)));
         }
-        if self.left_out.contains_key(&home) {
+        if !self.targets.take(Target::Log(home)) {
             return Ok(Judged::Wait(Blocked::LeftOut));
         }
         Ok(match self.event(record, asked, home) {
@@ -145,7 +156,7 @@ impl Chooser<'_> {
 
     fn refuse(&self, record: &SourceRecord, refused: &Refused) -> Judged {
         let letter = dead_letter(record, refused, self.crossing, self.now());
-        if self.left_out.contains_key(&letter.partition) {
+        if !self.targets.take(Target::DeadLetters(letter.partition)) {
             return Judged::Wait(Blocked::LeftOut);
         }
         Judged::Letter(letter, refused.code)

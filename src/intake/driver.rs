@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Batch, Chooser, Counted};
+use super::batch::{Batch, Chooser, Counted, Taken};
 use super::limiter::Limiter;
 use super::source::{Blocked, Pace, Source};
+use super::targets::Targets;
 use super::{Intake, IntakeError};
-use crate::journal::{Assignment, Fate, Incoming, JournalError, Partition, Position, Requests, TransactionError};
+use crate::journal::{
+    Assignment, Fate, Incoming, JournalError, Partition, Passage, Position, Requests, TransactionError,
+};
 use crate::telemetry;
 
 /// How long the loop waits at most before it looks at everything again.
@@ -20,8 +23,6 @@ const POLL_MAX: usize = 1_000;
 /// After a transaction that was aborted, the next one waits this long, twice as long each time.
 const ABORT_PAUSE: Duration = Duration::from_millis(10);
 const ABORT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Records for a partition that did not take any wait this long, and hold up only what stands behind them.
-const LEFT_OUT: Duration = Duration::from_secs(5);
 /// Before a question that the log could not answer is asked again.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take.
@@ -34,11 +35,11 @@ pub(super) struct Running {
     /// Assigned, and not ours before an earlier owner's transactions have ended.
     unfenced: BTreeSet<Partition>,
     fence_not_before: Instant,
-    left_out: BTreeMap<Partition, Instant>,
+    targets: Targets,
     /// Where the next batch begins, so that one full partition starves none.
     round: usize,
-    /// The last transaction may have committed or not: the group has to be asked before anything else is moved on.
-    in_doubt: bool,
+    /// What the last transaction may have moved on or not: the group has to be asked before anything else is.
+    in_doubt: Option<Batch>,
     aborts: u32,
     move_not_before: Instant,
     /// Shrinks while transactions abort without a culprit.
@@ -57,9 +58,9 @@ impl Running {
             sources: BTreeMap::new(),
             unfenced: BTreeSet::new(),
             fence_not_before: now,
-            left_out: BTreeMap::new(),
+            targets: Targets::default(),
             round: 0,
-            in_doubt: false,
+            in_doubt: None,
             aborts: 0,
             move_not_before: now,
             batch_max,
@@ -134,7 +135,7 @@ impl Running {
             Ok(()) => {}
             Err(JournalError::Unavailable(reason)) => {
                 tracing::warn!(reason, ?partitions, "requests cannot be taken yet");
-                self.fence_not_before = now + ASK_PAUSE;
+                self.fence_not_before = Instant::now() + ASK_PAUSE;
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -150,13 +151,21 @@ impl Running {
     fn revoked(&mut self, partitions: &[Partition], lost: bool) -> Result<(), IntakeError> {
         self.unfenced.retain(|partition| !partitions.contains(partition));
         self.sources.retain(|partition, _| !partitions.contains(partition));
+        partitions.iter().for_each(|partition| self.forget_doubt(*partition));
         self.requests.unassign(partitions)?;
         tracing::info!(?partitions, lost, "requests given up");
         Ok(())
     }
 
+    /// What was in doubt of it has been dropped: whether it was moved on or not, what is read now is something else.
+    fn forget_doubt(&mut self, partition: Partition) {
+        if let Some(batch) = &mut self.in_doubt {
+            batch.taken.remove(&partition);
+        }
+    }
+
     /// Nothing can be done about it any more but to say it.
-    fn gone(&self, partition: Partition, missing: Option<u64>) {
+    fn gone(&mut self, partition: Partition, missing: Option<u64>) {
         let topic = &self.requests.crossing().requests;
         match missing {
             Some(offsets) => tracing::error!(
@@ -173,6 +182,12 @@ impl Running {
             ),
         }
         telemetry::requests_gone(missing.unwrap_or(0));
+        if missing.is_none() {
+            self.forget_doubt(partition);
+            if let Some(source) = self.sources.get_mut(&partition) {
+                source.begin_anew();
+            }
+        }
     }
 
     // === what goes on ===
@@ -182,28 +197,51 @@ impl Running {
         if now < self.move_not_before {
             return Ok(());
         }
-        if self.in_doubt {
+        if self.in_doubt.is_some() {
             return self.recycle();
         }
-        self.left_out.retain(|_, until| *until > now);
-        let batch = self.choose(now)?;
+        if !self.ask(now)? {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.targets.pass(began);
+        let batch = self.choose(began)?;
         self.more = batch.full;
         if batch.passage.next.is_empty() {
             return Ok(());
         }
         let committed = self.requests.commit(&batch.passage);
-        telemetry::transaction_ended(committed.is_ok(), now.elapsed());
+        telemetry::transaction_ended(committed.is_ok(), began.elapsed());
         match committed {
-            Ok(()) => self.moved(batch, now),
-            Err(error) => return self.aborted(&error),
+            Ok(()) => self.moved(batch, began),
+            Err(error) => return self.aborted(batch, &error),
         }
         Ok(())
     }
 
+    /// Asks which partitions take records, if something waits for one: `false` if that is not to be had now.
+    fn ask(&mut self, now: Instant) -> Result<bool, IntakeError> {
+        if self.sources.values().all(Source::is_empty) || !self.targets.are_unknown(now) {
+            return Ok(true);
+        }
+        match self.requests.unwritable() {
+            Ok(unwritable) => {
+                self.targets.learn(unwritable, Instant::now());
+                Ok(true)
+            }
+            Err(JournalError::Unavailable(reason)) => {
+                tracing::warn!(reason, "requests are not moved on before it is known where to");
+                (self.more, self.move_not_before) = (true, Instant::now() + ASK_PAUSE);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn choose(&mut self, now: Instant) -> Result<Batch, IntakeError> {
-        let Self { intake, requests, sources, left_out, .. } = self;
+        let Self { intake, requests, sources, targets, .. } = self;
         let chooser =
-            Chooser { intake, crossing: requests.crossing(), left_out, batch_max: self.batch_max, instant: now };
+            Chooser { intake, crossing: requests.crossing(), targets, batch_max: self.batch_max, instant: now };
         let mut batch = Batch::default();
         let first = self.round % sources.len().max(1);
         self.round = self.round.wrapping_add(1);
@@ -220,12 +258,11 @@ impl Running {
     }
 
     fn moved(&mut self, batch: Batch, at: Instant) {
-        for next in &batch.passage.next {
-            if let Some(source) = self.sources.get_mut(&next.partition) {
-                source.moved_to(next.offset);
-                let letters = batch.spent.get(&next.partition).copied().unwrap_or(0);
-                if letters > 0 {
-                    source.limiter.spend(at, letters);
+        for (partition, taken) in &batch.taken {
+            if let Some(source) = self.sources.get_mut(partition) {
+                source.moved(taken.records);
+                if taken.letters > 0 {
+                    source.limiter.spend(at, taken.letters);
                 }
             }
         }
@@ -241,7 +278,7 @@ impl Running {
     }
 
     /// Nothing is read again: what was to be moved on is still there, and is chosen once more of what is still ours.
-    fn aborted(&mut self, error: &TransactionError) -> Result<(), IntakeError> {
+    fn aborted(&mut self, mut batch: Batch, error: &TransactionError) -> Result<(), IntakeError> {
         tracing::warn!(%error, fate = ?error.fate, "requests were not moved on");
         self.more = true;
         self.aborts += 1;
@@ -251,15 +288,16 @@ impl Running {
         }
         let pause = ABORT_PAUSE.saturating_mul(1 << self.aborts.min(10)).min(ABORT_PAUSE_MAX);
         self.move_not_before = Instant::now() + pause;
-        if let Some(partition) = error.culprit {
-            self.left_out.insert(partition, Instant::now() + LEFT_OUT);
+        self.targets.failed(batch.passage.targets(), error.culprit, Instant::now());
+        if error.culprit.is_some() {
             self.aborts = 0; // the others need not wait for it
         }
         match error.fate {
             Fate::Retry => Ok(()),
             Fate::Stop => Err(IntakeError::Stopped(error.reason.clone())),
             Fate::Recycle => {
-                self.in_doubt = true;
+                batch.passage = Passage::default();
+                self.in_doubt = Some(batch);
                 Ok(())
             }
         }
@@ -269,11 +307,13 @@ impl Running {
     fn recycle(&mut self) -> Result<(), IntakeError> {
         match self.requests.recycle() {
             Ok(stands) => {
-                self.in_doubt = false;
-                for Position { partition, offset } in stands {
-                    if let Some(source) = self.sources.get_mut(&partition) {
-                        source.moved_to(offset);
-                    }
+                self.targets.begin_anew(Instant::now());
+                let Some(batch) = self.in_doubt.take() else { return Ok(()) };
+                // All of it was moved on, or nothing.
+                let has =
+                    |(partition, taken): (&Partition, &Taken)| stands.contains(&Position::new(*partition, taken.next));
+                if !batch.taken.is_empty() && batch.taken.iter().all(has) {
+                    self.moved(batch, Instant::now());
                 }
             }
             Err(JournalError::Unavailable(reason)) => {

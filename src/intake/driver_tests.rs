@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::Clocks;
 use crate::intake::Bounds;
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Crossing, Journal, Offset, Passage, SourceRecord, partition_of};
+use crate::journal::{Crossing, Journal, Offset, Passage, SourceRecord, Target, partition_of};
 use crate::payment::{IdempotencyKey, MerchantId, PaymentId};
 use crate::projection::{Folder, View, home_of};
 use crate::schema::{Codec, RequestCodec};
@@ -39,6 +39,14 @@ struct Model {
     in_doubt: bool,
     /// A partition, of the log and of the dead letters, that takes no records.
     sick: Option<Partition>,
+    /// What is said of it to those who ask first.
+    told: bool,
+    /// What becomes of a transaction over it.
+    sick_fate: Fate,
+    /// How many there were.
+    tried: usize,
+    /// What comes next of all, to be handed out once.
+    news: Vec<Incoming>,
     /// The sources of all that was moved on, in the order of the transactions.
     events: Vec<Position>,
     letters: Vec<Position>,
@@ -112,7 +120,7 @@ impl Requests for Fake {
             let offered = std::mem::take(&mut model.offered).into_iter().collect();
             return Ok(vec![Incoming::Group(Assignment::Assigned(offered))]);
         }
-        let mut incoming = Vec::new();
+        let mut incoming = std::mem::take(&mut model.news);
         for partition in model.held.clone().difference(&model.paused.clone()).copied() {
             let from = model.read[&partition];
             let to = (from + model.dice.random_range(0..10)).min(EACH).min(from + max as u64);
@@ -156,6 +164,12 @@ impl Requests for Fake {
         Ok(())
     }
 
+    fn unwritable(&mut self) -> Result<BTreeMap<Target, String>, JournalError> {
+        let model = self.model();
+        let sick = model.sick.filter(|_| model.told).into_iter();
+        Ok(sick.flat_map(|p| [Target::Log(p), Target::DeadLetters(p)]).map(|t| (t, "sick".to_owned())).collect())
+    }
+
     fn commit(&mut self, passage: &Passage) -> Result<(), TransactionError> {
         let crossing = self.1.clone();
         let mut model = self.model();
@@ -163,7 +177,10 @@ impl Requests for Fake {
         let events = passage.events.iter().map(|event| event.partition);
         let mut targets = events.chain(passage.dead_letters.iter().map(|letter| letter.partition));
         if let Some(sick) = model.sick.filter(|sick| targets.any(|target| target == *sick)) {
-            return Err(TransactionError { fate: Fate::Retry, culprit: Some(sick), reason: "sick".to_owned() });
+            model.tried += 1;
+            let fate = model.sick_fate;
+            model.in_doubt = fate == Fate::Recycle;
+            return Err(TransactionError { fate, culprit: Some(sick), reason: "sick".to_owned() });
         }
         if !model.strikes() {
             model.apply(passage, &crossing);
@@ -216,6 +233,10 @@ fn running(seed: u64, trouble: u32, journal: &Arc<dyn Journal>, view: &View) -> 
         paused: BTreeSet::new(),
         in_doubt: false,
         sick: None,
+        told: false,
+        sick_fate: Fate::Retry,
+        tried: 0,
+        news: Vec::new(),
         events: Vec::new(),
         letters: Vec::new(),
     };
@@ -243,13 +264,8 @@ fn turn_until(running: &mut Running, fake: &Fake, expected: &[u64]) {
     }
 }
 
-#[test]
-fn a_partition_that_takes_no_records_holds_up_only_what_stands_behind_them() {
-    let directory = tempfile::tempdir().unwrap();
-    let (journal, view) = view(directory.path());
-    let (mut running, fake) = running(1, 0, &journal, &view);
-    let sick = Partition(1);
-    fake.model().sick = Some(sick);
+/// What stands before the first record of each partition that goes to `sick`.
+fn before(sick: Partition) -> Vec<u64> {
     let target = |partition: Partition, offset: u64| {
         let key = format!("order-{partition}-{offset}");
         if is_bad(offset) {
@@ -258,13 +274,92 @@ fn a_partition_that_takes_no_records_holds_up_only_what_stands_behind_them() {
         home_of(PaymentId::derive(&MerchantId::default(), &IdempotencyKey::parse(&key).unwrap()), PARTITIONS)
     };
     let first_sick = |partition| (0..EACH).find(|offset| target(partition, *offset) == sick).unwrap();
-    let expected: Vec<u64> = (0..PARTITIONS).map(|p| first_sick(Partition(p))).collect();
-    assert!(expected.iter().any(|moved| *moved > 0), "something stands before it: {expected:?}");
-    turn_until(&mut running, &fake, &expected);
+    let before: Vec<u64> = (0..PARTITIONS).map(|p| first_sick(Partition(p))).collect();
+    assert!(before.iter().any(|moved| *moved > 0), "something stands before it: {before:?}");
+    before
+}
+
+#[test]
+fn a_partition_that_takes_no_records_holds_up_only_what_stands_behind_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, view) = view(directory.path());
+    let (mut running, fake) = running(1, 0, &journal, &view);
+    let sick = Partition(1);
+    fake.model().sick = Some(sick);
+    turn_until(&mut running, &fake, &before(sick));
 
     fake.model().sick = None;
-    running.left_out.clear(); // its time is over
+    running.targets = Targets::default(); // its time is over
     turn_until(&mut running, &fake, &[EACH; PARTITIONS as usize]);
+}
+
+#[test]
+fn a_partition_that_is_known_to_take_no_records_is_not_tried() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, view) = view(directory.path());
+    let (mut running, fake) = running(1, 0, &journal, &view);
+    let sick = Partition(1);
+    (fake.model().sick, fake.model().told) = (Some(sick), true);
+    turn_until(&mut running, &fake, &before(sick));
+    assert_eq!(fake.model().tried, 0);
+
+    fake.model().sick = None;
+    turn_until(&mut running, &fake, &[EACH; PARTITIONS as usize]);
+}
+
+/// However long the recycling took: the new producer does not begin with what the old one failed at.
+#[test]
+fn a_culprit_is_left_out_by_the_next_producer() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, view) = view(directory.path());
+    let (mut running, fake) = running(1, 0, &journal, &view);
+    let sick = Partition(1);
+    (fake.model().sick, fake.model().sick_fate) = (Some(sick), Fate::Recycle);
+    while running.in_doubt.is_none() {
+        running.turn().unwrap();
+    }
+    // As if a stuck id had been waited for.
+    running.targets.left_out.values_mut().for_each(|until| *until = Instant::now());
+    turn_until(&mut running, &fake, &before(sick));
+    assert_eq!(fake.model().tried, 1);
+}
+
+/// A topic that was made again hands out records at smaller offsets than those that still wait.
+#[test]
+fn a_topic_that_begins_anew_is_moved_on_from_its_beginning() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, view) = view(directory.path());
+    for (seed, in_doubt) in (0..12).map(|seed| (seed, seed > 0)) {
+        let (mut running, fake) = running(seed, 0, &journal, &view);
+        let anew = Partition(1);
+        fake.model().offered = BTreeSet::from([anew]);
+        fake.model().stands.insert(anew, 100);
+        running.turn().unwrap();
+        running.listen().unwrap();
+        fake.model().news = (100..106).map(|offset| Incoming::Record(record(anew, offset))).collect();
+        running.listen().unwrap();
+        if in_doubt {
+            // Moved on or not, nobody knows when the topic begins anew.
+            fake.model().trouble = 100;
+            while running.in_doubt.is_none() {
+                running.move_on().unwrap();
+                running.move_not_before = Instant::now();
+            }
+            fake.model().trouble = 0;
+        }
+        fake.model().read.insert(anew, 0);
+        fake.model().news = vec![Incoming::Gone { partition: anew, missing: None }];
+        running.listen().unwrap();
+        turn_until(&mut running, &fake, &[0, EACH, 0]);
+        let Model { events, letters, .. } = &*fake.model();
+        let moved = |of: &[Position]| of.iter().map(|p| p.offset.0).filter(|offset| *offset < EACH).collect::<Vec<_>>();
+        let all = |bad: bool| (0..EACH).filter(|offset| is_bad(*offset) == bad).collect::<Vec<_>>();
+        assert_eq!((moved(events), moved(letters)), (all(false), all(true)), "seed {seed}");
+        assert!(
+            in_doubt || events.iter().chain(letters).all(|p| p.offset.0 < EACH),
+            "the old ones are not there any more"
+        );
+    }
 }
 
 proptest! {

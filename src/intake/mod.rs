@@ -12,6 +12,7 @@ mod driver;
 mod limiter;
 mod request;
 mod source;
+mod targets;
 
 use std::sync::Arc;
 use std::time::Duration;

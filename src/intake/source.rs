@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::limiter::Limiter;
 use super::request::bytes_of;
-use crate::journal::{Offset, Partition, SourceRecord};
+use crate::journal::{Partition, SourceRecord};
 
 /// A partition of which so much is waiting is read no further, until half of it has been moved on.
 const WAITING_MAX: usize = 2_000;
@@ -46,11 +46,21 @@ impl Source {
         self.waiting.iter()
     }
 
-    /// Forgets what stands before `next`: it has been moved on.
-    pub fn moved_to(&mut self, next: Offset) {
-        while let Some(moved) = self.waiting.pop_front_if(|record| record.position.offset < next) {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Forgets the first so many: they have been moved on.
+    pub fn moved(&mut self, records: usize) {
+        for moved in self.waiting.drain(..records.min(self.waiting.len())) {
             self.bytes -= bytes_of(&moved);
         }
+    }
+
+    /// The topic begins anew: what was read of it is no longer there, and its offsets are those of other records now.
+    pub fn begin_anew(&mut self) {
+        self.waiting.clear();
+        (self.bytes, self.blocked) = (0, None);
     }
 
     /// Should it be read no further, or again? `None`: as it is.
@@ -76,7 +86,7 @@ pub(super) enum Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Position;
+    use crate::journal::{Offset, Position};
 
     fn record(offset: u64, bytes: usize) -> SourceRecord {
         let position = Position::new(Partition(0), Offset(offset));
@@ -95,9 +105,9 @@ mod tests {
             source.push(record(offset, 1));
         }
         assert_eq!((source.pace(), source.pace()), (Some(Pace::Pause), None));
-        source.moved_to(Offset(WAITING_MAX as u64 / 2 - 1));
+        source.moved(WAITING_MAX / 2 - 1);
         assert_eq!(source.pace(), None, "not yet half");
-        source.moved_to(Offset(WAITING_MAX as u64 / 2));
+        source.moved(1);
         assert_eq!((source.pace(), source.pace()), (Some(Pace::Resume), None));
         assert_eq!(source.waiting().next().map(|r| r.position.offset), Some(Offset(WAITING_MAX as u64 / 2)));
     }
@@ -107,7 +117,7 @@ mod tests {
         let mut source = source();
         source.push(record(0, WAITING_BYTES_MAX));
         assert_eq!(source.pace(), Some(Pace::Pause));
-        source.moved_to(Offset(1));
+        source.moved(1);
         assert_eq!((source.pace(), source.bytes), (Some(Pace::Resume), 0));
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use partitioner::partition_of;
 pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
-pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, SourceRecord};
+pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, SourceRecord, Target};
 
 /// Which engine keeps the log. What differs between the two, by name and with the reason:
 ///

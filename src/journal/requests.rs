@@ -3,6 +3,7 @@
 //!
 //! Only a journal that others can write to has this door: see `no foreign writers` at [`crate::journal::Engine`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::journal::{Assignment, JournalError, NewRecord, Partition, Position, TransactionError};
@@ -62,6 +63,21 @@ pub struct Passage {
     pub next: Vec<Position>,
 }
 
+/// A partition on the other side: one that requests, or what was refused of them, are moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    Log(Partition),
+    DeadLetters(Partition),
+}
+
+impl Passage {
+    /// What it writes to.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        let letters = self.dead_letters.iter().map(|letter| Target::DeadLetters(letter.partition));
+        self.events.iter().map(|event| Target::Log(event.partition)).chain(letters)
+    }
+}
+
 /// Membership in the group of those who take requests in. Belongs to one thread, which must call [`Requests::poll`] at
 /// least every few seconds.
 pub trait Requests: Send {
@@ -82,6 +98,11 @@ pub trait Requests: Send {
     fn pause(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
 
     fn resume(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
+
+    /// Which targets can take no records now, and why not. Whoever moves something on asks first: a transaction over one of
+    /// them can neither commit nor end, and holds up all who read any other partition that it wrote to. No promise: a broker
+    /// can fail in the next moment.
+    fn unwritable(&mut self) -> Result<BTreeMap<Target, String>, JournalError>;
 
     /// Commits all of `passage` in one transaction that carries the group's generation, or nothing. On `Err` with
     /// [`Fate::Retry`](crate::journal::Fate::Retry) nothing became visible; with

@@ -32,15 +32,23 @@ pub(super) fn check_event_topic(config: &KafkaConfig, look_up: &LookUp) -> Resul
     check_topic(config, &topics::admin(config)?, look_up, &event_topic)
 }
 
-/// The guards of the topics on both sides of the intake. Answers with the size of the largest dead letter.
-pub(super) fn check_crossing(config: &KafkaConfig) -> Result<usize, JournalError> {
+/// What has to be known of the topic of dead letters.
+pub(super) struct Letters {
+    /// The size of the largest record that it takes.
+    pub bytes_max: usize,
+    pub in_sync_min: u64,
+}
+
+/// The guards of the topics on both sides of the intake.
+pub(super) fn check_crossing(config: &KafkaConfig) -> Result<Letters, JournalError> {
     let [_, requests, _, dead_letters, _] = topics::topics_of(config);
     let admin = topics::admin(config)?;
     check_topic(config, &admin, &LookUp::of(config, &requests.name)?, &requests)?;
     let look_up = LookUp::of(config, &dead_letters.name)?;
     check_topic(config, &admin, &look_up, &dead_letters)?;
     let described = describe(&admin, &look_up, &dead_letters)?;
-    Ok(usize::try_from(number(&described, MESSAGE_BYTES_MAX)).unwrap_or(usize::MAX))
+    let bytes_max = usize::try_from(number(&described, MESSAGE_BYTES_MAX)).unwrap_or(usize::MAX);
+    Ok(Letters { bytes_max, in_sync_min: number(&described, IN_SYNC) })
 }
 
 pub(super) fn check_topic(

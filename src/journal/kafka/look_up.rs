@@ -57,26 +57,8 @@ impl LookUp {
             .map_err(|error| journal_error(&format!("ask about the topic {}", self.topic), &error))
     }
 
-    /// Has this partition a leader, and enough replicas in sync?
     pub(super) fn writable(&self, partition: Partition, in_sync_min: u64) -> Result<(), JournalError> {
-        let metadata = self.metadata()?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        let mut partitions = topic.into_iter().flat_map(|topic| topic.partitions());
-        let unavailable = |why: String| {
-            let text = format!("partition {partition} of {} takes no records: {why}", self.topic);
-            Err(JournalError::Unavailable(text))
-        };
-        let Some(found) = partitions.find(|found| found.id() == kafka_partition(partition)) else {
-            return unavailable("the cluster does not know it".into());
-        };
-        let in_sync = found.isr().len();
-        if found.leader() < 0 {
-            return unavailable("it has no leader".into());
-        }
-        if (in_sync as u64) < in_sync_min {
-            return unavailable(format!("{in_sync} replicas are in sync and {in_sync_min} must be"));
-        }
-        Ok(())
+        writable(&self.metadata()?, &self.topic, partition, in_sync_min).map_err(JournalError::Unavailable)
     }
 
     pub(super) fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
@@ -118,6 +100,24 @@ impl LookUp {
         // Every question begins with an assignment of its own, so a panic leaves nothing behind that matters.
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has this partition a leader, and enough replicas in sync? `Err` says what is missing.
+pub(super) fn writable(metadata: &Metadata, topic: &str, partition: Partition, in_sync_min: u64) -> Result<(), String> {
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let mut partitions = found.into_iter().flat_map(|topic| topic.partitions());
+    let refuse = |why: &str| Err(format!("partition {partition} of {topic} takes no records: {why}"));
+    let Some(found) = partitions.find(|found| found.id() == kafka_partition(partition)) else {
+        return refuse("the cluster does not know it");
+    };
+    let in_sync = found.isr().len();
+    if found.leader() < 0 {
+        return refuse("it has no leader");
+    }
+    if (in_sync as u64) < in_sync_min {
+        return refuse(&format!("{in_sync} replicas are in sync and {in_sync_min} must be"));
+    }
+    Ok(())
 }
 
 fn create(config: &KafkaConfig, isolation: Isolation) -> Result<BaseConsumer<Context>, JournalError> {

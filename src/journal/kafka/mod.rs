@@ -87,7 +87,7 @@ pub struct KafkaJournal {
     /// one, and would never hear of a log that was restored from a backup.
     look_up: Mutex<Arc<LookUp>>,
     /// How many replicas must have a record before it is acknowledged: `min.insync.replicas` as the guards last saw it.
-    in_sync_min: AtomicU64,
+    in_sync_min: Arc<AtomicU64>,
     heights: Arc<Heights>,
     /// Of the lanes that were given out.
     pulse: Arc<Pulse>,
@@ -138,7 +138,7 @@ impl KafkaJournal {
         settings::validate(&config)?;
         let log_id = topics::topic_id(&config)?;
         let look_up = LookUp::new(&config)?;
-        let in_sync_min = AtomicU64::new(guards::check_event_topic(&config, &look_up)?);
+        let in_sync_min = Arc::new(AtomicU64::new(guards::check_event_topic(&config, &look_up)?));
         let heights = Arc::new(Heights::new(config.partitions));
         let appender = Appender::new(&config, &heights)?;
         let look_up = Mutex::new(Arc::new(look_up));
@@ -238,7 +238,7 @@ impl Journal for KafkaJournal {
     }
 
     fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
-        Ok(Box::new(requests::KafkaRequests::join(&self.config, &self.intake_pulse)?))
+        Ok(Box::new(requests::KafkaRequests::join(&self.config, &self.intake_pulse, &self.in_sync_min)?))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -19,6 +20,8 @@ use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
 use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::guards::Letters;
+use super::look_up::writable;
 use super::pulse::Pulse;
 use super::{
     KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, native,
@@ -26,11 +29,13 @@ use super::{
 };
 use crate::journal::{
     Assignment, Crossing, DeadLetter, Fate, Incoming, JournalError, Offset, Partition, Passage, Position, Requests,
-    SourceRecord, Transaction, TransactionError,
+    SourceRecord, Target, Transaction, TransactionError,
 };
 
 /// What one poll hands out at most: records are copied, and a foreign one can be large.
 const POLL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long the cluster may take to say which partitions take records.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two tries to read on where reading failed.
 const RESEAT_PAUSE: Duration = Duration::from_secs(1);
 /// For a member that is dropped without leaving: after a panic, for example.
@@ -40,6 +45,10 @@ pub(super) struct KafkaRequests {
     crossing: Crossing,
     events: String,
     dead_letters: String,
+    partitions: u32,
+    /// How many replicas must have a record before it is acknowledged, of the log and of the dead letters.
+    in_sync_min: Arc<AtomicU64>,
+    letters_in_sync_min: u64,
     /// `None` only while it is being dropped.
     member: Option<BaseConsumer<Context>>,
     committer: Committer,
@@ -60,9 +69,13 @@ pub(super) struct KafkaRequests {
 
 impl KafkaRequests {
     /// Connects, looks at the topics on both sides, and joins. Blocks.
-    pub(super) fn join(config: &KafkaConfig, pulse: &Arc<Pulse>) -> Result<Self, JournalError> {
+    pub(super) fn join(
+        config: &KafkaConfig,
+        pulse: &Arc<Pulse>,
+        in_sync_min: &Arc<AtomicU64>,
+    ) -> Result<Self, JournalError> {
         let [events, requests, _, dead_letters, _] = topics::topics_of(config);
-        let bytes_max = guards::check_crossing(config)?;
+        let Letters { bytes_max, in_sync_min: letters_in_sync_min } = guards::check_crossing(config)?;
         let crossing = Crossing {
             requests: requests.name,
             dead_letter_partitions: dead_letters.partitions,
@@ -81,6 +94,9 @@ impl KafkaRequests {
             crossing,
             events: events.name,
             dead_letters: dead_letters.name,
+            partitions: events.partitions,
+            in_sync_min: Arc::clone(in_sync_min),
+            letters_in_sync_min,
             member: Some(member),
             committer,
             held: BTreeSet::new(),
@@ -172,6 +188,21 @@ impl KafkaRequests {
         self.member()?.pause(&paused).map_err(doing)?;
         (self.reseat_at, self.reseated) = (None, Instant::now());
         Ok(gone)
+    }
+
+    /// One question for all partitions of a topic.
+    fn unwritable_of(
+        &self,
+        topic: &str,
+        partitions: u32,
+        in_sync_min: u64,
+    ) -> Result<Vec<(Partition, String)>, JournalError> {
+        let metadata = self
+            .member()?
+            .fetch_metadata(Some(topic), ASK_TIMEOUT)
+            .map_err(|error| journal_error(&format!("ask about the topic {topic}"), &error))?;
+        let judged = (0..partitions).map(Partition).map(|p| (p, writable(&metadata, topic, p, in_sync_min)));
+        Ok(judged.filter_map(|(partition, verdict)| verdict.err().map(|why| (partition, why))).collect())
     }
 
     fn move_on(&mut self, passage: &Passage) -> Result<(), TransactionError> {
@@ -280,6 +311,19 @@ impl Requests for KafkaRequests {
         self.paused.retain(|partition| !partitions.contains(partition));
         let list = self.list(partitions.iter().copied());
         self.member()?.resume(&list).map_err(|error| journal_error("resume partitions of requests", &error))
+    }
+
+    fn unwritable(&mut self) -> Result<BTreeMap<Target, String>, JournalError> {
+        let mut unwritable = BTreeMap::new();
+        let in_sync_min = self.in_sync_min.load(Ordering::Relaxed);
+        for (partition, why) in self.unwritable_of(&self.events, self.partitions, in_sync_min)? {
+            unwritable.insert(Target::Log(partition), why);
+        }
+        let partitions = self.crossing.dead_letter_partitions;
+        for (partition, why) in self.unwritable_of(&self.dead_letters, partitions, self.letters_in_sync_min)? {
+            unwritable.insert(Target::DeadLetters(partition), why);
+        }
+        Ok(unwritable)
     }
 
     fn commit(&mut self, passage: &Passage) -> Result<(), TransactionError> {
