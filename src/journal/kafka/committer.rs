@@ -26,6 +26,8 @@ use crate::journal::{Fate, JournalError, Partition, TransactionError};
 /// How many ids an instance has, used one at a time: as many as coordinators and partitions may fail one after the other
 /// before the first of them is well again.
 const IDS_MAX: u32 = 8;
+/// An id that could not be had is passed over this long: by then the partition that held it up is well, or another has failed.
+const PASSED_OVER: Duration = Duration::from_secs(60);
 /// How long one id is tried before the next one: an end that only has to be written takes milliseconds.
 const INIT_TURN: Duration = Duration::from_secs(3);
 /// How long a start tries: a cluster that is starting too needs some time to find its coordinators.
@@ -52,8 +54,28 @@ pub(super) struct Committer {
     producer: Option<Producing>,
     /// Something of the last transaction may still take effect: no other may begin on this producer.
     pub(super) in_doubt: bool,
-    /// The number of the id that is tried next.
-    next_id: u32,
+    ids: Ids,
+}
+
+/// Which of the ids is tried: the first, unless it could not be had a moment ago.
+#[derive(Default)]
+struct Ids {
+    number: u32,
+    failed: Option<Instant>,
+}
+
+impl Ids {
+    fn next(&mut self, now: Instant) -> u32 {
+        if self.failed.is_some_and(|failed| now.saturating_duration_since(failed) >= PASSED_OVER) {
+            *self = Self::default();
+        }
+        self.number
+    }
+
+    /// The one that was tried could not be had.
+    fn pass_over(&mut self, now: Instant) {
+        (self.number, self.failed) = ((self.number + 1) % IDS_MAX, Some(now));
+    }
 }
 
 impl Committer {
@@ -74,8 +96,8 @@ impl Committer {
     ) -> Result<Self, JournalError> {
         let deadline = Instant::now() + START_WAIT_MAX;
         let (read, written) = (read.to_owned(), written.to_owned());
-        let mut committer =
-            Self { settings, instance, read, written, heights, producer: None, in_doubt: false, next_id: 0 };
+        let ids = Ids::default();
+        let mut committer = Self { settings, instance, read, written, heights, producer: None, in_doubt: false, ids };
         loop {
             match committer.recycle() {
                 Ok(()) => return Ok(committer),
@@ -93,16 +115,16 @@ impl Committer {
         if let Some(old) = self.producer.take() {
             drop_within(old, "committer", CLOSE_DEADLINE);
         }
-        let transactional_id = format!("{}/{}", self.instance, self.next_id);
+        let transactional_id = format!("{}/{}", self.instance, self.ids.next(Instant::now()));
         self.settings.set("transactional.id", &transactional_id);
         match create(&self.settings, &transactional_id) {
             Ok(producer) => self.producer = Some(producer),
             Err(error) => {
-                self.next_id = (self.next_id + 1) % IDS_MAX;
+                self.ids.pass_over(Instant::now());
                 return Err(error);
             }
         }
-        (self.in_doubt, self.next_id) = (false, 0);
+        self.in_doubt = false;
         tracing::info!(transactional_id, "made a new transactional producer");
         Ok(())
     }
@@ -200,5 +222,23 @@ pub(super) fn serve(producer: &Producing) {
             return;
         }
         producer.poll(Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_stuck_is_not_tried_again_at_once() {
+        let (mut ids, now) = (Ids::default(), Instant::now());
+        assert_eq!((ids.next(now), ids.next(now + PASSED_OVER)), (0, 0));
+        ids.pass_over(now);
+        ids.pass_over(now);
+        assert_eq!(ids.next(now), 2);
+        assert_eq!(ids.next(now + PASSED_OVER / 2), 2, "also after it was had");
+        assert_eq!(ids.next(now + PASSED_OVER), 0);
+        (0..IDS_MAX).for_each(|_| ids.pass_over(now));
+        assert_eq!(ids.next(now), 0, "they go round");
     }
 }
