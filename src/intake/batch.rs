@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::dead_letter::dead_letter;
-use super::request::{Asked, Refused, bytes_of, read, trace};
+use super::request::{Asked, Refused, read, trace};
 use super::source::{Blocked, Source};
 use super::targets::Targets;
 use super::{Intake, IntakeError};
@@ -17,7 +17,7 @@ use crate::recording::event_record;
 use crate::schema::{DecodeError, traceparent};
 
 /// A transaction must be over long before its timeout.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+const BATCH_WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Batch {
@@ -27,7 +27,7 @@ pub(super) struct Batch {
     /// What was taken of each partition of requests.
     pub taken: BTreeMap<Partition, Taken>,
     records: usize,
-    bytes: usize,
+    weight: usize,
     /// More could have been chosen.
     pub full: bool,
 }
@@ -74,7 +74,7 @@ impl Chooser<'_> {
     pub fn choose(&self, batch: &mut Batch, source: &mut Source) -> Result<(), IntakeError> {
         let (mut next, mut records, mut letters, mut blocked) = (None, 0, 0, None);
         for record in source.waiting() {
-            if batch.records >= self.batch_max || batch.bytes >= BATCH_BYTES_MAX {
+            if batch.records >= self.batch_max || batch.weight >= BATCH_WEIGHT_MAX {
                 batch.full = true;
                 break;
             }
@@ -102,7 +102,7 @@ impl Chooser<'_> {
             }
             records += 1;
             batch.records += 1;
-            batch.bytes += bytes_of(record);
+            batch.weight += record.weight();
             next = Some(Position::new(record.position.partition, record.position.offset.next()));
         }
         if let Some(next) = next {

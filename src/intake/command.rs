@@ -60,7 +60,7 @@ fn line(record: &SourceRecord) -> String {
 
 /// What intake said in the last header of this name; `-` if that is not there, for anybody with the right may write here.
 fn said(record: &SourceRecord, name: &str) -> String {
-    let last = record.headers.iter().rev().find(|(other, _)| other == name);
+    let last = record.headers().iter().rev().find(|(other, _)| other == name);
     let text = last.and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
     text.map_or_else(|| "-".to_owned(), |text| text.escape_debug().to_string())
 }
@@ -74,7 +74,7 @@ fn whole(record: &SourceRecord) -> Value {
         "source": said(record, SOURCE),
         "refused_at": said(record, REFUSED_AT),
         "key": shown(&record.key),
-        "headers": record.headers.iter().map(header).collect::<Vec<_>>(),
+        "headers": record.headers.as_ref().map(|headers| headers.iter().map(header).collect::<Vec<_>>()),
         "bytes": record.value.as_ref().map(Vec::len),
         "value": shown(&record.value),
     })
@@ -102,7 +102,7 @@ mod tests {
             position: Position::new(Partition(2), Offset(17)),
             timestamp_us: 0,
             key: None,
-            headers: vec![(REASON.to_owned(), Some(reason.as_bytes().to_vec()))],
+            headers: Some(vec![(REASON.to_owned(), Some(reason.as_bytes().to_vec()))]),
             value: value.map(<[u8]>::to_vec),
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn dead_letter(record: &SourceRecord, refused: &Refused, crossing: &C
         header(SOURCE, &source(record, crossing)),
         header(REFUSED_AT, &at.to_string()),
     ];
-    let headers = [record.headers.clone(), said.clone()].concat();
+    let headers = [record.headers(), &said].concat();
     let (key, value) = (record.key.clone(), record.value.clone());
     let whole = DeadLetter { partition, key, headers, value };
     if bytes_of(&whole) <= crossing.dead_letter_bytes_max { whole } else { cut(record, whole, said) }
@@ -50,7 +50,7 @@ pub(super) fn source(record: &SourceRecord, crossing: &Crossing) -> String {
 /// The beginning of the value; the key and the headers too if they fit.
 fn cut(record: &SourceRecord, whole: DeadLetter, said: Vec<Header>) -> DeadLetter {
     let value = record.value.as_deref().unwrap_or_default();
-    let mut headers = record.headers.clone();
+    let mut headers = record.headers().to_vec();
     let mut left_out = Vec::new();
     if headers_bytes(&headers) > KEPT_MAX {
         left_out.push(header(HEADERS_LEFT_OUT, &headers.len().to_string()));
@@ -104,7 +104,7 @@ mod tests {
 
     fn record(key: Option<Vec<u8>>, headers: Vec<Header>, value: Option<Vec<u8>>) -> SourceRecord {
         let position = Position::new(Partition(6), Offset(42));
-        SourceRecord { position, timestamp_us: 0, key, headers, value }
+        SourceRecord { position, timestamp_us: 0, key, headers: Some(headers), value }
     }
 
     fn said<'l>(letter: &'l DeadLetter, name: &str) -> Option<&'l str> {

@@ -65,7 +65,7 @@ fn record(partition: Partition, offset: u64) -> SourceRecord {
         position: Position::new(partition, Offset(offset)),
         timestamp_us: 0,
         key: Some(format!("order-{partition}-{offset}").into_bytes()),
-        headers: Vec::new(),
+        headers: Some(Vec::new()),
         value: Some(value.to_vec()),
     }
 }

@@ -29,10 +29,16 @@ pub(super) struct Refused {
 
 /// What the record asks for. JSON if its first byte is `{`, else Avro.
 pub(super) fn read(record: &SourceRecord, codec: &RequestCodec) -> Result<Asked, Refused> {
-    if bytes_of(record) > RECORD_MAX {
+    if record.bytes() > RECORD_MAX {
         return refuse(
             "record_too_large",
             format!("a request is {RECORD_MAX} bytes at most, key and headers included"),
+        );
+    }
+    if record.headers.is_none() {
+        return refuse(
+            "malformed_headers",
+            "its headers cannot be read, so that nobody knows whom they name; they are not repeated here",
         );
     }
     let (merchant, key, payment) = match record.value.as_deref() {
@@ -56,12 +62,6 @@ pub(super) fn trace(record: &SourceRecord) -> Option<&str> {
         (Some(value), None) => std::str::from_utf8(value).ok(),
         _ => None,
     }
-}
-
-/// Everything that was sent.
-pub(super) fn bytes_of(record: &SourceRecord) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
-    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
 }
 
 fn merchant(record: &SourceRecord) -> Result<MerchantId, Refused> {
@@ -96,7 +96,7 @@ fn one<'r>(record: &'r SourceRecord, name: &str, repeated: &'static str) -> Resu
 
 /// Whatever the case of the name, as in HTTP: a key in `Idempotency-Key` that was overlooked would be another payment.
 fn values<'r>(record: &'r SourceRecord, name: &str) -> impl Iterator<Item = &'r [u8]> {
-    let named = record.headers.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
+    let named = record.headers().iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
     named.map(|(_, value)| value.as_deref().unwrap_or_default())
 }
 

@@ -12,7 +12,7 @@ fn record(key: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)], value: Option<&
         position: Position::new(Partition(3), Offset(7)),
         timestamp_us: 0,
         key: key.map(<[u8]>::to_vec),
-        headers: headers.iter().map(header).collect(),
+        headers: Some(headers.iter().map(header).collect()),
         value: value.map(<[u8]>::to_vec),
     }
 }
@@ -60,6 +60,7 @@ fn every_refusal_has_its_code_and_repeats_nothing() {
         (record(key, &[], Some(b"")), "empty_record"),
         (record(key, &[], Some(&large)), "record_too_large"),
         (record(key, &[("x", Some(&large[..RECORD_MAX - 50]))], good), "record_too_large"),
+        (SourceRecord { headers: None, ..record(key, &[], good) }, "malformed_headers"),
         (record(key, &[], Some(b"4242424242424242")), "unknown_format"),
         (record(key, &[], Some(&of_registry)), "unknown_schema"),
         (record(key, &[], Some(&unknown)), "unknown_schema"),

@@ -5,16 +5,15 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::limiter::Limiter;
-use super::request::bytes_of;
 use crate::journal::{Partition, SourceRecord};
 
 /// A partition of which so much is waiting is read no further, until half of it has been moved on.
 const WAITING_MAX: usize = 2_000;
-const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+const WAITING_WEIGHT_MAX: usize = 8 * 1024 * 1024;
 
 pub(super) struct Source {
     waiting: VecDeque<SourceRecord>,
-    bytes: usize,
+    weight: usize,
     pub limiter: Limiter,
     pub paused: bool,
     /// Why its first record cannot be moved on now.
@@ -34,11 +33,11 @@ pub(super) enum Blocked {
 
 impl Source {
     pub fn new(limiter: Limiter) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, limiter, paused: false, blocked: None }
+        Self { waiting: VecDeque::new(), weight: 0, limiter, paused: false, blocked: None }
     }
 
     pub fn push(&mut self, record: SourceRecord) {
-        self.bytes += bytes_of(&record);
+        self.weight += record.weight();
         self.waiting.push_back(record);
     }
 
@@ -53,20 +52,20 @@ impl Source {
     /// Forgets the first so many: they have been moved on.
     pub fn moved(&mut self, records: usize) {
         for moved in self.waiting.drain(..records.min(self.waiting.len())) {
-            self.bytes -= bytes_of(&moved);
+            self.weight -= moved.weight();
         }
     }
 
     /// The topic begins anew: what was read of it is no longer there, and its offsets are those of other records now.
     pub fn begin_anew(&mut self) {
         self.waiting.clear();
-        (self.bytes, self.blocked) = (0, None);
+        (self.weight, self.blocked) = (0, None);
     }
 
     /// Should it be read no further, or again? `None`: as it is.
     pub fn pace(&mut self) -> Option<Pace> {
-        let full = self.waiting.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX;
-        let half = self.waiting.len() <= WAITING_MAX / 2 && self.bytes <= WAITING_BYTES_MAX / 2;
+        let full = self.waiting.len() >= WAITING_MAX || self.weight >= WAITING_WEIGHT_MAX;
+        let half = self.waiting.len() <= WAITING_MAX / 2 && self.weight <= WAITING_WEIGHT_MAX / 2;
         let pace = match self.paused {
             false if full => Pace::Pause,
             true if half => Pace::Resume,
@@ -90,7 +89,7 @@ mod tests {
 
     fn record(offset: u64, bytes: usize) -> SourceRecord {
         let position = Position::new(Partition(0), Offset(offset));
-        SourceRecord { position, timestamp_us: 0, key: None, headers: Vec::new(), value: Some(vec![0; bytes]) }
+        SourceRecord { position, timestamp_us: 0, key: None, headers: Some(Vec::new()), value: Some(vec![0; bytes]) }
     }
 
     fn source() -> Source {
@@ -115,9 +114,19 @@ mod tests {
     #[test]
     fn a_few_large_records_fill_it_too() {
         let mut source = source();
-        source.push(record(0, WAITING_BYTES_MAX));
+        source.push(record(0, WAITING_WEIGHT_MAX));
         assert_eq!(source.pace(), Some(Pace::Pause));
         source.moved(1);
-        assert_eq!((source.pace(), source.bytes), (Some(Pace::Resume), 0));
+        assert_eq!((source.pace(), source.weight), (Some(Pace::Resume), 0));
+    }
+
+    #[test]
+    fn empty_headers_fill_it_too() {
+        let mut source = source();
+        let headers = Some(vec![(String::new(), None); 100_000]);
+        source.push(SourceRecord { headers, ..record(0, 0) });
+        assert_eq!(source.pace(), Some(Pace::Pause));
+        source.moved(1);
+        assert_eq!((source.pace(), source.weight), (Some(Pace::Resume), 0));
     }
 }

@@ -18,8 +18,34 @@ pub struct SourceRecord {
     /// By the topic's clock or its producer's: microseconds since 1970, UTC.
     pub timestamp_us: i64,
     pub key: Option<Vec<u8>>,
-    pub headers: Vec<Header>,
+    /// `None` if they cannot be read, which is not the same as none: what they ask for is not known.
+    pub headers: Option<Vec<Header>>,
     pub value: Option<Vec<u8>>,
+}
+
+/// What a record, and what each header of it, takes of memory besides its bytes, at most.
+const RECORD_WEIGHT: usize = 256;
+const HEADER_WEIGHT: usize = 128;
+
+impl SourceRecord {
+    #[must_use]
+    pub fn headers(&self) -> &[Header] {
+        self.headers.as_deref().unwrap_or_default()
+    }
+
+    /// Everything that was sent, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let headers = self.headers().iter().map(|(name, value)| name.len() + length(value));
+        length(&self.key) + length(&self.value) + headers.sum::<usize>()
+    }
+
+    /// What it takes of memory, in bytes: an empty header takes some too, and a record can have very many.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        RECORD_WEIGHT + self.headers().len() * HEADER_WEIGHT + self.bytes()
+    }
 }
 
 /// A record for the topic of dead letters.

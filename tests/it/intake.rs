@@ -93,6 +93,29 @@ async fn the_same_key_over_http_and_over_kafka_is_one_payment() {
     system.stop().await;
 }
 
+/// librdkafka reads none of the headers of a record that has more than 100,000. One of them names the merchant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Kafka: see CONTRIBUTING.md"]
+async fn nobody_is_charged_for_a_record_whose_headers_cannot_be_read() {
+    let bed = Bed::kafka().await;
+    let (system, foreign) = started(&bed).await;
+    let mut sent = Sent::json("k").header("paylog-merchant", Some(b"acme"));
+    sent.headers.resize(100_001, ("h".to_owned(), None));
+    foreign.send(&sent.clone().to(0)).await;
+    foreign.send(&Sent::json("next").to(0)).await;
+    ended(&system.front, id("default", "next")).await;
+    foreign.all_taken().await;
+    let letters = foreign.dead_letters().await;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((&letters[0].key, &letters[0].value), (&sent.key, &sent.value));
+    let reason = ("paylog-reason".to_owned(), Some(b"malformed_headers".to_vec()));
+    assert!(letters[0].headers.contains(&reason), "{letters:?}");
+    for merchant in ["default", "acme"] {
+        assert_eq!(system.front.view.payment(id(merchant, "k")).unwrap(), None, "{merchant}");
+    }
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Kafka: see CONTRIBUTING.md"]
 async fn every_refused_record_is_a_dead_letter_as_it_came_and_its_neighbours_are_paid() {

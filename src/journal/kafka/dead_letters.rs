@@ -7,8 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::Context;
 use super::error::{ReadVerdict, is_end_of_partition, is_out_of_range, journal_error, read_verdict};
+use super::foreign::source_record_of;
 use super::look_up::LookUp;
-use super::requests::source_record_of;
 use super::settings::{self, Isolation};
 use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, list_of, topics};
 use crate::journal::{JournalError, Offset, Partition, Position, SourceRecord};

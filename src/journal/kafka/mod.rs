@@ -8,6 +8,7 @@ mod committer;
 mod context;
 mod dead_letters;
 mod error;
+mod foreign;
 mod group;
 mod guards;
 mod heights;

@@ -33,31 +33,34 @@ pub(super) fn persisted(message: &BorrowedMessage<'_>) -> Persisted {
     }
 }
 
-/// The headers of a record that anybody may have written. rdkafka's own reading of them panics at a name that is not
-/// UTF-8; here such bytes are replaced, as `String::from_utf8_lossy` does.
-pub(super) fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
+/// The headers of a record that anybody may have written; `None` if librdkafka cannot read them (of more than 100,000, for
+/// example, it reads none): that is not the same as no headers. rdkafka's own reading panics at a name that is not UTF-8;
+/// here such bytes are replaced, as `String::from_utf8_lossy` does.
+pub(super) fn headers_of(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
+    use rd::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__NOENT as NONE, RD_KAFKA_RESP_ERR_NO_ERROR as SOME};
     let mut all = ptr::null_mut();
     let mut headers = Vec::new();
     // SAFETY: the message lives as long as the borrow, and its headers belong to it. librdkafka answers each index below the
     // count with a name that ends in 0 and with a value of `size` bytes, or none; both are copied at once.
     unsafe {
-        if rd::rd_kafka_message_headers(message.ptr(), &mut all) != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-        {
-            return headers;
+        match rd::rd_kafka_message_headers(message.ptr(), &mut all) {
+            SOME => {}
+            NONE => return Some(headers),
+            _ => return None,
         }
-        for index in 0..rd::rd_kafka_header_cnt(all) {
+        let count = rd::rd_kafka_header_cnt(all);
+        headers.reserve_exact(count);
+        for index in 0..count {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-            if rd::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size)
-                != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-            {
-                break;
+            if rd::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size) != SOME {
+                return None;
             }
             let name = CStr::from_ptr(name).to_string_lossy().into_owned();
             let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size).to_vec());
             headers.push((name, value));
         }
     }
-    headers
+    Some(headers)
 }
 
 /// The generation of a consumer's group membership, or `None` while it is no member. A transaction that carries the

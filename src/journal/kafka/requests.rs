@@ -11,25 +11,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Message, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use rdkafka::util::IntoOpaque;
 
 use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
+use super::foreign::{letter_record, source_record_of};
 use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
 use super::guards::Letters;
 use super::look_up::writable;
 use super::pulse::Pulse;
 use super::{
-    KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, native,
-    settings, topics,
+    KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, settings,
+    topics,
 };
 use crate::journal::{
-    Assignment, Crossing, DeadLetter, Fate, Incoming, JournalError, Offset, Partition, Passage, Position, Requests,
-    SourceRecord, Target, Transaction, TransactionError,
+    Assignment, Crossing, Fate, Incoming, JournalError, Offset, Partition, Passage, Position, Requests, SourceRecord,
+    Target, Transaction, TransactionError,
 };
 
 /// What one poll hands out at most: records are copied, and a foreign one can be large.
@@ -261,7 +259,7 @@ impl Requests for KafkaRequests {
             match member.poll(wait).map(|read| read.map(|message| source_record_of(&message))) {
                 Some(Ok(record)) => {
                     let record = record?;
-                    bytes += record.value.as_ref().map_or(0, Vec::len);
+                    bytes += record.weight();
                     incoming.extend(self.fresh(record));
                 }
                 Some(Err(error)) if is_fatal(&error) => {
@@ -352,33 +350,4 @@ impl Drop for KafkaRequests {
         }
         self.committer.close(self.deadline.saturating_sub(began.elapsed()));
     }
-}
-
-/// A copy of a record exactly as it came: librdkafka's memory is free at once.
-pub(super) fn source_record_of(message: &BorrowedMessage<'_>) -> Result<SourceRecord, JournalError> {
-    let at = (u32::try_from(message.partition()), u64::try_from(message.offset()));
-    let (Ok(partition), Ok(offset)) = at else {
-        return Err(JournalError::Broken(format!("a record at {}:{}", message.partition(), message.offset())));
-    };
-    Ok(SourceRecord {
-        position: Position::new(Partition(partition), Offset(offset)),
-        // Kafka keeps milliseconds.
-        timestamp_us: message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000),
-        key: message.key().map(<[u8]>::to_vec),
-        headers: native::headers_of(message),
-        value: message.payload().map(<[u8]>::to_vec),
-    })
-}
-
-fn letter_record<'r, D: IntoOpaque>(topic: &'r str, letter: &'r DeadLetter, to: D) -> BaseRecord<'r, [u8], [u8], D> {
-    let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len());
-    for (key, value) in &letter.headers {
-        headers = headers.insert(rdkafka::message::Header { key, value: value.as_deref() });
-    }
-    let mut record = BaseRecord::with_opaque_to(topic, to);
-    record.partition = Some(kafka_partition(letter.partition));
-    record.key = letter.key.as_deref();
-    record.payload = letter.value.as_deref();
-    record.headers = Some(headers);
-    record
 }
