@@ -113,8 +113,9 @@ pub trait Requests: Send {
     /// after a change of assignment that it hands out. Transport errors are retried inside for ever (and logged).
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<Incoming>, JournalError>;
 
-    /// Takes the partitions that [`Assignment::Assigned`] offered: waits until every transaction that an earlier owner left
-    /// open over them has ended, then reads each from where the group stands; from its beginning where it never was.
+    /// Takes the partitions that [`Assignment::Assigned`] offered, once every transaction that an earlier owner left open over
+    /// them has ended, and reads each from where the group stands; from its beginning where it never was. `Unavailable`: not
+    /// yet; call it again, with the same partitions, in a moment. It blocks only briefly: others are read meanwhile.
     fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError>;
 
     /// Gives up partitions that [`Assignment::Revoked`] named. The caller has dropped what it had of them.
@@ -136,7 +137,8 @@ pub trait Requests: Send {
     fn commit(&mut self, passage: &Passage) -> Result<(), TransactionError>;
 
     /// Drops the producer and makes a new one, whose epoch ends whatever the old one left in flight, then answers where
-    /// the group stands in each partition that is ours: what lies before that has been moved on.
+    /// the group stands in each partition that is ours: what lies before that has been moved on. `Unavailable`: not yet known;
+    /// call it again in a moment.
     fn recycle(&mut self) -> Result<Vec<Position>, JournalError>;
 
     /// Leaves the group, within `deadline`, so that others take over at once.

@@ -1,12 +1,13 @@
 //! The door for requests: what comes in, and what one transaction moves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use paylog::journal::kafka::{KafkaConfig, KafkaJournal};
 use paylog::journal::{
     Assignment, DeadLetter, Fate, Incoming, Journal, JournalError, Partition, Passage, Position, Requests, SourceRecord,
 };
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::support::{DEADLINE, PARTITIONS, TURN, at, create_topic, open, read_all, record, twin, until, values};
@@ -145,6 +146,54 @@ fn a_paused_partition_is_read_on_where_it_stood() {
         (read.len() >= 2).then_some(())
     });
     assert_eq!(texts(&read), ["a", "b"]);
+    requests.leave(DEADLINE);
+}
+
+/// Whoever waits for an earlier owner's transaction polls meanwhile, and takes the partition when it has ended.
+#[test]
+#[ignore = "needs Kafka: scripts/kafka up"]
+fn a_transaction_of_an_earlier_owner_is_waited_for_in_short_turns() {
+    let (config, journal) = open();
+    send(&config, &[(0, "a"), (0, "b")]);
+    let (topic, group) = (format!("{}.requests", config.topic_prefix), format!("{}-intake", config.group));
+    let client = || {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &config.bootstrap_servers).set("group.id", &group);
+        client
+    };
+    let member: BaseConsumer = client().create().expect("a consumer");
+    let earlier: BaseProducer = client().set("transactional.id", &group).create().expect("a producer");
+    earlier.init_transactions(DEADLINE).expect("an id");
+    earlier.begin_transaction().expect("begun");
+    let mut moved = rdkafka::TopicPartitionList::new();
+    moved.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(1)).expect("a list");
+    let metadata = member.group_metadata().expect("a group");
+    earlier.send_offsets_to_transaction(&moved, &metadata, DEADLINE).expect("moved on, and not committed");
+
+    let mut requests = journal.requests().expect("a member");
+    let mut offered = Vec::new();
+    until("all is offered", || {
+        for incoming in requests.poll(100, TURN).expect("poll") {
+            match incoming {
+                Incoming::Group(Assignment::Assigned(partitions)) => offered.extend(partitions),
+                other => panic!("{other:?} before anything is taken"),
+            }
+        }
+        (offered.len() == PARTITIONS as usize).then_some(())
+    });
+    let mut take = || {
+        let began = Instant::now();
+        let taken = requests.assign(&offered);
+        assert!(began.elapsed() < Duration::from_secs(3), "a short turn: {:?}", began.elapsed());
+        assert!(requests.poll(100, Duration::ZERO).expect("poll").iter().all(|i| matches!(i, Incoming::Record(_))));
+        taken
+    };
+    for _ in 0..3 {
+        assert!(matches!(take(), Err(JournalError::Unavailable(_))), "its transaction is open");
+    }
+    earlier.commit_transaction(DEADLINE).expect("committed");
+    until("they are taken", || take().ok());
+    requests.commit(&passage("b", at(0, 2))).expect("ours");
     requests.leave(DEADLINE);
 }
 

@@ -217,7 +217,7 @@ pub(super) fn is_queue_full(error: &KafkaError) -> bool {
 
 /// An earlier owner's offsets are part of a transaction that is still open.
 pub(super) fn is_unstable(error: &KafkaError) -> bool {
-    matches!(code_of(error), Code::UnstableOffsetCommit | Code::OperationTimedOut)
+    code_of(error) == Code::UnstableOffsetCommit
 }
 
 /// The same call may be made again: what it started goes on.

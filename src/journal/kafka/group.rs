@@ -3,20 +3,21 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::Context;
-use super::error::{is_unstable, journal_error};
+use super::error::{is_transport, is_unstable, journal_error};
 use super::{KafkaConfig, settings};
 use crate::journal::{Assignment, JournalError, Partition};
 
 /// How long an earlier owner's open transaction may take to end: its timeout (10 s), the broker's next look for timed
-/// out ones (10 s), and the writing of the markers.
-pub(super) const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long one question for committed offsets may take before it is asked again.
-const STABLE_TURN: Duration = Duration::from_secs(5);
-/// Between two looks at offsets that are still part of a transaction.
-const STABLE_PAUSE: Duration = Duration::from_millis(20);
+/// out ones (10 s), and the writing of the markers. Beyond that somebody should look.
+const STABLE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long one question for committed offsets may take: its loop does nothing else meanwhile. If there was no answer, the
+/// next may take twice as long, up to the most: a coordinator that is slow must not be asked in vain for ever.
+const STABLE_TURN: Duration = Duration::from_millis(300);
+const STABLE_TURN_MAX: Duration = Duration::from_secs(5);
 
 /// A group from which nothing was heard for this many times `max.poll.interval.ms` is silent: it waits that long for its
 /// slowest member, and then it has to answer.
@@ -63,33 +64,61 @@ impl Silence {
     }
 }
 
-/// Asks for the committed offsets of `partitions` as stable, for as long as `within`: the broker refuses while a transaction
-/// over them is open. `Unavailable`: it still is.
-pub(super) fn stable_offsets(
-    member: &BaseConsumer<Context>,
-    partitions: TopicPartitionList,
-    within: Duration,
-) -> Result<TopicPartitionList, JournalError> {
-    let deadline = Instant::now() + within;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let answer = member.committed_offsets(partitions.clone(), left.min(STABLE_TURN));
-        let error = match answer {
+/// The question where the group stands, asked now and then: the broker refuses the answer while a transaction of an earlier
+/// owner is open over it.
+pub(super) struct Fence {
+    turn: Duration,
+    /// Since when there has been no answer.
+    since: Option<Instant>,
+}
+
+impl Fence {
+    pub(super) fn new() -> Self {
+        Self { turn: STABLE_TURN, since: None }
+    }
+
+    /// The committed offsets of `partitions`, all of them stable. `Unavailable`: not yet, ask again in a moment.
+    pub(super) fn stable_offsets(
+        &mut self,
+        member: &BaseConsumer<Context>,
+        partitions: &TopicPartitionList,
+    ) -> Result<TopicPartitionList, JournalError> {
+        let error = match committed(member, partitions, self.turn) {
             Ok(offsets) => {
-                let failed = offsets.elements().iter().find_map(|element| element.error().err());
-                let Some(error) = failed else { return Ok(offsets) };
-                error
+                *self = Self::new();
+                return Ok(offsets);
             }
             Err(error) => error,
         };
-        if !is_unstable(&error) {
-            return Err(journal_error("read the group's offsets", &error));
+        if is_unstable(&error) {
+            return Err(self.not_yet("an earlier owner's transaction has not ended"));
         }
-        if left.is_zero() {
-            let text = "an earlier owner's transaction does not end: find it with kafka-transactions.sh find-hanging";
-            return Err(JournalError::Unavailable(text.into()));
+        if is_transport(&error) {
+            self.turn = (self.turn * 2).min(STABLE_TURN_MAX);
+            return Err(self.not_yet("the group's coordinator has not answered in time"));
         }
-        std::thread::sleep(STABLE_PAUSE);
+        Err(journal_error("read the group's offsets", &error))
+    }
+
+    fn not_yet(&mut self, why: &str) -> JournalError {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let hint = if since.elapsed() < STABLE_WAIT_MAX { "" } else { HANGING };
+        JournalError::Unavailable(format!("the group's offsets are not to be had yet: {why}{hint}"))
+    }
+}
+
+/// What to do about it, in the end.
+const HANGING: &str = "; if that goes on, find its transaction with kafka-transactions.sh find-hanging";
+
+fn committed(
+    member: &BaseConsumer<Context>,
+    partitions: &TopicPartitionList,
+    within: Duration,
+) -> Result<TopicPartitionList, KafkaError> {
+    let offsets = member.committed_offsets(partitions.clone(), within)?;
+    match offsets.elements().iter().find_map(|element| element.error().err()) {
+        None => Ok(offsets),
+        Some(error) => Err(error),
     }
 }
 

@@ -14,14 +14,12 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, journal_error};
-use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::group::{Fence, Silence, answer_all};
 use super::heights::Heights;
 use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 
-/// How long one call of `assign` asks for it: the lanes that act wait as long.
-const STABLE_TURN: Duration = Duration::from_millis(300);
 /// For a member that is dropped without leaving: after a panic, for example.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -36,8 +34,7 @@ pub(super) struct KafkaLanes {
     taken: BTreeSet<Partition>,
     /// Handed out and not answered yet: the group waits for it.
     unanswered: Option<Assignment>,
-    /// Since when the offsets of partitions to be taken have been part of an open transaction.
-    unstable_since: Option<Instant>,
+    fence: Fence,
     silence: Silence,
     pulse: Arc<Pulse>,
     deadline: Duration,
@@ -60,7 +57,7 @@ impl KafkaLanes {
             held: BTreeSet::new(),
             taken: BTreeSet::new(),
             unanswered: None,
-            unstable_since: None,
+            fence: Fence::new(),
             silence: Silence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
@@ -68,30 +65,12 @@ impl KafkaLanes {
     }
 
     fn member(&self) -> Result<&BaseConsumer<Context>, JournalError> {
-        self.member.as_ref().ok_or_else(|| JournalError::Unavailable("the member has left the group".into()))
+        self.member.as_ref().ok_or_else(left)
     }
 
     /// At the end, so that nothing is fetched in the moment before the pause, and no committed offset is needed.
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
         list_of(&self.topic, partitions.into_iter().map(|partition| (partition, rdkafka::Offset::End)))
-    }
-
-    /// Until an earlier owner's transaction over these partitions has ended, they are not ours. Asks for a moment only.
-    fn must_be_stable(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
-        match stable_offsets(self.member()?, self.list(partitions.iter().copied()), STABLE_TURN) {
-            Ok(_) => {
-                self.unstable_since = None;
-                Ok(())
-            }
-            Err(JournalError::Unavailable(hanging)) => {
-                let since = *self.unstable_since.get_or_insert_with(Instant::now);
-                let waits =
-                    "the group's offsets are not to be had yet, or an earlier owner's transaction has not ended";
-                let text = if since.elapsed() < STABLE_WAIT_MAX { waits.into() } else { hanging };
-                Err(JournalError::Unavailable(text))
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Answers whatever the group still waits for, so that it lets us go.
@@ -138,8 +117,11 @@ impl Lanes for KafkaLanes {
         member.pause(&list).map_err(|error| journal_error("pause partitions", &error))?;
         self.unanswered = None;
         self.taken.extend(fresh);
+        // Until an earlier owner's transaction over them has ended, they are not ours.
         if !partitions.is_empty() {
-            self.must_be_stable(partitions)?;
+            let asked = self.list(partitions.iter().copied());
+            let Self { member: Some(member), fence, .. } = self else { return Err(left()) };
+            fence.stable_offsets(member, &asked)?;
         }
         self.held.extend(partitions);
         Ok(())
@@ -189,6 +171,10 @@ impl Lanes for KafkaLanes {
     fn leave(mut self: Box<Self>, deadline: Duration) {
         self.deadline = deadline;
     }
+}
+
+fn left() -> JournalError {
+    JournalError::Unavailable("the member has left the group".into())
 }
 
 impl Drop for KafkaLanes {

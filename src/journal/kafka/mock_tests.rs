@@ -219,6 +219,20 @@ fn an_id_that_cannot_be_had_gives_way_to_the_next() {
     }
 }
 
+/// Lanes ask for the group's offsets in short turns, so that others go on; but one that is always too short asks for ever.
+#[test]
+fn a_coordinator_that_is_slow_is_given_more_time() {
+    let mut bed = Bed::new();
+    cluster_of(&bed.owner).broker_round_trip_time(1, Duration::from_millis(700)).expect("slow");
+    let mut turns = 1;
+    while let Err(late) = bed.lanes.assign(&[Partition(1)]) {
+        assert!(matches!(late, JournalError::Unavailable(_)), "{late}");
+        turns += 1;
+        assert!(turns < 10, "it is never given enough: {late}");
+    }
+    assert!(turns > 1, "the first turn is short");
+}
+
 /// A member that the group has forgotten and does not take back would do nothing, and say nothing, for ever.
 #[test]
 fn a_group_that_is_silent_while_the_cluster_answers_ends_the_member() {

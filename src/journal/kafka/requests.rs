@@ -17,7 +17,7 @@ use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
 use super::foreign::{letter_record, source_record_of};
-use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::group::{Fence, Silence, answer_all};
 use super::guards::Letters;
 use super::look_up::writable;
 use super::pulse::Pulse;
@@ -32,6 +32,7 @@ use crate::journal::{
 
 /// What one poll hands out at most: records are copied, and a foreign one can be large.
 const POLL_BYTES_MAX: usize = 8 * 1024 * 1024;
+const TAKE: &str = "take partitions of requests";
 /// How long the cluster may take to say which partitions take records.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two tries to read on where reading failed.
@@ -52,11 +53,16 @@ pub(super) struct KafkaRequests {
     committer: Committer,
     /// The partitions in force: what may be moved on.
     held: BTreeSet<Partition>,
+    /// The partitions that librdkafka was told we take; more than `held` only while an earlier owner is waited for.
+    taken: BTreeSet<Partition>,
     /// The next offset to hand out of each of them; none before the first record of one that is read from its beginning.
     next: BTreeMap<Partition, Offset>,
     paused: BTreeSet<Partition>,
     /// Handed out and not answered yet: the group waits for it.
     unanswered: Option<Assignment>,
+    fence: Fence,
+    /// The producer is new already, and it is not known yet what of its predecessor's was moved on.
+    recycled: bool,
     /// Reading failed somewhere: when every partition is to be read on from where it stands.
     reseat_at: Option<Instant>,
     reseated: Instant,
@@ -98,9 +104,12 @@ impl KafkaRequests {
             member: Some(member),
             committer,
             held: BTreeSet::new(),
+            taken: BTreeSet::new(),
             next: BTreeMap::new(),
             paused: BTreeSet::new(),
             unanswered: None,
+            fence: Fence::new(),
+            recycled: false,
             reseat_at: None,
             reseated: Instant::now() - RESEAT_PAUSE,
             silence: Silence::new(config),
@@ -110,7 +119,7 @@ impl KafkaRequests {
     }
 
     fn member(&self) -> Result<&BaseConsumer<Context>, JournalError> {
-        self.member.as_ref().ok_or_else(|| JournalError::Unavailable("the intake has left its group".into()))
+        self.member.as_ref().ok_or_else(left)
     }
 
     /// Each partition where it is to be read from: `auto.offset.reset` never decides.
@@ -122,12 +131,14 @@ impl KafkaRequests {
         list_of(&self.crossing.requests, partitions.into_iter().map(place))
     }
 
-    /// Where the group stands in `partitions`, those left out in which it never was.
-    fn committed(&self, partitions: &[Partition]) -> Result<Vec<Position>, JournalError> {
+    /// Where the group stands in `partitions`, those left out in which it never was. `Unavailable`: not yet known.
+    fn stands(&mut self, partitions: &[Partition]) -> Result<Vec<Position>, JournalError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let offsets = stable_offsets(self.member()?, self.list(partitions.iter().copied()), STABLE_WAIT_MAX)?;
+        let asked = self.list(partitions.iter().copied());
+        let Self { member: Some(member), fence, .. } = self else { return Err(left()) };
+        let offsets = fence.stable_offsets(member, &asked)?;
         let position = |(partition, offset)| match (u32::try_from(partition), offset) {
             (Ok(partition), rdkafka::Offset::Offset(offset)) => {
                 u64::try_from(offset).ok().map(|offset| Position::new(Partition(partition), Offset(offset)))
@@ -179,13 +190,22 @@ impl KafkaRequests {
                 gone.push(Incoming::Gone { partition, missing: low.checked_sub(next.0) });
             }
         }
-        let (all, paused) = (self.list(self.held.iter().copied()), self.list(self.paused.iter().copied()));
-        let doing = |error| journal_error("take partitions of requests again", &error);
-        self.member()?.incremental_unassign(&all).map_err(doing)?;
-        self.member()?.incremental_assign(&all).map_err(doing)?;
-        self.member()?.pause(&paused).map_err(doing)?;
+        let held: Vec<Partition> = self.held.iter().copied().collect();
+        self.seat(&held)?;
         (self.reseat_at, self.reseated) = (None, Instant::now());
         Ok(gone)
+    }
+
+    /// Reads each of `partitions` where it is to be read from, unless it is paused.
+    fn seat(&self, partitions: &[Partition]) -> Result<(), JournalError> {
+        let member = self.member()?;
+        let (read, paused): (Vec<_>, Vec<_>) = partitions.iter().partition(|p| !self.paused.contains(*p));
+        let (all, read, paused) = (self.list(partitions.iter().copied()), self.list(read), self.list(paused));
+        let doing = |error| journal_error(TAKE, &error);
+        member.incremental_unassign(&all).map_err(doing)?;
+        member.incremental_assign(&all).map_err(doing)?;
+        member.pause(&paused).map_err(doing)?;
+        member.resume(&read).map_err(doing)
     }
 
     /// One question for all partitions of a topic.
@@ -273,23 +293,25 @@ impl Requests for KafkaRequests {
     }
 
     fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
-        for stands in self.committed(partitions)? {
+        let fresh: Vec<Partition> = partitions.iter().copied().filter(|p| !self.taken.contains(p)).collect();
+        let list = list_of(&self.crossing.requests, fresh.iter().map(|p| (*p, rdkafka::Offset::End)));
+        // Also with nothing in it: the group waits for this answer, and is not to wait for an earlier owner's transaction.
+        self.member()?.incremental_assign(&list).map_err(|error| journal_error(TAKE, &error))?;
+        self.member()?.pause(&list).map_err(|error| journal_error(TAKE, &error))?;
+        self.unanswered = None;
+        self.taken.extend(fresh);
+        for stands in self.stands(partitions)? {
             self.next.insert(stands.partition, stands.offset);
         }
-        let list = self.list(partitions.iter().copied());
-        // Also with nothing in it: the group waits for this answer.
-        self.member()?
-            .incremental_assign(&list)
-            .map_err(|error| journal_error("take partitions of requests", &error))?;
-        self.unanswered = None;
         self.held.extend(partitions);
-        Ok(())
+        self.seat(partitions)
     }
 
     fn unassign(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
         let list = self.list(partitions.iter().copied());
         for partition in partitions {
             self.held.remove(partition);
+            self.taken.remove(partition);
             self.next.remove(partition);
             self.paused.remove(partition);
         }
@@ -329,14 +351,23 @@ impl Requests for KafkaRequests {
     }
 
     fn recycle(&mut self) -> Result<Vec<Position>, JournalError> {
-        self.committer.recycle()?;
+        if !self.recycled {
+            self.committer.recycle()?;
+        }
         let held: Vec<Partition> = self.held.iter().copied().collect();
-        self.committed(&held)
+        self.recycled = true;
+        let stands = self.stands(&held)?;
+        self.recycled = false;
+        Ok(stands)
     }
 
     fn leave(mut self: Box<Self>, deadline: Duration) {
         self.deadline = deadline;
     }
+}
+
+fn left() -> JournalError {
+    JournalError::Unavailable("the intake has left its group".into())
 }
 
 impl Drop for KafkaRequests {
