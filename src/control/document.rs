@@ -8,6 +8,8 @@
 //! A document replaces the version before its own. If another has done so already, at a lower offset, it has no effect.
 //! Readers pass over types and members that they do not know; what is here never changes its meaning.
 
+use serde_json::error::Category;
+
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{Signed, Timestamp};
 
@@ -77,9 +79,19 @@ pub(super) fn encode(log: LogId, new: &NewRejection) -> serde_json::Result<Vec<u
     })
 }
 
+/// What is wrong with JSON by a foreign hand, for the log. serde's own words would repeat what was written there.
+pub(super) fn told(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Data => "a member is missing, given twice, or not of its type",
+        Category::Eof => "it ends too early",
+        Category::Syntax | Category::Io => "it is not JSON",
+    };
+    format!("{what}: see line {} column {}", error.line(), error.column())
+}
+
 /// `None` for a record of another log than `log`.
 pub(super) fn decode(log: LogId, value: &[u8], control_offset: Offset) -> Result<Option<Rejection>, String> {
-    let document: RecordRejected = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+    let document: RecordRejected = serde_json::from_slice(value).map_err(|error| told(&error))?;
     let RecordRejected { entity, partition, offset, operator, reason, at, .. } = document;
     let position = Position::new(Partition(partition), Offset(offset));
     if document.log != log.to_string() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of};
+use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, told};
 use crate::journal::{LogId, Offset, Partition, Position};
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl State {
     pub fn fold(&mut self, payments: LogId, offset: Offset, value: &[u8]) -> Folded {
         let envelope: Envelope = match serde_json::from_slice(value) {
             Ok(envelope) => envelope,
-            Err(e) => return Folded::Unreadable(e.to_string()),
+            Err(error) => return Folded::Unreadable(told(&error)),
         };
         // By the envelope alone, so that a reader which does not know a type still counts its versions like all others.
         let version = self.versions.get(&envelope.entity).copied().unwrap_or(0);
@@ -123,6 +123,21 @@ mod tests {
         assert_eq!(state.rejections().count(), 0);
         let skips = good.replace("\"version\":1", "\"version\":3").replace("42", "50");
         assert_eq!(state.fold(OURS, Offset(9), skips.as_bytes()), Folded::Late, "a version that nothing led to");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_repeated() {
+        let good = String::from_utf8(rejected(OURS, position(42), "ada")).unwrap();
+        for value in [
+            good.replace("\"version\":1", "\"version\":\"4242424242424242\""),
+            good.replace("\"offset\":42", "\"offset\":\"4242424242424242\""),
+            good.replace("\"RecordRejected\"", "4242424242424242"),
+        ] {
+            let Folded::Unreadable(reason) = State::default().fold(OURS, Offset(0), value.as_bytes()) else {
+                panic!("{value} is read")
+            };
+            assert!(!reason.contains("4242") && reason.contains("see line 1 column"), "{reason}");
+        }
     }
 
     /// As it stands on somebody's log: these bytes never change their meaning.

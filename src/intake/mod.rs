@@ -23,6 +23,7 @@ use crate::journal::{Journal, JournalError, Requests};
 use crate::projection::View;
 use crate::schema::{Codec, RequestCodec};
 use crate::store::StoreError;
+use crate::telemetry::Seldom;
 
 pub use config::{DeadLetterCommand, IntakeArgs};
 
@@ -74,9 +75,13 @@ impl Intake {
     /// Runs until told to stop. Blocks: give it a thread of its own. It joins its group only when the view has caught up
     /// once: until then another member has the requests, and what is known already would be appended again.
     pub fn run(self, stop: &CancellationToken) -> Result<(), IntakeError> {
+        let seldom = Seldom::new();
         while !self.view.caught_up() {
             if stop.is_cancelled() {
                 return Ok(());
+            }
+            if seldom.now() {
+                tracing::info!("requests are taken in when the log has been read to its end");
             }
             std::thread::sleep(CATCH_UP_PAUSE);
         }

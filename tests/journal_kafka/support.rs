@@ -72,8 +72,12 @@ pub fn append(journal: &dyn Journal, record: NewRecord) -> Position {
 }
 
 /// Polls until `fact` holds, or panics saying what did not come true.
-pub fn until<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub fn until<T>(what: &str, fact: impl FnMut() -> Option<T>) -> T {
+    until_within(DEADLINE, what, fact)
+}
+
+pub fn until_within<T>(patience: Duration, what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = fact() {
             return found;

@@ -225,22 +225,25 @@ impl Journal for KafkaJournal {
 
     fn check_members(&self) -> Result<(), JournalError> {
         let max = settings::poll_interval(&self.config) * MEMBER_SILENT;
-        for (who, pulse) in [("lanes", &self.pulse), ("intake", &self.intake_pulse)] {
-            let silent = pulse.silent_for();
-            if silent > max {
-                return Err(JournalError::Broken(format!(
-                    "nobody has served the {who} for {} s: its loop hangs, and the group has given its partitions to others; \
-                     this process must be started again",
-                    silent.as_secs()
-                )));
-            }
-        }
-        Ok(())
+        must_be_served("lanes", &self.pulse, max)?;
+        must_be_served("intake", &self.intake_pulse, max)
     }
 
     fn requests(&self) -> Result<Box<dyn Requests>, JournalError> {
         Ok(Box::new(requests::KafkaRequests::join(&self.config, &self.intake_pulse, &self.in_sync_min)?))
     }
+}
+
+fn must_be_served(who: &str, pulse: &Pulse, silent_max: Duration) -> Result<(), JournalError> {
+    let silent = pulse.silent_for();
+    if silent <= silent_max {
+        return Ok(());
+    }
+    Err(JournalError::Broken(format!(
+        "nobody has served the {who} for {} s: its loop hangs, and the group has given its partitions to others; \
+         this process must be started again",
+        silent.as_secs()
+    )))
 }
 
 /// A record as the producers take it. Partition and all are ours to choose, never the client's.
@@ -346,6 +349,18 @@ mod tests {
         let began = Instant::now();
         drop_within("closes at once", "quick", Duration::from_secs(60));
         assert!(began.elapsed() < Duration::from_secs(60), "what closes is not waited for longer");
+    }
+
+    #[test]
+    fn a_loop_that_hangs_is_noticed_and_one_that_has_ended_is_not() {
+        let (pulse, hour) = (Pulse::default(), Duration::from_secs(3600));
+        must_be_served("lanes", &pulse, Duration::ZERO).expect("there is none that anybody could serve");
+        pulse.beat();
+        must_be_served("lanes", &pulse, hour).expect("it is served");
+        let hangs = must_be_served("lanes", &pulse, Duration::ZERO).expect_err("it is not");
+        assert!(hangs.to_string().contains("must be started again"), "{hangs}");
+        pulse.end();
+        must_be_served("lanes", &pulse, Duration::ZERO).expect("it has ended");
     }
 
     #[test]

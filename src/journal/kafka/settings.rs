@@ -17,7 +17,9 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request may take: below the transaction timeout, so that a lost one is noticed while it is open.
 const SOCKET_TIMEOUT_MS: &str = "8000";
 
-const POLL_INTERVAL_MS: &str = "60000";
+/// Longer than the longest blocking call of a loop, which is a transaction that a slow broker holds up: a member that went
+/// without a poll for longer is taken for one that hangs, and its process is ended.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 const STATISTICS_EVERY_MAX: Duration = Duration::from_secs(5);
 /// librdkafka takes no larger `message.max.bytes`.
 const MESSAGE_BYTES_CEILING: usize = 1_000_000_000;
@@ -72,10 +74,10 @@ const ALIASES: &[(&str, &str)] = &[
 pub fn validate(config: &KafkaConfig) -> Result<(), JournalError> {
     for (key, value) in &config.overrides {
         let name = canonical(key);
-        let Some((_, allowed, reason)) = MANDATORY.iter().find(|(mandatory, _, _)| *mandatory == name) else {
-            continue;
-        };
-        if *allowed != Some(same_value(name, value).as_str()) {
+        let mandatory = MANDATORY.iter().find(|(mandatory, _, _)| *mandatory == name);
+        if let Some((_, allowed, reason)) = mandatory
+            && *allowed != Some(same_value(name, value).as_str())
+        {
             let needed = allowed.map_or_else(|| "is set by paylog".into(), |v| format!("must be {v}"));
             let text = format!("the Kafka setting {key} cannot be overridden, it {needed}: {reason}; remove it");
             return Err(JournalError::Refused(text));
@@ -84,6 +86,13 @@ pub fn validate(config: &KafkaConfig) -> Result<(), JournalError> {
         if let Err(error) = ClientConfig::new().set(key, value).create_native_config() {
             return Err(native_refusal(key, &error));
         }
+    }
+    if poll_interval(config) < POLL_INTERVAL {
+        return Err(JournalError::Refused(format!(
+            "the Kafka setting max.poll.interval.ms must be {} at least: a transaction on a slow cluster may take that long, \
+             and its process would be taken for one that hangs; raise it, or remove it",
+            POLL_INTERVAL.as_millis()
+        )));
     }
     Ok(())
 }
@@ -162,12 +171,13 @@ pub(super) fn tail(config: &KafkaConfig) -> ClientConfig {
 /// The member of the group: for membership and lag alone, it fetches nothing.
 pub(super) fn member(config: &KafkaConfig) -> ClientConfig {
     let mut settings = reader(config, Isolation::Committed);
+    let poll_interval_ms = POLL_INTERVAL.as_millis().to_string();
     let defaults = [
         // A dead process is noticed in 10 s, as its transaction is.
         ("session.timeout.ms", "10000"),
         ("heartbeat.interval.ms", "2000"),
-        // A loop that hangs for a minute has lost its lanes. Must be more than the longest blocking call of a lane.
-        ("max.poll.interval.ms", POLL_INTERVAL_MS),
+        // A loop that hangs for a minute has lost its lanes.
+        ("max.poll.interval.ms", poll_interval_ms.as_str()),
     ];
     user(&mut settings, config, &defaults);
     // The state of the membership is told nowhere else (lanes.rs).
@@ -182,8 +192,8 @@ pub(super) fn member(config: &KafkaConfig) -> ClientConfig {
 /// How long a member may go without a poll before the group gives its partitions away: the default, or the user's.
 pub(super) fn poll_interval(config: &KafkaConfig) -> Duration {
     let set = config.overrides.iter().rev().find(|(key, _)| key == "max.poll.interval.ms");
-    let interval_ms = set.map_or(POLL_INTERVAL_MS, |(_, value)| value.as_str());
-    Duration::from_millis(interval_ms.trim().parse().unwrap_or(60_000)) // what is no number, librdkafka refuses
+    let interval_ms = set.and_then(|(_, value)| value.trim().parse().ok()); // what is no number, librdkafka refuses
+    interval_ms.map_or(POLL_INTERVAL, Duration::from_millis)
 }
 
 /// The member of the intake's group, who reads requests. Where a partition is read from is always said.
@@ -317,6 +327,21 @@ mod tests {
             let refusal = validate(&config(&[(key, value)])).unwrap_err();
             assert!(matches!(&refusal, JournalError::Refused(text) if text.contains(key)), "{key}: {refusal}");
         }
+    }
+
+    #[test]
+    fn what_librdkafka_does_not_take_is_refused_at_the_start() {
+        for (key, value) in [("no.such.setting", "1"), ("max.poll.interval.ms", "soon"), ("linger.ms", "-7")] {
+            let refusal = validate(&config(&[(key, value)])).unwrap_err();
+            assert!(matches!(&refusal, JournalError::Refused(text) if text.contains(key)), "{key}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_loop_may_go_without_a_poll_for_as_long_as_a_transaction_takes() {
+        let refusal = validate(&config(&[("max.poll.interval.ms", "59999")])).unwrap_err();
+        assert!(refusal.to_string().contains("must be 60000 at least"), "{refusal}");
+        assert!(validate(&config(&[("max.poll.interval.ms", "60000")])).is_ok());
     }
 
     #[test]
