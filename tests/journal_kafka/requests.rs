@@ -7,7 +7,7 @@ use paylog::journal::{
     Assignment, DeadLetter, Fate, Incoming, Journal, JournalError, Partition, Passage, Position, Requests, SourceRecord,
 };
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::support::{DEADLINE, PARTITIONS, TURN, at, create_topic, open, read_all, record, twin, until, values};
@@ -223,6 +223,44 @@ fn what_is_removed_under_a_reader_is_told() {
     assert!(matches!(&seen[1], Incoming::Record(record) if record.position == at(0, 3)), "{seen:?}");
     requests.commit(&passage("d", at(0, 4))).expect("and it can be moved on");
     requests.leave(Duration::from_secs(5));
+}
+
+/// The topic ended before the place where the group stands, and was written past it before anybody looked: what stands at
+/// lower offsets was never read.
+#[test]
+#[ignore = "needs Kafka: scripts/kafka up"]
+fn a_topic_that_has_lost_its_end_and_grown_again_is_read_from_its_beginning() {
+    const STANDS: u64 = 20;
+    let (config, journal) = open();
+    let (topic, group) = (format!("{}.requests", config.topic_prefix), format!("{}-intake", config.group));
+    let mut stands = rdkafka::TopicPartitionList::new();
+    stands.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(STANDS as i64)).expect("a list");
+    let consumer = || -> BaseConsumer {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &config.bootstrap_servers).set("group.id", &group);
+        client.set("auto.offset.reset", "error").create().expect("a consumer")
+    };
+    let earlier = consumer();
+    earlier.commit(&stands, CommitMode::Sync).expect("committed");
+    send(&config, &[(0, "a"), (1, "other")]);
+    let (mut requests, _) = joined(&journal, 0);
+    // Whoever asks for the same place later, and has its answer, asked after our member.
+    earlier.assign(&stands).expect("assigned");
+    until("there is no such place", || earlier.poll(TURN)).expect_err("it is past the end");
+    send(&config, &vec![(0, "later"); 2 * STANDS as usize]);
+
+    let mut seen = Vec::new();
+    let of_0 = |i: &Incoming| matches!(i, Incoming::Record(record) if record.position.partition == Partition(0));
+    until("all is read", || {
+        seen.extend(requests.poll(1_000, TURN).expect("poll"));
+        (seen.iter().filter(|incoming| of_0(incoming)).count() > 2 * STANDS as usize).then_some(())
+    });
+    assert!(seen.contains(&Incoming::Gone { partition: Partition(0), missing: None }), "{seen:?}");
+    let first = seen.iter().find(|incoming| of_0(incoming));
+    assert!(matches!(first, Some(Incoming::Record(record)) if record.position == at(0, 0)), "{first:?}");
+    let others = seen.iter().filter(|i| matches!(i, Incoming::Record(r) if r.position.partition == Partition(1)));
+    assert!(others.count() <= 1, "no other partition is read again: {seen:?}");
+    requests.leave(DEADLINE);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What all our Kafka clients share: librdkafka's logs go to `tracing`, its errors leave marks that the owner of the
 //! client reads at its own pace, and neither a rebalance nor a delivery report runs any code of ours but a hand-over.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -35,6 +35,8 @@ pub(super) struct Context {
     rebalances: Mutex<VecDeque<Assignment>>,
     /// The group has answered since the owner last asked.
     group_answered: AtomicBool,
+    /// The partitions that the client does not read, since the owner last asked: none of them is, or it had to stop.
+    stopped: Mutex<Option<BTreeSet<Partition>>>,
     /// How many rebalances the client had counted when it last told.
     rebalances_counted: AtomicI64,
     /// While a member leaves, nobody looks at `rebalances` any more: the callback answers librdkafka itself.
@@ -45,6 +47,28 @@ pub(super) struct Context {
 #[derive(serde::Deserialize)]
 struct Statistics {
     cgrp: Option<Membership>,
+    #[serde(default)]
+    topics: BTreeMap<String, TopicStatistics>,
+}
+
+#[derive(serde::Deserialize)]
+struct TopicStatistics {
+    partitions: BTreeMap<String, PartitionStatistics>,
+}
+
+#[derive(serde::Deserialize)]
+struct PartitionStatistics {
+    partition: i64,
+    fetch_state: String,
+}
+
+impl Statistics {
+    /// Of a member, which knows one topic.
+    fn stopped(&self) -> BTreeSet<Partition> {
+        let partitions = self.topics.values().flat_map(|topic| topic.partitions.values());
+        let stopped = partitions.filter(|partition| partition.fetch_state == "none");
+        stopped.filter_map(|partition| u32::try_from(partition.partition).ok().map(Partition)).collect()
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -62,6 +86,7 @@ impl Context {
             doubt: AtomicBool::new(false),
             rebalances: Mutex::default(),
             group_answered: AtomicBool::new(false),
+            stopped: Mutex::default(),
             rebalances_counted: AtomicI64::new(0),
             leaving: AtomicBool::new(false),
         }
@@ -81,6 +106,11 @@ impl Context {
         self.group_answered.swap(false, Ordering::AcqRel)
     }
 
+    /// Which partitions were not read when the client last told, if it has told since the last call.
+    pub(super) fn take_stopped(&self) -> Option<BTreeSet<Partition>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(super) fn next_rebalance(&self) -> Option<Assignment> {
         self.rebalances().pop_front()
     }
@@ -95,7 +125,7 @@ impl Context {
 
     fn rebalances(&self) -> std::sync::MutexGuard<'_, VecDeque<Assignment>> {
         // A panic cannot leave a half-made queue behind, so a poisoned lock is as good as any.
-        self.rebalances.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,9 +148,12 @@ impl ClientContext for Context {
         }
     }
 
-    /// Of a member's statistics only its membership is of interest: steady, or at least on its way through rebalances.
+    /// Of a member's statistics two things are of interest: its membership, steady or at least on its way through
+    /// rebalances, and what it does not read.
     fn stats_raw(&self, statistics: &[u8]) {
-        let Ok(Statistics { cgrp: Some(group) }) = serde_json::from_slice(statistics) else { return };
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else { return };
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics.stopped());
+        let Some(group) = statistics.cgrp else { return };
         let counted = self.rebalances_counted.swap(group.rebalance_cnt, Ordering::AcqRel);
         if counted != group.rebalance_cnt || (group.state == "up" && group.join_state == "steady") {
             self.group_answered.store(true, Ordering::Release);

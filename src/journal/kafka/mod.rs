@@ -19,6 +19,7 @@ mod mock_tests;
 mod native;
 mod pulse;
 mod requests;
+mod reseat;
 mod settings;
 mod tail;
 mod topics;

@@ -21,6 +21,7 @@ use super::group::{Fence, Silence, answer_all};
 use super::guards::Letters;
 use super::look_up::writable;
 use super::pulse::Pulse;
+use super::reseat::Reseat;
 use super::{
     KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, settings,
     topics,
@@ -35,8 +36,6 @@ const POLL_BYTES_MAX: usize = 8 * 1024 * 1024;
 const TAKE: &str = "take partitions of requests";
 /// How long the cluster may take to say which partitions take records.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two tries to read on where reading failed.
-const RESEAT_PAUSE: Duration = Duration::from_secs(1);
 /// For a member that is dropped without leaving: after a panic, for example.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -63,9 +62,7 @@ pub(super) struct KafkaRequests {
     fence: Fence,
     /// The producer is new already, and it is not known yet what of its predecessor's was moved on.
     recycled: bool,
-    /// Reading failed somewhere: when every partition is to be read on from where it stands.
-    reseat_at: Option<Instant>,
-    reseated: Instant,
+    reseat: Reseat,
     silence: Silence,
     pulse: Arc<Pulse>,
     deadline: Duration,
@@ -110,8 +107,7 @@ impl KafkaRequests {
             unanswered: None,
             fence: Fence::new(),
             recycled: false,
-            reseat_at: None,
-            reseated: Instant::now() - RESEAT_PAUSE,
+            reseat: Reseat::new(),
             silence: Silence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
@@ -160,39 +156,42 @@ impl KafkaRequests {
     }
 
     fn failed(&mut self, error: &rdkafka::error::KafkaError) {
-        if read_verdict(error) == ReadVerdict::Lost {
-            tracing::error!(topic = self.crossing.requests, %error, "requests could not be read, trying again");
-            self.reseat_at = Some(self.reseated + RESEAT_PAUSE);
-        } else {
-            tracing::warn!(topic = self.crossing.requests, %error, "the intake's reader is disturbed and goes on");
+        let topic = &self.crossing.requests;
+        if read_verdict(error) != ReadVerdict::Lost {
+            tracing::warn!(topic, %error, "the intake's reader is disturbed and goes on");
+            return;
+        }
+        tracing::error!(topic, %error, "requests could not be read, trying again");
+        if let Some(member) = &self.member {
+            self.reseat.failed(error, member.context());
         }
     }
 
-    /// librdkafka stops reading a partition whose next offset is gone, and would skip a batch that is damaged. Neither is
-    /// left to it: every partition is taken again where it stands, or at the first record that the topic still has.
+    /// Reads on where reading has failed. A partition that does not say where it begins and ends waits, and no other for it.
     fn reseat(&mut self) -> Result<Vec<Incoming>, JournalError> {
-        let mut gone = Vec::new();
+        let (mut gone, mut unknown) = (Vec::new(), BTreeSet::new());
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
         for (partition, next) in self.next.clone() {
-            let ends =
-                self.member()?.fetch_watermarks(&self.crossing.requests, kafka_partition(partition), REQUEST_TIMEOUT);
-            let (Ok(low), Ok(high)) = (match ends {
-                Ok((low, high)) => (u64::try_from(low), u64::try_from(high)),
+            let wait = deadline.saturating_duration_since(Instant::now()).min(ASK_TIMEOUT);
+            let ends = self.member()?.fetch_watermarks(&self.crossing.requests, kafka_partition(partition), wait);
+            match ends.map(|(low, high)| (u64::try_from(low), u64::try_from(high))) {
+                Ok((Ok(low), Ok(high))) => {
+                    let told = self.reseat.judge(partition, next, Offset(low), Offset(high));
+                    if told.is_some() {
+                        self.next.insert(partition, Offset(low));
+                    }
+                    gone.extend(told);
+                }
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%partition, %error, "the ends of a partition of requests are not known yet");
-                    self.reseat_at = Some(Instant::now() + RESEAT_PAUSE);
-                    return Ok(gone);
+                    unknown.insert(partition);
                 }
-            }) else {
-                continue;
-            };
-            if next.0 < low || next.0 > high {
-                self.next.insert(partition, Offset(low));
-                gone.push(Incoming::Gone { partition, missing: low.checked_sub(next.0) });
             }
         }
-        let held: Vec<Partition> = self.held.iter().copied().collect();
-        self.seat(&held)?;
-        (self.reseat_at, self.reseated) = (None, Instant::now());
+        let known: Vec<Partition> = self.held.difference(&unknown).copied().collect();
+        self.seat(&known)?;
+        self.reseat.done(unknown.is_empty());
         Ok(gone)
     }
 
@@ -262,7 +261,8 @@ impl Requests for KafkaRequests {
         let deadline = Instant::now() + timeout;
         let (mut incoming, mut bytes) = (Vec::new(), 0);
         loop {
-            if self.reseat_at.is_some_and(|at| at <= Instant::now()) {
+            let Self { member: Some(member), reseat, .. } = self else { return Err(left()) };
+            if reseat.is_due(member.context()) {
                 incoming.extend(self.reseat()?);
             }
             let member = self.member()?;
