@@ -10,7 +10,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use paylog::journal::kafka::{KafkaConfig, KafkaJournal, check, ensure};
-use paylog::journal::{Assignment, Fate, Journal, JournalError, Offset, Partition, Position, Reader};
+use paylog::journal::{Assignment, Fate, Journal, JournalError, Offset, Partition, Position, Reader, TailItem};
 use rdkafka::ClientConfig;
 
 use support::{
@@ -81,6 +81,27 @@ fn a_tail_that_begins_at_the_end_has_caught_up_at_once() {
         let (records, ends) = catch_up(&*journal, &mut *tail);
         assert_eq!((records.len(), ends[&0]), (0, 2), "from {from}");
     }
+}
+
+/// Whoever may write to the topic can write records as large as it takes: they are not copied all at once.
+#[test]
+#[ignore = "needs Kafka: scripts/kafka up"]
+fn a_tail_hands_out_a_bounded_number_of_bytes() {
+    const RECORDS: usize = 40;
+    let large = "x".repeat(900_000);
+    let (_, journal) = open();
+    let mut tail = journal.tail(&[Offset(0); 3]).expect("a tail");
+    for _ in 0..RECORDS {
+        append(&*journal, record(0, &large));
+    }
+    let mut seen = 0;
+    until("all is read", || {
+        let items = tail.poll(1_000, TURN).expect("poll");
+        let records = items.iter().filter(|item| matches!(item, TailItem::Record(_))).count();
+        assert!(records * large.len() <= 17 * 1024 * 1024, "{records} at once");
+        seen += records;
+        (seen == RECORDS).then_some(())
+    });
 }
 
 #[test]

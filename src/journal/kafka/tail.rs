@@ -16,6 +16,8 @@ use super::heights::Heights;
 use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings};
 use crate::journal::{JournalError, Offset, Partition, Position, Record, Tail, TailItem};
 
+/// What one poll hands out at most: a foreign record can be as large as the topic allows.
+const POLL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long closing may take before the client is left behind.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -91,12 +93,18 @@ impl Tail for KafkaTail {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
         let consumer = self.consumer()?;
         let deadline = Instant::now() + timeout;
-        let mut items = Vec::new();
-        while items.len() < max {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while items.len() < max && bytes < POLL_BYTES_MAX {
             let wait =
                 if items.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             match consumer.poll(wait) {
-                Some(read) => items.extend(self.item(read)?),
+                Some(read) => {
+                    let item = self.item(read)?;
+                    if let Some(TailItem::Record(record)) = &item {
+                        bytes += record.key.len() + record.value.len();
+                    }
+                    items.extend(item);
+                }
                 // A rebalance or a log line ends a poll early too.
                 None if items.is_empty() && Instant::now() < deadline => {}
                 None => break,
