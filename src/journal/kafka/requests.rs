@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::committer::{Committer, instance};
 use super::context::Context;
-use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
+use super::error::{ReadVerdict, code_error, is_fatal, journal_error, read_verdict};
 use super::foreign::{letter_record, source_record_of};
 use super::group::{Fence, Silence, answer_all};
 use super::guards::Letters;
@@ -52,8 +52,6 @@ pub(super) struct KafkaRequests {
     committer: Committer,
     /// The partitions in force: what may be moved on.
     held: BTreeSet<Partition>,
-    /// The partitions that librdkafka was told we take; more than `held` only while an earlier owner is waited for.
-    taken: BTreeSet<Partition>,
     /// The next offset to hand out of each of them; none before the first record of one that is read from its beginning.
     next: BTreeMap<Partition, Offset>,
     paused: BTreeSet<Partition>,
@@ -101,7 +99,6 @@ impl KafkaRequests {
             member: Some(member),
             committer,
             held: BTreeSet::new(),
-            taken: BTreeSet::new(),
             next: BTreeMap::new(),
             paused: BTreeSet::new(),
             unanswered: None,
@@ -189,22 +186,14 @@ impl KafkaRequests {
                 }
             }
         }
-        let known: Vec<Partition> = self.held.difference(&unknown).copied().collect();
-        self.seat(&known)?;
+        let known: BTreeSet<Partition> = self.held.difference(&unknown).copied().collect();
+        let (all, paused) = (self.list(known.iter().copied()), self.list(known.intersection(&self.paused).copied()));
+        let doing = |error| journal_error(TAKE, &error);
+        self.member()?.incremental_unassign(&all).map_err(doing)?;
+        self.member()?.incremental_assign(&all).map_err(doing)?;
+        self.member()?.pause(&paused).map_err(doing)?;
         self.reseat.done(unknown.is_empty());
         Ok(gone)
-    }
-
-    /// Reads each of `partitions` where it is to be read from, unless it is paused.
-    fn seat(&self, partitions: &[Partition]) -> Result<(), JournalError> {
-        let member = self.member()?;
-        let (read, paused): (Vec<_>, Vec<_>) = partitions.iter().partition(|p| !self.paused.contains(*p));
-        let (all, read, paused) = (self.list(partitions.iter().copied()), self.list(read), self.list(paused));
-        let doing = |error| journal_error(TAKE, &error);
-        member.incremental_unassign(&all).map_err(doing)?;
-        member.incremental_assign(&all).map_err(doing)?;
-        member.pause(&paused).map_err(doing)?;
-        member.resume(&read).map_err(doing)
     }
 
     /// One question for all partitions of a topic.
@@ -218,6 +207,11 @@ impl KafkaRequests {
             .member()?
             .fetch_metadata(Some(topic), ASK_TIMEOUT)
             .map_err(|error| journal_error(&format!("ask about the topic {topic}"), &error))?;
+        // Of one that we may not write to, that is: nothing would ever go there.
+        if let Some(error) = metadata.topics().iter().find_map(|found| found.error()) {
+            let code = error.into();
+            return Err(code_error(code, format!("could not ask about the topic {topic}: {code}")));
+        }
         let judged = (0..partitions).map(Partition).map(|p| (p, writable(&metadata, topic, p, in_sync_min)));
         Ok(judged.filter_map(|(partition, verdict)| verdict.err().map(|why| (partition, why))).collect())
     }
@@ -293,25 +287,24 @@ impl Requests for KafkaRequests {
     }
 
     fn assign(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
-        let fresh: Vec<Partition> = partitions.iter().copied().filter(|p| !self.taken.contains(p)).collect();
-        let list = list_of(&self.crossing.requests, fresh.iter().map(|p| (*p, rdkafka::Offset::End)));
-        // Also with nothing in it: the group waits for this answer, and is not to wait for an earlier owner's transaction.
-        self.member()?.incremental_assign(&list).map_err(|error| journal_error(TAKE, &error))?;
-        self.member()?.pause(&list).map_err(|error| journal_error(TAKE, &error))?;
+        // With nothing in it: the group waits for this answer, and is not to wait for an earlier owner's transaction. Nor is
+        // anything taken and paused meanwhile: librdkafka forgets a look-up of an offset over a resume that comes too early.
+        self.member()?.incremental_assign(&self.list([])).map_err(|error| journal_error(TAKE, &error))?;
         self.unanswered = None;
-        self.taken.extend(fresh);
         for stands in self.stands(partitions)? {
             self.next.insert(stands.partition, stands.offset);
         }
+        let list = self.list(partitions.iter().copied());
+        self.member()?.incremental_assign(&list).map_err(|error| journal_error(TAKE, &error))?;
         self.held.extend(partitions);
-        self.seat(partitions)
+        Ok(())
     }
 
     fn unassign(&mut self, partitions: &[Partition]) -> Result<(), JournalError> {
-        let list = self.list(partitions.iter().copied());
+        // Those that were never taken are not known to librdkafka: the answer is enough.
+        let list = self.list(partitions.iter().copied().filter(|partition| self.held.contains(partition)));
         for partition in partitions {
             self.held.remove(partition);
-            self.taken.remove(partition);
             self.next.remove(partition);
             self.paused.remove(partition);
         }
