@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, journal_error};
-use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::group::{GroupSilence, STABLE_WAIT_MAX, answer_all, stable_offsets};
 use super::heights::Heights;
 use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
@@ -38,7 +38,7 @@ pub(super) struct KafkaLanes {
     unanswered: Option<Assignment>,
     /// Since when the offsets of partitions to be taken have been part of an open transaction.
     unstable_since: Option<Instant>,
-    silence: Silence,
+    silence: GroupSilence,
     pulse: Arc<Pulse>,
     deadline: Duration,
 }
@@ -61,7 +61,7 @@ impl KafkaLanes {
             taken: BTreeSet::new(),
             unanswered: None,
             unstable_since: None,
-            silence: Silence::new(config),
+            silence: GroupSilence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })

@@ -225,7 +225,7 @@ impl Journal for KafkaJournal {
     fn check_members(&self) -> Result<(), JournalError> {
         let max = settings::poll_interval(&self.config) * MEMBER_SILENT;
         for (who, pulse) in [("lanes", &self.pulse), ("intake", &self.intake_pulse)] {
-            let silent = pulse.silent_for();
+            let silent = pulse.silent_for(Instant::now());
             if silent > max {
                 return Err(JournalError::Broken(format!(
                     "nobody has served the {who} for {} s: its loop hangs, and the group has given its partitions to others; \

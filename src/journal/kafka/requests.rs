@@ -18,7 +18,7 @@ use rdkafka::util::IntoOpaque;
 use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
-use super::group::{STABLE_WAIT_MAX, Silence, answer_all, stable_offsets};
+use super::group::{GroupSilence, STABLE_WAIT_MAX, answer_all, stable_offsets};
 use super::pulse::Pulse;
 use super::{
     KafkaConfig, REQUEST_TIMEOUT, base_record, drop_within, guards, kafka_offset, kafka_partition, list_of, native,
@@ -53,7 +53,7 @@ pub(super) struct KafkaRequests {
     /// Reading failed somewhere: when every partition is to be read on from where it stands.
     reseat_at: Option<Instant>,
     reseated: Instant,
-    silence: Silence,
+    silence: GroupSilence,
     pulse: Arc<Pulse>,
     deadline: Duration,
 }
@@ -89,7 +89,7 @@ impl KafkaRequests {
             unanswered: None,
             reseat_at: None,
             reseated: Instant::now() - RESEAT_PAUSE,
-            silence: Silence::new(config),
+            silence: GroupSilence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
