@@ -16,9 +16,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::context::Context;
-use super::error::{is_retriable, is_transport, journal_error, transaction_error};
+use super::error::{Fences, is_retriable, is_transport, journal_error, transaction_error};
 use super::heights::Heights;
-use super::settings::TRANSACTION_TIMEOUT;
 use super::transaction::{KafkaTransaction, failure};
 use super::{KafkaConfig, drop_within, native, settings};
 use crate::journal::{Fate, JournalError, Partition, TransactionError};
@@ -52,6 +51,7 @@ pub(super) struct Committer {
     producer: Option<Producing>,
     /// Something of the last transaction may still take effect: no other may begin on this producer.
     pub(super) in_doubt: bool,
+    pub(super) fences: Fences,
     /// The number of the id that is tried next.
     next_id: u32,
 }
@@ -74,8 +74,9 @@ impl Committer {
     ) -> Result<Self, JournalError> {
         let deadline = Instant::now() + START_WAIT_MAX;
         let (read, written) = (read.to_owned(), written.to_owned());
+        let fences = Fences::default();
         let mut committer =
-            Self { settings, instance, read, written, heights, producer: None, in_doubt: false, next_id: 0 };
+            Self { settings, instance, read, written, heights, producer: None, in_doubt: false, fences, next_id: 0 };
         loop {
             match committer.recycle() {
                 Ok(()) => return Ok(committer),
@@ -93,6 +94,7 @@ impl Committer {
         if let Some(old) = self.producer.take() {
             drop_within(old, "committer", CLOSE_DEADLINE);
         }
+        self.fences.recycled(Instant::now());
         let transactional_id = format!("{}/{}", self.instance, self.next_id);
         self.settings.set("transactional.id", &transactional_id);
         match create(&self.settings, &transactional_id) {
@@ -119,7 +121,7 @@ impl Committer {
         // What went wrong while nothing was in flight left nothing in doubt.
         producer.context().take_doubt();
         if let Err(error) = producer.begin_transaction() {
-            let failed = transaction_error("begin a transaction", &error, Duration::ZERO, TRANSACTION_TIMEOUT);
+            let failed = transaction_error("begin a transaction", &error, Duration::ZERO, &self.fences);
             // Nothing was begun, so there is nothing to abort: what cannot begin needs a new producer.
             self.in_doubt = true;
             let fate = if failed.fate == Fate::Retry { Fate::Recycle } else { failed.fate };
