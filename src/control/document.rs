@@ -77,9 +77,18 @@ pub(super) fn encode(log: LogId, new: &NewRejection) -> serde_json::Result<Vec<u
     })
 }
 
+/// Why a document cannot be read, in words of our own: those of the library may quote it.
+pub(super) fn reason_of(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "a member is missing or not of its type",
+        _ => "it is not JSON",
+    };
+    format!("{what}: see line {} column {}", error.line(), error.column())
+}
+
 /// `None` for a record of another log than `log`.
 pub(super) fn decode(log: LogId, value: &[u8], control_offset: Offset) -> Result<Option<Rejection>, String> {
-    let document: RecordRejected = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+    let document: RecordRejected = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
     let RecordRejected { entity, partition, offset, operator, reason, at, .. } = document;
     let position = Position::new(Partition(partition), Offset(offset));
     if document.log != log.to_string() {
