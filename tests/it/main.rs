@@ -38,6 +38,7 @@ mod reading;
 mod rebalance;
 mod rejected;
 mod restarts;
+mod starts;
 mod streams;
 mod takeover;
 
