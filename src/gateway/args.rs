@@ -47,7 +47,7 @@ pub struct GatewayArgs {
     pub not_found_final_seconds: u64,
     /// How long one answer of the gateway may take, in milliseconds: one that takes longer is lost, and has to be asked for.
     /// The processor's own patience is 30 s.
-    #[arg(long = "gateway-deadline-ms", env = "PAYLOG_GATEWAY_DEADLINE_MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(10..=25_000))]
+    #[arg(long = "gateway-deadline-ms", env = "PAYLOG_GATEWAY_DEADLINE_MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(10..=20_000))]
     pub deadline_ms: u64,
     /// Calls a second of this process, at most. [default: 80 for Stripe itself, else no limit]
     #[arg(long = "gateway-calls-per-second", env = "PAYLOG_GATEWAY_CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]

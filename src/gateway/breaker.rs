@@ -25,6 +25,8 @@ const OPEN_MIN: Duration = Duration::from_secs(1);
 const OPEN_MAX: Duration = Duration::from_secs(30);
 /// A probe that has said nothing for this long has been lost: another may go.
 const PROBE_MAX: Duration = Duration::from_secs(90);
+/// The breaker of a merchant that has not called for so long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 #[derive(Default)]
 pub struct Breaker {
@@ -68,15 +70,33 @@ pub enum Admission {
 
 impl Breaker {
     pub fn admit(&mut self, merchant: &MerchantId, now: Instant) -> Admission {
-        match self.all.admit(now) {
-            Some(Some(wait)) => return Admission::Closed(Scope::All, wait),
-            Some(None) => return Admission::Probe(Scope::All),
-            None => {}
+        let own = self.merchants.get(merchant).map_or(Passage::Free, |state| state.passage(now));
+        // A merchant whose own breaker is open would be a bad probe of them all.
+        match (own, self.all.passage(now)) {
+            (Passage::In(wait), _) => Admission::Closed(Scope::Merchant, wait),
+            (_, Passage::In(wait)) => Admission::Closed(Scope::All, wait),
+            (_, Passage::Probe) => {
+                self.all = self.all.probing(now);
+                Admission::Probe(Scope::All)
+            }
+            (Passage::Probe, Passage::Free) => {
+                if let Some(state) = self.merchants.get_mut(merchant) {
+                    *state = state.probing(now);
+                }
+                Admission::Probe(Scope::Merchant)
+            }
+            (Passage::Free, Passage::Free) => Admission::Free,
         }
-        match self.merchants.get_mut(merchant).and_then(|state| state.admit(now)) {
-            Some(Some(wait)) => Admission::Closed(Scope::Merchant, wait),
-            Some(None) => Admission::Probe(Scope::Merchant),
-            None => Admission::Free,
+    }
+
+    /// A probe was let through and never sent: the next call may be the probe.
+    pub fn abandoned(&mut self, merchant: &MerchantId, probe: Scope, now: Instant) {
+        let state = match probe {
+            Scope::All => Some(&mut self.all),
+            Scope::Merchant => self.merchants.get_mut(merchant),
+        };
+        if let Some(state) = state {
+            *state = state.reopened(now);
         }
     }
 
@@ -138,23 +158,48 @@ impl Breaker {
                 "the gateway does not answer for a merchant: its calls are held"
             );
             telemetry::breaker_opened();
+            self.merchants.retain(|_, state| !state.is_stale(now));
             self.merchants.insert(merchant.clone(), State::Open(now + OPEN_MIN, OPEN_MIN));
         }
     }
 }
 
+/// What a state does to the next call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    Free,
+    Probe,
+    /// Shut for so long.
+    In(Duration),
+}
+
 impl State {
-    /// `None` if it stops nothing, `Some(None)` if this call is the probe, else how long to wait.
-    fn admit(&mut self, now: Instant) -> Option<Option<Duration>> {
-        match *self {
-            State::Closed => None,
-            State::Open(until, pause) | State::Probing(until, pause) if until <= now => {
-                *self = State::Probing(now + PROBE_MAX, pause);
-                Some(None)
-            }
-            State::Open(until, _) => Some(Some(until - now)),
-            State::Probing(until, _) => Some(Some((until - now).min(OPEN_MIN))),
+    fn passage(self, now: Instant) -> Passage {
+        match self {
+            State::Closed => Passage::Free,
+            State::Open(until, _) | State::Probing(until, _) if until <= now => Passage::Probe,
+            State::Open(until, _) => Passage::In(until - now),
+            State::Probing(until, _) => Passage::In((until - now).min(OPEN_MIN)),
         }
+    }
+
+    fn probing(self, now: Instant) -> State {
+        match self {
+            State::Closed => State::Closed,
+            State::Open(_, pause) | State::Probing(_, pause) => State::Probing(now + PROBE_MAX, pause),
+        }
+    }
+
+    fn reopened(self, now: Instant) -> State {
+        match self {
+            State::Closed => State::Closed,
+            State::Open(_, pause) | State::Probing(_, pause) => State::Open(now, pause),
+        }
+    }
+
+    /// Nobody has called for so long that nothing is known any more.
+    fn is_stale(self, now: Instant) -> bool {
+        matches!(self, State::Open(until, _) | State::Probing(until, _) if now.duration_since(until) > FORGET_AFTER)
     }
 
     fn longer(self, now: Instant) -> State {
@@ -231,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn a_merchant_that_fails_alone_is_no_probe_of_them_all() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for n in 0..30 {
+            answers(&mut breaker, &format!("m{n}"), true, 1, now);
+        }
+        let at = now + OPEN_MIN;
+        breaker.merchants.insert(merchant("a"), super::State::Open(at + OPEN_MAX, OPEN_MAX));
+        assert_eq!(breaker.admit(&merchant("a"), at), Admission::Closed(Scope::Merchant, OPEN_MAX));
+        assert_eq!(breaker.admit(&merchant("b"), at), Admission::Probe(Scope::All));
+    }
+
+    #[test]
     fn old_answers_do_not_count_and_a_lost_probe_is_replaced() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         answers(&mut breaker, "a", true, 9, now);
@@ -239,6 +296,12 @@ mod tests {
         assert_eq!(breaker.admit(&merchant("a"), later), Admission::Free);
         answers(&mut breaker, "a", true, 10, later);
         assert_eq!(breaker.admit(&merchant("a"), later + OPEN_MIN), Admission::Probe(Scope::Merchant));
+        breaker.abandoned(&merchant("a"), Scope::Merchant, later + OPEN_MIN);
+        assert_eq!(
+            breaker.admit(&merchant("a"), later + OPEN_MIN),
+            Admission::Probe(Scope::Merchant),
+            "it was not sent"
+        );
         let much_later = later + Duration::from_secs(600);
         assert_eq!(breaker.admit(&merchant("a"), much_later), Admission::Probe(Scope::Merchant));
     }

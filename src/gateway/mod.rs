@@ -28,6 +28,8 @@ pub struct Charge {
     pub request_version: u32,
     /// Nothing was asked for this key before then: an inquiry need not look further back.
     pub since: Timestamp,
+    /// An operator had it charged again at that time: a no from before is not the answer any more.
+    pub again_from: Option<Timestamp>,
     /// Which try this is, from 1. For logs and the simulator: no provider is ever told.
     pub attempt: u32,
 }
@@ -63,9 +65,16 @@ pub enum Outcome {
         reason: String,
         retry_after: Option<Duration>,
     },
-    /// Anything else: charged or not, nobody knows.
+    /// It would not take this request, and says nothing of an earlier one with this key.
+    Refused {
+        code: String,
+        message: String,
+    },
+    /// Anything else: charged or not, nobody knows. `answered` if the provider itself has said something so unclear; it did
+    /// not if its answer was lost or it broke down over it (5xx).
     Unknown {
         reason: String,
+        answered: bool,
     },
 }
 
@@ -80,8 +89,10 @@ pub enum Inquiry {
     /// It has no charge under this key: final only as [`Terms::not_found_final_after`] says.
     NotFound,
     StillRunning,
+    /// As with [`Outcome::Unknown`].
     Unknown {
         reason: String,
+        answered: bool,
     },
 }
 

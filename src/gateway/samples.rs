@@ -12,6 +12,7 @@ pub(crate) fn charge(key: &str, payment_method: &str) -> Charge {
         payment_method: PaymentMethod::recorded(payment_method),
         request_version: 1,
         since: at(0),
+        again_from: None,
         attempt: 1,
     }
 }

@@ -50,7 +50,10 @@ impl Gateway for Simulator {
         let answer = match decide(&charge) {
             Outcome::Succeeded(receipt) => Inquiry::Succeeded(receipt),
             Outcome::Declined { code, message } => Inquiry::Declined { code, message },
-            Outcome::NotSent { .. } | Outcome::NotExecuted { .. } | Outcome::Unknown { .. } => Inquiry::NotFound,
+            Outcome::NotSent { .. }
+            | Outcome::NotExecuted { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Unknown { .. } => Inquiry::NotFound,
         };
         self.late(&charge, answer)
     }

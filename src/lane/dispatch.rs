@@ -1,5 +1,6 @@
 //! What goes out: starts what is due in each lane, as far as the bounds allow.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
@@ -17,8 +18,6 @@ use crate::projection::DueKey;
 /// Keys of the due index read at once: as many as there is room for, in these bounds.
 const SCAN_MIN: usize = 16;
 const SCAN_MAX: usize = 256;
-/// Payments that a bound kept back, in one lane and turn, before the rest of the lane waits too.
-const HELD_MAX: usize = 16;
 /// Keys looked at in one lane and turn, so that no lane keeps the others waiting.
 const LOOKED_AT_MAX: usize = 1_024;
 
@@ -70,9 +69,15 @@ struct Round {
     now: Timestamp,
     /// Effects that ended at once.
     done: Vec<(Begun, Verdict)>,
-    /// Payments that a bound kept back which all share.
-    held: usize,
+    /// A bound is reached that all share.
+    full: Option<Full>,
     looked_at: usize,
+}
+
+/// There is no room until something ends, or before a time.
+#[derive(Clone, Copy)]
+struct Full {
+    until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,23 +90,24 @@ enum Turn {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Began {
     Yes,
-    /// A bound kept it back.
+    /// A bound kept it back, its merchant's or that of all.
     No,
-    /// It was no longer due.
+    /// There is nothing to do for it now.
     Nothing,
 }
 
 impl Round {
     fn may_go_on(&self) -> bool {
-        self.held < HELD_MAX && self.looked_at < LOOKED_AT_MAX
+        self.full.is_none() && self.looked_at < LOOKED_AT_MAX
     }
 }
 
 impl Running {
     pub(super) fn dispatch(&mut self) -> Result<(), LaneError> {
         let mut partitions: Vec<Partition> = self.owned.keys().copied().collect();
-        self.round = (self.round + 1) % partitions.len().max(1);
-        partitions.rotate_left(self.round);
+        self.round = self.round.wrapping_add(1);
+        let first = self.round % partitions.len().max(1);
+        partitions.rotate_left(first);
         for partition in partitions {
             if !self.owned.get(&partition).is_some_and(|lane| self.may_dispatch(lane)) {
                 continue;
@@ -119,17 +125,19 @@ impl Running {
 
     /// Starts what is due, as far as the bounds allow. Answers with the effects that ended at once.
     fn dispatch_lane(&mut self, lane: &mut Lane) -> Result<Vec<(Begun, Verdict)>, LaneError> {
-        let mut round = Round { now: self.now(), done: Vec::new(), held: 0, looked_at: 0 };
-        while !self.is_full(lane) {
+        let mut round = Round { now: self.now(), done: Vec::new(), full: None, looked_at: 0 };
+        while !self.is_full(lane) && round.may_go_on() {
             let Some(id) = lane.next_timer(round.now) else { break };
+            round.looked_at += 1;
             self.begin(lane, id, Turn::InOrder, &mut round)?;
         }
-        self.dispatch_waiting(lane, &mut round)?;
-        while lane.has_due(round.now) && !self.is_full(lane) && round.may_go_on() {
+        // Merchants that wait and those that come new have the first choice in turn, each for as many rounds as there are lanes.
+        if (self.round / (self.owned.len() + 1)).is_multiple_of(2) {
+            self.dispatch_waiting(lane, &mut round)?;
             self.dispatch_due(lane, &mut round)?;
-        }
-        if round.held >= HELD_MAX {
-            lane.read_until(None); // until something ends
+        } else {
+            self.dispatch_due(lane, &mut round)?;
+            self.dispatch_waiting(lane, &mut round)?;
         }
         Ok(round.done)
     }
@@ -138,23 +146,41 @@ impl Running {
         lane.in_flight() >= self.driver.bounds.in_flight_max
     }
 
-    /// Merchants that had no room may have some again.
+    /// Merchants that had no room may have some again: one payment of each, then the next of each.
     fn dispatch_waiting(&mut self, lane: &mut Lane, round: &mut Round) -> Result<(), LaneError> {
         let ended = std::mem::take(&mut lane.may_have_room);
-        for merchant in lane.waiting.ready(round.now, ended) {
-            while !self.is_full(lane) {
-                let Some(key) = lane.waiting.pop(&merchant) else { break };
-                if self.begin(lane, key.payment_id, Turn::Now, round)? == Began::No {
-                    break;
-                }
+        let mut merchants = VecDeque::from(lane.waiting.ready(round.now, ended));
+        merchants.rotate_left(self.round % merchants.len().max(1));
+        while let Some(merchant) = merchants.pop_front() {
+            if let Some(Full { until }) = round.full {
+                lane.waiting.put_off(&merchant, until);
+                continue;
             }
-            lane.may_have_room |= self.is_full(lane);
+            if self.is_full(lane) || !round.may_go_on() {
+                lane.may_have_room = true; // for those that had no turn
+                break;
+            }
+            let Some(key) = lane.waiting.pop(&merchant) else { continue };
+            round.looked_at += 1;
+            if self.begin(lane, key.payment_id, Turn::Now, round)? != Began::No {
+                merchants.push_back(merchant);
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch_due(&mut self, lane: &mut Lane, round: &mut Round) -> Result<(), LaneError> {
+        while lane.has_due(round.now) && !self.is_full(lane) && round.may_go_on() {
+            self.read_due(lane, round)?;
+            if round.full.is_some() {
+                lane.read_until(None); // until what is held may be tried again
+            }
         }
         Ok(())
     }
 
     /// Reads on in the due index.
-    fn dispatch_due(&mut self, lane: &mut Lane, round: &mut Round) -> Result<(), LaneError> {
+    fn read_due(&mut self, lane: &mut Lane, round: &mut Round) -> Result<(), LaneError> {
         let room = self.driver.bounds.in_flight_max - lane.in_flight();
         let max = room.clamp(SCAN_MIN, SCAN_MAX);
         let keys = self.driver.view.due(lane.partition, lane.cursor(), max)?;
@@ -192,7 +218,8 @@ impl Running {
             lane.rewind(key); // passed already, where a clock that ran ahead has been set back
             return Ok(Began::Nothing);
         }
-        if turn == Turn::InOrder && lane.waiting.has_any_of(merchant) && lane.waiting.has_room() {
+        let in_order = turn == Turn::InOrder && !row.payment.is_settled();
+        if in_order && lane.waiting.has_any_of(merchant) && lane.waiting.has_room() {
             lane.waiting.join(merchant, key);
             return Ok(Began::No);
         }
@@ -201,27 +228,33 @@ impl Running {
         }
         let attempt = lane.next_attempt(id, row.payment.attempt);
         let (memory, tenure) = (lane.memory(id), lane.tenure.clone());
-        let this = Try { attempt, may_defer: lane.may_defer(), memory, lane: tenure };
-        let until = match self.driver.worker.start(&row.payment, this) {
+        let this = Try { attempt, may_defer: lane.may_defer(id), memory, lane: tenure };
+        match self.driver.worker.start(&row.payment, this) {
             Start::Running(effect) => {
                 lane.begin(id);
                 let begun = Begun::new(lane, &row.payment, attempt, folded);
                 round.done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
                 return Ok(Began::Yes);
             }
-            Start::NotBefore(at) if lane.may_defer() => {
-                lane.defer(id, at, attempt - 1, memory);
+            Start::NotBefore(at) => {
+                if lane.may_defer(id) {
+                    lane.defer(id, at, attempt - 1, memory);
+                } else {
+                    lane.hold(key, Some(at));
+                }
                 return Ok(Began::Nothing);
             }
-            Start::HeldMerchant { until } if lane.waiting.has_room() => {
-                lane.waiting.push(merchant, key, until);
-                return Ok(Began::No);
+            Start::HeldMerchant { until } if lane.waiting.has_room() => lane.waiting.push(merchant, key, until),
+            Start::Held { until } | Start::HeldMerchant { until } => {
+                // What came out of the queue of those that wait goes back: only there does it keep its place.
+                if turn == Turn::Now {
+                    lane.waiting.push(merchant, key, until);
+                } else {
+                    lane.hold(key, until);
+                }
+                round.full = Some(Full { until });
             }
-            Start::NotBefore(at) => Some(at),
-            Start::Held { until } | Start::HeldMerchant { until } => until,
-        };
-        lane.hold(key, until);
-        round.held += 1;
+        }
         Ok(Began::No)
     }
 
@@ -256,3 +289,7 @@ pub(super) fn listener(board: Arc<Board>, sender: Sender<Input>) -> impl FnMut(&
         board.told.swap(true, Ordering::AcqRel) || sender.send(Input::Folded).is_ok()
     }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

@@ -13,29 +13,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{Begun, listener};
 use super::due::{CatchUp, Epoch, Lane};
-use super::outcomes::{Outcomes, Ready, commit};
+use super::outcomes::{Outcomes, Ready};
 use super::{Bounds, Executor, Verdict, Worker};
-use crate::journal::{Fate, Journal, JournalError, Lanes, Offset, Partition, Position};
+use crate::journal::{Journal, JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::{Event, Timestamp};
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
 use crate::store::StoreError;
-use crate::telemetry;
 
 /// How long the loop waits at most before it listens to the group again.
-const GROUP_POLL: Duration = Duration::from_millis(20);
+pub(super) const GROUP_POLL: Duration = Duration::from_millis(20);
 /// How often what a bound kept back is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(5);
+/// A clock that went back by more than this was set back; less is the tick of two clocks.
+const SET_BACK: Duration = Duration::from_secs(1);
 /// How often a lane reads its due work from the start, for what it took for done and is not: a transaction may be lost after
 /// its commit was acknowledged (librdkafka speaks protocol v1).
 const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// How often an idle lane commits its position.
-const POSITIONS_EVERY: Duration = Duration::from_secs(5);
-/// After a transaction that was aborted, the next one waits this long, twice as long each time.
-const ABORT_PAUSE: Duration = Duration::from_millis(10);
-const ABORT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A partition whose deliveries failed is left out this long, so that one bad leader does not stop the other lanes.
-const LEFT_OUT: Duration = Duration::from_secs(5);
+pub(super) const POSITIONS_EVERY: Duration = Duration::from_secs(5);
 /// Before a question that the log could not answer is asked again.
 pub(super) const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take.
@@ -95,6 +91,8 @@ pub struct Running {
     pub(super) outcomes: Outcomes,
     /// Effects under way.
     pub(super) running: usize,
+    /// The time at the last look.
+    latest: Timestamp,
     /// Something ended, so what a bound kept back may go on.
     pub(super) ended: bool,
     pub(super) held_looked_at: Instant,
@@ -158,6 +156,7 @@ impl Driver {
             sender,
             outcomes: Outcomes::default(),
             running: 0,
+            latest: Timestamp::MIN,
             ended: false,
             held_looked_at: now,
             all_looked_at: now,
@@ -215,6 +214,9 @@ impl Running {
             if self.may_dispatch(lane) && lane.in_flight() < self.driver.bounds.in_flight_max {
                 wait = lane.wake_at().map_or(wait, |at| wait.min(at.since(now)));
             }
+        }
+        if self.ended {
+            wait = wait.min(HELD_PAUSE.saturating_sub(self.held_looked_at.elapsed()));
         }
         if let Some(oldest) = self.outcomes.oldest() {
             let ready_at = (oldest + self.driver.bounds.linger).max(self.record_not_before);
@@ -290,6 +292,11 @@ impl Running {
                 lane.tenure = lane.tenure.renewed(now);
             }
         }
+        if self.latest.since(now) > SET_BACK {
+            tracing::warn!("the clock was set back: what waited for its time is tried now");
+            self.owned.values_mut().for_each(|lane| lane.clock_set_back(now));
+        }
+        self.latest = now;
         if self.all_looked_at.elapsed() >= LOOK_AGAIN_EVERY {
             self.owned.values_mut().for_each(|lane| lane.rewind(DueKey::FIRST));
             self.all_looked_at = Instant::now();
@@ -299,101 +306,5 @@ impl Running {
         if ended {
             (self.ended, self.held_looked_at) = (false, Instant::now());
         }
-    }
-
-    // === what is recorded ===
-
-    pub(super) fn record(&mut self, now: bool) -> Result<(), LaneError> {
-        let Some(oldest) = self.outcomes.oldest() else { return Ok(()) };
-        let waited = oldest.elapsed() >= self.driver.bounds.linger || self.outcomes.len() >= self.batch_max;
-        if !(now || waited) || Instant::now() < self.record_not_before {
-            return Ok(());
-        }
-        let chosen = self.outcomes.choose(&mut self.owned, &self.driver.view, self.batch_max)?;
-        if chosen.is_empty() {
-            // What waits is of lanes that may not record yet: look again later, not at once.
-            self.record_not_before = Instant::now() + GROUP_POLL;
-            return Ok(());
-        }
-        let began = Instant::now();
-        let committed = commit(&chosen, self.lanes.as_mut(), &self.driver.view, &self.driver.codec);
-        telemetry::transaction_ended(committed.is_ok(), began.elapsed());
-        match committed {
-            Ok(positions) => self.recorded(&chosen, &positions),
-            Err(error) => {
-                self.outcomes.put_back(chosen);
-                self.aborted(&error)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn recorded(&mut self, chosen: &[Ready], positions: &[Position]) {
-        for (ready, position) in chosen.iter().zip(positions) {
-            if let Some(lane) = self.owned.get_mut(&ready.partition) {
-                lane.committed(ready.payment_id, position.offset);
-                telemetry::outcome_recorded(&ready.event.data);
-            }
-        }
-        (self.aborts, self.batch_max) = (0, self.driver.bounds.batch_max);
-    }
-
-    /// Nothing is charged again and nothing rewound: the outcomes wait for the next transaction.
-    fn aborted(&mut self, error: &crate::journal::TransactionError) -> Result<(), LaneError> {
-        tracing::warn!(%error, fate = ?error.fate, "a transaction did not commit");
-        self.aborts += 1;
-        // A transaction in doubt says nothing of its size: a slow broker must not be met with many small ones.
-        if self.aborts > 2 && error.fate == Fate::Retry && error.culprit.is_none() {
-            self.batch_max = (self.batch_max / 2).max(1);
-        }
-        let pause = ABORT_PAUSE.saturating_mul(1 << self.aborts.min(10)).min(ABORT_PAUSE_MAX);
-        self.record_not_before = Instant::now() + pause;
-        if let Some(lane) = error.culprit.and_then(|partition| self.owned.get_mut(&partition)) {
-            lane.left_out_until = Some(Instant::now() + LEFT_OUT);
-            self.aborts = 0; // the others need not wait for it
-        }
-        match error.fate {
-            Fate::Retry => Ok(()),
-            Fate::Stop => Err(LaneError::Stopped(error.reason.clone())),
-            Fate::Recycle => self.recycle(),
-        }
-    }
-
-    /// A new producer, then everything that a new owner does: what the old one did is on the log or it is not.
-    fn recycle(&mut self) -> Result<(), LaneError> {
-        match self.lanes.recycle() {
-            Ok(()) => {}
-            Err(JournalError::Unavailable(reason)) => {
-                // The next transaction cannot begin either, and comes back here.
-                tracing::warn!(reason, "there is no new producer yet");
-                self.record_not_before = Instant::now() + ASK_PAUSE;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let now = Instant::now();
-        // A culprit is asked only when it may be tried again: whether it takes records is told then.
-        self.owned.values_mut().for_each(|lane| lane.catch_up = CatchUp::Unasked(lane.left_out_until.unwrap_or(now)));
-        self.ask_ends();
-        Ok(())
-    }
-
-    fn tell_positions(&mut self) -> Result<(), LaneError> {
-        if self.positions_told.elapsed() < POSITIONS_EVERY {
-            return Ok(());
-        }
-        self.positions_told = Instant::now();
-        let folded = self.driver.view.folded();
-        // Of a lane that has not caught up the last owner told more.
-        let caught_up = |partition| self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done);
-        let next = folded.positions().filter(|next| caught_up(next.partition));
-        let moved: Vec<Position> = next.filter(|next| self.told.get(&next.partition) != Some(next)).collect();
-        if moved.is_empty() {
-            return Ok(());
-        }
-        match self.lanes.commit_positions(&moved) {
-            Ok(()) => self.told.extend(moved.into_iter().map(|next| (next.partition, next))),
-            Err(error) => tracing::warn!(%error, "positions were not committed: lag looks larger than it is"),
-        }
-        Ok(())
     }
 }

@@ -31,10 +31,10 @@ pub(super) struct Lane {
     pub may_have_room: bool,
     /// Everything of the index before this is in hand, or was found to be no longer due.
     cursor: DueKey,
-    /// The first work that a bound kept back: the cursor returns to it.
+    /// The first work that a bound kept back: the cursor returns to it when something has ended.
     held: Option<DueKey>,
-    /// What is held stays so until then, whatever ends.
-    held_until: Option<Timestamp>,
+    /// The first work that can do nothing before a time, whatever ends, and the earliest such time.
+    held_until: Option<(Timestamp, DueKey)>,
     /// When to read the index again; `None` if there is nothing more in it.
     next_due: Option<Timestamp>,
     in_flight: HashMap<PaymentId, InFlight>,
@@ -104,9 +104,9 @@ impl Lane {
         self.in_flight.len()
     }
 
-    /// Is there room in memory for one more try that waits?
-    pub fn may_defer(&self) -> bool {
-        self.deferred.len() < DEFERRED_MAX
+    /// Is there room in memory for this payment's next try to wait in?
+    pub fn may_defer(&self, id: PaymentId) -> bool {
+        self.deferred.len() < DEFERRED_MAX || self.deferred.contains_key(&id)
     }
 
     /// Is nothing of this payment under way, and no later try agreed on?
@@ -135,13 +135,24 @@ impl Lane {
     /// Something has `ended`, or time has passed: what was held back may be tried again.
     pub fn retry_held(&mut self, now: Timestamp, ended: bool) {
         self.may_have_room |= ended;
-        if !self.held_until.map_or(ended, |until| until <= now) {
-            return;
-        }
-        self.held_until = None;
-        if let Some(key) = self.held.take() {
+        let room = if ended { self.held.take() } else { None };
+        let time = self.held_until.take_if(|(until, _)| *until <= now).map(|(_, key)| key);
+        if let Some(key) = room.into_iter().chain(time).min() {
             self.rewind(key);
         }
+    }
+
+    /// Waits were counted from a time that has not come yet: they are over.
+    pub fn clock_set_back(&mut self, now: Timestamp) {
+        self.timers.clear();
+        for (id, deferred) in self.deferred.iter_mut().filter(|(_, deferred)| !deferred.due) {
+            deferred.at = deferred.at.min(now);
+            self.timers.insert((deferred.at, *id));
+        }
+        if let Some((until, _)) = &mut self.held_until {
+            *until = now.min(*until);
+        }
+        self.waiting.clock_set_back(now);
     }
 
     /// The work at `key` is in hand or needs nothing.
@@ -150,8 +161,13 @@ impl Lane {
     }
 
     pub fn hold(&mut self, key: DueKey, until: Option<Timestamp>) {
-        self.held = Some(self.held.map_or(key, |held| held.min(key)));
-        self.held_until = until;
+        match until {
+            None => self.held = Some(self.held.map_or(key, |held| held.min(key))),
+            Some(until) => {
+                let first = self.held_until.unwrap_or((until, key));
+                self.held_until = Some((first.0.min(until), first.1.min(key)));
+            }
+        }
     }
 
     /// The number of the next try, given that of the last one on the log.
@@ -210,7 +226,7 @@ impl Lane {
     /// When this lane has something to do without being told, if ever.
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let held = self.held.and(self.held_until);
+        let held = self.held_until.map(|(until, _)| until);
         [timer, self.next_due, held, self.waiting.wake_at()].into_iter().flatten().min()
     }
 

@@ -10,6 +10,7 @@ mod driver;
 mod due;
 mod outcomes;
 mod ownership;
+mod recorder;
 mod waiting;
 
 use std::future::Future;
@@ -82,6 +83,13 @@ impl Try {
     pub fn settled_at(&self, payment: &Payment) -> Timestamp {
         let recorded = payment.updated_at.plus(BEHIND_MAX);
         self.memory.last_post.unwrap_or(Timestamp::MIN).max(recorded).max(self.lane.taken_at)
+    }
+
+    /// Can nobody have tried it before? It was recorded after this lane was taken, and this is its first try.
+    #[must_use]
+    pub fn is_first(&self, payment: &Payment) -> bool {
+        let recorded_since = payment.version == 1 && payment.window_from > self.lane.taken_at;
+        recorded_since && self.attempt == 1 && self.memory.last_post.is_none()
     }
 }
 

@@ -51,6 +51,13 @@ impl Waiting {
         }
     }
 
+    /// For whom there is no room yet.
+    pub fn put_off(&mut self, merchant: &MerchantId, until: Option<Timestamp>) {
+        if let Some(queue) = self.merchants.get_mut(merchant) {
+            queue.until = until;
+        }
+    }
+
     /// Merchants that may have room: something has `ended`, or their time has come.
     pub fn ready(&self, now: Timestamp, ended: bool) -> Vec<MerchantId> {
         let ready = self.merchants.iter().filter(|(_, queue)| queue.until.map_or(ended, |until| until <= now));
@@ -68,6 +75,12 @@ impl Waiting {
             self.payments.remove(&key.payment_id);
         }
         first
+    }
+
+    pub fn clock_set_back(&mut self, now: Timestamp) {
+        for queue in self.merchants.values_mut() {
+            queue.until = queue.until.map(|until| until.min(now));
+        }
     }
 
     pub fn wake_at(&self) -> Option<Timestamp> {

@@ -201,6 +201,13 @@ impl Payment {
         self.status() != Status::InProgress
     }
 
+    /// Has an operator said how it ends?
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let Phase::Processing { decision: Some(decision), .. } = &self.phase else { return false };
+        matches!(decision, Decision::SettleSuccessful { .. } | Decision::SettleFailed { .. })
+    }
+
     /// For how long nobody has known whether it was charged: from the first record of that on, however many followed.
     #[must_use]
     pub fn unknown_since(&self) -> Option<Timestamp> {

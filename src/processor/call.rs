@@ -20,6 +20,10 @@ pub(super) struct Call {
     pub window_from: Timestamp,
     /// Has no try of it been recorded?
     pub fresh: bool,
+    /// Can nobody have sent anything for it before?
+    pub untried: bool,
+    /// Nothing was sent for it after this and before this call.
+    pub settled_at: Timestamp,
     pub terms: Terms,
     pub gateway: Arc<dyn Gateway>,
     pub clocks: Clocks,
@@ -33,7 +37,9 @@ pub(super) struct Call {
 enum Ground {
     /// The key window is open.
     Window,
-    /// A final "not found", until then.
+    /// The key window is open, and an inquiry sent at that time found nothing.
+    WindowAfter(Timestamp),
+    /// A final "not found" to an inquiry sent at that time.
     Licence(Timestamp),
 }
 
@@ -61,12 +67,12 @@ impl Call {
         }
         self.judge.memory.last_post = Some(now);
         let answer = self.gateway.charge(self.charge.clone());
-        let lost = |_| Outcome::Unknown { reason: NO_ANSWER.to_owned() };
+        let lost = |_| Outcome::Unknown { reason: NO_ANSWER.to_owned(), answered: false };
         let outcome = tokio::time::timeout(GATEWAY_DEADLINE, answer).await.unwrap_or_else(lost);
         self.permit.answered(match &outcome {
-            Outcome::Succeeded(_) | Outcome::Declined { .. } => Some(true),
-            Outcome::NotExecuted { .. } => None,
-            Outcome::NotSent { .. } | Outcome::Unknown { .. } => Some(false),
+            Outcome::Succeeded(_) | Outcome::Declined { .. } | Outcome::Refused { .. } => Some(true),
+            Outcome::NotExecuted { .. } | Outcome::Unknown { answered: true, .. } => None,
+            Outcome::NotSent { .. } | Outcome::Unknown { answered: false, .. } => Some(false),
         });
         // A later try may begin long after this one was sent: what counts is when it certainly was over.
         self.judge.memory.last_post = Some(self.clocks.now());
@@ -75,15 +81,32 @@ impl Call {
             Outcome::Declined { code, message } => self.judge.declined(&code, &message),
             Outcome::NotSent { reason } => self.judge.nothing_done(&reason, None),
             Outcome::NotExecuted { reason, retry_after } => self.judge.nothing_done(&reason, retry_after),
-            Outcome::Unknown { reason } => self.judge.unknown(&reason, None),
+            Outcome::Refused { code, message } => self.refused(ground, &code, &message),
+            Outcome::Unknown { reason, .. } => self.judge.unknown(&reason, None),
         }
+    }
+
+    /// A no to this request is a no to the payment only if no earlier request can have charged: a payment method that can be
+    /// used once is refused for that very reason. Otherwise the gateway is asked for it, when its "not found" is final.
+    fn refused(self, ground: Ground, code: &str, message: &str) -> Verdict {
+        let final_after = self.terms.not_found_final_after;
+        let nothing_before = match ground {
+            Ground::Window => false,
+            Ground::WindowAfter(asked_at) | Ground::Licence(asked_at) => {
+                final_after.is_some_and(|after| asked_at >= self.settled_at.plus(after))
+            }
+        };
+        if self.untried || nothing_before {
+            return self.judge.declined(code, message);
+        }
+        self.judge.unknown(&format!("refused ({code}), and an earlier try may have charged"), final_after)
     }
 
     /// A clock that cannot be believed, or a lane that has gone to another owner, sends nothing.
     fn may_send(&self, ground: Ground, now: Timestamp) -> bool {
         let in_time = match ground {
-            Ground::Window => may_repeat(self.window_from, &self.terms, now),
-            Ground::Licence(until) => now <= until,
+            Ground::Window | Ground::WindowAfter(_) => may_repeat(self.window_from, &self.terms, now),
+            Ground::Licence(asked_at) => now <= licensed_until(&self.terms, asked_at),
         };
         in_time && self.lane.is_current() && self.clocks.too_far_behind().is_none()
     }
@@ -91,25 +114,22 @@ impl Call {
     async fn inquire(mut self, not_found: NotFound) -> Verdict {
         let asked_at = self.clocks.now();
         let answer = self.gateway.inquire(self.charge.clone());
-        let lost = |_| Inquiry::Unknown { reason: NO_ANSWER.to_owned() };
+        let lost = |_| Inquiry::Unknown { reason: NO_ANSWER.to_owned(), answered: false };
         let answer = tokio::time::timeout(GATEWAY_DEADLINE, answer).await.unwrap_or_else(lost);
-        self.permit.answered(Some(!matches!(answer, Inquiry::Unknown { .. })));
+        self.permit.answered(Some(!matches!(answer, Inquiry::Unknown { answered: false, .. })));
         match answer {
             Inquiry::Succeeded(receipt) => self.judge.succeeded(receipt, &self.charge),
             Inquiry::Declined { code, message } => self.judge.declined(&code, &message),
             Inquiry::StillRunning => self.judge.unknown("the gateway is still at it", None),
-            Inquiry::Unknown { reason } => self.judge.unknown(&reason, None),
+            Inquiry::Unknown { reason, .. } => self.judge.unknown(&reason, None),
             Inquiry::NotFound => self.not_found(not_found, asked_at).await,
         }
     }
 
     async fn not_found(self, meaning: NotFound, asked_at: Timestamp) -> Verdict {
         match meaning {
-            NotFound::Charge => self.charge(Ground::Window).await,
-            NotFound::FinalFrom(from) if asked_at >= from => {
-                let until = licensed_until(&self.terms, asked_at);
-                self.charge(Ground::Licence(until)).await
-            }
+            NotFound::Charge => self.charge(Ground::WindowAfter(asked_at)).await,
+            NotFound::FinalFrom(from) if asked_at >= from => self.charge(Ground::Licence(asked_at)).await,
             NotFound::FinalFrom(from) => self.judge.again(from, "the gateway does not know the payment yet"),
         }
     }

@@ -116,7 +116,7 @@ impl Judge {
     pub fn again(self, at: Timestamp, reason: &str) -> Verdict {
         if !self.may_defer {
             let wait = at.since(self.clocks.now());
-            return self.unknown(reason, Some(wait));
+            return self.nothing_done(reason, Some(wait));
         }
         let pause = self.memory.pause.unwrap_or_default();
         self.later(at, pause)

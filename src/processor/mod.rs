@@ -24,7 +24,7 @@ use crate::payment::{Payment, Phase};
 use crate::telemetry;
 use call::Call;
 use judge::Judge;
-use plan::{Plan, plan, without_a_clock};
+use plan::{Plan, decided, plan, without_a_clock};
 use room::{Entry, Room};
 
 pub use backoff::Backoff;
@@ -77,16 +77,20 @@ impl Processor {
 
 impl Worker for Processor {
     fn start(&self, payment: &Payment, this: Try) -> Start {
-        let (now, terms) = (self.clocks.now(), self.gateway.terms());
-        let mut what = plan(payment, &terms, this.attempt, now, this.settled_at(payment));
+        let at_once = |event| Start::Running(Box::pin(std::future::ready(Verdict::Record(event))));
+        if let Some(end) = decided(payment, this.attempt) {
+            return at_once(Box::new(end));
+        }
+        let (now, terms, settled_at) = (self.clocks.now(), self.gateway.terms(), this.settled_at(payment));
+        if payment.initiation.gateway != self.gateway.name() {
+            return Start::NotBefore(now.plus(NOT_CONFIGURED_PAUSE)); // held, never swapped
+        }
+        let mut what = plan(payment, &terms, now, settled_at);
         if what == Plan::Charge && !self.clocks.are_compared() {
             what = without_a_clock(&terms, this.attempt, now);
         }
-        if let Plan::Record(end) = what {
-            return Start::Running(Box::pin(std::future::ready(Verdict::Record(end))));
-        }
-        if payment.initiation.gateway != self.gateway.name() {
-            return Start::NotBefore(now.plus(NOT_CONFIGURED_PAUSE)); // held, never swapped
+        if let Plan::Record(event) = what {
+            return at_once(event);
         }
         if let Some(behind) = self.clocks.too_far_behind() {
             telemetry::clock_behind(behind);
@@ -103,6 +107,8 @@ impl Worker for Processor {
             charge: request(payment, &this),
             window_from: payment.window_from,
             fresh: matches!(payment.phase, Phase::Processing { .. }),
+            untried: this.is_first(payment),
+            settled_at,
             terms,
             gateway: Arc::clone(&self.gateway),
             clocks: self.clocks.clone(),
@@ -124,6 +130,7 @@ fn request(payment: &Payment, this: &Try) -> Charge {
         payment_method: initiation.payment_method.clone(),
         request_version: initiation.gateway_request_version,
         since: payment.created_at.min(payment.window_from),
+        again_from: (payment.window_from > payment.created_at).then_some(payment.window_from),
         attempt: this.attempt,
     }
 }

@@ -34,13 +34,10 @@ pub(super) enum NotFound {
 
 /// What is asked for `payment` at `now`. Nothing was sent for it after `settled_at`: the later of this lane's takeover and
 /// the payment's last try.
-pub(super) fn plan(payment: &Payment, terms: &Terms, attempt: u32, now: Timestamp, settled_at: Timestamp) -> Plan {
+pub(super) fn plan(payment: &Payment, terms: &Terms, now: Timestamp, settled_at: Timestamp) -> Plan {
     let safe = may_repeat(payment.window_from, terms, now);
     let asks_first = match &payment.phase {
-        Phase::Processing { decision: Some(decision), .. } => match settled(decision, payment, attempt) {
-            Some(end) => return Plan::Record(Box::new(end)),
-            None => *decision == Decision::Inquire,
-        },
+        Phase::Processing { decision, .. } => *decision == Some(Decision::Inquire),
         Phase::Unknown { .. } => true,
         _ => false,
     };
@@ -81,8 +78,9 @@ pub(super) fn park(reason: &str, detail: &str) -> EventData {
     EventData::PaymentParked(PaymentParked { reason: reason.to_owned(), detail: detail.to_owned() })
 }
 
-/// What an operator has decided needs no gateway.
-fn settled(decision: &Decision, payment: &Payment, attempt: u32) -> Option<EventData> {
+/// What an operator has settled needs no gateway, and no room at one.
+pub(super) fn decided(payment: &Payment, attempt: u32) -> Option<EventData> {
+    let Phase::Processing { decision: Some(decision), .. } = &payment.phase else { return None };
     match decision {
         Decision::SettleSuccessful { reference } => Some(EventData::PaymentSuccessful(PaymentSuccessful {
             gateway: payment.initiation.gateway.clone(),
@@ -124,7 +122,7 @@ mod tests {
     }
 
     fn at_second(payment: &Payment, terms: &Terms, now: i64) -> Plan {
-        plan(payment, terms, 1, at(now), at(now - 5))
+        plan(payment, terms, at(now), at(now - 5))
     }
 
     #[test]

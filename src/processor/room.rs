@@ -118,6 +118,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut inner = self.room.lock();
+        if let Some(probe) = self.probe {
+            inner.breaker.abandoned(&self.merchant, probe, Instant::now());
+        }
         inner.calls = inner.calls.saturating_sub(1);
         if let Some(calls) = inner.merchants.get_mut(&self.merchant) {
             *calls = calls.saturating_sub(1);

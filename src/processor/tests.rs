@@ -1,5 +1,7 @@
 //! What is asked of a gateway, and what its answers may become.
 
+mod refusals;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -147,7 +149,7 @@ async fn only_a_definitive_answer_ends_a_payment() {
         (declined(), "PaymentFailed"),
         (Outcome::NotSent { reason: text() }, "PaymentRetryScheduled"),
         (Outcome::NotExecuted { reason: text(), retry_after: None }, "PaymentRetryScheduled"),
-        (Outcome::Unknown { reason: text() }, "PaymentOutcomeUnknown"),
+        (Outcome::Unknown { reason: text(), answered: false }, "PaymentOutcomeUnknown"),
     ];
     for (outcome, name) in outcomes {
         let bed = Bed::new(10, 5, &[outcome], &[]);
@@ -158,7 +160,7 @@ async fn only_a_definitive_answer_ends_a_payment() {
         (Inquiry::Succeeded(receipt()), "PaymentSuccessful"),
         (Inquiry::Declined { code: text(), message: text() }, "PaymentFailed"),
         (Inquiry::StillRunning, "nothing"),
-        (Inquiry::Unknown { reason: text() }, "nothing"),
+        (Inquiry::Unknown { reason: text(), answered: false }, "nothing"),
     ];
     for (inquiry, name) in inquiries {
         let bed = Bed::new(10, 5, &[], &[inquiry]);
@@ -205,7 +207,7 @@ async fn what_stays_unknown_is_shown_to_a_person_and_never_fails() {
     for (now, found) in
         [(900, "nothing"), (901, "PaymentParked unknown_too_long"), (9_999, "PaymentParked unknown_too_long")]
     {
-        let bed = Bed::new(now, 5, &[], &[Inquiry::Unknown { reason: text() }]);
+        let bed = Bed::new(now, 5, &[], &[Inquiry::Unknown { reason: text(), answered: false }]);
         assert_eq!(bed.recorded(&long).await, found, "at second {now}");
     }
 }
@@ -353,7 +355,7 @@ async fn a_merchant_and_a_gateway_have_only_so_many_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_does_not_answer_is_held_and_tried_out_with_a_question() {
-    let lost = vec![Outcome::Unknown { reason: text() }; 10];
+    let lost = vec![Outcome::Unknown { reason: text(), answered: false }; 10];
     let bed = Bed::new(10, 5, &lost, &[Inquiry::NotFound]);
     let fresh = payment(vec![in_progress(1999)]);
     for _ in 0..10 {
@@ -367,6 +369,16 @@ async fn a_gateway_that_does_not_answer_is_held_and_tried_out_with_a_question() 
     assert_eq!(bed.asked()[10..], ["inquire", "charge"], "never a fresh charge");
     bed.gateway.outcomes.lock().unwrap().push_back(Outcome::Succeeded(receipt()));
     assert_eq!(bed.recorded(&fresh).await, "PaymentSuccessful", "open again for all");
+}
+
+/// A provider that answers, and cannot say: nothing is wrong with the way there.
+#[tokio::test]
+async fn answers_that_settle_nothing_open_no_breaker() {
+    let unclear = vec![Outcome::Unknown { reason: text(), answered: true }; 30];
+    let bed = Bed::new(10, 5, &unclear, &[]);
+    for _ in 0..30 {
+        assert_eq!(bed.recorded(&payment(vec![in_progress(1999)])).await, "PaymentOutcomeUnknown");
+    }
 }
 
 /// A machine that is hours behind, on a log that was quiet for hours: nothing says so before something new is on the log.

@@ -198,7 +198,7 @@ async fn declines_have_the_provider_s_code_and_are_found_again() {
     }
     let nobody_knows = charge("k", "pm_nobody_knows");
     let outcome = provider.client.charge(nobody_knows).await;
-    assert!(matches!(&outcome, Outcome::Declined { code, .. } if code == "resource_missing"), "{outcome:?}");
+    assert!(matches!(&outcome, Outcome::Refused { code, .. } if code == "resource_missing"), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_double_charge_of_the_provider_is_seen_and_not_settled() {
     let charge = charge("k", "pm_sim_double_charge");
     let (_, charges) = first(&provider, &charge).await;
     assert_eq!(charges, 2);
-    let Inquiry::Unknown { reason } = inquire(&provider, &charge).await else { panic!("settled") };
+    let Inquiry::Unknown { reason, .. } = inquire(&provider, &charge).await else { panic!("settled") };
     assert!(reason.contains("twice"), "{reason}");
 }
 

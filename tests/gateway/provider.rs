@@ -110,6 +110,7 @@ pub fn charge(key: &str, payment_method: &str) -> Charge {
         money: Money::new(1999, Currency::parse("EUR").unwrap()).unwrap(),
         payment_method: PaymentMethod::parse(payment_method).unwrap(),
         request_version: 1,
+        again_from: None,
         since: Timestamp::now(),
         attempt: 1,
     }

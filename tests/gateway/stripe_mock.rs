@@ -17,7 +17,7 @@ async fn stripe_s_own_description_accepts_our_requests() {
     let charge = charge("order-1001", "pm_card_visa");
     // Accepted, and understood; but its fixture is the intent of somebody else, whatever it is asked.
     let outcome = client.charge(charge.clone()).await;
-    assert_eq!(outcome, Outcome::Unknown { reason: "a decline of another payment".to_owned() });
+    assert_eq!(outcome, Outcome::Unknown { reason: "a decline of another payment".to_owned(), answered: true });
     assert_eq!(client.inquire(charge).await, Inquiry::NotFound, "the list was read, and nothing in it is ours");
     // A refused search would have gone unnoticed: the list answers in its place.
     let search =

@@ -70,6 +70,8 @@ pub struct Rates {
     pub late_request: u32,
     pub slow_charge: u32,
     pub stored_500: u32,
+    /// A repeat is refused for the charge that its key has made: the payment method can be used once.
+    pub used_up: u32,
     pub wrong_receipt: u32,
     pub lagging_list: u32,
     // people
@@ -167,6 +169,7 @@ impl Rates {
             late_request: rate(700),
             slow_charge: rate(500),
             stored_500: rate(200),
+            used_up: rate(300),
             wrong_receipt: rate(150),
             lagging_list: rate(900),
             conflicting_body: rate(500),

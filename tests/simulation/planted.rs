@@ -44,6 +44,7 @@ mistakes! {
     NotFoundBelievedAtOnce: "an answer 'not found' believed before it is final",
     FailedByAge: "a payment failed because it is old",
     UnknownTakenForFailed: "an answer that is not known taken for a no",
+    RefusalTakenForNo: "a refusal of a repeat taken for a no to the payment",
     WrongAmountBelieved: "a receipt for another amount believed",
     TerminalOverwritten: "a terminal state overwritten by a later end",
     ForgetsEnded: "ended payments forgotten by the projection",
@@ -105,8 +106,11 @@ impl Core {
     /// What a process makes of the provider's answer.
     pub fn misread(&self, outcome: Outcome, charge: &Charge) -> Outcome {
         match outcome {
-            Outcome::Unknown { reason } if self.is_planted(Mistake::UnknownTakenForFailed) => {
+            Outcome::Unknown { reason, .. } if self.is_planted(Mistake::UnknownTakenForFailed) => {
                 Outcome::Declined { code: "error".to_owned(), message: reason }
+            }
+            Outcome::Refused { code, message } if self.is_planted(Mistake::RefusalTakenForNo) => {
+                Outcome::Declined { code, message }
             }
             Outcome::Succeeded(mut receipt) if self.is_planted(Mistake::WrongAmountBelieved) => {
                 receipt.amount = charge.money.amount();

@@ -110,15 +110,22 @@ impl Core {
             let reason = "too many requests".to_owned();
             return self.reply(id, Outcome::NotExecuted { reason, retry_after: None });
         }
+        let payment = self.provider.requests[id].charge.key;
+        let is_charged = |made: &Made| matches!(made.what, What::Charged(_));
+        let charged = self.provider.made.get(&payment).is_some_and(|made| made.iter().any(is_charged));
+        if charged && self.goes_wrong(id, self.plan.rates.used_up, "a repeat is refused before its key is looked at") {
+            let (code, message) = ("payment_method_consumed".to_owned(), "It was used before.".to_owned());
+            return self.reply(id, Outcome::Refused { code, message });
+        }
         let window = self.plan.provider.key_window_us;
         let remembered = self.provider.keys.get(&key).filter(|key| self.now_us < key.first_used_us + window);
         if let Some(remembered) = remembered {
             let outcome = match &remembered.stored {
                 _ if remembered.body != body => {
-                    Outcome::Unknown { reason: "the key was used with other parameters".to_owned() }
+                    Outcome::Unknown { reason: "the key was used with other parameters".to_owned(), answered: true }
                 }
                 Some(stored) => stored.clone(),
-                None => Outcome::Unknown { reason: "a request with this key is at work".to_owned() },
+                None => Outcome::Unknown { reason: "a request with this key is at work".to_owned(), answered: true },
             };
             return self.reply(id, outcome);
         }
@@ -140,7 +147,7 @@ impl Core {
 
     pub fn charge_now(&mut self, id: RequestId) {
         let (charge, key) = (self.provider.requests[id].charge.clone(), self.provider.requests[id].key.clone());
-        let internal = || Outcome::Unknown { reason: "status 500".to_owned() };
+        let internal = || Outcome::Unknown { reason: "status 500".to_owned(), answered: false };
         let declined = charge.payment_method.as_str().contains("Declined");
         let stored_500 = self.plan.rates.stored_500;
         let outcome = if !declined && self.goes_wrong(id, stored_500, "the provider stores a status 500") {
@@ -223,8 +230,8 @@ impl Core {
         }
         let reason = || "the connection was reset".to_owned();
         match &mut self.provider.requests[id].asks {
-            Asks::Charge { outcome, .. } => *outcome = Some(Outcome::Unknown { reason: reason() }),
-            Asks::Inquiry { outcome, .. } => *outcome = Some(Inquiry::Unknown { reason: reason() }),
+            Asks::Charge { outcome, .. } => *outcome = Some(Outcome::Unknown { reason: reason(), answered: false }),
+            Asks::Inquiry { outcome, .. } => *outcome = Some(Inquiry::Unknown { reason: reason(), answered: false }),
         }
         let wait = self.random.skewed(2 * SECOND_US);
         self.after(wait, Due::Answer(id));

@@ -21,6 +21,9 @@ const AUTHENTICATION_REQUIRED: &str = "authentication_required";
 pub(super) struct Intent {
     object: String,
     pub(super) id: String,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub(super) created: i64,
     status: String,
     amount_received: i64,
     currency: String,
@@ -55,37 +58,25 @@ pub(super) enum Standing {
 }
 
 /// What came of a POST.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Charged {
-    Is(Outcome),
-    /// The provider would not take the request as it is. It may say so without having looked at its key: see
-    /// [`super::Stripe::charge`].
-    Refused {
-        code: String,
-        message: String,
-    },
-}
-
-pub(super) fn charged(charge: &Charge, answered: &Answered) -> Charged {
-    let is = Charged::Is;
+pub(super) fn charged(charge: &Charge, answered: &Answered) -> Outcome {
     match answered.status {
-        200..=299 => is(accepted(charge, &answered.body)),
+        200..=299 => accepted(charge, &answered.body),
         401 | 403 => {
             let reason = format!("the gateway refuses our secret key ({})", answered.status);
-            is(Outcome::NotExecuted { reason, retry_after: answered.retry_after })
+            Outcome::NotExecuted { reason, retry_after: answered.retry_after }
         }
         400 | 402 | 404 | 429 => match serde_json::from_slice::<Failure>(&answered.body) {
             Ok(Failure { error }) => refused(charge, answered, error),
-            Err(_) if answered.status == 429 => is(rate_limited(answered)),
-            Err(_) => is(unknown(format!("an answer of {} that cannot be read", answered.status))),
+            Err(_) if answered.status == 429 => rate_limited(answered),
+            Err(_) => unknown(format!("an answer of {} that cannot be read", answered.status)),
         },
-        409 => is(unknown("another request with this key is in progress".to_owned())),
-        status => is(unknown(format!("an answer of {status}"))),
+        409 => unknown("another request with this key is in progress".to_owned()),
+        status => Outcome::Unknown { reason: format!("an answer of {status}"), answered: status < 500 },
     }
 }
 
 fn unknown(reason: String) -> Outcome {
-    Outcome::Unknown { reason }
+    Outcome::Unknown { reason, answered: true }
 }
 
 /// Only the limit on requests is looked at before anything is done; a lock that was not got comes later.
@@ -107,25 +98,25 @@ fn accepted(charge: &Charge, body: &[u8]) -> Outcome {
     }
 }
 
-fn refused(charge: &Charge, answered: &Answered, error: Error) -> Charged {
-    let is = Charged::Is;
+fn refused(charge: &Charge, answered: &Answered, error: Error) -> Outcome {
     if error.payment_intent.as_ref().is_some_and(|intent| !intent.belongs_to(charge.key)) {
-        return is(unknown("an error of another payment".to_owned()));
+        return unknown("an error of another payment".to_owned());
     }
     let needs_owner = error.code.as_deref().is_some_and(|code| NEEDS_OWNER.contains(&code));
     match (answered.status, error.kind.as_str()) {
-        (429, _) if error.code.as_deref() == Some("lock_timeout") => is(unknown("a lock timeout".to_owned())),
-        (429, _) => is(rate_limited(answered)),
+        (429, _) if error.code.as_deref() == Some("lock_timeout") => unknown("a lock timeout".to_owned()),
+        (429, _) => rate_limited(answered),
         (402, "card_error") | (400 | 402, _) if error.kind == "card_error" || needs_owner => {
             let (code, message) = error.decline();
-            is(Outcome::Declined { code, message })
+            Outcome::Declined { code, message }
         }
-        (400, "idempotency_error") => is(unknown("the key was used with other parameters".to_owned())),
+        (400, "idempotency_error") => unknown("the key was used with other parameters".to_owned()),
         (400 | 404, "invalid_request_error") => {
+            // It may say so without having looked at the key.
             let (code, message) = error.decline();
-            Charged::Refused { code, message }
+            Outcome::Refused { code, message }
         }
-        (status, _) => is(unknown(format!("an answer of {status} with an error of another type"))),
+        (status, _) => unknown(format!("an answer of {status} with an error of another type")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::answer::{Charged, charged};
+use super::answer::charged;
 use super::http::Answered;
 use crate::gateway::samples::charge;
 use crate::gateway::{Outcome, Receipt};
@@ -23,16 +23,13 @@ fn error(kind: &str, code: Option<&str>, decline_code: Option<&str>) -> Value {
     json!({"error": {"type": kind, "code": code, "decline_code": decline_code, "message": "No."}})
 }
 
-fn answer(status: u16, body: &[u8]) -> Charged {
+fn answer(status: u16, body: &[u8]) -> Outcome {
     let retry_after = Some(Duration::from_secs(7));
     charged(&charge("order-1001", "pm_card_visa"), &Answered { status, retry_after, body: body.to_vec() })
 }
 
 fn outcome(status: u16, body: &Value) -> Outcome {
-    match answer(status, body.to_string().as_bytes()) {
-        Charged::Is(outcome) => outcome,
-        refused @ Charged::Refused { .. } => panic!("{refused:?}"),
-    }
+    answer(status, body.to_string().as_bytes())
 }
 
 fn is_unknown(status: u16, body: &Value) {
@@ -83,9 +80,9 @@ fn what_needs_the_card_s_owner_is_declined_by_whatever_name() {
 #[test]
 fn a_refusal_of_the_request_is_not_yet_a_no_to_the_payment() {
     for (status, code) in [(400, "resource_missing"), (404, "resource_missing"), (400, "parameter_unknown")] {
-        let body = error("invalid_request_error", Some(code), None).to_string();
-        let message = "No.".to_owned();
-        assert_eq!(answer(status, body.as_bytes()), Charged::Refused { code: code.to_owned(), message });
+        let (code, message) = (code.to_owned(), "No.".to_owned());
+        let refused = outcome(status, &error("invalid_request_error", Some(&code), None));
+        assert_eq!(refused, Outcome::Refused { code, message });
     }
 }
 
@@ -122,7 +119,7 @@ fn everything_else_is_unknown() {
 fn an_answer_that_is_not_exactly_one_is_unknown() {
     let whole = intent("succeeded").to_string();
     for end in 0..whole.len() {
-        assert!(matches!(answer(200, &whole.as_bytes()[..end]), Charged::Is(Outcome::Unknown { .. })), "{end}");
+        assert!(matches!(answer(200, &whole.as_bytes()[..end]), Outcome::Unknown { .. }), "{end}");
     }
     for missing in ["id", "object", "status", "amount_received", "currency"] {
         let mut body = intent("succeeded");
@@ -138,7 +135,7 @@ fn an_answer_that_is_not_exactly_one_is_unknown() {
     }
     for body in [&b"\xff\xfe"[..], b"null", b"[]", b"<html>", b"\x1f\x8b\x08\x00"] {
         for status in [200, 400, 402, 404] {
-            assert!(matches!(answer(status, body), Charged::Is(Outcome::Unknown { .. })), "{status} {body:?}");
+            assert!(matches!(answer(status, body), Outcome::Unknown { .. }), "{status} {body:?}");
         }
     }
 }

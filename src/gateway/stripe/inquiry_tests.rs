@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::judge;
-use crate::gateway::Inquiry;
+use crate::gateway::samples::charge;
 use crate::gateway::stripe::answer::Intent;
-use crate::payment::samples::payment_id;
+use crate::gateway::{Charge, Inquiry};
+use crate::payment::samples::{at, payment_id};
 
 fn intents(statuses: &[&str]) -> Vec<Intent> {
     let decline = json!({"type": "card_error", "code": "card_declined", "message": "No."});
@@ -13,7 +14,7 @@ fn intents(statuses: &[&str]) -> Vec<Intent> {
         json!({
             "id": format!("pi_{n}"), "object": "payment_intent", "currency": "eur", "amount_received": 1999,
             "metadata": {"payment_id": payment_id("order-1001").to_string()},
-            "status": if *status == "declined" { "requires_payment_method" } else { status },
+            "created": 1_764_000_000 + 1_000 * n, "status": if *status == "declined" { "requires_payment_method" } else { status },
             "last_payment_error": (*status == "declined").then_some(&decline),
         })
     };
@@ -21,7 +22,7 @@ fn intents(statuses: &[&str]) -> Vec<Intent> {
 }
 
 fn judged(statuses: &[&str]) -> Inquiry {
-    judge(payment_id("order-1001"), &intents(statuses))
+    judge(&charge("order-1001", "pm_card_visa"), &intents(statuses))
 }
 
 #[test]
@@ -29,7 +30,7 @@ fn one_yes_is_the_answer_and_two_are_nobody_s_to_settle() {
     for statuses in [&["succeeded"][..], &["declined", "succeeded"], &["succeeded", "processing"]] {
         assert!(matches!(judged(statuses), Inquiry::Succeeded(_)), "{statuses:?}");
     }
-    let Inquiry::Unknown { reason } = judged(&["succeeded", "succeeded"]) else { panic!("charged twice") };
+    let Inquiry::Unknown { reason, .. } = judged(&["succeeded", "succeeded"]) else { panic!("charged twice") };
     assert!(reason.contains("pi_0") && reason.contains("pi_1"), "{reason}");
 }
 
@@ -41,4 +42,17 @@ fn a_no_counts_only_when_nothing_is_open() {
     assert_eq!(judged(&["requires_payment_method"]), Inquiry::StillRunning);
     assert!(matches!(judged(&["declined", "requires_capture"]), Inquiry::Unknown { .. }));
     assert_eq!(judged(&[]), Inquiry::NotFound);
+}
+
+/// The nth intent was made at second 1,000 n. The old no is not the answer to what an operator has asked for since.
+#[test]
+fn a_no_from_before_a_payment_was_charged_again_does_not_count() {
+    let again = |second, statuses: &[&str]| {
+        let charge = Charge { again_from: Some(at(second)), ..charge("order-1001", "pm_card_visa") };
+        judge(&charge, &intents(statuses))
+    };
+    assert_eq!(again(500, &["declined"]), Inquiry::NotFound);
+    assert_eq!(again(500, &["declined", "processing"]), Inquiry::StillRunning);
+    assert!(matches!(again(500, &["declined", "declined"]), Inquiry::Declined { .. }));
+    assert!(matches!(again(500, &["succeeded", "declined"]), Inquiry::Succeeded(_)), "a yes counts whenever it came");
 }

@@ -17,7 +17,6 @@ use reqwest::Url;
 
 use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
 use crate::telemetry::Seldom;
-use answer::Charged;
 use http::{Http, NoAnswer};
 use request::NoBody;
 
@@ -70,7 +69,8 @@ impl Shared {
             Ok(body) => body,
             Err(NoBody::Version) => {
                 let version = charge.request_version;
-                return Outcome::NotSent { reason: format!("this paylog does not know request version {version}") };
+                let reason = format!("this paylog does not know request version {version}");
+                return Outcome::NotExecuted { reason, retry_after: None };
             }
             Err(NoBody::Amount) => {
                 let message = "This amount cannot be charged in this currency.".to_owned();
@@ -80,13 +80,10 @@ impl Shared {
         match self.http.post("/v1/payment_intents", &charge.key.to_string(), body).await {
             Ok(answered) => {
                 self.complain(charge, answered.status);
-                match answer::charged(charge, &answered) {
-                    Charged::Is(outcome) => outcome,
-                    Charged::Refused { code, message } => refused(&self.http, charge, code, message).await,
-                }
+                answer::charged(charge, &answered)
             }
             Err(NoAnswer::NotSent(reason)) => Outcome::NotSent { reason },
-            Err(NoAnswer::Lost(reason)) => Outcome::Unknown { reason },
+            Err(NoAnswer::Lost(reason)) => Outcome::Unknown { reason, answered: false },
         }
     }
 
@@ -99,17 +96,5 @@ impl Shared {
             400 => tracing::warn!(payment = %charge.key, "the gateway would not take a request as it is"),
             _ => tracing::error!(status, "the gateway refuses our secret key: nothing can be charged"),
         }
-    }
-}
-
-/// A 400 or 404 is a no to this request. But Stripe may check parameters before it looks at the key (`error-low-level` in its
-/// documentation), and a try before this one, of which nobody here may know, may have charged: a payment method that can be
-/// used once is refused for that very reason. So the no counts if the provider knows of no charge.
-async fn refused(http: &Http, charge: &Charge, code: String, message: String) -> Outcome {
-    match inquiry::inquire(http, charge).await {
-        Inquiry::NotFound | Inquiry::Declined { .. } => Outcome::Declined { code, message },
-        Inquiry::Succeeded(receipt) => Outcome::Succeeded(receipt),
-        Inquiry::StillRunning => Outcome::Unknown { reason: "refused, and still at it".to_owned() },
-        Inquiry::Unknown { reason } => Outcome::Unknown { reason: format!("refused ({code}), and then: {reason}") },
     }
 }
