@@ -119,9 +119,11 @@ impl Lanes for KafkaLanes {
             let wait = deadline.saturating_duration_since(Instant::now());
             match member.poll(wait) {
                 Some(Err(error)) if is_fatal(&error) => return Err(journal_error("stay in the group", &error)),
-                Some(Err(error)) => tracing::warn!(%error, "the group is disturbed and goes on"),
-                // A record that was fetched before the pause: the tail has it too.
-                Some(Ok(_)) | None => {}
+                Some(Err(error)) if member.context().is_news(&error) => {
+                    tracing::warn!(%error, "the group is disturbed and goes on");
+                }
+                // Also a record that was fetched before the pause: the tail has it too.
+                _ => {}
             }
             if wait.is_zero() && self.member()?.context().has_no_rebalance() {
                 return Ok(None);

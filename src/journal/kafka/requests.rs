@@ -138,7 +138,7 @@ impl KafkaRequests {
         if read_verdict(error) == ReadVerdict::Lost {
             tracing::error!(topic = self.crossing.requests, %error, "requests could not be read, trying again");
             self.reseat_at = Some(self.reseated + RESEAT_PAUSE);
-        } else {
+        } else if self.member.as_ref().is_some_and(|member| member.context().is_news(error)) {
             tracing::warn!(topic = self.crossing.requests, %error, "the intake's reader is disturbed and goes on");
         }
     }
