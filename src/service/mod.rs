@@ -33,7 +33,8 @@ use crate::telemetry;
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
-const PROJECTION: &str = "payments@2";
+/// The projection that this version keeps, and its directory in `store/`.
+pub const PROJECTION: &str = "payments@3";
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
