@@ -33,7 +33,8 @@ use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
-const PROJECTION: &str = "payments@2";
+/// The projection that this version keeps, and its directory in `store/`.
+pub const PROJECTION: &str = "payments@3";
 
 /// Between two tries to open a log that does not answer.
 const OPEN_PAUSE: Duration = Duration::from_secs(2);
