@@ -65,7 +65,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
 async fn service(args: ServiceArgs, role: Role) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
-    let service = Service::open(args.clone(), role).await?;
+    let opened = tokio::select! {
+        opened = Service::open(args.clone(), role) => Some(opened?),
+        () = stop.cancelled() => None,
+    };
+    let Some(service) = opened else {
+        tracing::info!("stopped before it had started");
+        return Ok(());
+    };
     announce(&args, role, &service)?;
     service.run(stop).await?;
     tracing::info!("stopped");

@@ -12,13 +12,16 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::HOST;
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::{Api, get, otherwise};
 use crate::control::Control;
 use crate::http::{Problem, Query, query};
 
+/// What a proxy says of itself, besides everything that begins with `x-forwarded-`. paylog hears them from nobody else.
+const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip"];
+const FORWARDED: &str = "x-forwarded-";
 /// The largest body of a decision.
 const BODY_MAX_BYTES: usize = 16 * 1024;
 
@@ -140,13 +143,21 @@ impl Asked {
 }
 
 /// A browser on this machine can be made to ask 127.0.0.1 for a page of somebody else's (DNS rebinding). It then names that
-/// somebody as the host.
+/// somebody as the host. And a proxy on this machine asks for all the world, often by the name of 127.0.0.1: one that says so
+/// is refused. One that hides it cannot be told from an operator before there are keys.
 fn permit(loopback: bool, headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail| Err(Problem::new(StatusCode::FORBIDDEN, "loopback_only", detail));
     if !loopback {
         return refuse(
             "operator routes are answered on a loopback address only, for there are no keys yet: run the command on the \
              machine of an instance that has --listen 127.0.0.1:<port>",
+        );
+    }
+    let forwarded = |name: &HeaderName| FORWARDING.contains(&name.as_str()) || name.as_str().starts_with(FORWARDED);
+    if headers.keys().any(forwarded) {
+        return refuse(
+            "operator routes are not answered through a proxy, for there are no keys yet: run the command on the machine \
+             itself, straight to paylog's own port, and let the proxy pass on nothing under /v1/operator/",
         );
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -167,7 +178,7 @@ fn names_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use warp::http::{HeaderMap, HeaderValue};
+    use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{names_loopback, permit};
 
@@ -187,5 +198,17 @@ mod tests {
         headers.insert("host", HeaderValue::from_static("localhost:8080"));
         assert!(permit(true, &headers).is_ok());
         assert!(permit(false, &headers).is_err(), "whatever the client says, paylog listens elsewhere");
+    }
+
+    #[test]
+    fn what_comes_through_a_proxy_on_this_machine_is_not_answered() {
+        for name in ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", HeaderValue::from_static("127.0.0.1:8080"));
+            assert!(permit(true, &headers).is_ok());
+            headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static(""));
+            let refused = permit(true, &headers).unwrap_err();
+            assert!(format!("{refused:?}").contains("/v1/operator/"), "{name}: {refused:?}");
+        }
     }
 }

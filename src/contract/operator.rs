@@ -4,6 +4,7 @@ use crate::contract::Shown;
 use crate::control::Rejection;
 use crate::journal::Position;
 use crate::payment::{Currency, Payment, PaymentId, Phase, Timestamp};
+use crate::projection::Halt;
 
 #[derive(serde::Serialize)]
 pub struct ParkedBody<'a> {
@@ -28,6 +29,8 @@ pub struct ParkedBody<'a> {
 pub struct HaltBody {
     position: Shown<Position>,
     reason: String,
+    /// It may be an event of a later version of paylog: rather upgrade than reject it.
+    may_be_newer: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -63,8 +66,9 @@ impl<'a> ParkedBody<'a> {
 
 impl HaltBody {
     #[must_use]
-    pub fn new(position: Position, reason: String) -> Self {
-        Self { position: Shown(position), reason }
+    pub fn new(halt: Halt) -> Self {
+        let Halt { position, reason, may_be_newer } = halt;
+        Self { position: Shown(position), reason, may_be_newer }
     }
 }
 

@@ -8,8 +8,6 @@
 //! A document replaces the version before its own. If another has done so already, at a lower offset, it has no effect.
 //! Readers pass over types and members that they do not know; what is here never changes its meaning.
 
-use serde_json::error::Category;
-
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{Signed, Timestamp};
 
@@ -79,19 +77,18 @@ pub(super) fn encode(log: LogId, new: &NewRejection) -> serde_json::Result<Vec<u
     })
 }
 
-/// What is wrong with JSON by a foreign hand, for the log. serde's own words would repeat what was written there.
-pub(super) fn told(error: &serde_json::Error) -> String {
+/// Why a document cannot be read, in words of our own: those of the library may quote it.
+pub(super) fn reason_of(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        Category::Data => "a member is missing, given twice, or not of its type",
-        Category::Eof => "it ends too early",
-        Category::Syntax | Category::Io => "it is not JSON",
+        serde_json::error::Category::Data => "a member is missing or not of its type",
+        _ => "it is not JSON",
     };
     format!("{what}: see line {} column {}", error.line(), error.column())
 }
 
 /// `None` for a record of another log than `log`.
 pub(super) fn decode(log: LogId, value: &[u8], control_offset: Offset) -> Result<Option<Rejection>, String> {
-    let document: RecordRejected = serde_json::from_slice(value).map_err(|error| told(&error))?;
+    let document: RecordRejected = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
     let RecordRejected { entity, partition, offset, operator, reason, at, .. } = document;
     let position = Position::new(Partition(partition), Offset(offset));
     if document.log != log.to_string() {

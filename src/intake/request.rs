@@ -46,7 +46,7 @@ pub(super) fn read(record: &SourceRecord, codec: &RequestCodec) -> Result<Asked,
         Some(body @ [b'{', ..]) => (merchant(record)?, key(record)?, NewPayment::parse(body)?),
         Some(bytes) => {
             let requested = codec.decode(bytes)?;
-            let merchant = MerchantId::parse(&requested.merchant_id)?;
+            let merchant = MerchantId::of_request(&requested.merchant_id)?;
             let key = IdempotencyKey::parse(&requested.idempotency_key)?;
             (merchant, key, NewPayment::check(requested.payment)?)
         }
@@ -68,7 +68,7 @@ fn merchant(record: &SourceRecord) -> Result<MerchantId, Refused> {
     match one(record, MERCHANT, "merchant_repeated")? {
         None => Ok(MerchantId::default()),
         // What is not visible ASCII is refused by the parser, with its reason.
-        Some(name) => Ok(MerchantId::parse(std::str::from_utf8(name).unwrap_or_default())?),
+        Some(name) => Ok(MerchantId::of_request(std::str::from_utf8(name).unwrap_or_default())?),
     }
 }
 

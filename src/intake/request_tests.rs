@@ -47,6 +47,14 @@ fn json_and_avro_ask_for_the_same() {
     assert_eq!(avro, json);
 }
 
+/// The golden request of another merchant: a text in Avro begins with twice its length.
+fn avro_of(merchant: &[u8]) -> Vec<u8> {
+    let golden = include_bytes!("../../schemas/golden-requests/PaymentRequested-00.avro");
+    let (framed, rest) = golden.split_at(10);
+    assert_eq!(&rest[..5], b"\x08acme");
+    [framed, &[2 * merchant.len() as u8], merchant, &rest[5..]].concat()
+}
+
 #[test]
 fn every_refusal_has_its_code_and_repeats_nothing() {
     let good = Some(GOOD.as_bytes());
@@ -79,6 +87,8 @@ fn every_refusal_has_its_code_and_repeats_nothing() {
             "idempotency_key_repeated",
         ),
         (record(key, &[("paylog-merchant", Some(b"4242 4242"))], good), "invalid_merchant_id"),
+        (record(key, &[("paylog-merchant", Some(b"4242-4242-4242-4242/12"))], good), "card_number"),
+        (record(key, &[], Some(&avro_of(b"4242424242424242"))), "card_number"),
         (record(key, &[("paylog-merchant", Some(b"a")), ("paylog-merchant", Some(b"b"))], good), "merchant_repeated"),
     ];
     for (record, code) in cases {

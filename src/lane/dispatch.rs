@@ -12,7 +12,7 @@ use super::due::{Epoch, Lane};
 use super::{Memory, Start, Try, Verdict};
 use crate::clock::Clocks;
 use crate::journal::{Offset, Partition};
-use crate::payment::{Payment, PaymentId, Timestamp};
+use crate::payment::{PaymentId, Timestamp};
 use crate::projection::DueKey;
 
 /// Keys of the due index read at once: as many as there is room for, in these bounds.
@@ -31,13 +31,8 @@ pub(super) struct Begun {
     pub(super) attempt: u32,
     /// How far its partition was folded, at least, when the payment was read.
     pub(super) folded: Offset,
-}
-
-impl Begun {
-    fn new(lane: &Lane, payment: &Payment, attempt: u32, folded: Offset) -> Self {
-        let (partition, epoch) = (lane.partition, lane.epoch);
-        Self { partition, epoch, payment_id: payment.id, version: payment.version, attempt, folded }
-    }
+    /// How often the clock had been set back.
+    pub(super) set_back: u32,
 }
 
 /// Answers for an effect exactly once, even if it panics: then it is tried again, with the same key.
@@ -223,16 +218,19 @@ impl Running {
             lane.waiting.join(merchant, key);
             return Ok(Began::No);
         }
-        if row.events.last().is_some_and(|last| lane.is_new(*last)) {
+        let recorded_since = row.events.last().is_some_and(|last| lane.is_new(*last));
+        if recorded_since {
             self.driver.view.clocks().compare();
         }
         let attempt = lane.next_attempt(id, row.payment.attempt);
         let (memory, tenure) = (lane.memory(id), lane.tenure.clone());
-        let this = Try { attempt, may_defer: lane.may_defer(id), memory, lane: tenure };
+        let this = Try { attempt, may_defer: lane.may_defer(id), recorded_since, memory, lane: tenure };
         match self.driver.worker.start(&row.payment, this) {
             Start::Running(effect) => {
                 lane.begin(id);
-                let begun = Begun::new(lane, &row.payment, attempt, folded);
+                let (partition, epoch, set_back) = (lane.partition, lane.epoch, self.set_back);
+                let version = row.payment.version;
+                let begun = Begun { partition, epoch, payment_id: id, version, attempt, folded, set_back };
                 round.done.extend(self.start(begun, effect).map(|verdict| (begun, verdict)));
                 return Ok(Began::Yes);
             }

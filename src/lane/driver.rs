@@ -91,8 +91,9 @@ pub struct Running {
     pub(super) outcomes: Outcomes,
     /// Effects under way.
     pub(super) running: usize,
-    /// The time at the last look.
+    /// The time at the last look, and how often it went back.
     latest: Timestamp,
+    pub(super) set_back: u32,
     /// Something ended, so what a bound kept back may go on.
     pub(super) ended: bool,
     pub(super) held_looked_at: Instant,
@@ -157,6 +158,7 @@ impl Driver {
             outcomes: Outcomes::default(),
             running: 0,
             latest: Timestamp::MIN,
+            set_back: 0,
             ended: false,
             held_looked_at: now,
             all_looked_at: now,
@@ -172,6 +174,7 @@ impl Driver {
 impl Running {
     /// One round: hears the group, takes what has come in within `wait`, begins what is due, records what has ended.
     pub fn turn(&mut self, wait: Duration) -> Result<(), LaneError> {
+        self.heed_clock();
         self.serve_group()?;
         self.fence()?;
         self.ask_ends();
@@ -234,6 +237,18 @@ impl Running {
         lane.catch_up == CatchUp::Done && !self.driver.view.is_halted(lane.partition)
     }
 
+    /// Waits that were counted by a clock that has been set back since would be long.
+    fn heed_clock(&mut self) {
+        let now = self.now();
+        if self.latest.since(now) > SET_BACK {
+            tracing::warn!("the clock was set back: what waited for its time is tried now");
+            self.set_back += 1;
+            let folded = self.driver.view.folded();
+            self.owned.values_mut().for_each(|lane| lane.clock_set_back(now, folded.of(lane.partition)));
+        }
+        self.latest = now;
+    }
+
     fn listen(&mut self, wait: Duration) -> Result<(), LaneError> {
         match self.inbox.recv_timeout(wait) {
             Ok(input) => self.take(input)?,
@@ -269,8 +284,10 @@ impl Running {
     }
 
     pub(super) fn settle(&mut self, begun: Begun, verdict: Verdict) {
-        let Begun { partition, epoch, payment_id, version, attempt, folded } = begun;
+        let Begun { partition, epoch, payment_id, version, attempt, folded, set_back } = begun;
         let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return };
+        // What it counted from may be a clock that was set back since.
+        let verdict = if set_back == self.set_back { verdict } else { verdict.by(self.driver.view.clocks().now()) };
         match verdict {
             Verdict::Record(data) => {
                 let event = Box::new(Event::new(payment_id, self.driver.view.clocks().machine(), *data));
@@ -292,11 +309,6 @@ impl Running {
                 lane.tenure = lane.tenure.renewed(now);
             }
         }
-        if self.latest.since(now) > SET_BACK {
-            tracing::warn!("the clock was set back: what waited for its time is tried now");
-            self.owned.values_mut().for_each(|lane| lane.clock_set_back(now));
-        }
-        self.latest = now;
         if self.all_looked_at.elapsed() >= LOOK_AGAIN_EVERY {
             self.owned.values_mut().for_each(|lane| lane.rewind(DueKey::FIRST));
             self.all_looked_at = Instant::now();

@@ -142,12 +142,18 @@ impl Lane {
         }
     }
 
-    /// Waits were counted from a time that has not come yet: they are over.
-    pub fn clock_set_back(&mut self, now: Timestamp) {
+    /// Its clock was set back to `now`, with the partition folded to `folded`. What waits for a time that was counted by the
+    /// clock before is tried at once; and all that was done before counts as done now, for it was, and not later.
+    pub fn clock_set_back(&mut self, now: Timestamp, folded: Offset) {
+        self.tenure = self.tenure.renewed(self.tenure.taken_at.min(now));
+        self.taken_at = self.taken_at.map(|end| end.max(folded));
         self.timers.clear();
-        for (id, deferred) in self.deferred.iter_mut().filter(|(_, deferred)| !deferred.due) {
-            deferred.at = deferred.at.min(now);
-            self.timers.insert((deferred.at, *id));
+        for (id, deferred) in &mut self.deferred {
+            deferred.memory.last_post = deferred.memory.last_post.map(|at| at.min(now));
+            if !deferred.due {
+                deferred.at = deferred.at.min(now);
+                self.timers.insert((deferred.at, *id));
+            }
         }
         if let Some((until, _)) = &mut self.held_until {
             *until = now.min(*until);

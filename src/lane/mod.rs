@@ -36,6 +36,8 @@ pub struct Try {
     pub attempt: u32,
     /// May it end in [`Verdict::TryAgain`]? Not when too many already wait in memory.
     pub may_defer: bool,
+    /// Was the last record of the payment written since this lane was taken?
+    pub recorded_since: bool,
     /// What the last try left behind, if this process made it.
     pub memory: Memory,
     pub lane: Tenure,
@@ -81,15 +83,32 @@ impl Try {
     /// not after its last try was over. What is recorded has its writer's time, which may be that of a slow clock.
     #[must_use]
     pub fn settled_at(&self, payment: &Payment) -> Timestamp {
-        let recorded = payment.updated_at.plus(BEHIND_MAX);
+        let recorded = if self.recorded_since { payment.updated_at.plus(BEHIND_MAX) } else { Timestamp::MIN };
         self.memory.last_post.unwrap_or(Timestamp::MIN).max(recorded).max(self.lane.taken_at)
     }
 
     /// Can nobody have tried it before? It was recorded after this lane was taken, and this is its first try.
     #[must_use]
     pub fn is_first(&self, payment: &Payment) -> bool {
-        let recorded_since = payment.version == 1 && payment.window_from > self.lane.taken_at;
-        recorded_since && self.attempt == 1 && self.memory.last_post.is_none()
+        self.recorded_since && payment.version == 1 && self.attempt == 1 && self.memory.last_post.is_none()
+    }
+}
+
+impl Verdict {
+    /// The same, with no wait longer than until `now`, and nothing done later.
+    fn by(mut self, now: Timestamp) -> Self {
+        match &mut self {
+            Self::Record(data) => match &mut **data {
+                EventData::PaymentRetryScheduled(retry) => retry.not_before = retry.not_before.min(now),
+                EventData::PaymentOutcomeUnknown(unknown) => unknown.next_inquiry_at = unknown.next_inquiry_at.min(now),
+                _ => {}
+            },
+            Self::TryAgain { at, memory } => {
+                *at = now.min(*at);
+                memory.last_post = memory.last_post.map(|at| at.min(now));
+            }
+        }
+        self
     }
 }
 

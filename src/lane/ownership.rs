@@ -9,6 +9,11 @@ use tokio::time::Instant;
 use super::driver::{ASK_PAUSE, Input, LaneError, Running};
 use super::due::{CatchUp, Epoch, Lane};
 use crate::journal::{Assignment, JournalError, Offset, Partition};
+use crate::telemetry::Seldom;
+
+/// What waits for somebody's leader or transaction is asked about once a second, and may wait for hours.
+static NOT_TAKEN: Seldom = Seldom::new();
+static NOT_CAUGHT_UP: Seldom = Seldom::new();
 
 impl Running {
     pub(super) fn serve_group(&mut self) -> Result<(), LaneError> {
@@ -39,7 +44,9 @@ impl Running {
         match self.lanes.assign(&partitions) {
             Ok(()) => {}
             Err(JournalError::Unavailable(reason)) => {
-                tracing::warn!(reason, ?partitions, "lanes cannot be taken yet");
+                if NOT_TAKEN.now() {
+                    tracing::warn!(reason, ?partitions, "lanes cannot be taken yet");
+                }
                 self.fence_not_before = Instant::now() + ASK_PAUSE;
                 return Ok(());
             }
@@ -86,8 +93,13 @@ impl Running {
                 lane.taken_at.get_or_insert(end);
             }
             (CatchUp::Asked, Err(JournalError::Unavailable(reason))) => {
-                tracing::warn!(reason, %partition, "a lane cannot catch up yet");
                 lane.catch_up = CatchUp::Unasked(Instant::now() + ASK_PAUSE);
+                if NOT_CAUGHT_UP.now() {
+                    let stuck = |lane: &&Lane| matches!(lane.catch_up, CatchUp::Unasked(_) | CatchUp::Asked);
+                    let partitions: Vec<Partition> =
+                        self.owned.values().filter(stuck).map(|lane| lane.partition).collect();
+                    tracing::warn!(reason, %partition, ?partitions, "lanes cannot catch up yet");
+                }
             }
             (_, Err(error @ (JournalError::Refused(_) | JournalError::Broken(_)))) => return Err(error.into()),
             (_, _) => {}

@@ -50,11 +50,16 @@ impl NewDecision {
 }
 
 impl Signed {
-    /// Parses a body that has `operator`, `reason` and one more text, about which something is decided.
-    pub fn parse_about(body: &[u8], about: &'static str) -> Result<(String, Self), Invalid> {
+    /// Parses a body that has `operator`, `reason` and one more text, about which something is decided; and perhaps another,
+    /// which says what is set aside by it.
+    pub fn parse_about(
+        body: &[u8],
+        about: &'static str,
+        despite: &'static str,
+    ) -> Result<(String, Option<String>, Self), Invalid> {
         let fields = fields_of(body)?;
-        fields.only(&[about, "operator", "reason"])?;
-        Ok((fields.required_text(about)?, Self::parse(&fields)?))
+        fields.only(&[about, despite, "operator", "reason"])?;
+        Ok((fields.required_text(about)?, fields.optional_text(despite)?, Self::parse(&fields)?))
     }
 
     fn parse(fields: &Fields<'_>) -> Result<Self, Invalid> {

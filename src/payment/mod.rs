@@ -22,6 +22,7 @@ pub mod state;
 mod state_tests;
 pub mod time;
 
+pub use card::holds_card_number;
 pub use decision::{NewDecision, Signed};
 pub use event::{Event, EventData};
 pub use id::{CustomerId, EventId, IdempotencyKey, MerchantId, PaymentId, RequestId};

@@ -130,6 +130,13 @@ impl NewPayment {
     }
 }
 
+impl MerchantId {
+    /// As a request names it, from which it gets onto the log.
+    pub fn of_request(text: &str) -> Result<Self, Invalid> {
+        Self::parse(&without_card("merchant_id", text.to_owned())?)
+    }
+}
+
 impl PaymentMethod {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let text = without_card("payment_method", text.to_owned())?;

@@ -119,7 +119,7 @@ impl Payment {
             return if same { Effect::Repeat } else { Effect::Conflict };
         }
         let since = event.occurred_at.min(recorded_at);
-        let Some((attempt, phase)) = self.next(&event.data, since, recorded_at) else {
+        let Some((attempt, phase)) = self.next(event, recorded_at) else {
             return self.without_effect(&event.data);
         };
         if let Phase::Processing { decision: Some(Decision::ChargeAgain), .. } = phase {
@@ -133,12 +133,14 @@ impl Payment {
     }
 
     /// The table of DESIGN.md 6, without its first row: the attempt and the phase after `event`, if it has an effect.
-    fn next(&self, event: &EventData, since: Timestamp, recorded_at: Timestamp) -> Option<(u32, Phase)> {
+    fn next(&self, event: &Event, recorded_at: Timestamp) -> Option<(u32, Phase)> {
         let parked = matches!(self.phase, Phase::Parked { .. });
         if self.is_terminal() {
             return None;
         }
-        match event {
+        // A wait is as long as its writer said, whatever the writer's clock said: so no clock that runs ahead holds it back.
+        let over = |at: Timestamp| at.min(recorded_at.plus(at.since(event.occurred_at)));
+        match &event.data {
             EventData::PaymentInProgress(_) => None,
             EventData::PaymentSuccessful(e) => {
                 let phase = Phase::Successful { gateway: e.gateway.clone(), reference: e.gateway_reference.clone() };
@@ -148,17 +150,17 @@ impl Payment {
                 Some((e.attempt, Phase::Failed { code: e.code.clone(), message: e.message.clone() }))
             }
             EventData::PaymentRetryScheduled(e) if !parked => {
-                Some((e.attempt, Phase::Retrying { reason: e.reason.clone(), not_before: e.not_before }))
+                Some((e.attempt, Phase::Retrying { reason: e.reason.clone(), not_before: over(e.not_before) }))
             }
             EventData::PaymentOutcomeUnknown(e) if !parked => {
                 let since = self.unknown_since().unwrap_or(recorded_at);
-                let (reason, next_inquiry_at) = (e.reason.clone(), e.next_inquiry_at);
+                let (reason, next_inquiry_at) = (e.reason.clone(), over(e.next_inquiry_at));
                 Some((e.attempt, Phase::Unknown { reason, next_inquiry_at, since }))
             }
             EventData::PaymentParked(e) if !parked => {
                 Some((self.attempt, Phase::Parked { reason: e.reason.clone(), detail: e.detail.clone() }))
             }
-            EventData::PaymentResumed(e) if parked => self.resumed(e, since),
+            EventData::PaymentResumed(e) if parked => self.resumed(e, event.occurred_at.min(recorded_at)),
             _ => None,
         }
     }

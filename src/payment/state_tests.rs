@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::payment::event::Decision;
+use crate::payment::event::{Decision, PaymentOutcomeUnknown, PaymentRetryScheduled};
 use crate::payment::samples::{all, at, event, failed, in_progress, parked, resumed, retry, successful, unknown};
 use crate::payment::{Effect, EventData, Payment, Status};
 
@@ -88,6 +88,27 @@ fn a_clock_that_runs_ahead_holds_nothing_back() {
     assert_eq!(payment.as_ref().unwrap().due_at(), None);
     Payment::fold(&mut payment, &event(86_400, resumed(2, Decision::Inquire)), at(20)).unwrap();
     assert_eq!(payment.unwrap().due_at(), Some(at(20)));
+}
+
+/// Three hours ahead, and it means half a minute.
+#[test]
+fn a_wait_is_as_long_as_its_writer_said_whatever_its_clock_said() {
+    let hours = 3 * 3600;
+    for data in [retry(1), unknown(1)] {
+        let mut payment = None;
+        Payment::fold(&mut payment, &event(0, in_progress(1999)), at(0)).unwrap();
+        let written = |data: EventData| match data {
+            EventData::PaymentRetryScheduled(retry) => {
+                EventData::PaymentRetryScheduled(PaymentRetryScheduled { not_before: at(hours + 30), ..retry })
+            }
+            EventData::PaymentOutcomeUnknown(unknown) => {
+                EventData::PaymentOutcomeUnknown(PaymentOutcomeUnknown { next_inquiry_at: at(hours + 30), ..unknown })
+            }
+            other => other,
+        };
+        Payment::fold(&mut payment, &event(hours, written(data)), at(10)).unwrap();
+        assert_eq!(payment.unwrap().due_at(), Some(at(40)));
+    }
 }
 
 #[test]

@@ -81,14 +81,15 @@ impl Call {
             Outcome::Declined { code, message } => self.judge.declined(&code, &message),
             Outcome::NotSent { reason } => self.judge.nothing_done(&reason, None),
             Outcome::NotExecuted { reason, retry_after } => self.judge.nothing_done(&reason, retry_after),
-            Outcome::Refused { code, message } => self.refused(ground, &code, &message),
+            Outcome::Refused { code, message } => self.refused(ground, &code, &message).await,
             Outcome::Unknown { reason, .. } => self.judge.unknown(&reason, None),
         }
     }
 
     /// A no to this request is a no to the payment only if no earlier request can have charged: a payment method that can be
-    /// used once is refused for that very reason. Otherwise the gateway is asked for it, when its "not found" is final.
-    fn refused(self, ground: Ground, code: &str, message: &str) -> Verdict {
+    /// used once is refused for that very reason. Otherwise the gateway is asked for it, when its "not found" is final. Even of
+    /// a first try it is asked, at once: an owner before us, who does not know yet that it is one no more, may have been first.
+    async fn refused(mut self, ground: Ground, code: &str, message: &str) -> Verdict {
         let final_after = self.terms.not_found_final_after;
         let nothing_before = match ground {
             Ground::Window => false,
@@ -96,10 +97,17 @@ impl Call {
                 final_after.is_some_and(|after| asked_at >= self.settled_at.plus(after))
             }
         };
-        if self.untried || nothing_before {
+        if nothing_before {
             return self.judge.declined(code, message);
         }
-        self.judge.unknown(&format!("refused ({code}), and an earlier try may have charged"), final_after)
+        let found = if self.untried { Some(self.ask().await) } else { None };
+        match found {
+            Some(Inquiry::NotFound | Inquiry::Declined { .. }) => self.judge.declined(code, message),
+            Some(Inquiry::Succeeded(receipt)) => self.judge.succeeded(receipt, &self.charge),
+            Some(Inquiry::StillRunning | Inquiry::Unknown { .. }) | None => {
+                self.judge.unknown(&format!("refused ({code}), and an earlier try may have charged"), final_after)
+            }
+        }
     }
 
     /// A clock that cannot be believed, or a lane that has gone to another owner, sends nothing.
@@ -113,17 +121,21 @@ impl Call {
 
     async fn inquire(mut self, not_found: NotFound) -> Verdict {
         let asked_at = self.clocks.now();
-        let answer = self.gateway.inquire(self.charge.clone());
-        let lost = |_| Inquiry::Unknown { reason: NO_ANSWER.to_owned(), answered: false };
-        let answer = tokio::time::timeout(GATEWAY_DEADLINE, answer).await.unwrap_or_else(lost);
-        self.permit.answered(Some(!matches!(answer, Inquiry::Unknown { answered: false, .. })));
-        match answer {
+        match self.ask().await {
             Inquiry::Succeeded(receipt) => self.judge.succeeded(receipt, &self.charge),
             Inquiry::Declined { code, message } => self.judge.declined(&code, &message),
             Inquiry::StillRunning => self.judge.unknown("the gateway is still at it", None),
             Inquiry::Unknown { reason, .. } => self.judge.unknown(&reason, None),
             Inquiry::NotFound => self.not_found(not_found, asked_at).await,
         }
+    }
+
+    async fn ask(&mut self) -> Inquiry {
+        let answer = self.gateway.inquire(self.charge.clone());
+        let lost = |_| Inquiry::Unknown { reason: NO_ANSWER.to_owned(), answered: false };
+        let answer = tokio::time::timeout(GATEWAY_DEADLINE, answer).await.unwrap_or_else(lost);
+        self.permit.answered(Some(!matches!(answer, Inquiry::Unknown { answered: false, .. })));
+        answer
     }
 
     async fn not_found(self, meaning: NotFound, asked_at: Timestamp) -> Verdict {

@@ -87,7 +87,7 @@ impl Bed {
     }
 
     fn this(&self, memory: Memory) -> Try {
-        Try { attempt: 7, may_defer: true, memory, lane: self.tenure.clone() }
+        Try { attempt: 7, may_defer: true, recorded_since: true, memory, lane: self.tenure.clone() }
     }
 
     fn start(&self, payment: &Payment, memory: Memory) -> Start {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::reader::{self, Batch, Item, Recorded, Source};
+use super::reader::{self, Batch, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::{FeedRow, Folded, Tables, customer_key, encode, feed_key, folded_key, hash_of, home_of, others_key};
 use super::staged::{Indexed, Moved, Staged, StagedRow};
-use super::view::{Shared, lock};
+use super::view::{Halt, Shared, lock};
 use super::watch::Registry;
 use super::{DueKey, Row, View, parked};
 use crate::clock::Clocks;
@@ -221,13 +221,14 @@ impl Folder {
                     staged.pass_over(item.position(), &self.shared.tables);
                 }
                 Item::Event(recorded) if self.is_astray(recorded) => {
-                    self.halt(recorded.position, "it belongs to another partition, by the payment's id");
+                    let fault = Fault::new("it belongs to another partition, by the payment's id");
+                    self.halt(recorded.position, fault);
                 }
                 Item::Event(recorded) => match self.stage(recorded, &mut staged)? {
                     Ok(()) => staged.moved(partition, offset.next(), Some(recorded)),
-                    Err(lost) => self.halt(recorded.position, &lost.to_string()),
+                    Err(lost) => self.halt(recorded.position, Fault::new(lost.to_string())),
                 },
-                Item::Unreadable(position, reason) => self.halt(*position, reason),
+                Item::Unreadable(position, fault) => self.halt(*position, fault.clone()),
                 Item::CaughtUp(next) => {
                     staged.moved(partition, next.offset, None);
                     staged.caught_up.push(partition);
@@ -368,12 +369,13 @@ impl Folder {
         self.open.extend(open.map(|(id, staged)| (id, staged.row)));
     }
 
-    fn halt(&mut self, position: Position, reason: &str) {
+    fn halt(&mut self, position: Position, fault: Fault) {
+        let Fault { reason, may_be_newer } = fault;
         tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
         telemetry::partition_halted();
         self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");
-        lock(&self.shared.halted).insert(position.partition, (position.offset, reason));
+        lock(&self.shared.halted).insert(position.partition, Halt { position, reason, may_be_newer });
         // There is nothing more to wait for.
         self.shared.caught_up[position.partition.0 as usize].store(true, Ordering::Release);
     }

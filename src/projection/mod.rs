@@ -22,5 +22,5 @@ pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
-pub use view::{Entry, View};
+pub use view::{Entry, Halt, View};
 pub use watch::Watch;

@@ -41,8 +41,17 @@ pub(super) enum Item {
     /// Boxed, for thousands of them stand in one vector.
     Event(Box<Recorded>),
     /// No event, and why: its partition cannot be folded past it.
-    Unreadable(Position, String),
+    Unreadable(Position, Fault),
     CaughtUp(Position),
+}
+
+/// Why a record cannot be folded.
+#[derive(Clone)]
+pub(super) struct Fault {
+    /// For people; repeats nothing of the record.
+    pub reason: String,
+    /// It names a schema that is not known here, as an event of a later version of paylog does.
+    pub may_be_newer: bool,
 }
 
 /// An event, and the record that it is on the log.
@@ -91,7 +100,7 @@ impl Item {
                 let position = record.position;
                 match Recorded::read(record, codec) {
                     Ok(recorded) => Self::Event(Box::new(recorded)),
-                    Err(reason) => Self::Unreadable(position, reason),
+                    Err(fault) => Self::Unreadable(position, fault),
                 }
             }
         }
@@ -105,11 +114,19 @@ impl Item {
     }
 }
 
+impl Fault {
+    /// Of a record that no version of paylog can fold.
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_be_newer: false }
+    }
+}
+
 impl Recorded {
-    fn read(record: Record, codec: &Codec) -> Result<Self, String> {
-        let event = codec.decode(&record.value).map_err(|e| e.to_string())?;
+    fn read(record: Record, codec: &Codec) -> Result<Self, Fault> {
+        let event =
+            codec.decode(&record.value).map_err(|e| Fault { reason: e.to_string(), may_be_newer: e.may_be_newer() })?;
         let appended_at = Timestamp::from_micros(record.appended_at_us)
-            .ok_or_else(|| "the log's timestamp is not between 2000 and 2100".to_owned())?;
+            .ok_or_else(|| Fault::new("the log's timestamp is not between 2000 and 2100"))?;
         Ok(Self { position: record.position, appended_at, event, value: record.value })
     }
 }

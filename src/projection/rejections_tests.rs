@@ -96,7 +96,7 @@ async fn a_rejection_that_comes_late_leaves_the_rows_of_one_that_came_early() {
     let rejections = Rejections::default();
     let told = std::sync::Once::new();
     bed.fold("live", &rejections, |view| {
-        if view.halts().iter().any(|(position, _)| *position == garbage) {
+        if view.halts().iter().any(|halt| halt.position == garbage) {
             told.call_once(|| rejections.tell(garbage));
         }
         bed.is_whole(view)

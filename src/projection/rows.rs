@@ -1,4 +1,4 @@
-//! The rows of the projection `payments@2`, and their keys. Whatever is written here depends on the records of one
+//! The rows of the projection `payments@3`, and their keys. Whatever is written here depends on the records of one
 //! partition alone, so that a rebuild writes the same bytes.
 //!
 //! | table | key | value |

@@ -30,6 +30,16 @@ pub struct Entry {
     pub payment: Payment,
 }
 
+/// Where folding has stopped, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    pub position: Position,
+    /// For people; repeats nothing of the record.
+    pub reason: String,
+    /// The record names a schema that is not known here, as an event of a later version of paylog does.
+    pub may_be_newer: bool,
+}
+
 #[derive(Clone)]
 pub struct View(pub(super) Arc<Shared>);
 
@@ -41,8 +51,8 @@ pub(super) struct Shared {
     /// The next offset to fold, each partition with its own waiters.
     pub folded: Vec<watch::Sender<Offset>>,
     pub watchers: Arc<Registry>,
-    /// Partitions that have stopped folding, where and why.
-    pub halted: Mutex<BTreeMap<Partition, (Offset, String)>>,
+    /// Partitions that have stopped folding.
+    pub halted: Mutex<BTreeMap<Partition, Halt>>,
     /// Which partitions have reached the log's end since the start.
     pub caught_up: Vec<AtomicBool>,
     /// Told the log's time of every record.
@@ -274,14 +284,13 @@ impl View {
     #[must_use]
     pub fn halted(&self) -> Option<String> {
         let halted = lock(&self.0.halted);
-        halted.iter().next().map(|(partition, (_, reason))| format!("partition {partition}: {reason}"))
+        halted.iter().next().map(|(partition, halt)| format!("partition {partition}: {}", halt.reason))
     }
 
-    /// Where folding has stopped, and why.
+    /// Everywhere.
     #[must_use]
-    pub fn halts(&self) -> Vec<(Position, String)> {
-        let halted = lock(&self.0.halted);
-        halted.iter().map(|(partition, (at, reason))| (Position::new(*partition, *at), reason.clone())).collect()
+    pub fn halts(&self) -> Vec<Halt> {
+        lock(&self.0.halted).values().cloned().collect()
     }
 
     #[must_use]

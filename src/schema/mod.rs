@@ -32,7 +32,7 @@ const ALLOCATION_MAX: usize = RECORD_MAX;
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 const CONFLUENT: u8 = 0x00;
 
-/// Why bytes are not an event. All but `NotRegistered` are verdicts about the bytes.
+/// Why bytes are not an event. All but `NotRegistered` are verdicts about the bytes. The texts repeat nothing of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("a record of {0} bytes is larger than {RECORD_MAX}")]
@@ -46,6 +46,14 @@ pub enum DecodeError {
     NotRegistered(u32),
     #[error("not a valid {0}: {1}")]
     Invalid(&'static str, String),
+}
+
+impl DecodeError {
+    /// May this be an event of a later version of paylog, which that one can read?
+    #[must_use]
+    pub fn may_be_newer(&self) -> bool {
+        matches!(self, Self::UnknownSchema(_) | Self::NotRegistered(_))
+    }
 }
 
 /// Every released schema, by fingerprint, and the ids that a registry has given to them.
@@ -98,7 +106,7 @@ impl Codec {
         bytes.extend_from_slice(&SINGLE_OBJECT);
         bytes.extend_from_slice(schema.rabin_fingerprint());
         wire::write(event, &mut bytes, &mut SerializerConfig::new(schema))
-            .map_err(|e| DecodeError::Invalid(event.data.name(), e.to_string()))?;
+            .map_err(|_| DecodeError::Invalid(event.data.name(), "it does not fit its schema".to_owned()))?;
         match bytes.len() {
             0..=RECORD_MAX => Ok(bytes),
             len => Err(DecodeError::TooLarge(len)),

@@ -127,3 +127,25 @@ fn headers_are_cloud_events() {
     assert_eq!(value("content-type").as_deref(), Some("application/avro"));
     assert!(value("traceparent").is_some());
 }
+
+/// The text goes to logs, to `/readyz` and to operators.
+#[test]
+fn why_a_record_is_unreadable_repeats_nothing_of_it() {
+    let codec = Codec::new().unwrap();
+    let mut texts = std::collections::BTreeSet::new();
+    for data in all() {
+        let good = codec.encode(&event(7, data)).unwrap();
+        for at in 10..good.len() {
+            for damage in [0, 1, 0x41, 0x7F, 0x80, 0xFF] {
+                let mut bad = good.clone();
+                bad[at] = damage;
+                texts.extend(codec.decode(&bad).err().map(|error| error.to_string()));
+            }
+        }
+    }
+    // As many as there are things to say: content would make thousands of them.
+    assert!((10..100).contains(&texts.len()), "{} texts: {texts:#?}", texts.len());
+    for content in ["cus_", "pay_py", "pm_", "Zwei", "simulator", "declined", "order-"] {
+        assert!(!texts.iter().any(|text| text.contains(content)), "{content}: {texts:#?}");
+    }
+}

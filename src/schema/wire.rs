@@ -293,8 +293,8 @@ fn get<'a, R: Deserialize<'a> + Enveloped>(
     state: &mut State<'_, 'a>,
     data: impl FnOnce(R) -> Result<EventData, String>,
 ) -> Result<Event, String> {
-    // In our own words: nobody knows what a library repeats of a record.
-    let record = R::deserialize(state.deserializer()).map_err(|_| "it is cut off or damaged".to_owned())?;
+    // The library's own words may quote what was written.
+    let record = R::deserialize(state.deserializer()).map_err(|_| "it is cut off or damaged")?;
     let (event_id, payment_id, occurred_at) = record.envelope();
     let event_id = EventId::parse(event_id).ok_or("event_id is not a UUID")?;
     let payment_id = PaymentId::parse(payment_id).ok_or("payment_id is not a payment's id")?;

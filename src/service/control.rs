@@ -45,7 +45,7 @@ pub(super) fn fold(
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");
-            std::fs::remove_dir_all(store)?;
+            Store::discard(store)?;
             Ok(open()?)
         }
         opened => Ok(opened?),

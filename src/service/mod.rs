@@ -9,7 +9,7 @@ mod http;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
@@ -24,16 +24,22 @@ use crate::control::{Control, Follower};
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{Engine, Journal};
+use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::Processor;
-use crate::projection::{Folder, Rejections, View};
+use crate::projection::{FoldError, Folder, Rejections, View};
 use crate::schema::{Codec, RequestCodec};
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
 
 /// The store of the built-in projection: a new version gets a directory of its own.
-const PROJECTION: &str = "payments@2";
+/// The projection that this version keeps, and its directory in `store/`.
+pub const PROJECTION: &str = "payments@3";
+
+/// Between two tries to open a log that does not answer.
+const OPEN_PAUSE: Duration = Duration::from_secs(2);
+/// How often a start that waits looks whether it still should.
+const OPEN_TURN: Duration = Duration::from_millis(100);
 
 /// What a process does besides folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +68,12 @@ struct Opened {
     follower: Follower,
     folder: Folder,
     view: View,
-    data: DataDir,
+    data: Arc<DataDir>,
 }
 
 impl Service {
-    /// Binds, takes the data directory, opens the journal and runs the guards.
+    /// Binds, takes the data directory, opens the journal and runs the guards. A log on Kafka that does not answer is waited
+    /// for, as it is by a process that runs; what it refuses ends the start. Dropped, it waits no more.
     pub async fn open(args: ServiceArgs, role: Role) -> anyhow::Result<Self> {
         Self::open_at(args, role, Clocks::system()).await
     }
@@ -81,8 +88,10 @@ impl Service {
             );
         }
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
-        let opening = args.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&opening, clocks)).await??;
+        let (opening, wanted) = (args.clone(), CancellationToken::new());
+        let unwanted = wanted.clone();
+        let _while_waited_for = wanted.drop_guard();
+        let opened = tokio::task::spawn_blocking(move || open(&opening, &clocks, &unwanted)).await??;
         Ok(Self { args, role, listener, opened })
     }
 
@@ -194,8 +203,39 @@ fn part(
     }))
 }
 
-fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
-    let data = DataDir::take(&args.data_dir)?;
+/// Tries until the log answers.
+fn open(args: &ServiceArgs, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
+    let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
+    loop {
+        match open_log(args, clocks, &data) {
+            Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
+                if seldom.now() {
+                    let reason = format!("{error:#}");
+                    tracing::warn!(
+                        reason,
+                        "the log does not answer: this process waits for it, and starts when it does"
+                    );
+                }
+            }
+            opened => return opened,
+        }
+        let tried = Instant::now();
+        while tried.elapsed() < OPEN_PAUSE {
+            anyhow::ensure!(!unwanted.is_cancelled(), "told to stop before the log answered");
+            thread::sleep(OPEN_TURN);
+        }
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    let journal = match error.downcast_ref() {
+        Some(FoldError::Journal(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    matches!(journal, Some(JournalError::Unavailable(_)))
+}
+
+fn open_log(args: &ServiceArgs, clocks: &Clocks, data: &Arc<DataDir>) -> anyhow::Result<Opened> {
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
         Some(kafka) => KafkaJournal::open(kafka)?,
@@ -203,9 +243,9 @@ fn open(args: &ServiceArgs, clocks: Clocks) -> anyhow::Result<Opened> {
     };
     journal.check()?;
     let rejections = Rejections::default();
-    let (control, follower) = control::open(args, &data, journal.log_id(), &rejections)?;
-    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, clocks, &rejections)?;
-    Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data })
+    let (control, follower) = control::open(args, data, journal.log_id(), &rejections)?;
+    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, clocks.clone(), &rejections)?;
+    Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data: Arc::clone(data) })
 }
 
 fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {

@@ -75,8 +75,10 @@ struct Write {
 pub type Row = (fjall::UserKey, fjall::UserValue);
 
 impl Store {
+    /// What a [`Store::discard`] that was killed has left is deleted first.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let opened = std::fs::create_dir_all(path)
+        let opened = remove(&discarded(path))
+            .and_then(|()| std::fs::create_dir_all(path))
             .map_err(fjall::Error::from)
             .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open());
         match opened {
@@ -84,6 +86,17 @@ impl Store {
             Err(fjall::Error::Locked) => Err(StoreError::Locked(path.to_owned())),
             Err(e) => Err(StoreError::Open { path: path.to_owned(), reason: e.to_string() }),
         }
+    }
+
+    /// Deletes a store that nobody has open. Killed at any moment, it is there whole or not at all: a store of which half the
+    /// files are gone might still open, and answer.
+    pub fn discard(path: &Path) -> Result<(), StoreError> {
+        let condemned = discarded(path);
+        let deleted = remove(&condemned)
+            .and_then(|()| std::fs::rename(path, &condemned))
+            .and_then(|()| path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()))
+            .and_then(|()| remove(&condemned));
+        deleted.map_err(|e| StoreError::Failed(e.into()))
     }
 
     /// An empty one, gone with its last clone.
@@ -112,6 +125,20 @@ impl Store {
     #[must_use]
     pub fn batch(&self) -> Batch {
         Batch { store: self.clone(), tables: Vec::new(), writes: Vec::new() }
+    }
+}
+
+/// Where a store is deleted: a name that is never opened.
+fn discarded(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".discarded");
+    name.into()
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

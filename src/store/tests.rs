@@ -84,3 +84,38 @@ fn a_copy_is_as_it_was_and_goes_its_own_way() {
     let get = |store: &Store| store.table("rows").unwrap().get(b"key").unwrap().unwrap();
     assert_eq!((&*get(&copy), &*get(&store)), (&b"before"[..], &b"after"[..]));
 }
+
+#[test]
+fn a_store_is_discarded_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("payments@2");
+    let written = |store: &Store| -> bool { store.table("rows").unwrap().get(b"a").unwrap().is_some() };
+    let write = || {
+        let store = Store::open(&path).unwrap();
+        let mut batch = store.batch();
+        batch.insert(&store.table("rows").unwrap(), b"a", b"1");
+        batch.commit().unwrap();
+    };
+    let names = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    write();
+    Store::discard(&path).unwrap();
+    assert!(names().is_empty(), "{:?}", names());
+    write();
+    // Killed in the middle of it: half of the files are gone, and those that are left stand under another name.
+    std::fs::rename(&path, super::discarded(&path)).unwrap();
+    let some = std::fs::read_dir(super::discarded(&path)).unwrap().next().unwrap().unwrap().path();
+    if some.is_dir() {
+        std::fs::remove_dir_all(some).unwrap()
+    } else {
+        std::fs::remove_file(some).unwrap()
+    }
+    assert!(!written(&Store::open(&path).unwrap()), "nothing of it is opened");
+    assert_eq!(names(), ["payments@2"], "and what was left is deleted");
+    // And so it is before the next one is discarded.
+    std::fs::create_dir(super::discarded(&path)).unwrap();
+    Store::discard(&path).unwrap();
+    assert!(names().is_empty(), "{:?}", names());
+}

@@ -206,7 +206,7 @@ pub fn projections(services: &[(String, ServiceArgs)], ids: &[PaymentId]) -> any
     for (name, args) in services {
         let config = args.kafka.config("history").context("no bootstrap servers")?;
         let (journal, codec) = (KafkaJournal::open(config)?, Arc::new(Codec::new()?));
-        let store = Store::open(&args.data_dir.join("store").join("payments@1"))?;
+        let store = Store::open(&args.data_dir.join("store").join(paylog::service::PROJECTION))?;
         let (mut folder, view) = Folder::open(store, journal.as_ref(), codec, Clocks::system())?;
         if view.folded().as_slice().iter().all(|offset| *offset == Offset(0)) {
             rebuild(&mut folder, &view, journal.as_ref())?;

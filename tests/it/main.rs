@@ -38,6 +38,7 @@ mod reading;
 mod rebalance;
 mod rejected;
 mod restarts;
+mod starts;
 mod streams;
 mod takeover;
 
@@ -91,6 +92,7 @@ scenarios! {
     parked::the_command_parked_shows_first_and_decides_with_apply,
     rejected::a_rejected_record_is_passed_over_and_its_partition_goes_on,
     rejected::only_the_record_at_which_it_has_halted_can_be_rejected,
+    rejected::what_a_newer_paylog_may_have_written_is_not_rejected_by_mistake,
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,

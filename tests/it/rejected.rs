@@ -20,7 +20,11 @@ fn front_of(bed: &Bed) -> (Role, &'static str) {
 
 /// A record that nobody can read, on partition 1; returns when the front has halted there.
 async fn garbage(front: &Running) -> Position {
-    let record = NewRecord { partition: Partition(1), key: Vec::new(), headers: Vec::new(), value: b"{x}".to_vec() };
+    halting(front, b"{x}").await
+}
+
+async fn halting(front: &Running, value: &[u8]) -> Position {
+    let record = NewRecord { partition: Partition(1), key: Vec::new(), headers: Vec::new(), value: value.to_vec() };
     let position = front.journal.append(record).await.unwrap();
     until("it has halted", async || front.view.is_halted(Partition(1))).await;
     position
@@ -160,6 +164,33 @@ pub async fn only_the_record_at_which_it_has_halted_can_be_rejected(bed: &Bed) {
     assert!(code == Some(0) && listed.contains(&format!("rejected {text}")) && !listed.contains("halted"), "{listed}");
     let (code, _, error) = run(&add);
     assert!(code == Some(1) && error.contains("has not halted anywhere"), "{error}");
+    system.stop().await;
+}
+
+/// An event that a later version of paylog wrote is a payment, and not garbage.
+pub async fn what_a_newer_paylog_may_have_written_is_not_rejected_by_mistake(bed: &Bed) {
+    let system = bed.start().await;
+    let front = &system.front;
+    for (value, signs) in
+        [(&[0xC3, 1, 9, 9, 9, 9, 9, 9, 9, 9, 0][..], "fingerprint"), (&[0, 0, 0, 0, 9, 0], "registry")]
+    {
+        let position = halting(front, value).await.to_string();
+        let list = front.client.get("/v1/operator/rejected").await;
+        assert_eq!(list.body["halted"][0]["may_be_newer"], true, "{list:?}");
+        assert!(list.body["halted"][0]["reason"].as_str().unwrap().contains(signs), "{list:?}");
+        let refused = reject(front, &position).await;
+        assert_eq!((refused.status, refused.text("code")), (409, "unknown_schema"));
+        assert!(refused.text("detail").contains("upgrade this instance"), "{refused:?}");
+        let add = ["paylog", "rejected", "add", &position, "--reason", "a connector's", "--operator", "ada", "--url"];
+        let mut words: Vec<String> = add.iter().map(|word| (*word).to_owned()).collect();
+        words.push(front.client.url.clone());
+        let error = String::from_utf8(paylog(&words).stderr).unwrap();
+        assert!(error.contains("despite unknown_schema"), "{error}");
+        assert!(front.view.is_halted(Partition(1)));
+        words.extend(["--despite", "unknown_schema"].map(str::to_owned));
+        let added = String::from_utf8(paylog(&words).stdout).unwrap();
+        assert!(added.contains("the partition goes on"), "{added}");
+    }
     system.stop().await;
 }
 

@@ -270,7 +270,11 @@ fn a_twin_with_the_same_instance_id_stops_the_first_intake() {
     send(&config, &[(0, "a")]);
     let (mut first, _) = joined(&journal, 1);
     first.commit(&passage("a", at(0, 1))).expect("commit");
-    let _twin = twin(&config, "first").requests().expect("a twin");
+    let mut twin = twin(&config, "first").requests().expect("a twin");
+    let error = first.commit(&passage("b", at(0, 1))).expect_err("fenced");
+    assert_eq!(error.fate, Fate::Recycle, "it might have been a timeout while the machine slept: {error}");
+    first.recycle().expect("recycle");
+    twin.recycle().expect("and so does the twin");
     let error = first.commit(&passage("b", at(0, 1))).expect_err("fenced");
     assert_eq!(error.fate, Fate::Stop, "{error}");
 }

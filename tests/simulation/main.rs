@@ -155,6 +155,8 @@ struct Total {
     failed: u64,
     faults: Faults,
     counts: Counts,
+    /// Where a payment stayed open for longest.
+    longest_in: u64,
 }
 
 impl Total {
@@ -177,7 +179,9 @@ impl Total {
         total.parked += more.parked;
         total.repeated_ends += more.repeated_ends;
         total.lines += more.lines;
-        total.longest_open_ms = total.longest_open_ms.max(more.longest_open_ms);
+        if more.longest_open_ms > total.longest_open_ms {
+            (total.longest_open_ms, self.longest_in) = (more.longest_open_ms, verdict.seed);
+        }
     }
 }
 
@@ -204,9 +208,10 @@ fn many(from: u64, seeds: u64, judges: &Judges) -> bool {
     let Counts { payments, charges, records, parked, repeated_ends, longest_open_ms, lines } = &total.counts;
     println!(
         "\n{seeds} seeds in {:.1} s: {payments} payments, {charges} charges, {parked} parked, {records} records, \
-         {repeated_ends} repeated ends, {lines} things that happened; longest open after the faults {:.1} s",
+         {repeated_ends} repeated ends, {lines} things that happened; longest open after the faults {:.1} s (seed {})",
         began.elapsed().as_secs_f64(),
         *longest_open_ms as f64 / 1e3,
+        total.longest_in,
     );
     println!("\n{} passed, {} failed", total.passed, total.failed);
     total.failed == 0

@@ -111,7 +111,11 @@ impl Core {
             return self.reply(id, Outcome::NotExecuted { reason, retry_after: None });
         }
         let payment = self.provider.requests[id].charge.key;
-        let is_charged = |made: &Made| matches!(made.what, What::Charged(_));
+        // A first try is refused only for a charge that an inquiry would find: a former owner that charges what its heir
+        // tries for the first time, a refusal in place of a replay, and a list that does not show it yet are one too many.
+        let first = self.provider.requests[id].charge.attempt == 1;
+        let seen_us = if first { self.plan.provider.list_lag_max_us } else { 0 };
+        let is_charged = |made: &Made| matches!(made.what, What::Charged(_)) && made.at_us + seen_us <= self.now_us;
         let charged = self.provider.made.get(&payment).is_some_and(|made| made.iter().any(is_charged));
         if charged && self.goes_wrong(id, self.plan.rates.used_up, "a repeat is refused before its key is looked at") {
             let (code, message) = ("payment_method_consumed".to_owned(), "It was used before.".to_owned());

@@ -15,6 +15,16 @@ use crate::control::{Decided, NewRejection};
 use crate::http::{Problem, Query, read_body};
 use crate::journal::{AppendError, Offset, Partition, Position};
 use crate::payment::{Invalid, Signed, Timestamp};
+use crate::projection::Halt;
+
+/// What an operator says who knows that a record of an unknown schema is no event of a later version of paylog.
+const UNKNOWN_SCHEMA: &str = "unknown_schema";
+
+/// What was asked for, checked.
+struct Asked {
+    rejection: NewRejection,
+    despite_unknown_schema: bool,
+}
 
 #[derive(serde::Serialize)]
 struct RejectedBody<'a> {
@@ -41,12 +51,13 @@ struct UnconfirmedBody {
 pub(super) async fn list(operator: &Operator, query: &Query) -> Result<Response, Problem> {
     query.only(&[])?;
     let rejections = operator.control.rejections();
-    let halted = operator.api.view.halts().into_iter().map(|(at, reason)| HaltBody::new(at, reason)).collect();
+    let halted = operator.api.view.halts().into_iter().map(HaltBody::new).collect();
     let data = rejections.iter().map(RejectionBody::new).collect();
     Ok(json(StatusCode::OK, &RejectedBody { halted, data }))
 }
 
-/// Only where this very instance has halted: what some instance can read is not garbage.
+/// Only where this very instance has halted: what some instance can read is not garbage. Nor is what a later version may
+/// read, unless the operator knows better: with it a payment would be lost.
 pub(super) async fn add<S, B>(operator: &Operator, headers: &HeaderMap, body: S) -> Result<Response, Problem>
 where
     S: Stream<Item = Result<B, warp::Error>>,
@@ -57,10 +68,14 @@ where
         return Err(shutting_down());
     }
     require_json(headers)?;
-    let new = parse(&read_body(body, BODY_MAX_BYTES).await?, api.view.clocks().machine())?;
+    let Asked { rejection: new, despite_unknown_schema } =
+        parse(&read_body(body, BODY_MAX_BYTES).await?, api.view.clocks().machine())?;
     let position = new.position;
-    if api.view.halts().iter().all(|(halted, _)| *halted != position) {
-        return Err(not_halted(&api.view.halts()));
+    let halts = api.view.halts();
+    match halts.iter().find(|halt| halt.position == position) {
+        None => return Err(not_halted(&halts)),
+        Some(halt) if halt.may_be_newer && !despite_unknown_schema => return Err(may_be_newer()),
+        Some(_) => {}
     }
     let patience = api.config.confirm_wait;
     match operator.control.reject(new, patience).await.map_err(|e| not_acknowledged(position, &e))? {
@@ -85,13 +100,21 @@ async fn passes(operator: &Operator, position: Position, patience: Duration) -> 
     tokio::time::timeout(patience, folded).await == Ok(true)
 }
 
-fn parse(body: &[u8], at: Timestamp) -> Result<NewRejection, Invalid> {
-    let (text, signed) = Signed::parse_about(body, "position")?;
+fn parse(body: &[u8], at: Timestamp) -> Result<Asked, Invalid> {
+    let (text, despite, signed) = Signed::parse_about(body, "position", "despite")?;
     let position = position(&text).ok_or_else(|| {
         let detail = "position must be <partition>:<offset>, as the halt says it";
         Invalid::field("invalid_position", "position", detail.to_owned())
     })?;
-    Ok(NewRejection { position, signed, at })
+    let despite_unknown_schema = match despite.as_deref() {
+        None => false,
+        Some(UNKNOWN_SCHEMA) => true,
+        Some(_) => {
+            let detail = format!("despite can only be {UNKNOWN_SCHEMA}");
+            return Err(Invalid::field("invalid_despite", "despite", detail));
+        }
+    };
+    Ok(Asked { rejection: NewRejection { position, signed, at }, despite_unknown_schema })
 }
 
 fn position(text: &str) -> Option<Position> {
@@ -100,11 +123,20 @@ fn position(text: &str) -> Option<Position> {
     Some(Position::new(Partition(partition.parse().ok()?), Offset(offset.parse().ok()?)))
 }
 
-fn not_halted(halts: &[(Position, String)]) -> Problem {
+fn may_be_newer() -> Problem {
+    let detail = format!(
+        "nothing was recorded: the record names a schema that this version of paylog does not know, as an event of a later \
+         version does, and a payment would be lost with it: upgrade this instance, and its partition goes on; only if you \
+         know that no paylog wrote the record, reject it despite {UNKNOWN_SCHEMA}"
+    );
+    Problem::new(StatusCode::CONFLICT, UNKNOWN_SCHEMA, detail)
+}
+
+fn not_halted(halts: &[Halt]) -> Problem {
     let detail = match halts {
         [] => "nothing was recorded: this instance has not halted anywhere".to_owned(),
         _ => {
-            let halts: Vec<String> = halts.iter().map(|(position, _)| position.to_string()).collect();
+            let halts: Vec<String> = halts.iter().map(|halt| halt.position.to_string()).collect();
             format!("nothing was recorded: this instance has not halted there, but at {}", halts.join(", "))
         }
     };
@@ -145,5 +177,11 @@ mod tests {
         assert_eq!(code(r#"{"position":142,"operator":"ada","reason":"garbage"}"#), Some("not_a_string"));
         assert_eq!(code(r#"{"position":"1/42","operator":"ada","reason":"garbage"}"#), Some("invalid_position"));
         assert_eq!(code(r#"{"position":"1:42","operator":"ada","reason":"x","by":1}"#), Some("unknown_field"));
+        let despite = |what| {
+            let body = format!(r#"{{"position":"1:42","operator":"ada","reason":"x","despite":{what}}}"#);
+            parse(body.as_bytes(), at(0)).map(|asked| asked.despite_unknown_schema).map_err(|e| e.code)
+        };
+        assert_eq!((despite("null"), despite(r#""unknown_schema""#)), (Ok(false), Ok(true)));
+        assert_eq!((despite(r#""everything""#), despite("true")), (Err("invalid_despite"), Err("not_a_string")));
     }
 }

@@ -117,8 +117,18 @@ pub struct RejectedAdd {
     /// The record: its partition and its offset, as `rejected ls` shows them.
     #[arg(value_name = "PARTITION:OFFSET")]
     pub position: String,
+    /// Even though it names a schema that the instance does not know, as an event of a later version of paylog does: a payment
+    /// is lost with such an event. Only who knows that no paylog wrote the record may say so.
+    #[arg(long, value_enum)]
+    pub despite: Option<Despite>,
     #[command(flatten)]
     pub signed: Signed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Despite {
+    #[value(name = "unknown_schema", alias = "unknown-schema")]
+    UnknownSchema,
 }
 
 #[derive(Debug, Args)]

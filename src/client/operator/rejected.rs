@@ -5,7 +5,7 @@ use std::io::Write;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::args::{RejectedAdd, RejectedCommand, RejectedLs};
+use super::args::{Despite, RejectedAdd, RejectedCommand, RejectedLs};
 use super::{get, line, post, text};
 use crate::client::client;
 
@@ -20,7 +20,10 @@ pub async fn rejected(command: RejectedCommand, out: &mut impl Write) -> anyhow:
 
 async fn add(args: &RejectedAdd, out: &mut impl Write) -> anyhow::Result<()> {
     let position = &args.position;
-    let body = json!({"position": position, "operator": args.signed.operator, "reason": args.signed.reason});
+    let mut body = json!({"position": position, "operator": args.signed.operator, "reason": args.signed.reason});
+    if let Some(Despite::UnknownSchema) = args.despite {
+        body["despite"] = json!("unknown_schema");
+    }
     let (status, answer) = post(&client()?, &args.client.url, PATH, &body).await?;
     let said = match (status, answer["passed"].as_bool()) {
         (StatusCode::CREATED, Some(true)) => "is rejected, and the partition goes on",

@@ -16,9 +16,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::context::Context;
-use super::error::{is_retriable, is_transport, journal_error, transaction_error};
+use super::error::{Fences, is_retriable, is_transport, journal_error, transaction_error};
 use super::heights::Heights;
-use super::settings::TRANSACTION_TIMEOUT;
 use super::transaction::{KafkaTransaction, failure};
 use super::{KafkaConfig, drop_within, native, settings};
 use crate::journal::{Fate, JournalError, Partition, TransactionError};
@@ -54,6 +53,7 @@ pub(super) struct Committer {
     producer: Option<Producing>,
     /// Something of the last transaction may still take effect: no other may begin on this producer.
     pub(super) in_doubt: bool,
+    pub(super) fences: Fences,
     ids: Ids,
 }
 
@@ -96,8 +96,8 @@ impl Committer {
     ) -> Result<Self, JournalError> {
         let deadline = Instant::now() + START_WAIT_MAX;
         let (read, written) = (read.to_owned(), written.to_owned());
-        let ids = Ids::default();
-        let mut committer = Self { settings, instance, read, written, heights, producer: None, in_doubt: false, ids };
+        let (producer, fences, ids) = (None, Fences::default(), Ids::default());
+        let mut committer = Self { settings, instance, read, written, heights, producer, in_doubt: false, fences, ids };
         loop {
             match committer.recycle() {
                 Ok(()) => return Ok(committer),
@@ -115,7 +115,9 @@ impl Committer {
         if let Some(old) = self.producer.take() {
             drop_within(old, "committer", CLOSE_DEADLINE);
         }
-        let transactional_id = format!("{}/{}", self.instance, self.ids.next(Instant::now()));
+        let now = Instant::now();
+        self.fences.recycled(now);
+        let transactional_id = format!("{}/{}", self.instance, self.ids.next(now));
         self.settings.set("transactional.id", &transactional_id);
         match create(&self.settings, &transactional_id) {
             Ok(producer) => self.producer = Some(producer),
@@ -141,7 +143,7 @@ impl Committer {
         // What went wrong while nothing was in flight left nothing in doubt.
         producer.context().take_doubt();
         if let Err(error) = producer.begin_transaction() {
-            let failed = transaction_error("begin a transaction", &error, Duration::ZERO, TRANSACTION_TIMEOUT);
+            let failed = transaction_error("begin a transaction", &error, Duration::ZERO, &self.fences);
             // Nothing was begun, so there is nothing to abort: what cannot begin needs a new producer.
             self.in_doubt = true;
             let fate = if failed.fate == Fate::Retry { Fate::Recycle } else { failed.fate };

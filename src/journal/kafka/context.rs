@@ -15,10 +15,11 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::oneshot;
 
-use super::error::{Undelivered, is_end_of_partition, is_fatal};
+use super::error::{Undelivered, is_end_of_partition, is_fatal, is_transport};
 use super::native::persisted;
 use super::partitions_of;
 use crate::journal::{Assignment, Offset, Partition, Position};
+use crate::telemetry::Seldom;
 
 /// What became of one record that was handed to a producer.
 pub(super) type Delivery = Result<Position, Undelivered>;
@@ -41,6 +42,9 @@ pub(super) struct Context {
     rebalances_counted: AtomicI64,
     /// While a member leaves, nobody looks at `rebalances` any more: the callback answers librdkafka itself.
     leaving: AtomicBool,
+    /// An outage is told by librdkafka many times a second: by its events, and to whoever reads.
+    told: Seldom,
+    read: Seldom,
 }
 
 /// The part of librdkafka's statistics that is looked at.
@@ -89,7 +93,14 @@ impl Context {
             stopped: Mutex::default(),
             rebalances_counted: AtomicI64::new(0),
             leaving: AtomicBool::new(false),
+            told: Seldom::new(),
+            read: Seldom::new(),
         }
+    }
+
+    /// Is an error that a reader met, and that will pass, to be said in the log?
+    pub(super) fn is_news(&self, error: &KafkaError) -> bool {
+        !is_transport(error) || self.read.now()
     }
 
     pub(super) fn is_fatal(&self) -> bool {
@@ -165,7 +176,7 @@ impl ClientContext for Context {
             self.fatal.store(true, Ordering::Release);
         }
         // The end of a partition is an error event too, and no error.
-        if !is_end_of_partition(&error) {
+        if !is_end_of_partition(&error) && (!is_transport(&error) || self.told.now()) {
             tracing::warn!(client = self.name, %error, reason, "kafka client error");
         }
     }
@@ -232,7 +243,18 @@ fn position_of(partition: i32, offset: i64) -> Delivery {
 
 #[cfg(test)]
 mod tests {
-    use super::lost_a_request;
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+    use super::{Context, lost_a_request};
+
+    #[test]
+    fn an_outage_is_said_once_a_minute_and_everything_else_at_once() {
+        let context = Context::new("tail");
+        let news = |code| context.is_news(&KafkaError::MessageConsumption(code));
+        assert!(news(Code::AllBrokersDown));
+        assert!(!news(Code::AllBrokersDown) && !news(Code::BrokerTransportFailure), "said a moment ago");
+        assert!(news(Code::TopicAuthorizationFailed) && news(Code::TopicAuthorizationFailed));
+    }
 
     #[test]
     fn only_a_connection_in_use_can_lose_a_request() {

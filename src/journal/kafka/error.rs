@@ -1,11 +1,17 @@
 //! The one place that looks at Kafka error codes: what each means for an append, a transaction, a reader, a start.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::native::Persisted;
+use super::settings::TRANSACTION_TIMEOUT;
 use crate::journal::{AppendError, Fate, JournalError, Partition, TransactionError};
+
+/// A producer that is fenced this soon after the one before it has a twin. One fence alone may be the broker's timeout: it says
+/// the same then, and if the machine slept meanwhile, no clock of ours shows how long the transaction was open.
+const TWIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A record that was handed to a producer and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +31,15 @@ struct Failure {
     in_doubt: bool,
 }
 
+/// What the producers of one committer have met of fences.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    /// By the producer that is in use.
+    met: Cell<bool>,
+    /// When an earlier one that had met one was replaced.
+    before: Option<Instant>,
+}
+
 /// What a reader does about an error that its client reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadVerdict {
@@ -34,6 +49,24 @@ pub(super) enum ReadVerdict {
     GoOn,
     /// The log no longer holds, or cannot give, what comes next: reading on would skip something.
     Lost,
+}
+
+impl Fences {
+    /// The producer is replaced.
+    pub(super) fn recycled(&mut self, now: Instant) {
+        if self.met.take() {
+            self.before = Some(now);
+        }
+    }
+
+    /// Is it a twin that has fenced this producer? Not if its transaction was open for as long as the broker lets it.
+    fn tells_twin(&self, code: Code, age: Duration) -> bool {
+        if !is_fenced(code) || age >= TRANSACTION_TIMEOUT {
+            return false;
+        }
+        self.met.set(true);
+        self.before.is_some_and(|before| before.elapsed() < TWIN_WITHIN)
+    }
 }
 
 impl Undelivered {
@@ -61,13 +94,13 @@ impl Undelivered {
     }
 
     /// What to do with the transaction that this record was part of.
-    pub(super) fn into_transaction_error(self, age: Duration, timeout: Duration) -> TransactionError {
+    pub(super) fn into_transaction_error(self, age: Duration, fences: &Fences) -> TransactionError {
         let failure = Failure {
             code: self.code,
             abortable: true,
             in_doubt: self.persisted != Persisted::No || is_timeout_or_transport(self.code),
         };
-        let fate = fate_of(failure, age, timeout);
+        let fate = fate_of(failure, fences.tells_twin(self.code, age));
         let reason = format!("a record was not delivered: {}{}", self.code, twin(fate, self.code));
         TransactionError { fate, culprit: self.partition, reason }
     }
@@ -78,21 +111,21 @@ pub(super) fn refused_append(error: &KafkaError) -> AppendError {
     AppendError::NotAppended(code_of(error).to_string())
 }
 
-/// What to do after a transactional call failed. `age` is how long the transaction was open, `timeout` is when the
-/// broker ends it by itself.
-pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, timeout: Duration) -> TransactionError {
+/// What to do after a transactional call failed. `age` is how long the transaction was open.
+pub(super) fn transaction_error(doing: &str, error: &KafkaError, age: Duration, fences: &Fences) -> TransactionError {
     let code = code_of(error);
     let abortable = matches!(error, KafkaError::Transaction(e) if e.txn_requires_abort() && !e.is_fatal())
         || matches!(error, KafkaError::MessageProduction(_));
     let in_doubt = matches!(error, KafkaError::Flush(_)) || is_timeout_or_transport(code);
-    let fate = fate_of(Failure { code, abortable, in_doubt }, age, timeout);
+    let fate = fate_of(Failure { code, abortable, in_doubt }, fences.tells_twin(code, age));
     let reason = format!("could not {doing}: {}{}", describe(error), twin(fate, code));
     TransactionError { fate, culprit: None, reason }
 }
 
 /// The table. An error that librdkafka gives no flag is treated as fatal (its own rule), which for us is a new producer.
-fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
+fn fate_of(failure: Failure, twin: bool) -> Fate {
     match failure.code {
+        _ if twin => Fate::Stop,
         Code::TransactionalIdAuthorizationFailed
         | Code::ClusterAuthorizationFailed
         | Code::TopicAuthorizationFailed
@@ -102,9 +135,7 @@ fn fate_of(failure: Failure, age: Duration, timeout: Duration) -> Fate {
         | Code::InvalidTransactionTimeout
         | Code::UnsupportedVersion
         | Code::UnsupportedFeature => Fate::Stop,
-        // The broker says the same to a producer whose transaction it timed out and to one whose id a twin took. Only
-        // a transaction that was open for long enough can have been timed out.
-        code if is_fenced(code) && age < timeout => Fate::Stop,
+        code if is_fenced(code) => Fate::Recycle,
         // The broker has forgotten this producer, which idled for a week: so it would the next transaction.
         Code::InvalidProducerIdMapping | Code::UnknownProducerId => Fate::Recycle,
         _ if failure.abortable && !failure.in_doubt => Fate::Retry,
@@ -117,6 +148,9 @@ fn twin(fate: Fate, code: Code) -> &'static str {
     match fate {
         Fate::Stop if is_fenced(code) => {
             "; another process has the same instance id, from a copy of this data directory: give each its own"
+        }
+        _ if is_fenced(code) => {
+            "; either the machine slept for longer than a transaction may be open, or another process has the same instance id"
         }
         _ => "",
     }
@@ -258,7 +292,7 @@ pub(super) fn journal_error(doing: &str, error: &KafkaError) -> JournalError {
 
 /// As [`journal_error`], for a bare code.
 pub(super) fn code_error(code: Code, text: String) -> JournalError {
-    match fate_of(Failure { code, abortable: false, in_doubt: false }, Duration::ZERO, Duration::ZERO) {
+    match fate_of(Failure { code, abortable: false, in_doubt: false }, false) {
         Fate::Stop => JournalError::Refused(text),
         Fate::Retry | Fate::Recycle => JournalError::Unavailable(text),
     }

@@ -8,6 +8,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::Context;
 use super::error::{is_transport, is_unstable, journal_error};
+use super::pulse::Silence;
 use super::{KafkaConfig, settings};
 use crate::journal::{Assignment, JournalError, Partition};
 
@@ -22,38 +23,43 @@ const STABLE_TURN_MAX: Duration = Duration::from_secs(5);
 /// A group from which nothing was heard for this many times `max.poll.interval.ms` is silent: it waits that long for its
 /// slowest member, and then it has to answer.
 const GROUP_SILENT: u32 = 3;
+/// How often a silent group makes us ask whether the cluster answers at all, until it has been silent for too long.
+const PROBES: u32 = 6;
 /// How long the cluster may take to show that it is only the group that is silent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two probes of a cluster that does not answer either.
-const PROBE_EVERY: Duration = Duration::from_secs(30);
 
 /// Notices a group that has fallen silent. A member that the group has forgotten, or that does not ask again, would do
 /// nothing and say nothing for ever.
-pub(super) struct Silence {
-    /// When the group last gave a sign of life.
-    heard: Instant,
+pub(super) struct GroupSilence {
+    silence: Silence,
+    /// After how much silence the cluster is asked next.
+    probe: Duration,
     max: Duration,
 }
 
-impl Silence {
+impl GroupSilence {
     pub(super) fn new(config: &KafkaConfig) -> Self {
-        Self { heard: Instant::now(), max: settings::poll_interval(config) * GROUP_SILENT }
+        let max = settings::poll_interval(config) * GROUP_SILENT;
+        Self { silence: Silence::new(Instant::now()), probe: max / PROBES, max }
     }
 
-    /// `Err` if the group has been silent for too long. Where the whole cluster is silent there is nothing to end for: it
-    /// will be back.
+    /// `Err` if the group has been silent for too long, and the cluster was not. A cluster that does not answer will be back,
+    /// and the group gets its whole time from then on.
     pub(super) fn check(&mut self, member: &BaseConsumer<Context>, topic: &str) -> Result<(), JournalError> {
-        if member.context().take_group_answered() {
-            self.heard = Instant::now();
+        let silent = self.silence.look(Instant::now(), member.context().take_group_answered());
+        if silent < self.max / PROBES {
+            self.probe = self.max / PROBES;
+        }
+        if silent < self.probe {
             return Ok(());
         }
-        let silent = self.heard.elapsed();
-        if silent < self.max {
-            return Ok(());
-        }
+        self.probe += self.max / PROBES;
         if let Err(error) = member.fetch_metadata(Some(topic), PROBE_TIMEOUT) {
             tracing::warn!(%error, "neither the group nor the cluster answers");
-            self.heard += PROBE_EVERY;
+            self.silence = Silence::new(Instant::now());
+            return Ok(());
+        }
+        if silent < self.max {
             return Ok(());
         }
         Err(JournalError::Unavailable(format!(
@@ -138,5 +144,24 @@ pub(super) fn answer_all(
         if let Err(error) = answer {
             tracing::warn!(%error, "could not answer a rebalance while leaving");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_cannot_be_reached_says_nothing_about_the_group() {
+        // Nobody listens on port 1.
+        let config = KafkaConfig::new("127.0.0.1:1", "instance");
+        let member: BaseConsumer<Context> =
+            settings::member(&config).create_with_context(Context::new("member")).expect("a member");
+        let max = PROBES * PROBE_TIMEOUT;
+        let mut group = GroupSilence { silence: Silence::new(Instant::now()), probe: Duration::ZERO, max };
+        group.check(&member, "payments").expect("there is nothing to end for");
+        // Before, a cluster that was back after an hour had 30 s to have the group as well.
+        let silent = group.silence.look(Instant::now(), false);
+        assert!(silent < PROBE_TIMEOUT, "the group has its whole time again, and not {silent:?} less");
     }
 }

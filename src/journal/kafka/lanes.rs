@@ -14,7 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::committer::Committer;
 use super::context::Context;
 use super::error::{is_fatal, is_stale_member, journal_error};
-use super::group::{Fence, Silence, answer_all};
+use super::group::{Fence, GroupSilence, answer_all};
 use super::heights::Heights;
 use super::pulse::Pulse;
 use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
@@ -35,7 +35,7 @@ pub(super) struct KafkaLanes {
     /// Handed out and not answered yet: the group waits for it.
     unanswered: Option<Assignment>,
     fence: Fence,
-    silence: Silence,
+    silence: GroupSilence,
     pulse: Arc<Pulse>,
     deadline: Duration,
 }
@@ -58,7 +58,7 @@ impl KafkaLanes {
             taken: BTreeSet::new(),
             unanswered: None,
             fence: Fence::new(),
-            silence: Silence::new(config),
+            silence: GroupSilence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
@@ -98,9 +98,11 @@ impl Lanes for KafkaLanes {
             let wait = deadline.saturating_duration_since(Instant::now());
             match member.poll(wait) {
                 Some(Err(error)) if is_fatal(&error) => return Err(journal_error("stay in the group", &error)),
-                Some(Err(error)) => tracing::warn!(%error, "the group is disturbed and goes on"),
-                // A record that was fetched before the pause: the tail has it too.
-                Some(Ok(_)) | None => {}
+                Some(Err(error)) if member.context().is_news(&error) => {
+                    tracing::warn!(%error, "the group is disturbed and goes on");
+                }
+                // Also a record that was fetched before the pause: the tail has it too.
+                _ => {}
             }
             if wait.is_zero() && self.member()?.context().has_no_rebalance() {
                 return Ok(None);

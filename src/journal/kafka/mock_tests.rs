@@ -119,14 +119,26 @@ fn a_commit_over_broken_connections_leaves_the_producer_in_doubt() {
     bed.needs_recycling();
 }
 
-/// (b) 5.
+/// (b) 5: the broker says the same to a producer whose transaction it timed out while the machine slept.
 #[test]
-fn a_producer_that_was_fenced_stops_and_one_in_a_wrong_state_is_recycled() {
-    for (answer, fate) in [(INVALID_EPOCH, Fate::Stop), (FENCED, Fate::Stop), (INVALID_STATE, Fate::Recycle)] {
+fn a_producer_that_was_fenced_or_is_in_a_wrong_state_is_recycled() {
+    for answer in [INVALID_EPOCH, FENCED, INVALID_STATE] {
         let mut bed = Bed::new();
         bed.answer(Api::EndTxn, &[answer]);
         let refused = bed.transact().expect_err("no commit");
-        assert_eq!(refused.fate, fate, "{answer:?}: {refused}");
+        assert_eq!(refused.fate, Fate::Recycle, "{answer:?}: {refused}");
+        bed.needs_recycling();
+    }
+}
+
+/// (b) 5: two that share an id fence each other as often as they are recycled, until one of them stops.
+#[test]
+fn a_producer_that_is_fenced_again_at_once_stops() {
+    let mut bed = Bed::new();
+    for fate in [Fate::Recycle, Fate::Stop] {
+        bed.answer(Api::EndTxn, &[FENCED]);
+        let refused = bed.transact().expect_err("no commit");
+        assert_eq!(refused.fate, fate, "{refused}");
         bed.needs_recycling();
     }
 }

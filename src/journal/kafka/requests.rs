@@ -17,7 +17,7 @@ use super::committer::{Committer, instance};
 use super::context::Context;
 use super::error::{ReadVerdict, code_error, is_fatal, journal_error, read_verdict};
 use super::foreign::{letter_record, source_record_of};
-use super::group::{Fence, Silence, answer_all};
+use super::group::{Fence, GroupSilence, answer_all};
 use super::guards::Letters;
 use super::look_up::writable;
 use super::pulse::Pulse;
@@ -61,7 +61,7 @@ pub(super) struct KafkaRequests {
     /// The producer is new already, and it is not known yet what of its predecessor's was moved on.
     recycled: bool,
     reseat: Reseat,
-    silence: Silence,
+    silence: GroupSilence,
     pulse: Arc<Pulse>,
     deadline: Duration,
 }
@@ -105,7 +105,7 @@ impl KafkaRequests {
             fence: Fence::new(),
             recycled: false,
             reseat: Reseat::new(),
-            silence: Silence::new(config),
+            silence: GroupSilence::new(config),
             pulse: Arc::clone(pulse),
             deadline: DROP_DEADLINE,
         })
@@ -153,14 +153,12 @@ impl KafkaRequests {
     }
 
     fn failed(&mut self, error: &rdkafka::error::KafkaError) {
-        let topic = &self.crossing.requests;
-        if read_verdict(error) != ReadVerdict::Lost {
-            tracing::warn!(topic, %error, "the intake's reader is disturbed and goes on");
-            return;
-        }
-        tracing::error!(topic, %error, "requests could not be read, trying again");
-        if let Some(member) = &self.member {
+        let (topic, Some(member)) = (&self.crossing.requests, &self.member) else { return };
+        if read_verdict(error) == ReadVerdict::Lost {
+            tracing::error!(topic, %error, "requests could not be read, trying again");
             self.reseat.failed(error, member.context());
+        } else if member.context().is_news(error) {
+            tracing::warn!(topic, %error, "the intake's reader is disturbed and goes on");
         }
     }
 

@@ -62,7 +62,9 @@ impl KafkaTail {
                 Ok(Some(TailItem::CaughtUp(Position::new(partition, offset))))
             }
             ReadVerdict::GoOn => {
-                tracing::warn!(topic = self.topic, %error, "the tail is disturbed and goes on");
+                if self.consumer()?.context().is_news(&error) {
+                    tracing::warn!(topic = self.topic, %error, "the tail is disturbed and goes on");
+                }
                 Ok(None)
             }
             ReadVerdict::Lost => Err(JournalError::Broken(format!(

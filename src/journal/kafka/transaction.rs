@@ -137,7 +137,9 @@ impl<'a> KafkaTransaction<'a> {
                     positions.push(position);
                 }
                 Ok(Err(undelivered)) if undelivered.is_purged() => return Err(self.why_purged()),
-                Ok(Err(undelivered)) => return Err(undelivered.into_transaction_error(age, TRANSACTION_TIMEOUT)),
+                Ok(Err(undelivered)) => {
+                    return Err(undelivered.into_transaction_error(age, &self.committer.fences));
+                }
                 Err(_) => return Err(failure(Fate::Recycle, "a record has no delivery report")),
             }
         }
@@ -206,7 +208,7 @@ impl<'a> KafkaTransaction<'a> {
     }
 
     fn error(&self, doing: &str, error: &KafkaError) -> TransactionError {
-        transaction_error(doing, error, self.began.elapsed(), TRANSACTION_TIMEOUT)
+        transaction_error(doing, error, self.began.elapsed(), &self.committer.fences)
     }
 }
 

@@ -14,22 +14,22 @@ fn refused() -> Outcome {
 #[tokio::test]
 async fn a_refusal_is_a_no_only_where_nothing_can_have_been_charged_before() {
     let payment = payment(vec![in_progress(1999)]);
-    // Recorded at second 0, of a lane that was taken before, by its first try.
-    let bed = Bed::new(10, -5, &[refused()], &[]);
+    // Recorded since the lane was taken, and tried for the first time.
+    let bed = Bed::new(10, 5, &[refused()], &[Inquiry::NotFound]);
     let Start::Running(effect) = bed.processor.start(&payment, Try { attempt: 1, ..bed.this(Memory::default()) })
     else {
         panic!("held")
     };
     let Verdict::Record(data) = effect.await else { panic!("not recorded") };
-    assert_eq!(data.name(), "PaymentFailed");
+    assert_eq!((data.name(), bed.asked()), ("PaymentFailed", vec!["charge", "inquire"]));
     // An earlier try, of this lane or of an owner before it, may have charged.
     let taken_later = Bed::new(10, 5, &[refused()], &[]);
-    let this = Try { attempt: 1, ..taken_later.this(Memory::default()) };
+    let this = Try { attempt: 1, recorded_since: false, ..taken_later.this(Memory::default()) };
     let Start::Running(effect) = taken_later.processor.start(&payment, this) else { panic!("held") };
     let Verdict::Record(data) = effect.await else { panic!("not recorded") };
     let EventData::PaymentOutcomeUnknown(unknown) = *data else { panic!("{data:?}") };
     assert!(unknown.next_inquiry_at >= at(10).plus(FINAL_AFTER), "asked when \"not found\" is final");
-    let tried = Bed::new(10, -5, &[refused()], &[]);
+    let tried = Bed::new(10, 5, &[refused()], &[]);
     assert_eq!(tried.recorded(&payment).await, "PaymentOutcomeUnknown", "try number 7");
 }
 

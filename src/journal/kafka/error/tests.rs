@@ -1,10 +1,13 @@
 use super::*;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
 const YOUNG: Duration = Duration::from_secs(1);
 
 fn fate(code: Code, abortable: bool, age: Duration) -> Fate {
-    fate_of(Failure { code, abortable, in_doubt: is_timeout_or_transport(code) }, age, TIMEOUT)
+    fate_after(&Fences::default(), code, abortable, age)
+}
+
+fn fate_after(fences: &Fences, code: Code, abortable: bool, age: Duration) -> Fate {
+    fate_of(Failure { code, abortable, in_doubt: is_timeout_or_transport(code) }, fences.tells_twin(code, age))
 }
 
 #[test]
@@ -29,16 +32,40 @@ fn an_error_without_a_flag_needs_a_new_producer() {
 }
 
 #[test]
-fn a_twin_or_a_lack_of_rights_stops_the_writer() {
-    for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::TopicAuthorizationFailed] {
+fn a_lack_of_rights_stops_the_writer() {
+    for code in [Code::TransactionalIdAuthorizationFailed, Code::TopicAuthorizationFailed] {
         assert_eq!(fate(code, false, YOUNG), Fate::Stop, "{code}");
     }
 }
 
+const FENCED: [Code; 3] = [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch];
+
+#[test]
+fn a_twin_stops_the_writer_the_second_time_and_a_machine_that_slept_does_not() {
+    for code in FENCED {
+        let mut fences = Fences::default();
+        fences.recycled(Instant::now());
+        assert_eq!(fate_after(&fences, code, false, YOUNG), Fate::Recycle, "{code}: the machine may have slept");
+        assert_eq!(fate_after(&fences, code, false, YOUNG), Fate::Recycle, "{code}: an abort on the same producer");
+        fences.recycled(Instant::now());
+        assert_eq!(fate_after(&fences, Code::InvalidTransactionalState, false, YOUNG), Fate::Recycle, "no fence");
+        assert_eq!(fate_after(&fences, code, false, TRANSACTION_TIMEOUT), Fate::Recycle, "timed out by the broker");
+        assert_eq!(fate_after(&fences, code, false, YOUNG), Fate::Stop, "{code}");
+    }
+}
+
+#[test]
+fn fences_that_are_far_apart_are_no_twin() {
+    let mut fences = Fences::default();
+    assert_eq!(fate_after(&fences, Code::ProducerFenced, false, YOUNG), Fate::Recycle);
+    fences.recycled(Instant::now() - TWIN_WITHIN);
+    assert_eq!(fate_after(&fences, Code::ProducerFenced, false, YOUNG), Fate::Recycle);
+}
+
 #[test]
 fn a_transaction_that_the_broker_timed_out_is_no_twin() {
-    for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch] {
-        assert_eq!(fate(code, false, TIMEOUT), Fate::Recycle, "{code}");
+    for code in FENCED {
+        assert_eq!(fate(code, false, TRANSACTION_TIMEOUT), Fate::Recycle, "{code}");
     }
 }
 
