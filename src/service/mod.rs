@@ -32,8 +32,7 @@ use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
 
-/// The store of the built-in projection: a new version gets a directory of its own.
-/// The projection that this version keeps, and its directory in `store/`.
+/// The built-in projection, and its directory in `store/`: a new version gets one of its own.
 pub const PROJECTION: &str = "payments@3";
 
 /// Between two tries to open a log that does not answer.
