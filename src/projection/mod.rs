@@ -5,22 +5,26 @@
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
-mod folder;
+mod fold;
 mod offsets;
 mod parked;
+mod payments;
+mod progress;
 mod reader;
 mod rejections;
 #[cfg(test)]
 mod rejections_tests;
 mod rows;
-mod staged;
 mod view;
 mod watch;
 
-pub use folder::{FoldError, Folder};
+pub use fold::{ApplyError, Fold, FoldError, Projection};
 pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
+pub use payments::{Folder, Payments};
+pub use progress::{Halt, Progress};
+pub use reader::Recorded;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
-pub use view::{Entry, Halt, View};
+pub use view::{Entry, View};
 pub use watch::Watch;

@@ -55,7 +55,7 @@ pub(super) struct Fault {
 }
 
 /// An event, and the record that it is on the log.
-pub(super) struct Recorded {
+pub struct Recorded {
     pub position: Position,
     pub appended_at: Timestamp,
     pub event: Event,
