@@ -44,6 +44,12 @@ pub trait Projection: Sized + Send {
     fn committed(&mut self) {}
 }
 
+/// What one version of a projection is called, and its directory: every version has a store of its own.
+#[must_use]
+pub fn versioned_name<P: Projection>() -> String {
+    format!("{}@{}", P::NAME, P::VERSION)
+}
+
 /// Why an event was not folded.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -166,6 +172,15 @@ impl<P: Projection> Fold<P> {
             }
             Ok(Ended::Stopped)
         })
+    }
+
+    /// Folds to where the log ends, each partition to the end that it has when it is reached, or to where it halts.
+    pub fn catch_up(&mut self, journal: &dyn Reader) -> Result<(), FoldError> {
+        let mut tail = self.tail(journal)?;
+        while !self.progress.caught_up() {
+            self.turn(tail.as_mut(), reader::POLL)?;
+        }
+        Ok(())
     }
 
     /// Reads the log from where this has folded it to.
