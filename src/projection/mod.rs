@@ -9,6 +9,8 @@
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
+#[cfg(test)]
+mod damage_tests;
 mod fold;
 pub mod kept;
 mod offsets;

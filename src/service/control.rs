@@ -30,7 +30,8 @@ pub(super) fn open(
     Ok(Control::open(journal, payments, rejections.clone())?)
 }
 
-/// Opens the rows; those that hold a record which was rejected since are deleted, for the log has everything.
+/// Opens the rows; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
+/// has everything.
 pub(super) fn fold(
     store: &Path,
     journal: &dyn Journal,
@@ -45,6 +46,11 @@ pub(super) fn fold(
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");
+            Store::discard(store)?;
+            Ok(open()?)
+        }
+        Err(FoldError::Store(error)) if error.is_damage() => {
+            tracing::error!(%error, "the rows are damaged: they are folded anew from the log");
             Store::discard(store)?;
             Ok(open()?)
         }

@@ -201,6 +201,12 @@ fn read_u32(meta: &Table, name: &str) -> Result<Option<u32>, StoreError> {
 }
 
 fn refused(error: StoreError) -> JournalError {
+    if error.is_damage() {
+        // Nothing else has what it had.
+        let what =
+            "the log of this data directory is damaged, and nothing can be folded from it: restore it from a copy";
+        return JournalError::Refused(format!("{what} ({error})"));
+    }
     JournalError::Refused(error.to_string())
 }
 
