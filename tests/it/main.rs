@@ -100,6 +100,7 @@ scenarios! {
     restarts::a_restart_keeps_the_history_and_goes_on,
     restarts::nothing_is_ready_before_it_has_folded_the_log,
     restarts::an_instance_that_starts_empty_answers_the_same,
+    restarts::an_instance_whose_rows_are_damaged_answers_the_same,
     operations::sigterm_drains_with_a_stream_open_and_exits_with_0,
     operations::a_data_directory_serves_one_process,
     operations::the_commands_pay_show_and_tail,
