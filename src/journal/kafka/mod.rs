@@ -17,6 +17,7 @@ mod look_up;
 #[cfg(test)]
 mod mock_tests;
 mod native;
+mod originals;
 mod pulse;
 mod requests;
 mod reseat;
@@ -39,8 +40,8 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
-    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-    Record, Requests, Tail,
+    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition, Position,
+    Reader, Record, Requests, SourceRecord, Tail,
 };
 use appender::Appender;
 use heights::Heights;
@@ -194,6 +195,10 @@ impl Reader for KafkaJournal {
         self.look_up().read(position)
     }
 
+    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
+        Ok(Box::new(originals::KafkaOriginals::open(&self.config, partition, from, to)?))
+    }
+
     fn check(&self) -> Result<(), JournalError> {
         self.heights.check()?;
         let now = topics::topic_id(&self.config)?;
@@ -214,6 +219,10 @@ impl Reader for KafkaJournal {
 impl Journal for KafkaJournal {
     fn append(&self, record: NewRecord) -> Appending {
         self.appender.append(record)
+    }
+
+    fn restore(&self, record: &SourceRecord) -> Appending {
+        self.appender.restore(record)
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
