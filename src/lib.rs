@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod archive;
 pub mod bench;
 pub mod checker;
 pub mod client;

@@ -18,7 +18,7 @@ mod refusal;
 
 use std::fmt;
 
-pub use event::EventBody;
+pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody};
 pub use operator::{HaltBody, ParkedBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
