@@ -19,6 +19,7 @@ pub mod control;
 pub mod gateway;
 pub mod gateway_simulator;
 pub mod http;
+pub mod import;
 pub mod intake;
 pub mod journal;
 pub mod lane;

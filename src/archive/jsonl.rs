@@ -172,7 +172,8 @@ impl<R: BufRead> LineReader<R> {
     }
 
     fn trailer(&self) -> Result<Entry, String> {
-        let line: TrailerLine = serde_json::from_slice(&self.line).map_err(|e| format!("its trailer is not one: {e}"))?;
+        let line: TrailerLine =
+            serde_json::from_slice(&self.line).map_err(|e| format!("its trailer is not one: {e}"))?;
         let digest = Digest::parse(&line.digest).ok_or("its trailer has no digest")?;
         let text = Digest(self.text.clone().finalize().into()).to_string();
         if text != line.text {
@@ -197,9 +198,7 @@ fn record(line: &[u8]) -> Result<Entry, String> {
         position: Position::new(Partition(line.partition), Offset(line.offset)),
         timestamp_us: line.timestamp_us,
         key: bytes(line.key),
-        headers: line
-            .headers
-            .map(|headers| headers.into_iter().map(|(name, value)| (name, bytes(value))).collect()),
+        headers: line.headers.map(|headers| headers.into_iter().map(|(name, value)| (name, bytes(value))).collect()),
         value: bytes(line.value),
     };
     Ok(Entry::Record(record, digest))

@@ -91,7 +91,13 @@ fn shown(at: &Option<Position>) -> String {
 impl Header {
     /// For a log of `from.len()` partitions, read from `from` to `to` at `now`.
     #[must_use]
-    pub fn new(log: LogId, topic: Option<String>, (from, to): (Vec<u64>, Vec<u64>), selection: Selection, now: Timestamp) -> Self {
+    pub fn new(
+        log: LogId,
+        topic: Option<String>,
+        (from, to): (Vec<u64>, Vec<u64>),
+        selection: Selection,
+        now: Timestamp,
+    ) -> Self {
         Self {
             paylog_archive: FORMAT,
             paylog: env!("CARGO_PKG_VERSION").to_owned(),

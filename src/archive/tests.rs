@@ -129,7 +129,10 @@ fn what_was_left_out_doubled_moved_or_added_is_seen_where_it_is() {
     let shown = read(text.replace("\"offset\":3", "\"offset\":4").as_bytes()).unwrap_err().to_string();
     assert!(shown.contains("record 3") && shown.contains("1:4"), "{shown}");
     let forged = text.replacen("\"scope\":\"log\"", "\"scope\":\"piece\"", 1);
-    assert!(matches!(read(forged.as_bytes()), Err(ArchiveError::Damaged { record: 1, .. })), "the header is in the chain");
+    assert!(
+        matches!(read(forged.as_bytes()), Err(ArchiveError::Damaged { record: 1, .. })),
+        "the header is in the chain"
+    );
     let event = text.replace("1999", "2999");
     let shown = read(event.as_bytes()).unwrap_err().to_string();
     assert!(shown.contains("though each record is"), "what people read is covered too: {shown}");

@@ -53,20 +53,19 @@ enum Packed {
 }
 
 impl Writer {
-    pub fn begin(
-        target: &Target,
-        format: Format,
-        compression: Compression,
-        header: &Header,
-    ) -> anyhow::Result<Self> {
+    pub fn begin(target: &Target, format: Format, compression: Compression, header: &Header) -> anyhow::Result<Self> {
         let out = match target {
             Target::File(path) => Out::file(path)?,
             Target::Stdout => Out::stdout(),
         };
         let text = header.text()?;
         let body = match (format, compression) {
-            (Format::Avro, Compression::Gzip) => anyhow::bail!("an Avro file is compressed with deflate, not with gzip"),
-            (Format::Jsonl, Compression::Deflate) => anyhow::bail!("JSON lines are compressed with gzip, not with deflate"),
+            (Format::Avro, Compression::Gzip) => {
+                anyhow::bail!("an Avro file is compressed with deflate, not with gzip")
+            }
+            (Format::Jsonl, Compression::Deflate) => {
+                anyhow::bail!("JSON lines are compressed with gzip, not with deflate")
+            }
             (Format::Avro, how) => {
                 Body::Entries(Box::new(EntryWriter::begin(out, &text, how == Compression::Deflate)?))
             }
@@ -84,7 +83,9 @@ impl Writer {
         let weight = record.weight();
         if weight > RECORD_BYTES_MAX {
             let at = record.position;
-            anyhow::bail!("the record at {at} takes {weight} bytes, and an archive takes none above {RECORD_BYTES_MAX}");
+            anyhow::bail!(
+                "the record at {at} takes {weight} bytes, and an archive takes none above {RECORD_BYTES_MAX}"
+            );
         }
         let digest = self.chain.add(record);
         self.records += 1;

@@ -83,8 +83,13 @@ impl Control {
         // Past the committed end stands at most what a transaction still holds back; none of ours is there.
         let end = journal.ends(PARTITION)?.committed;
         let tail = journal.tail(&[Offset(0)])?;
-        let shared =
-            Arc::new(Shared { payments, state: Mutex::default(), next: watch::channel(Offset(0)).0, rejections, imports: Imports::default() });
+        let shared = Arc::new(Shared {
+            payments,
+            state: Mutex::default(),
+            next: watch::channel(Offset(0)).0,
+            rejections,
+            imports: Imports::default(),
+        });
         let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
         let deadline = Instant::now() + START_MAX;
         while *shared.next.borrow() < end {
@@ -189,7 +194,8 @@ impl Follower {
             // What acts here does not know it in time, and might charge for what another log acts for.
             if !self.expects_import && self.shared.state().import().is_some() {
                 return Err(JournalError::Refused(
-                    "an import into the log of this running process has begun: restart the process when it is done".to_owned(),
+                    "an import into the log of this running process has begun: restart the process when it is done"
+                        .to_owned(),
                 ));
             }
         }

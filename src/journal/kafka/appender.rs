@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::context::Context;
 use super::error::{journal_error, refused_append};
-use super::heights::Heights;
 use super::foreign::restored_record;
+use super::heights::Heights;
 use super::{KafkaConfig, base_record, drop_within, settings};
 use crate::journal::{AppendError, Appending, JournalError, NewRecord, Partition, SourceRecord};
 

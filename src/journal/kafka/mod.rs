@@ -21,6 +21,7 @@ mod originals;
 mod pulse;
 mod requests;
 mod reseat;
+pub mod restore;
 mod settings;
 mod tail;
 mod topics;
@@ -47,6 +48,7 @@ use appender::Appender;
 use heights::Heights;
 use look_up::LookUp;
 use pulse::Pulse;
+use topics::Kind;
 
 pub use dead_letters::DeadLetters;
 pub use settings::validate;
@@ -138,10 +140,14 @@ impl fmt::Debug for KafkaConfig {
 impl KafkaJournal {
     /// Connects, finds the topic and runs the guards. Blocks.
     pub fn open(config: KafkaConfig) -> Result<Arc<Self>, JournalError> {
+        Self::open_as(config, Kind::History)
+    }
+
+    fn open_as(config: KafkaConfig, kind: Kind) -> Result<Arc<Self>, JournalError> {
         settings::validate(&config)?;
         let log_id = topics::topic_id(&config)?;
         let look_up = LookUp::new(&config)?;
-        let in_sync_min = Arc::new(AtomicU64::new(guards::check_event_topic(&config, &look_up)?));
+        let in_sync_min = Arc::new(AtomicU64::new(guards::check_event_topic_as(&config, &look_up, kind)?));
         let heights = Arc::new(Heights::new(config.partitions));
         let appender = Appender::new(&config, &heights)?;
         let look_up = Mutex::new(Arc::new(look_up));

@@ -80,8 +80,7 @@ impl KafkaOriginals {
                 Some(rdkafka::Offset::Offset(offset)) => offset,
                 // Nothing was read: there is no record, or the partition's end was asked for too early.
                 _ => {
-                    let ends =
-                        consumer.fetch_watermarks(&self.topic, kafka_partition(self.partition), REQUEST_TIMEOUT);
+                    let ends = consumer.fetch_watermarks(&self.topic, kafka_partition(self.partition), REQUEST_TIMEOUT);
                     ends.map_err(|error| journal_error(&doing, &error))?.1
                 }
             };
