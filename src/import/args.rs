@@ -36,7 +36,7 @@ pub struct ExportArgs {
     pub compress: Option<Compression>,
     /// Only this partition; may be repeated.
     #[arg(long = "partition", value_name = "PARTITION")]
-    pub partitions: Vec<u32>,
+    pub only_partitions: Vec<u32>,
     /// Only this payment, by its id; may be repeated.
     #[arg(long = "payment", value_name = "ID")]
     pub payments: Vec<String>,

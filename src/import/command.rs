@@ -76,7 +76,7 @@ fn target(args: &ExportArgs) -> anyhow::Result<(Target, Format, Compression)> {
 
 fn selection(args: &ExportArgs) -> Selection {
     Selection {
-        partitions: args.partitions.clone(),
+        partitions: args.only_partitions.clone(),
         payments: args.payments.clone(),
         customer: args.customer.clone(),
         since_us: args.since.map(jiff::Timestamp::as_microsecond),
