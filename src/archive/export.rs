@@ -4,7 +4,7 @@
 use anyhow::ensure;
 
 use super::selection::Chooser;
-use super::{Compression, Format, Header, Progress, Selection, Target, Trailer, Writer};
+use super::{Compression, Format, Header, Progress, Rejected, Selection, Target, Trailer, Writer};
 use crate::journal::{Offset, Partition, Position, Reader};
 use crate::payment::Timestamp;
 use crate::schema::Codec;
@@ -15,6 +15,8 @@ pub struct Export<'a> {
     pub topic: Option<String>,
     pub codec: &'a Codec,
     pub selection: Selection,
+    /// What the control log says of records of this log.
+    pub rejected: Vec<Rejected>,
     /// Where to begin and where to end in some partitions, in place of the beginning and the end of all.
     pub from: Vec<Position>,
     pub to: Vec<Position>,
@@ -31,7 +33,8 @@ pub fn export(export: &Export<'_>) -> anyhow::Result<(Header, Trailer)> {
     let numbers = |offsets: &[Offset]| offsets.iter().map(|offset| offset.0).collect::<Vec<_>>();
     let bounds = (numbers(&from), numbers(&to));
     let (log, topic) = (export.log.log_id(), export.topic.clone());
-    let header = Header::new(log, topic, bounds, export.selection.clone(), export.now);
+    let rejected = export.rejected.clone();
+    let header = Header { rejected, ..Header::new(log, topic, bounds, export.selection.clone(), export.now) };
     let mut writer = Writer::begin(&export.target, export.format, export.compression, &header)?;
     let looked_into: Vec<Partition> =
         (0..export.log.partitions()).map(Partition).filter(|p| chooser.looks_into(*p)).collect();

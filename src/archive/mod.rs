@@ -58,6 +58,19 @@ pub struct Header {
     /// What of it is in here.
     pub scope: Scope,
     pub selection: Selection,
+    /// The records that every fold of the log passes over: without this a log that is made of the archive would halt there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
+}
+
+/// A record that an operator has rejected, where it stands on the log, and who said so.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rejected {
+    pub partition: u32,
+    pub offset: u64,
+    pub operator: String,
+    pub reason: String,
 }
 
 /// What an archive says of itself after its records.
@@ -68,7 +81,7 @@ pub struct Trailer {
 }
 
 /// One part of an archive, as it was read.
-pub(self) enum Entry {
+enum Entry {
     Record(SourceRecord, Digest),
     Trailer(Trailer),
 }
@@ -109,6 +122,7 @@ impl Header {
             to,
             scope: selection.scope(),
             selection,
+            rejected: Vec::new(),
         }
     }
 
@@ -135,7 +149,7 @@ impl Header {
         Ok(header)
     }
 
-    pub(self) fn text(&self) -> Result<String, ArchiveError> {
+    fn text(&self) -> Result<String, ArchiveError> {
         let text = serde_json::to_string(self).map_err(|e| ArchiveError::Io(e.into()))?;
         if text.len() > HEADER_BYTES_MAX {
             return Err(ArchiveError::NotAnArchive(format!("the header is larger than {HEADER_BYTES_MAX} bytes")));

@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::avro::{EntryReader, MAGIC};
 use super::jsonl::LineReader;
 use super::{ArchiveError, Chain, Entry, Header, Trailer};
-use crate::journal::{Offset, Partition, Position, SourceRecord};
+use crate::journal::{Position, SourceRecord};
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B];
 const READ_BYTES: usize = 256 * 1024;
@@ -27,7 +27,7 @@ pub struct Archive {
 }
 
 enum Body {
-    Lines(LineReader<Box<dyn BufRead>>),
+    Lines(Box<LineReader<Box<dyn BufRead>>>),
     Entries(Box<EntryReader<Box<dyn BufRead>>>),
 }
 
@@ -52,7 +52,7 @@ impl Archive {
                 Box::new(from)
             };
             let (lines, text) = LineReader::begin(from)?;
-            (Body::Lines(lines), text)
+            (Body::Lines(Box::new(lines)), text)
         };
         let header = Header::parse(&text)?;
         Ok(Self { header, chain: Chain::begin(&text), records: 0, last: None, body, trailer: None })
@@ -63,14 +63,14 @@ impl Archive {
         &self.header
     }
 
-    /// There once [`Archive::next`] has answered `None`.
+    /// There once [`Archive::next_record`] has answered `None`.
     #[must_use]
     pub fn trailer(&self) -> Option<Trailer> {
         self.trailer
     }
 
     /// The next record; `None` only behind the last, when everything fits.
-    pub fn next(&mut self) -> Result<Option<SourceRecord>, ArchiveError> {
+    pub fn next_record(&mut self) -> Result<Option<SourceRecord>, ArchiveError> {
         if self.trailer.is_some() {
             return Ok(None);
         }
@@ -98,7 +98,7 @@ impl Archive {
 
     /// Reads to the end, and answers with what it is then.
     pub fn verify(mut self, mut each: impl FnMut(&SourceRecord)) -> Result<(Header, Trailer), ArchiveError> {
-        while let Some(record) = self.next()? {
+        while let Some(record) = self.next_record()? {
             each(&record);
         }
         let whole = Trailer { records: self.records, digest: self.chain.last() };
@@ -139,15 +139,5 @@ impl Archive {
     /// At the record after those that were good.
     fn damaged(&self, at: Option<Position>, reason: impl Into<String>) -> ArchiveError {
         ArchiveError::Damaged { record: self.records + 1, at, reason: reason.into() }
-    }
-
-    /// How many records each partition has: for who restores them.
-    pub fn count(self) -> Result<(Header, Trailer, Vec<Offset>), ArchiveError> {
-        let mut counts = vec![Offset(0); self.header.partitions as usize];
-        let (header, trailer) = self.verify(|record| {
-            let Partition(p) = record.position.partition; // within bounds: it was compared with the header
-            counts[p as usize] = counts[p as usize].next();
-        })?;
-        Ok((header, trailer, counts))
     }
 }

@@ -43,7 +43,7 @@ pub struct Writer {
 }
 
 enum Body {
-    Lines(LineWriter<Packed>),
+    Lines(Box<LineWriter<Packed>>),
     Entries(Box<EntryWriter<Out>>),
 }
 
@@ -69,10 +69,10 @@ impl Writer {
             (Format::Avro, how) => {
                 Body::Entries(Box::new(EntryWriter::begin(out, &text, how == Compression::Deflate)?))
             }
-            (Format::Jsonl, Compression::None) => Body::Lines(LineWriter::begin(Packed::Plain(out), &text)?),
+            (Format::Jsonl, Compression::None) => Body::Lines(Box::new(LineWriter::begin(Packed::Plain(out), &text)?)),
             (Format::Jsonl, Compression::Gzip) => {
                 let packed = Packed::Gzip(GzEncoder::new(out, flate2::Compression::default()));
-                Body::Lines(LineWriter::begin(packed, &text)?)
+                Body::Lines(Box::new(LineWriter::begin(packed, &text)?))
             }
         };
         Ok(Self { chain: Chain::begin(text.as_bytes()), records: 0, body })

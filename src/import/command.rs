@@ -7,10 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 
 use super::{ArchiveCommand, Checked, ExportArgs, ImportArgs, import};
-use crate::archive::{Archive, Compression, Export, Format, Progress, Scope, Selection, Target, export, position};
+use crate::archive::{
+    Archive, Compression, Export, Format, Progress, Rejected, Scope, Selection, Target, export, position,
+};
+use crate::control::{Control, Rejection};
 use crate::journal::kafka::restore;
 use crate::journal::{Journal, Position};
 use crate::payment::{Signed, Timestamp};
+use crate::projection::Rejections;
 use crate::schema::Codec;
 use crate::service::offline::{Offline, kafka_config};
 
@@ -36,6 +40,7 @@ fn export_command(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()>
         topic,
         codec: &codec,
         selection,
+        rejected: rejected(&logs)?,
         from,
         to,
         target,
@@ -57,6 +62,17 @@ fn export_command(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()>
         Target::Stdout => tracing::info!("{said}"), // what stands on standard output is the archive
     }
     Ok(())
+}
+
+/// What operators have said of records of this log.
+fn rejected(logs: &Offline) -> anyhow::Result<Vec<Rejected>> {
+    let (control, _) = Control::open(Arc::clone(&logs.control), logs.journal.log_id(), Rejections::default())?;
+    let rejected = |rejection: Rejection| {
+        let Position { partition, offset } = rejection.position;
+        let Rejection { operator, reason, .. } = rejection;
+        Rejected { partition: partition.0, offset: offset.0, operator, reason }
+    };
+    Ok(control.rejections().into_iter().map(rejected).collect())
 }
 
 fn target(args: &ExportArgs) -> anyhow::Result<(Target, Format, Compression)> {

@@ -16,8 +16,8 @@ use anyhow::{Context, bail, ensure};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, Header, Progress, Scope, Trailer};
-use crate::control::{Control, Decided, ImportedArchive, ImportedRange, Step};
+use crate::archive::{Archive, Header, Progress, Rejected, Scope, Trailer};
+use crate::control::{Control, Decided, ImportedArchive, ImportedRange, NewRejection, Step};
 use crate::journal::{Appending, Journal, Offset, Partition, Position};
 use crate::payment::{Signed, Timestamp};
 use crate::projection::Rejections;
@@ -39,6 +39,8 @@ pub struct Checked<'a> {
     trailer: Trailer,
     /// How many records each partition has.
     counts: Vec<Offset>,
+    /// Where in the new log those records will stand that were rejected on the old one.
+    rejected: Vec<(Position, Rejected)>,
 }
 
 impl<'a> Checked<'a> {
@@ -59,8 +61,18 @@ impl<'a> Checked<'a> {
                 path.display()
             ),
         }
-        let (header, trailer, counts) = archive.count().with_context(|| format!("cannot use {}", path.display()))?;
-        Ok(Self { path, header, trailer, counts })
+        let mut counts = vec![Offset(0); archive.header().partitions as usize];
+        let known = archive.header().rejected.clone();
+        let mut rejected = Vec::new();
+        let verified = archive.verify(|record| {
+            let Position { partition, offset } = record.position; // within bounds: it was compared with the header
+            let at = Position::new(partition, counts[partition.0 as usize]);
+            counts[partition.0 as usize] = at.offset.next();
+            let is_it = |known: &&Rejected| (known.partition, known.offset) == (partition.0, offset.0);
+            rejected.extend(known.iter().find(is_it).map(|known| (at, known.clone())));
+        });
+        let (header, trailer) = verified.with_context(|| format!("cannot use {}", path.display()))?;
+        Ok(Self { path, header, trailer, counts, rejected })
     }
 
     /// Into how many partitions it can be imported.
@@ -124,6 +136,9 @@ pub fn import(
 
 fn steps(archive: &Checked<'_>, log: &dyn Journal, control: &Control, signed: &Signed) -> anyhow::Result<u64> {
     say(control, &archive.step(), signed)?;
+    for (position, rejected) in &archive.rejected {
+        reject(control, *position, rejected)?;
+    }
     must_be_empty(log)?; // of two imports at once, the later one has not appended anything yet
     let records = append_all(archive, log)?;
     for (count, partition) in archive.counts.iter().zip(0..).map(|(count, p)| (*count, Partition(p))) {
@@ -159,13 +174,24 @@ fn say(control: &Control, step: &Step, signed: &Signed) -> anyhow::Result<()> {
     }
 }
 
+/// What every fold of the old log passed over, every fold of the new one does: said before the record is there.
+fn reject(control: &Control, position: Position, rejected: &Rejected) -> anyhow::Result<()> {
+    let signed = Signed::new(&rejected.operator, &rejected.reason);
+    let signed = signed.map_err(|_| anyhow::anyhow!("the rejection of {position} is not signed by an operator"))?;
+    let new = NewRejection { position, signed, at: Timestamp::now() };
+    match Handle::current().block_on(control.reject(new, PATIENCE))? {
+        Decided::Effective(_) => Ok(()),
+        Decided::Late | Decided::Unconfirmed => bail!("the rejection of {position} could not be recorded"),
+    }
+}
+
 /// The archive has no gaps, so the position of each record is known before.
 fn append_all(archive: &Checked<'_>, log: &dyn Journal) -> anyhow::Result<u64> {
     let mut reading = Archive::open(archive.path)?;
     let mut ends = vec![Offset(0); archive.counts.len()];
     let mut in_flight = InFlight::default();
     let (mut progress, mut records) = (Progress::new("importing", archive.trailer.records), 0);
-    while let Some(record) = reading.next()? {
+    while let Some(record) = reading.next_record()? {
         let end = &mut ends[record.position.partition.0 as usize]; // compared with the header by `reading`
         let expected = Position::new(record.position.partition, *end);
         *end = end.next();

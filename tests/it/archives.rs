@@ -16,6 +16,7 @@ use crate::client::{Client, body};
 use crate::cluster::{Bed, PARTITIONS, PATIENCE, Running, System, until};
 use crate::gateways::{Provider, start};
 use crate::operations::{paylog, refusal};
+use crate::rejected::{garbage, reject};
 use crate::takeover::keys_on;
 
 /// The flags that name the logs of `bed`, whose embedded ones are in `name`.
@@ -244,7 +245,7 @@ fn whole_but(file: &Path) {
     let (target, codec) = (file.with_extension("new"), paylog::schema::Codec::new().unwrap());
     let (to, format) = (paylog::archive::Target::File(target.clone()), paylog::archive::Format::Jsonl);
     let mut new = paylog::archive::Writer::begin(&to, format, paylog::archive::Compression::None, &header).unwrap();
-    while let Some(record) = old.next().unwrap() {
+    while let Some(record) = old.next_record().unwrap() {
         new.add(&record, &codec).unwrap();
     }
     new.finish().unwrap();
@@ -305,6 +306,29 @@ pub async fn an_archive_goes_into_an_empty_log_alone(bed: &Bed) {
     system.stop().await;
     let full = refused("all.jsonl", &[]);
     assert!(full.contains("into an empty log alone") || full.contains("set up to take payments"), "{full}");
+}
+
+/// What an operator said of the old log holds for the one that is made of it.
+pub async fn a_rejected_record_is_passed_over_in_a_restored_log_too(bed: &Bed) {
+    let system = bed.start().await;
+    let (client, mut ids) = (&system.front.client, Vec::new());
+    let before = client.pay_to_the_end(&keys_on(1).next().unwrap(), &body("cus_1", "pm_card_visa")).await;
+    ids.push(before.text("id").to_owned());
+    let position = garbage(&system.front).await;
+    assert_eq!(reject(&system.front, &position.to_string()).await.status, 201);
+    let behind = client.pay_to_the_end(&keys_on(1).nth(1).unwrap(), &body("cus_1", "pm_card_visa")).await;
+    ids.push(behind.text("id").to_owned());
+    let was = seen(client, &ids).await;
+    system.stop().await;
+    let file = bed.directory.path().join("a.avro");
+    export(bed, &file, &[]);
+    let new = elsewhere(bed);
+    done(&paylog(&import_words(&new, &file, &[])));
+    let system = new.start().await;
+    assert_eq!(seen(&system.front.client, &ids).await, was);
+    let list = system.front.client.get("/v1/operator/rejected").await;
+    assert_eq!((&list.body["halted"], &list.body["data"][0]["operator"]), (&json!([]), &"ada".into()), "{list:?}");
+    system.stop().await;
 }
 
 /// As it is after a kill right behind the first word of an import, and after one in the middle.

@@ -98,6 +98,7 @@ scenarios! {
     archives::a_restored_log_charges_nothing_and_answers_the_same,
     archives::what_the_provider_charged_before_is_found_after_a_restore,
     archives::an_archive_goes_into_an_empty_log_alone,
+    archives::a_rejected_record_is_passed_over_in_a_restored_log_too,
     archives::a_process_under_which_an_import_begins_ends,
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     reading::the_etag_and_the_long_poll,

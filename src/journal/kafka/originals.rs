@@ -54,11 +54,8 @@ impl KafkaOriginals {
                     let record = source_record_of(&message)?;
                     return Ok((record.position.offset < self.to).then_some(record));
                 }
-                Some(Err(error)) => {
-                    if self.has_ended(consumer, &error)? {
-                        return Ok(None);
-                    }
-                }
+                Some(Err(error)) if self.has_ended(consumer, &error)? => return Ok(None),
+                Some(Err(_)) => {}
                 None if wait.is_zero() => {
                     let at = format!("{} {}", self.topic, self.partition);
                     let text = format!("{at} has not answered for {} s", SILENCE_MAX.as_secs());
