@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::avro::{EntryReader, MAGIC};
 use super::jsonl::LineReader;
-use super::{ArchiveError, Chain, Entry, Header, Trailer};
+use super::{ArchiveError, Chain, Entry, Header, Progress, Trailer};
 use crate::journal::{Position, SourceRecord};
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B];
@@ -96,11 +96,16 @@ impl Archive {
         }
     }
 
-    /// Reads to the end, and answers with what it is then.
+    /// Reads to the end, saying how far it is, and answers with what it is then.
     pub fn verify(mut self, mut each: impl FnMut(&SourceRecord)) -> Result<(Header, Trailer), ArchiveError> {
+        // At most so many: markers of transactions have offsets too, and not all may have been chosen.
+        let span = self.header.from.iter().zip(&self.header.to).map(|(from, to)| to.saturating_sub(*from));
+        let mut progress = Progress::new("checking", span.sum());
         while let Some(record) = self.next_record()? {
             each(&record);
+            progress.tell(self.records, self.records);
         }
+        progress.end();
         let whole = Trailer { records: self.records, digest: self.chain.last() };
         Ok((self.header, whole))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use paylog::control::{Control, Decided, ImportedArchive, ImportedRange, Step};
 use paylog::journal::embedded::EmbeddedJournal;
+use paylog::journal::kafka::restore;
 use paylog::journal::{Journal, Reader};
 use paylog::payment::{Payment, PaymentId, Signed, Timestamp};
 use paylog::projection::Rejections;
@@ -383,6 +384,32 @@ pub async fn a_process_under_which_an_import_begins_ends(bed: &Bed) {
     let (role, name) = if bed.is_kafka() { (Role::Serve, "serve") } else { (Role::All, "up") };
     let refused = paylog::service::Service::open(bed.args(name, name, &[]), role).await.err().expect("it starts");
     assert!(format!("{refused:#}").contains("is not finished"), "{refused:#}");
+}
+
+/// A topic that keeps the times it is given is in the middle of an import, and no service starts on it; one that takes payments
+/// is no place for an import.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Kafka: see CONTRIBUTING.md"]
+async fn a_topic_is_restored_or_in_use_and_never_both() {
+    let (old, new) = (Bed::kafka().await, elsewhere(&Bed::kafka().await));
+    let system = old.start().await;
+    system.front.client.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
+    system.stop().await;
+    let file = old.directory.path().join("a.avro");
+    export(&old, &file, &[]);
+    let in_use = Bed::kafka().await; // its topics are there, and empty
+    let refused = refusal(&import_words(&in_use, &file, &[]));
+    assert!(refused.contains("a service may be at work on it") && refused.contains("--topic-prefix"), "{refused}");
+    let config = new.args("serve", "topics", &[]).kafka.config("topics").unwrap();
+    tokio::task::spawn_blocking(move || restore::prepare(&config, 1)).await.unwrap().unwrap();
+    for command in ["serve", "process"] {
+        let refused = refusal(&new.words(command, command, &[]));
+        assert!(refused.contains("message.timestamp.type=CreateTime"), "{refused}");
+    }
+    done(&paylog(&import_words(&new, &file, &[]))); // as after a start that was cut off before anything was appended
+    let system = new.start().await;
+    assert_eq!(system.front.log().await.len(), 2);
+    system.stop().await;
 }
 
 /// From one engine to the other and back, with every time to the millisecond that Kafka keeps.
