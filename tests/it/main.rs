@@ -6,7 +6,7 @@
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
-//! * `archives`: copies of the log, and logs made of them
+//! * `archives`, `imports`: copies of the log, and logs made of them
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `gateways`: a provider over HTTP, and its faults
@@ -29,6 +29,7 @@ mod foreign_hands;
 mod gateways;
 mod guards;
 mod idempotency;
+mod imports;
 mod instances;
 mod intake;
 mod intake_faults;
@@ -99,7 +100,7 @@ scenarios! {
     archives::what_the_provider_charged_before_is_found_after_a_restore,
     archives::an_archive_goes_into_an_empty_log_alone,
     archives::a_rejected_record_is_passed_over_in_a_restored_log_too,
-    archives::a_process_under_which_an_import_begins_ends,
+    imports::a_process_under_which_an_import_begins_ends,
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
