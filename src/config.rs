@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client::operator::{ParkedCommand, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
+use crate::import::ArchiveCommand;
 use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
@@ -64,6 +65,11 @@ pub enum Command {
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
+    },
+    /// Work on the whole log: copies of it, and logs made of copies.
+    Replay {
+        #[command(subcommand)]
+        command: ReplayCommand,
     },
     /// Look at the requests from Kafka that were refused.
     DeadLetter {
@@ -220,6 +226,12 @@ pub struct ShowArgs {
     pub client: ClientArgs,
     /// The payment's id.
     pub payment: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReplayCommand {
+    #[command(flatten)]
+    Archive(ArchiveCommand),
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,11 +10,13 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ServiceArgs, TailArgs, TopicsCommand};
+use paylog::config::{
+    Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ReplayCommand, ServiceArgs, TailArgs, TopicsCommand,
+};
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::service::{Role, Service};
-use paylog::{bench, checker, client, intake, reconcile, telemetry};
+use paylog::{bench, checker, client, import, intake, reconcile, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -51,6 +53,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::Replay { command: ReplayCommand::Archive(command) } => {
+            tokio::task::spawn_blocking(move || import::run(&command, &mut std::io::stdout())).await?
+        }
         Command::DeadLetter { command } => {
             tokio::task::spawn_blocking(move || intake::command::run(command, &mut std::io::stdout())).await?
         }

@@ -6,6 +6,7 @@
 
 mod appender;
 mod lanes;
+mod originals;
 mod tail;
 
 use std::path::Path;
@@ -13,8 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::journal::{
-    AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
-    Reader, Record, Tail,
+    AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition,
+    Position, Reader, Record, SourceRecord, Tail,
 };
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
@@ -98,6 +99,11 @@ impl Reader for EmbeddedJournal {
         self.tables.read(position)
     }
 
+    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
+        let end = self.ends(partition)?.committed;
+        Ok(Box::new(originals::EmbeddedOriginals::new(Arc::clone(&self.tables), partition, from, to.min(end))))
+    }
+
     /// The directory is locked and the number of partitions was compared at the opening: only the disk can have failed.
     fn check(&self) -> Result<(), JournalError> {
         self.appender.failed().map_or(Ok(()), |reason| Err(JournalError::Broken(reason.to_owned())))
@@ -106,17 +112,24 @@ impl Reader for EmbeddedJournal {
 
 impl Journal for EmbeddedJournal {
     fn append(&self, record: NewRecord) -> Appending {
-        let answer = self.appender.submit(vec![record], Vec::new(), None);
-        Box::pin(async move {
-            let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
-            let positions = answer?.await.map_err(|_| lost())??;
-            positions.first().copied().ok_or_else(lost)
-        })
+        appending(self.appender.submit(vec![record], Vec::new(), None))
+    }
+
+    fn restore(&self, record: &SourceRecord) -> Appending {
+        appending(self.appender.restore(originals::new_record(record), record.timestamp_us))
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
         Ok(Box::new(lanes::EmbeddedLanes::new(Arc::clone(&self.appender), self.partitions())))
     }
+}
+
+fn appending(answer: Result<appender::Answering, AppendError>) -> Appending {
+    Box::pin(async move {
+        let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
+        let positions = answer?.await.map_err(|_| lost())??;
+        positions.first().copied().ok_or_else(lost)
+    })
 }
 
 impl Tables {
