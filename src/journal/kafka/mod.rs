@@ -12,12 +12,14 @@ mod foreign;
 mod group;
 mod guards;
 mod heights;
+mod history;
 mod lanes;
 mod look_up;
 #[cfg(test)]
 mod mock_tests;
 mod native;
 mod pulse;
+mod reader;
 mod requests;
 mod reseat;
 mod settings;
@@ -39,8 +41,8 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
-    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-    Record, Requests, Tail,
+    Appending, Ends, Engine, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
+    Reader, Record, Requests, Span, Tail,
 };
 use appender::Appender;
 use heights::Heights;
@@ -48,6 +50,7 @@ use look_up::LookUp;
 use pulse::Pulse;
 
 pub use dead_letters::DeadLetters;
+pub use reader::reader;
 pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
 
@@ -192,6 +195,10 @@ impl Reader for KafkaJournal {
 
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
         self.look_up().read(position)
+    }
+
+    fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
+        Ok(Box::new(history::KafkaHistory::open(&self.config, &self.heights, spans)?))
     }
 
     fn check(&self) -> Result<(), JournalError> {
