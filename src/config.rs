@@ -14,6 +14,7 @@ use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PRE
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::reconcile::ReconcileArgs;
+use crate::replay::VerifyArgs;
 use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
@@ -64,6 +65,11 @@ pub enum Command {
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
+    },
+    /// Read the log again, beside whatever runs: it can charge nothing.
+    Replay {
+        #[command(subcommand)]
+        command: ReplayCommand,
     },
     /// Look at the requests from Kafka that were refused.
     DeadLetter {
@@ -237,6 +243,11 @@ pub enum TopicsCommand {
         #[command(flatten)]
         kafka: KafkaArgs,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReplayCommand {
+    Verify(Box<VerifyArgs>),
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ mod control;
 mod data_dir;
 mod guard;
 mod http;
+pub mod replay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
