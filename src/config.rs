@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::ShowArgs;
 use crate::client::operator::{ParkedCommand, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
@@ -218,14 +219,6 @@ pub struct TailArgs {
     /// Go on after this id.
     #[arg(long)]
     pub last_event_id: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    #[command(flatten)]
-    pub client: ClientArgs,
-    /// The payment's id.
-    pub payment: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -52,7 +52,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Process(args) => service(args, Role::Process).await,
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
-        Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
+        Command::Show(args) => client::show(&args, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
