@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::heights::Heights;
+use super::look_up::LookUp;
 use super::tail::{KafkaTail, Read};
 use super::{KafkaConfig, native};
 use crate::journal::{History, HistoryItem, JournalError, Offset, Partition, Span, Written};
 
 pub(super) struct KafkaHistory {
+    config: KafkaConfig,
     tail: KafkaTail,
     /// Where the spans end that have not been read to their end.
     ends: BTreeMap<Partition, Offset>,
@@ -30,17 +32,21 @@ impl KafkaHistory {
                 false => empty.push(span.partition),
             }
         }
-        Ok(Self { tail: KafkaTail::of(config, heights, &from, ends.keys().copied())?, ends, empty })
+        let tail = KafkaTail::of(config, heights, &from, ends.keys().copied())?;
+        Ok(Self { config: config.clone(), tail, ends, empty })
     }
 
-    /// Notes that everything before `next` has been read. Is the span at its end with that?
-    fn is_done(&mut self, partition: Partition, next: Offset) -> Result<bool, JournalError> {
-        let done = self.ends.get(&partition).is_some_and(|end| next >= *end);
-        if done {
-            self.ends.remove(&partition);
-            self.tail.pause(partition)?;
+    /// The reader has come to the committed end, and does not know that it has come to `end`: what stands last there may be
+    /// no record. Unless the log has lost what it had, it has.
+    fn reached(&self, partition: Partition, end: Offset) -> Result<Offset, JournalError> {
+        let committed = LookUp::new(&self.config)?.ends(partition)?.committed;
+        if committed >= end {
+            return Ok(end);
         }
-        Ok(done)
+        Err(JournalError::Broken(format!(
+            "partition {partition} of {} ends at {committed} and reached to {end} before: the log has lost records",
+            self.config.topic_prefix
+        )))
     }
 }
 
@@ -55,17 +61,22 @@ impl History for KafkaHistory {
             Written { record, headers }
         })?;
         for read in read {
-            let (partition, next) = match &read {
-                Read::Record(written, _) => (written.record.position.partition, written.record.position.offset.next()),
-                Read::CaughtUp(next) => (next.partition, next.offset),
+            let (partition, next, record) = match read {
+                Read::Record(written, _) => {
+                    let position = written.record.position;
+                    (position.partition, position.offset.next(), Some(written))
+                }
+                Read::CaughtUp(next) => (next.partition, next.offset, None),
             };
             let Some(end) = self.ends.get(&partition).copied() else { continue }; // read ahead of the pause
-            if let Read::Record(written, _) = read
-                && next <= end
-            {
-                items.push(HistoryItem::Record(written));
-            }
-            if self.is_done(partition, next)? {
+            let next = match &record {
+                None if next < end => self.reached(partition, end)?,
+                _ => next,
+            };
+            items.extend(record.filter(|_| next <= end).map(HistoryItem::Record));
+            if next >= end {
+                self.ends.remove(&partition);
+                self.tail.pause(partition)?;
                 items.push(HistoryItem::Done(partition));
             }
         }
