@@ -26,7 +26,6 @@ pub struct WrongFlags(pub String);
 /// end of the log. One is chosen if it is that payment, or of that customer, and if at least one of its records meets all the
 /// other flags. Try a choice with --dry-run first.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub struct VerifyArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -37,7 +36,8 @@ pub struct VerifyArgs {
     /// Compare with the rows of this data directory instead, for example a copy.
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
-    /// Where to keep what does not fit into memory: about three times the size of the log. Left empty at the end.
+    /// Where to keep what does not fit into memory: about three times the size of the log. What is in
+    /// it is deleted at the end; a run that is killed leaves a directory paylog-verify-... behind.
     #[arg(long, env = "PAYLOG_WORK_DIR", value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
     #[command(flatten)]
