@@ -1,10 +1,9 @@
 //! Two stores of one projection against each other, row by row over all tables. At equal offsets there is no difference,
 //! by promise 6; where there is one it is named by table, key and field.
 
+use super::Row;
 use super::fields::{About, TableName, digest};
-use super::rows::Tables;
-use super::{Offsets, Row};
-use crate::journal::{LogId, Partition, Position};
+use crate::journal::Position;
 use crate::payment::PaymentId;
 use crate::schema::Codec;
 use crate::store::{Store, StoreError, Table};
@@ -43,17 +42,6 @@ impl Rows<'_> {
     }
 }
 
-/// The log that the rows in `store` are of, and how far it has been folded; `None` for an empty store.
-pub fn stands_at(store: &Store) -> Result<Option<(LogId, Offsets)>, StoreError> {
-    let tables = Tables::open(store.clone())?;
-    let Some((log, partitions)) = tables.log()? else { return Ok(None) };
-    let mut offsets = Offsets::start(partitions);
-    for partition in (0..partitions).map(Partition) {
-        offsets.set(Position::new(partition, crate::journal::Offset(tables.folded(partition)?.next)));
-    }
-    Ok(Some((log, offsets)))
-}
-
 /// Is there no row in it at all?
 pub fn is_empty(store: &Store) -> Result<bool, StoreError> {
     for name in TableName::ALL {
@@ -62,11 +50,6 @@ pub fn is_empty(store: &Store) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
-}
-
-/// Every position that the rows in `store` have passed over because an operator had rejected it.
-pub fn passed_over(store: &Store) -> Result<Vec<Position>, StoreError> {
-    Tables::open(store.clone())?.passed_over()
 }
 
 /// Tells every difference, and answers with how many rows were compared.

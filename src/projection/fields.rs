@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::rows::{FeedRow, Folded, decode, hash_of, offset_of};
+use super::progress::{Folded, hash_of};
+use super::rows::{FeedRow, decode, offset_of};
 use super::{DueKey, ParkedKey, Row};
 use crate::journal::{Partition, Position};
 use crate::payment::{Event, PaymentId};

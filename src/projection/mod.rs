@@ -1,32 +1,42 @@
 //! What the events have come to: every payment and every customer's history, folded from the log into the store, and read
 //! by whoever wants to know. It has no handle to anything that charges, sends or appends (promise 7).
 //!
-//! * [`Folder`] reads the log on a thread of its own and writes rows and offsets in one batch.
+//! * A [`Projection`] says what each event comes to. [`Payments`] is the one that everything here lives on,
+//!   [`totals::Totals`] another, and whoever embeds paylog writes their own.
+//! * [`Fold`] reads the log on a thread of its own, lets a projection apply it, and writes rows and offsets in one batch;
+//!   [`Folder`] is that of [`Payments`].
+//! * [`Progress`] is how far it has come.
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
 //! * [`compare`] holds two stores against each other, row by row; [`gaps`] looks for gaps in the versions of one.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod difference;
 mod fields;
-mod folder;
+mod fold;
+pub mod kept;
 mod offsets;
 mod parked;
+mod payments;
+mod progress;
 mod reader;
 mod rejections;
 #[cfg(test)]
 mod rejections_tests;
 mod rows;
-mod staged;
+pub mod totals;
 mod versions;
 mod view;
 mod watch;
 
-pub use difference::{Difference, Rows, compare, is_empty, passed_over, stands_at};
-pub use folder::{FoldError, Folder};
+pub use difference::{Difference, Rows, compare, is_empty};
+pub use fold::{ApplyError, Fold, FoldError, Projection, versioned_name};
 pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
+pub use payments::{Folder, Payments};
+pub use progress::{Halt, Progress, passed_over, stands_at};
+pub use reader::Recorded;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
 pub use versions::{Gap, gaps};
-pub use view::{Entry, Halt, View};
+pub use view::{Entry, View};
 pub use watch::Watch;

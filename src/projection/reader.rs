@@ -16,7 +16,7 @@ const BATCH_MAX: usize = 5_000;
 /// Batches that wait for the fold, beside the one in each thread's hand.
 pub(super) const AHEAD_MAX: usize = 1;
 /// How long one read of the log waits: the bound on how late a stop is noticed.
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 pub(super) type Read = Result<Batch, JournalError>;
 
@@ -55,7 +55,7 @@ pub(super) struct Fault {
 }
 
 /// An event, and the record that it is on the log.
-pub(super) struct Recorded {
+pub struct Recorded {
     pub position: Position,
     pub appended_at: Timestamp,
     pub event: Event,

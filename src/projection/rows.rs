@@ -8,12 +8,8 @@
 //! | `others` | payment id, offset | [`FeedRow`] of an event without effect |
 //! | `due` | partition, due at, payment id | nothing |
 //! | `parked` | reason, parked since, payment id | nothing |
-//! | `rejected` | partition, offset | nothing: an operator's word was followed there |
-//! | `meta` | `log`, or `p` and the partition | which log, or [`Folded`] |
 
-use sha2::{Digest, Sha256};
-
-use crate::journal::{LogId, Offset, Partition, Position};
+use crate::journal::{Offset, Partition};
 use crate::payment::{CustomerId, Event, MerchantId, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Store, StoreError, Table};
@@ -39,14 +35,6 @@ pub(super) struct FeedRow<'a> {
     pub value: &'a [u8],
 }
 
-/// How far one partition has been folded.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Folded {
-    pub next: u64,
-    /// The last record folded: its offset and a hash of its value, to be compared with the log again.
-    pub last: Option<(u64, [u8; 16])>,
-}
-
 /// One piece of due work: what is due first comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DueKey {
@@ -54,66 +42,28 @@ pub struct DueKey {
     pub payment_id: PaymentId,
 }
 
+#[derive(Clone)]
 pub(super) struct Tables {
-    pub store: Store,
     pub payments: Table,
     pub feed: Table,
     pub others: Table,
     pub due: Table,
     pub parked: Table,
-    pub rejected: Table,
-    pub meta: Table,
 }
 
 impl Tables {
-    pub fn open(store: Store) -> Result<Self, StoreError> {
+    pub fn open(store: &Store) -> Result<Self, StoreError> {
         Ok(Self {
             payments: store.table("payments")?,
             feed: store.table("feed")?,
             others: store.table("others")?,
             due: store.table("due")?,
             parked: store.table("parked")?,
-            rejected: store.table("rejected")?,
-            meta: store.table("meta")?,
-            store,
         })
     }
 
     pub fn row(&self, id: PaymentId) -> Result<Option<Row>, StoreError> {
         self.payments.get(id.as_bytes())?.map(|bytes| decode(&bytes)).transpose()
-    }
-
-    pub fn folded(&self, partition: Partition) -> Result<Folded, StoreError> {
-        match self.meta.get(&folded_key(partition))? {
-            Some(bytes) => decode(&bytes),
-            None => Ok(Folded::default()),
-        }
-    }
-
-    pub fn has_passed_over(&self, position: Position) -> Result<bool, StoreError> {
-        Ok(self.rejected.get(&rejected_key(position))?.is_some())
-    }
-
-    /// Every position that was passed over because an operator had rejected it.
-    pub fn passed_over(&self) -> Result<Vec<Position>, StoreError> {
-        let parse = |row: Result<crate::store::Row, StoreError>| {
-            let (key, _) = row?;
-            let bytes = key.first_chunk::<4>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
-            Ok(Position::new(Partition(u32::from_be_bytes(*bytes)), offset_of(&key)?))
-        };
-        self.rejected.range(&[], &[0xFF; 13]).map(parse).collect()
-    }
-
-    /// The log that these rows are of, with its number of partitions, if any record of it was ever folded.
-    pub fn log(&self) -> Result<Option<(LogId, u32)>, StoreError> {
-        let row: Option<([u8; 16], u32)> = self.meta.get(b"log")?.map(|bytes| decode(&bytes)).transpose()?;
-        Ok(row.map(|(id, partitions)| (LogId(id), partitions)))
-    }
-
-    pub fn set_log(&self, log: LogId, partitions: u32) -> Result<(), StoreError> {
-        let mut batch = self.store.batch();
-        batch.insert(&self.meta, b"log", &encode(&(log.0, partitions))?);
-        batch.commit()
     }
 }
 
@@ -172,7 +122,7 @@ pub(super) fn feed_key(customer: &[u8], partition: Partition, offset: Offset) ->
     [customer, &partition.0.to_be_bytes(), &offset.0.to_be_bytes()].concat()
 }
 
-/// The offset at the end of a key of `feed`, `others` or `rejected`.
+/// The offset at the end of a key.
 pub(super) fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
     let bytes = key.last_chunk::<8>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
     Ok(Offset(u64::from_be_bytes(*bytes)))
@@ -182,29 +132,12 @@ pub(super) fn others_key(id: PaymentId, offset: Offset) -> Vec<u8> {
     [id.as_bytes().as_slice(), &offset.0.to_be_bytes()].concat()
 }
 
-pub(super) fn rejected_key(position: Position) -> Vec<u8> {
-    [position.partition.0.to_be_bytes().as_slice(), &position.offset.0.to_be_bytes()].concat()
-}
-
-pub(super) fn folded_key(partition: Partition) -> [u8; 5] {
-    let p = partition.0.to_be_bytes();
-    [b'p', p[0], p[1], p[2], p[3]]
-}
-
 pub(super) fn encode<T: serde::Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(row, Vec::with_capacity(ROW_BYTES)).map_err(|e| StoreError::Damaged(e.to_string()))
 }
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(|e| StoreError::Damaged(e.to_string()))
-}
-
-/// Enough of SHA-256 to know a record again.
-pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
-    let digest = Sha256::digest(value);
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest[..16]);
-    hash
 }
 
 mod offsets_as_numbers {

@@ -25,7 +25,7 @@ pub fn gaps(
     each: &mut dyn FnMut(&Row) -> Result<(), StoreError>,
     found: &mut dyn FnMut(Gap),
 ) -> Result<u64, StoreError> {
-    let tables = Tables::open(store.clone())?;
+    let tables = Tables::open(store)?;
     let (mut payments, mut versions) = (0_u64, 0_u64);
     difference::each_row(store, &mut |row| {
         payments += 1;

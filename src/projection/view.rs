@@ -1,16 +1,11 @@
 //! The readers' side. Every read is a point read or a short scan of the store, of microseconds: it may be called from
 //! async code as it is.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
-use super::folder::FoldError;
-use super::rows::{FeedRow, Tables, customer_key, feed_key, hash_of, home_of, offset_of, others_key};
+use super::rows::{FeedRow, Tables, customer_key, feed_key, home_of, offset_of, others_key};
 use super::watch::Registry;
-use super::{DueKey, Offsets, Row, Watch};
+use super::{DueKey, FoldError, Halt, Offsets, Progress, Row, Watch};
 use crate::clock::Clocks;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
@@ -32,66 +27,46 @@ pub struct Entry {
     pub payment: Payment,
 }
 
-/// Where folding has stopped, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Halt {
-    pub position: Position,
-    /// For people; repeats nothing of the record.
-    pub reason: String,
-    /// The record names a schema that is not known here, as an event of a later version of paylog does.
-    pub may_be_newer: bool,
-}
-
 #[derive(Clone)]
 pub struct View(pub(super) Arc<Shared>);
 
-/// What the folder tells and the views read.
+/// What the fold tells and the views read.
 pub(super) struct Shared {
-    pub log_id: LogId,
     pub tables: Tables,
-    pub codec: Arc<Codec>,
-    /// The next offset to fold, each partition with its own waiters.
-    pub folded: Vec<watch::Sender<Offset>>,
     pub watchers: Arc<Registry>,
-    /// Partitions that have stopped folding.
-    pub halted: Mutex<BTreeMap<Partition, Halt>>,
-    /// Which partitions have reached the log's end since the start.
-    pub caught_up: Vec<AtomicBool>,
-    /// Told the log's time of every record.
+    pub listeners: Arc<Mutex<Vec<Listener>>>,
+    pub codec: Arc<Codec>,
+    pub progress: Arc<Progress>,
     pub clocks: Clocks,
-    /// Called after every batch.
-    pub listeners: Mutex<Vec<Listener>>,
 }
 
 /// What the folder calls after every batch, with the earliest new due work of each partition that has any. `false` ends it.
 pub(super) type Listener = Box<dyn FnMut(&[(Partition, DueKey)]) -> bool + Send>;
 
 impl View {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub(super) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    /// How far the fold has come.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     #[must_use]
     pub fn log_id(&self) -> LogId {
-        self.0.log_id
+        self.progress().log_id()
     }
 
     #[must_use]
     pub fn partitions(&self) -> u32 {
-        self.0.folded.len() as u32 // from a u32
+        self.progress().partitions()
     }
 
-    /// Reads the last folded record of each partition again: it must still be the one that was folded. Blocks.
+    /// [`Progress::compare`].
     pub fn compare(&self, journal: &dyn Reader) -> Result<(), FoldError> {
-        for partition in (0..self.partitions()).map(Partition) {
-            let Some((offset, hash)) = self.0.tables.folded(partition)?.last else { continue };
-            let position = Position::new(partition, Offset(offset));
-            let record = journal.read(position)?;
-            if record.is_none_or(|record| hash_of(&record.value) != hash) {
-                return Err(FoldError::Changed(position));
-            }
-        }
-        Ok(())
+        self.progress().compare(journal)
     }
 
     // === one payment ===
@@ -243,34 +218,22 @@ impl View {
 
     #[must_use]
     pub fn folded(&self) -> Offsets {
-        let mut offsets = Offsets::start(self.partitions());
-        for (next, p) in self.0.folded.iter().zip(0..) {
-            offsets.set(Position::new(Partition(p), *next.borrow()));
-        }
-        offsets
+        self.progress().folded()
     }
 
-    /// The next offset of one partition; 0 for one that the log does not have.
     #[must_use]
     pub fn folded_to(&self, partition: Partition) -> Offset {
-        self.0.folded.get(partition.0 as usize).map_or(Offset(0), |next| *next.borrow())
+        self.progress().folded_to(partition)
     }
 
-    /// Is the record at `position` in the rows?
     #[must_use]
     pub fn has_folded(&self, position: Position) -> bool {
-        self.0.folded.get(position.partition.0 as usize).is_some_and(|next| *next.borrow() > position.offset)
+        self.progress().has_folded(position)
     }
 
-    /// Returns when it is; never, for a partition that the log does not have.
+    /// [`Progress::wait_folded`].
     pub async fn wait_folded(&self, position: Position) {
-        let past = match self.0.folded.get(position.partition.0 as usize) {
-            Some(next) => next.subscribe().wait_for(|next| *next > position.offset).await.is_ok(),
-            None => false,
-        };
-        if !past {
-            std::future::pending::<()>().await;
-        }
+        self.progress().wait_folded(position).await;
     }
 
     #[must_use]
@@ -286,25 +249,25 @@ impl View {
     /// Has every partition been folded to the log's end at some time since the start?
     #[must_use]
     pub fn caught_up(&self) -> bool {
-        self.0.caught_up.iter().all(|partition| partition.load(Ordering::Acquire))
+        self.progress().caught_up()
     }
 
     /// Why folding has stopped, if it has.
     #[must_use]
     pub fn halted(&self) -> Option<String> {
-        let halted = lock(&self.0.halted);
-        halted.iter().next().map(|(partition, halt)| format!("partition {partition}: {}", halt.reason))
+        let first = self.halts().into_iter().next()?;
+        Some(format!("partition {}: {}", first.position.partition, first.reason))
     }
 
     /// Everywhere.
     #[must_use]
     pub fn halts(&self) -> Vec<Halt> {
-        lock(&self.0.halted).values().cloned().collect()
+        self.progress().halts()
     }
 
     #[must_use]
     pub fn is_halted(&self, partition: Partition) -> bool {
-        lock(&self.0.halted).contains_key(&partition)
+        self.progress().is_halted(partition)
     }
 
     /// What time it is, by this machine and by the log as far as it was folded.

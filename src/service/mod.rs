@@ -28,13 +28,10 @@ use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError};
 use crate::lane::Driver;
 use crate::processor::Processor;
-use crate::projection::{FoldError, Folder, Rejections, View};
+use crate::projection::{FoldError, Folder, Payments, Rejections, View, versioned_name};
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
-
-/// The built-in projection, and its directory in `store/`: a new version gets one of its own.
-pub const PROJECTION: &str = "payments@3";
 
 /// Between two tries to open a log that does not answer.
 const OPEN_PAUSE: Duration = Duration::from_secs(2);
@@ -244,7 +241,13 @@ fn open_log(args: &ServiceArgs, clocks: &Clocks, data: &Arc<DataDir>) -> anyhow:
     journal.check()?;
     let rejections = Rejections::default();
     let (control, follower) = control::open(args, data, journal.log_id(), &rejections)?;
-    let (folder, view) = control::fold(&data.store(PROJECTION), journal.as_ref(), &codec, clocks.clone(), &rejections)?;
+    let (folder, view) = control::fold(
+        &data.store(&versioned_name::<Payments>()),
+        journal.as_ref(),
+        &codec,
+        clocks.clone(),
+        &rejections,
+    )?;
     Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data: Arc::clone(data) })
 }
 

@@ -16,7 +16,7 @@ use paylog::config::ServiceArgs;
 use paylog::journal::kafka::KafkaJournal;
 use paylog::journal::{Journal, Offset, Partition};
 use paylog::payment::{PaymentId, Timestamp};
-use paylog::projection::{Folder, View};
+use paylog::projection::{Folder, Payments, View, versioned_name};
 use paylog::schema::Codec;
 use paylog::store::Store;
 use rdkafka::config::RDKafkaLogLevel;
@@ -206,7 +206,7 @@ pub fn projections(services: &[(String, ServiceArgs)], ids: &[PaymentId]) -> any
     for (name, args) in services {
         let config = args.kafka.config("history").context("no bootstrap servers")?;
         let (journal, codec) = (KafkaJournal::open(config)?, Arc::new(Codec::new()?));
-        let store = Store::open(&args.data_dir.join("store").join(paylog::service::PROJECTION))?;
+        let store = Store::open(&args.data_dir.join("store").join(versioned_name::<Payments>()))?;
         let (mut folder, view) = Folder::open(store, journal.as_ref(), codec, Clocks::system())?;
         if view.folded().as_slice().iter().all(|offset| *offset == Offset(0)) {
             rebuild(&mut folder, &view, journal.as_ref())?;

@@ -240,3 +240,16 @@ async fn an_account_that_is_too_busy_to_be_looked_through_is_never_not_found() {
     assert!(matches!(answer, Inquiry::Unknown { .. }), "{answer:?}");
     assert_eq!(server.counts().0, 101, "a search, and a bounded number of pages");
 }
+
+/// After an outage many ask at once, and each would read the same long list.
+#[tokio::test]
+async fn those_who_ask_at_once_share_one_reading_of_the_list() {
+    const ASKING: usize = 50;
+    let server = Server::start((0..200).map(|_| page("", false)).collect()).await;
+    let client = client(&server.url, &[]);
+    let asking: Vec<_> = (0..ASKING).map(|n| client.inquire(charge(&format!("k{n}"), "pm_card_visa"))).collect();
+    let answers = futures_util::future::join_all(asking).await;
+    assert!(answers.iter().all(|answer| *answer == Inquiry::NotFound), "{answers:?}");
+    let lists = server.counts().0 - ASKING;
+    assert!((1..ASKING / 5).contains(&lists), "{lists} readings, after {ASKING} searches");
+}

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use paylog::journal::{HistoryItem, NewRecord, Offset, Partition, Span};
 use paylog::payment::event::PaymentFailed;
 use paylog::payment::{Event, EventData, PaymentId, Timestamp};
-use paylog::projection::home_of;
+use paylog::projection::{Payments, home_of, versioned_name};
 use paylog::recording::event_record;
 use paylog::schema::Codec;
-use paylog::service::PROJECTION;
 use paylog::store::Store;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -164,7 +163,7 @@ pub async fn a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field(bed
     let copied = bed.data_dir("copied");
     copy(&front_dir(bed), &copied);
     {
-        let store = Store::open(&copied.join("store").join(PROJECTION)).unwrap();
+        let store = Store::open(&copied.join("store").join(versioned_name::<Payments>())).unwrap();
         let (table, mut batch) = (store.table("payments").unwrap(), store.batch());
         let mut row = table.get(id.as_bytes()).unwrap().unwrap().to_vec();
         let at = row.windows(5).position(|bytes| bytes == b"cus_1").unwrap();

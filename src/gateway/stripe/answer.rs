@@ -126,6 +126,11 @@ impl Intent {
         self.payment() == payment.to_string()
     }
 
+    /// Of whichever payment of ours it is.
+    pub(super) fn payment_id(&self) -> Option<PaymentId> {
+        PaymentId::parse(self.payment())
+    }
+
     fn payment(&self) -> &str {
         self.metadata.get("payment_id").map_or("", String::as_str)
     }

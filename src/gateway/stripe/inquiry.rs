@@ -4,42 +4,35 @@
 //! "not found", and only such a list says no where an operator had a payment charged again: the search may show the old no
 //! and not yet the new yes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Intent, Standing};
 use super::http::{ANSWER_BYTES_MAX, Answered, Http, NoAnswer, PAGE_BYTES_MAX};
+use super::listing::{Found, Listing, PAGE, Page};
 use super::request::form;
 use crate::gateway::{Charge, Inquiry};
 use crate::payment::PaymentId;
 
-/// For one inquiry, below the processor's 30 s. A provider that does not answer is noticed before, by its requests' own
-/// deadline.
+/// For one inquiry, below the processor's 30 s.
 const INQUIRY_MAX: Duration = Duration::from_secs(25);
 /// The provider's clock may be this far behind ours.
-const SKEW_SECONDS: i64 = 60;
-/// Intents on one page: Stripe's maximum.
-const PAGE: usize = 100;
-/// Pages of one inquiry. An account with more charges than that since the payment began cannot be looked through.
-const PAGES_MAX: usize = 100;
-
-#[derive(serde::Deserialize)]
-struct Page {
-    data: Vec<Intent>,
-    has_more: bool,
-}
-
-pub(super) async fn inquire(http: &Http, charge: &Charge) -> Inquiry {
-    let late = |_| Err(unclear(format!("the inquiry took longer than {} s", INQUIRY_MAX.as_secs())));
-    let found = tokio::time::timeout(INQUIRY_MAX, find(http, charge)).await.unwrap_or_else(late);
+pub(super) const SKEW_SECONDS: i64 = 60;
+pub(super) async fn inquire(http: &Arc<Http>, listing: &Arc<Listing>, charge: &Charge) -> Inquiry {
+    let late = |_| {
+        let reason = format!("the inquiry took longer than {} s", INQUIRY_MAX.as_secs());
+        Err(Inquiry::Unknown { reason, answered: false })
+    };
+    let found = tokio::time::timeout(INQUIRY_MAX, find(http, listing, charge)).await.unwrap_or_else(late);
     found.map_or_else(|unclear| unclear, |intents| judge(charge, &intents))
 }
 
 /// In place of an answer: the provider has said something, and it does not settle the matter.
-fn unclear(reason: String) -> Inquiry {
+pub(super) fn unclear(reason: String) -> Inquiry {
     Inquiry::Unknown { reason, answered: true }
 }
 
-async fn find(http: &Http, charge: &Charge) -> Result<Vec<Intent>, Inquiry> {
+async fn find(http: &Arc<Http>, listing: &Arc<Listing>, charge: &Charge) -> Result<Vec<Intent>, Inquiry> {
     let mut found = search(http, charge.key).await?;
     // The index may be behind: of what it finds, only that there was a success is final.
     for intent in &mut found {
@@ -50,7 +43,13 @@ async fn find(http: &Http, charge: &Charge) -> Result<Vec<Intent>, Inquiry> {
     if found.iter().any(|intent| counts(charge, intent)) {
         return Ok(found);
     }
-    list(http, charge).await
+    let Found { intents, incomplete } = listing.find(http, charge).await;
+    match incomplete {
+        // One that is found is the answer: its key allowed no other. (Two of ours would be a disaster.)
+        Some(_) if intents.iter().any(|intent| counts(charge, intent)) => Ok(intents),
+        Some(unclear) => Err(unclear),
+        None => Ok(intents),
+    }
 }
 
 /// Can it be the answer? A no from before the payment was charged again cannot.
@@ -70,35 +69,11 @@ async fn search(http: &Http, payment: PaymentId) -> Result<Vec<Intent>, Inquiry>
     Ok(ours(page.data, payment))
 }
 
-async fn list(http: &Http, charge: &Charge) -> Result<Vec<Intent>, Inquiry> {
-    let since = charge.since.as_micros() / 1_000_000 - SKEW_SECONDS;
-    let (mut found, mut last) = (Vec::new(), None::<String>);
-    for _ in 0..PAGES_MAX {
-        let mut fields = vec![("created[gte]", since.to_string()), ("limit", PAGE.to_string())];
-        fields.extend(last.map(|id| ("starting_after", id)));
-        let path = format!("/v1/payment_intents?{}", form(&fields));
-        let page: Page = read(http.get(&path, PAGE_BYTES_MAX).await)?;
-        last = page.data.last().map(|intent| intent.id.clone());
-        found.extend(ours(page.data, charge.key));
-        if !page.has_more {
-            return Ok(found);
-        }
-        if last.is_none() {
-            return Err(unclear("a list that has more, and nothing on its page".to_owned()));
-        }
-    }
-    // Two of ours would be a disaster, but one that is found is the answer: its key allowed no other.
-    if found.iter().any(|intent| counts(charge, intent)) {
-        return Ok(found);
-    }
-    Err(unclear(format!("more than {} charges to look through", PAGE * PAGES_MAX)))
-}
-
 fn ours(intents: Vec<Intent>, payment: PaymentId) -> Vec<Intent> {
     intents.into_iter().filter(|intent| intent.belongs_to(payment)).collect()
 }
 
-fn read<T: serde::de::DeserializeOwned>(answer: Result<Answered, NoAnswer>) -> Result<T, Inquiry> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(answer: Result<Answered, NoAnswer>) -> Result<T, Inquiry> {
     match answer {
         Ok(Answered { status: 200..=299, body, .. }) => {
             serde_json::from_slice(&body).map_err(|_| unclear("an answer to an inquiry that cannot be read".to_owned()))

@@ -8,6 +8,7 @@ mod answer;
 mod answer_tests;
 mod http;
 mod inquiry;
+mod listing;
 mod request;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use reqwest::Url;
 use crate::gateway::{Answer, Charge, Gateway, Inquiry, Outcome, Terms};
 use crate::telemetry::Seldom;
 use http::{Http, NoAnswer};
+use listing::Listing;
 use request::NoBody;
 
 pub use http::SecretKey;
@@ -31,14 +33,16 @@ pub struct Stripe {
 }
 
 struct Shared {
-    http: Http,
+    http: Arc<Http>,
+    listing: Arc<Listing>,
     complaints: Seldom,
 }
 
 impl Stripe {
     /// `deadline` is for one request and its answer.
     pub fn new(base: &Url, key: &SecretKey, deadline: Duration, terms: Terms) -> anyhow::Result<Self> {
-        let shared = Shared { http: Http::new(base, key, deadline)?, complaints: Seldom::new() };
+        let http = Arc::new(Http::new(base, key, deadline)?);
+        let shared = Shared { http, listing: Arc::default(), complaints: Seldom::new() };
         Ok(Self { shared: Arc::new(shared), terms })
     }
 }
@@ -59,7 +63,7 @@ impl Gateway for Stripe {
 
     fn inquire(&self, charge: Charge) -> Answer<Inquiry> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { inquiry::inquire(&shared.http, &charge).await })
+        Box::pin(async move { inquiry::inquire(&shared.http, &shared.listing, &charge).await })
     }
 }
 

@@ -1,0 +1,311 @@
+//! Folds the log into a store: reads it, lets a [`Projection`] say what each event comes to, and writes rows and offsets in
+//! one batch; only then tells anyone. Killed at any moment, it goes on from its last batch, and no record is folded twice or
+//! left out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::progress::{Halt, Progress};
+use super::reader::{self, Fault, Item, Recorded, Source};
+use super::rejections::{Known, Rejections};
+use super::rows::home_of;
+use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
+use crate::schema::Codec;
+use crate::store::{Batch, Store, StoreError};
+use crate::telemetry;
+
+/// What the events of the log come to, as rows of a store.
+///
+/// It is pure: what it writes depends on the events and on what it wrote for those before, and on nothing else, so that a fold
+/// of the same log writes the same rows, whoever folds it, whenever, and however often it was interrupted. Of two events of
+/// one payment the earlier one on the log comes first. Of two payments nobody can say: a row that is written for both must
+/// come to the same in either order.
+pub trait Projection: Sized + Send {
+    /// Its name, for directories and commands.
+    const NAME: &'static str;
+    /// Whoever changes what it writes counts this up, and the log is folded anew.
+    const VERSION: u32;
+
+    /// Opens its tables in `store`, new or as they were left. The names `meta` and `rejected` are taken.
+    fn open(store: &Store) -> Result<Self, StoreError>;
+
+    /// Folds one event into rows that are kept, or written to `batch`.
+    fn apply(&mut self, recorded: &Recorded, batch: &mut Batch) -> Result<(), ApplyError>;
+
+    /// Writes what was kept: after this the rows of all events so far are in `batch`.
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError>;
+
+    /// The batch is in the store, and whoever waits for its offsets has been told.
+    fn committed(&mut self) {}
+}
+
+/// What one version of a projection is called, and its directory: every version has a store of its own.
+#[must_use]
+pub fn versioned_name<P: Projection>() -> String {
+    format!("{}@{}", P::NAME, P::VERSION)
+}
+
+/// Why an event was not folded.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot be folded, and its partition must halt before it. The text is for people and repeats nothing of the record.
+    #[error("{0}")]
+    Unfoldable(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(
+        "the rows in this data directory are of another log ({0}): start with an empty --data-dir, or point paylog at the \
+         log they came from"
+    )]
+    OtherLog(String),
+    #[error(
+        "the record at {0} is not the one that was folded: the log has been changed or replaced under this data directory; \
+         find out how, then start with an empty --data-dir to fold it anew"
+    )]
+    Changed(Position),
+    #[error(
+        "the record at {0} is in the rows of this data directory, and an operator has rejected it since: restart, and the \
+         rows are folded anew without it"
+    )]
+    RejectedSince(Position),
+    #[error(
+        "the rows in this data directory have passed over the record at {0}, and the control log does not say that an \
+         operator rejected it: the control log has lost records or was replaced; restore it"
+    )]
+    NeverRejected(Position),
+}
+
+/// Folds the whole log into one store.
+pub struct Fold<P> {
+    pub(super) projection: P,
+    store: Store,
+    codec: Arc<Codec>,
+    progress: Arc<Progress>,
+    /// Partitions that are not folded any further, and where they stopped.
+    halted: BTreeMap<Partition, Offset>,
+    rejections: Rejections,
+    known: Known,
+}
+
+/// Why reading has ended.
+enum Ended {
+    /// Told to stop.
+    Stopped,
+    /// A partition goes on behind a record that was rejected: what was dropped meanwhile has to be read again.
+    Resumed,
+}
+
+/// How far one batch takes each partition.
+struct Moved<'i> {
+    next: Offset,
+    /// The last record on the way, if there was any.
+    last: Option<&'i Recorded>,
+}
+
+impl<P: Projection> Fold<P> {
+    /// Opens the rows in `store` and compares them with the log that they claim to be of.
+    pub fn new(store: Store, journal: &dyn Reader, codec: Arc<Codec>) -> Result<Self, FoldError> {
+        let projection = P::open(&store)?;
+        let progress = Arc::new(Progress::open(&store, journal)?);
+        progress.compare(journal)?;
+        let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
+        Ok(Self { projection, store, codec, progress, halted, rejections, known })
+    }
+
+    /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
+    pub fn heeding(mut self, rejections: &Rejections) -> Result<Self, FoldError> {
+        self.rejections = rejections.clone();
+        self.learn(&rejections.after(0))?;
+        match self.progress.passed_over()?.into_iter().find(|position| !self.known.has(*position)) {
+            Some(position) => Err(FoldError::NeverRejected(position)),
+            None => Ok(self),
+        }
+    }
+
+    /// How far it has come, for whoever waits for it.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Folds until told to stop. Blocks: give it a thread of its own.
+    pub fn run(mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<(), FoldError> {
+        while let Ended::Resumed = self.read_on(journal, stop)? {}
+        Ok(())
+    }
+
+    /// Reads from where the rows stand.
+    fn read_on(&mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<Ended, FoldError> {
+        let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.codec));
+        let (rejections, known) = (self.rejections.clone(), self.known.count);
+        let (sender, batches) = sync_channel(reader::AHEAD_MAX);
+        let stop = &stop.child_token();
+        thread::scope(|scope| {
+            // However this ends, the reader must too, and be it that there is nothing to read.
+            let _ends = stop.clone().drop_guard();
+            let reading = move || reader::read(Source { tail, codec: &codec, rejections, known }, stop, &sender);
+            let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
+            spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
+            for batch in batches {
+                match batch? {
+                    reader::Batch::Items(items) => self.fold(&items)?,
+                    reader::Batch::Rejected(positions) => {
+                        self.learn(&positions)?;
+                        if self.resume()? {
+                            return Ok(Ended::Resumed);
+                        }
+                    }
+                }
+            }
+            Ok(Ended::Stopped)
+        })
+    }
+
+    /// Folds to where the log ends, each partition to the end that it has when it is reached, or to where it halts.
+    pub fn catch_up(&mut self, journal: &dyn Reader) -> Result<(), FoldError> {
+        let mut tail = self.tail(journal)?;
+        while !self.progress.caught_up() {
+            self.turn(tail.as_mut(), reader::POLL)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the log from where this has folded it to.
+    pub fn tail(&self, journal: &dyn Reader) -> Result<Box<dyn Tail>, JournalError> {
+        let from: Vec<Offset> = self.progress.folded().positions().map(|next| next.offset).collect();
+        journal.tail(&from)
+    }
+
+    /// Reads once, waiting no longer than `wait`, and folds what came: [`Fold::run`] without its threads, and without an ear
+    /// for what is rejected meanwhile.
+    pub fn turn(&mut self, tail: &mut dyn Tail, wait: Duration) -> Result<(), FoldError> {
+        let items = reader::read_once(tail, &self.codec, wait)?;
+        if items.is_empty() { Ok(()) } else { self.fold(&items) }
+    }
+
+    // === what operators reject ===
+
+    /// Fails if one of them is in the rows already: then they are not what a fold of this log comes to.
+    fn learn(&mut self, rejected: &[Position]) -> Result<(), FoldError> {
+        self.known.learn(rejected);
+        for position in rejected.iter().filter(|position| self.progress.has_folded(**position)) {
+            if !self.progress.has_passed_over(*position)? {
+                return Err(FoldError::RejectedSince(*position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes over the records at which partitions have halted and that were rejected. Answers whether there were any.
+    fn resume(&mut self) -> Result<bool, FoldError> {
+        let halted = self.halted.iter().map(|(partition, offset)| Position::new(*partition, *offset));
+        let resumed: Vec<Position> = halted.filter(|position| self.known.has(*position)).collect();
+        let (mut batch, mut moved) = (self.store.batch(), BTreeMap::new());
+        for position in &resumed {
+            tracing::warn!(%position, "an operator has rejected this record: its partition goes on");
+            self.pass_over(*position, &mut batch, &mut moved);
+            self.halted.remove(&position.partition);
+            // Before anyone is told that it was passed.
+            self.progress.go_on(position.partition);
+        }
+        self.write(batch, &moved, &[])?;
+        Ok(!resumed.is_empty())
+    }
+
+    /// A rejected record leaves nothing but the mark that it was passed over.
+    fn pass_over(&self, position: Position, batch: &mut Batch, moved: &mut BTreeMap<Partition, Moved<'_>>) {
+        self.progress.pass_over(position, batch);
+        moves(moved, position.partition, position.offset.next(), None);
+    }
+
+    // === the records ===
+
+    fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
+        telemetry::events_folded(items.iter().filter(|item| !matches!(item, Item::CaughtUp(_))).count());
+        let (mut batch, mut moved, mut caught_up) = (self.store.batch(), BTreeMap::new(), Vec::new());
+        for item in items {
+            let Position { partition, offset } = item.position();
+            if self.halted.contains_key(&partition) {
+                continue;
+            }
+            match item {
+                Item::Event(_) | Item::Unreadable(..) if self.known.has(item.position()) => {
+                    self.pass_over(item.position(), &mut batch, &mut moved);
+                }
+                Item::Event(recorded) if self.is_astray(recorded) => {
+                    let fault = Fault::new("it belongs to another partition, by the payment's id");
+                    self.halt(recorded.position, fault);
+                }
+                Item::Event(recorded) => match self.projection.apply(recorded, &mut batch) {
+                    Ok(()) => moves(&mut moved, partition, offset.next(), Some(recorded)),
+                    Err(ApplyError::Store(error)) => return Err(error.into()),
+                    Err(ApplyError::Unfoldable(reason)) => self.halt(recorded.position, Fault::new(reason)),
+                },
+                Item::Unreadable(position, fault) => self.halt(*position, fault.clone()),
+                Item::CaughtUp(next) => {
+                    moves(&mut moved, partition, next.offset, None);
+                    caught_up.push(partition);
+                }
+            }
+        }
+        self.write(batch, &moved, &caught_up)
+    }
+
+    /// A row belongs to one partition: a record elsewhere would make it depend on the order between two.
+    fn is_astray(&self, recorded: &Recorded) -> bool {
+        recorded.position.partition != home_of(recorded.event.payment_id, self.progress.partitions())
+    }
+
+    fn write(
+        &mut self,
+        mut batch: Batch,
+        moved: &BTreeMap<Partition, Moved<'_>>,
+        caught_up: &[Partition],
+    ) -> Result<(), FoldError> {
+        self.projection.flush(&mut batch)?;
+        for (partition, Moved { next, last }) in moved {
+            let last = last.map(|last| (last.position.offset, last.value.as_slice()));
+            self.progress.stage(Position::new(*partition, *next), last, &mut batch)?;
+        }
+        batch.commit()?;
+        for (partition, Moved { next, .. }) in moved {
+            self.progress.publish(Position::new(*partition, *next));
+        }
+        caught_up.iter().for_each(|partition| self.progress.has_caught_up(*partition));
+        self.projection.committed();
+        Ok(())
+    }
+
+    fn halt(&mut self, position: Position, fault: Fault) {
+        let Fault { reason, may_be_newer } = fault;
+        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
+        telemetry::partition_halted();
+        self.halted.insert(position.partition, position.offset);
+        let reason = format!("the record at {position} cannot be folded: {reason}");
+        self.progress.halt(Halt { position, reason, may_be_newer });
+    }
+}
+
+fn moves<'i>(
+    moved: &mut BTreeMap<Partition, Moved<'i>>,
+    partition: Partition,
+    next: Offset,
+    last: Option<&'i Recorded>,
+) {
+    let moved = moved.entry(partition).or_insert(Moved { next, last: None });
+    moved.next = next;
+    moved.last = last.or(moved.last);
+}

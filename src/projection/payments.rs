@@ -1,0 +1,210 @@
+//! The built-in projection: every payment as it is now, every customer's history, and the indexes of what is due and what is
+//! parked. What one batch comes to is kept here, decoded, and each row is written once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use super::fold::{ApplyError, Fold, FoldError, Projection};
+use super::reader::Recorded;
+use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, others_key};
+use super::view::{Listener, Shared, lock};
+use super::watch::Registry;
+use super::{DueKey, ParkedKey, Row, View, parked};
+use crate::clock::Clocks;
+use crate::journal::{Partition, Position, Reader};
+use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
+use crate::schema::Codec;
+use crate::store::{Batch, Store, StoreError};
+use crate::telemetry;
+
+/// Rows of open payments kept in memory, so that their end need not read them; at the limit all are let go.
+const OPEN_ROWS_MAX: usize = 100_000;
+
+pub struct Payments {
+    tables: Tables,
+    /// Told the log's time of every record.
+    clocks: Option<Clocks>,
+    watchers: Arc<Registry>,
+    /// Called after every batch.
+    listeners: Arc<Mutex<Vec<Listener>>>,
+    /// Rows of payments that have not ended.
+    open: HashMap<PaymentId, Box<Row>>,
+    /// Rows of this batch, in the order of the table, in which it takes them fastest.
+    staged: BTreeMap<PaymentId, StagedRow>,
+    /// The earliest new due work of this batch.
+    new_due: BTreeMap<Partition, DueKey>,
+}
+
+struct StagedRow {
+    row: Box<Row>,
+    partition: Partition,
+    before: Indexed,
+}
+
+/// Where a payment stands in the indexes.
+#[derive(Default)]
+struct Indexed {
+    due_at: Option<Timestamp>,
+    parked: Option<ParkedKey>,
+}
+
+/// Folds the log into payments.
+pub type Folder = Fold<Payments>;
+
+impl Folder {
+    /// Opens the rows in `store`, as [`Fold::new`] does, and what reads them.
+    pub fn open(
+        store: Store,
+        journal: &dyn Reader,
+        codec: Arc<Codec>,
+        clocks: Clocks,
+    ) -> Result<(Self, View), FoldError> {
+        let mut fold = Self::new(store, journal, Arc::clone(&codec))?;
+        let payments = &mut fold.projection;
+        payments.clocks = Some(clocks.clone());
+        let shared = Shared {
+            tables: payments.tables.clone(),
+            watchers: Arc::clone(&payments.watchers),
+            listeners: Arc::clone(&payments.listeners),
+            codec,
+            progress: fold.progress(),
+            clocks,
+        };
+        Ok((fold, View::new(shared)))
+    }
+}
+
+impl Projection for Payments {
+    const NAME: &'static str = "payments";
+    const VERSION: u32 = 3;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            tables: Tables::open(store)?,
+            clocks: None,
+            watchers: Arc::default(),
+            listeners: Arc::default(),
+            open: HashMap::new(),
+            staged: BTreeMap::new(),
+            new_due: BTreeMap::new(),
+        })
+    }
+
+    fn apply(&mut self, recorded: &Recorded, batch: &mut Batch) -> Result<(), ApplyError> {
+        let Recorded { position, appended_at, event, .. } = recorded;
+        if let Some(clocks) = &self.clocks {
+            clocks.saw(*appended_at);
+        }
+        let id = event.payment_id;
+        let before = match self.staged.remove(&id) {
+            Some(row) => Some(row),
+            None => self.load(id, position.partition)?,
+        };
+        let (mut payment, mut events, before) = match before {
+            Some(StagedRow { row, before, .. }) => (Some(row.payment), row.events, before),
+            None => (None, Vec::new(), Indexed::default()),
+        };
+        let effect = Payment::fold(&mut payment, event, *appended_at)
+            .map_err(|lost| ApplyError::Unfoldable(lost.to_string()))?;
+        // `fold` answers `Ok` only when there is a payment.
+        let Some(payment) = payment else { return Ok(()) };
+        report(effect, event, *position);
+        self.write_event(recorded, effect, &payment, batch)?;
+        if effect == Effect::Effective {
+            events.push(position.offset);
+        }
+        let row = Box::new(Row { payment, events });
+        self.staged.insert(id, StagedRow { row, partition: position.partition, before });
+        Ok(())
+    }
+
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let tables = &self.tables;
+        for (id, StagedRow { row, partition, before }) in &self.staged {
+            batch.insert(&tables.payments, id.as_bytes(), &encode(row)?);
+            parked::stage(batch, &tables.parked, before.parked.as_ref(), &row.payment);
+            let due_at = row.payment.due_at();
+            if before.due_at == due_at {
+                continue;
+            }
+            if let Some(due_at) = before.due_at {
+                batch.remove(&tables.due, &DueKey { due_at, payment_id: *id }.key(*partition));
+            }
+            if let Some(due_at) = due_at {
+                let key = DueKey { due_at, payment_id: *id };
+                batch.insert(&tables.due, &key.key(*partition), &[]);
+                self.new_due.entry(*partition).and_modify(|first| *first = key.min(*first)).or_insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        let rows = std::mem::take(&mut self.staged);
+        let new_due: Vec<(Partition, DueKey)> = std::mem::take(&mut self.new_due).into_iter().collect();
+        let changed = rows.values().map(|staged| {
+            let payment = &staged.row.payment;
+            (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id)
+        });
+        self.watchers.wake(changed);
+        lock(&self.listeners).retain_mut(|listener| listener(&new_due));
+        if self.open.len() + rows.len() > OPEN_ROWS_MAX {
+            self.open.clear();
+        }
+        let open = rows.into_iter().filter(|(_, staged)| !staged.row.payment.is_terminal());
+        self.open.extend(open.map(|(id, staged)| (id, staged.row)));
+    }
+}
+
+impl Payments {
+    /// Before the payment's own row goes into the batch: a reader in the middle of it must not meet a row that names an event
+    /// which is not there yet.
+    fn write_event(
+        &self,
+        recorded: &Recorded,
+        effect: Effect,
+        payment: &Payment,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let effective = effect == Effect::Effective;
+        let version = if effective { payment.version } else { 0 };
+        let value = encode(&FeedRow { version, appended_at: recorded.appended_at, value: &recorded.value })?;
+        let Position { partition, offset } = recorded.position;
+        if effective {
+            let customer = customer_key(&payment.initiation.merchant_id, &payment.initiation.customer_id);
+            batch.insert(&self.tables.feed, &feed_key(&customer, partition, offset), &value);
+        } else {
+            batch.insert(&self.tables.others, &others_key(payment.id, offset), &value);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, id: PaymentId, partition: Partition) -> Result<Option<StagedRow>, StoreError> {
+        let row = match self.open.remove(&id) {
+            Some(row) => Some(row),
+            None => self.tables.row(id)?.map(Box::new),
+        };
+        Ok(row.map(|row| StagedRow { before: Indexed::of(&row.payment), row, partition }))
+    }
+}
+
+impl Indexed {
+    fn of(payment: &Payment) -> Self {
+        Self { due_at: payment.due_at(), parked: ParkedKey::of(payment) }
+    }
+}
+
+/// What an event without effect means for the people who run this.
+fn report(effect: Effect, event: &Event, position: Position) {
+    let (payment, event) = (event.payment_id, event.data.name());
+    if let Effect::EndedAgain | Effect::EndedOtherwise = effect {
+        telemetry::payment_ended_again(effect == Effect::EndedAgain);
+    }
+    match effect {
+        Effect::EndedOtherwise => {
+            tracing::error!(%payment, event, %position, "a payment ended twice, differently: the first end stands; find out why");
+        }
+        Effect::EndedAgain => tracing::warn!(%payment, event, %position, "a payment's end was recorded again"),
+        Effect::Effective | Effect::Repeat | Effect::Conflict | Effect::Ignored => {}
+    }
+}

@@ -1,0 +1,256 @@
+//! How far a fold has come, in which log, and where it has stopped: in the store, beside the rows and in their batches, and
+//! in memory, for whoever waits.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `log`, or `p` and the partition | which log, or [`Folded`] |
+//! | `rejected` | partition, offset | nothing: an operator's word was followed there |
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::Offsets;
+use super::fold::FoldError;
+use super::rows::{decode, encode, offset_of};
+use super::view::lock;
+use crate::journal::{LogId, Offset, Partition, Position, Reader};
+use crate::store::{Batch, Row, Store, StoreError, Table};
+
+/// Where folding has stopped, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    pub position: Position,
+    /// For people; repeats nothing of the record.
+    pub reason: String,
+    /// The record names a schema that is not known here, as an event of a later version of paylog does.
+    pub may_be_newer: bool,
+}
+
+pub struct Progress {
+    log_id: LogId,
+    meta: Table,
+    rejected: Table,
+    /// The next offset to fold, each partition with its own waiters.
+    folded: Vec<watch::Sender<Offset>>,
+    /// The last record that was folded, as it stands in the store.
+    lasts: Mutex<Vec<Option<Last>>>,
+    /// Partitions that have stopped folding.
+    halted: Mutex<BTreeMap<Partition, Halt>>,
+    /// Which partitions have reached the log's end since the start.
+    caught_up: Vec<AtomicBool>,
+}
+
+/// Its offset and a hash of its value, to be compared with the log again.
+type Last = (u64, [u8; 16]);
+
+/// How far one partition has been folded.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Folded {
+    pub next: u64,
+    pub last: Option<Last>,
+}
+
+impl Progress {
+    /// As it stands in `store`, which is given to this log if it is of none yet.
+    pub(super) fn open(store: &Store, journal: &dyn Reader) -> Result<Self, FoldError> {
+        let (meta, rejected) = (store.table("meta")?, store.table("rejected")?);
+        let (log_id, partitions) = (journal.log_id(), journal.partitions());
+        let row: Option<([u8; 16], u32)> = meta.get(b"log")?.map(|bytes| decode(&bytes)).transpose()?;
+        match row {
+            None => {
+                let mut batch = store.batch();
+                batch.insert(&meta, b"log", &encode(&(log_id.0, partitions))?);
+                batch.commit()?;
+            }
+            Some(log) if log == (log_id.0, partitions) => {}
+            Some((other, n)) => return Err(FoldError::OtherLog(format!("{}, with {n} partitions", LogId(other)))),
+        }
+        let folded = |p| -> Result<Folded, StoreError> {
+            meta.get(&folded_key(Partition(p)))?.map_or_else(|| Ok(Folded::default()), |bytes| decode(&bytes))
+        };
+        let folded = (0..partitions).map(folded).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            log_id,
+            meta,
+            rejected,
+            folded: folded.iter().map(|folded| watch::channel(Offset(folded.next)).0).collect(),
+            lasts: Mutex::new(folded.into_iter().map(|folded| folded.last).collect()),
+            halted: Mutex::default(),
+            caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
+        })
+    }
+
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.folded.len() as u32 // from a u32
+    }
+
+    /// Reads the last folded record of each partition again: it must still be the one that was folded. Blocks.
+    pub fn compare(&self, journal: &dyn Reader) -> Result<(), FoldError> {
+        let lasts = lock(&self.lasts).clone();
+        for (last, p) in lasts.into_iter().zip(0..) {
+            let Some((offset, hash)) = last else { continue };
+            let position = Position::new(Partition(p), Offset(offset));
+            let record = journal.read(position)?;
+            if record.is_none_or(|record| hash_of(&record.value) != hash) {
+                return Err(FoldError::Changed(position));
+            }
+        }
+        Ok(())
+    }
+
+    // === for whoever waits ===
+
+    #[must_use]
+    pub fn folded(&self) -> Offsets {
+        let mut offsets = Offsets::start(self.partitions());
+        for (next, p) in self.folded.iter().zip(0..) {
+            offsets.set(Position::new(Partition(p), *next.borrow()));
+        }
+        offsets
+    }
+
+    /// The next offset of one partition; 0 for one that the log does not have.
+    #[must_use]
+    pub fn folded_to(&self, partition: Partition) -> Offset {
+        self.folded.get(partition.0 as usize).map_or(Offset(0), |next| *next.borrow())
+    }
+
+    /// Is the record at `position` in the rows?
+    #[must_use]
+    pub fn has_folded(&self, position: Position) -> bool {
+        self.folded_to(position.partition) > position.offset
+    }
+
+    /// Returns when it is; never, for a partition that the log does not have.
+    pub async fn wait_folded(&self, position: Position) {
+        let past = match self.folded.get(position.partition.0 as usize) {
+            Some(next) => next.subscribe().wait_for(|next| *next > position.offset).await.is_ok(),
+            None => false,
+        };
+        if !past {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Has every partition been folded to the log's end at some time since the start?
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        self.caught_up.iter().all(|partition| partition.load(Ordering::Acquire))
+    }
+
+    /// Everywhere that folding has stopped.
+    #[must_use]
+    pub fn halts(&self) -> Vec<Halt> {
+        lock(&self.halted).values().cloned().collect()
+    }
+
+    #[must_use]
+    pub fn is_halted(&self, partition: Partition) -> bool {
+        lock(&self.halted).contains_key(&partition)
+    }
+
+    // === for the fold ===
+
+    /// `next` is to be folded next; `last` is the last record before it that was.
+    pub(super) fn stage(
+        &self,
+        next: Position,
+        last: Option<(Offset, &[u8])>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let mut lasts = lock(&self.lasts);
+        let kept = &mut lasts[next.partition.0 as usize];
+        if let Some((offset, value)) = last {
+            *kept = Some((offset.0, hash_of(value)));
+        }
+        let folded = Folded { next: next.offset.0, last: *kept };
+        batch.insert(&self.meta, &folded_key(next.partition), &encode(&folded)?);
+        Ok(())
+    }
+
+    /// It is in the store.
+    pub(super) fn publish(&self, next: Position) {
+        self.folded[next.partition.0 as usize].send_replace(next.offset);
+    }
+
+    pub(super) fn has_caught_up(&self, partition: Partition) {
+        self.caught_up[partition.0 as usize].store(true, Ordering::Release);
+    }
+
+    pub(super) fn halt(&self, halt: Halt) {
+        let partition = halt.position.partition;
+        lock(&self.halted).insert(partition, halt);
+        self.has_caught_up(partition); // there is nothing more to wait for
+    }
+
+    pub(super) fn go_on(&self, partition: Partition) {
+        lock(&self.halted).remove(&partition);
+    }
+
+    pub(super) fn pass_over(&self, position: Position, batch: &mut Batch) {
+        batch.insert(&self.rejected, &rejected_key(position), &[]);
+    }
+
+    pub(super) fn has_passed_over(&self, position: Position) -> Result<bool, StoreError> {
+        Ok(self.rejected.get(&rejected_key(position))?.is_some())
+    }
+
+    /// Every position that was passed over because an operator had rejected it.
+    pub(super) fn passed_over(&self) -> Result<Vec<Position>, StoreError> {
+        positions(&self.rejected)
+    }
+}
+
+/// The log that the rows in `store` are of, and how far it has been folded; `None` if they do not say.
+pub fn stands_at(store: &Store) -> Result<Option<(LogId, Offsets)>, StoreError> {
+    let meta = store.table("meta")?;
+    let Some(row) = meta.get(b"log")? else { return Ok(None) };
+    let (log, partitions): ([u8; 16], u32) = decode(&row)?;
+    let mut offsets = Offsets::start(partitions);
+    for partition in (0..partitions).map(Partition) {
+        let folded: Option<Folded> = meta.get(&folded_key(partition))?.map(|bytes| decode(&bytes)).transpose()?;
+        offsets.set(Position::new(partition, Offset(folded.unwrap_or_default().next)));
+    }
+    Ok(Some((LogId(log), offsets)))
+}
+
+/// Every position that the rows in `store` have passed over because an operator had rejected it.
+pub fn passed_over(store: &Store) -> Result<Vec<Position>, StoreError> {
+    positions(&store.table("rejected")?)
+}
+
+fn positions(rejected: &Table) -> Result<Vec<Position>, StoreError> {
+    let parse = |row: Result<Row, StoreError>| {
+        let (key, _) = row?;
+        let bytes = key.first_chunk::<4>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
+        Ok(Position::new(Partition(u32::from_be_bytes(*bytes)), offset_of(&key)?))
+    };
+    rejected.range(&[], &[0xFF; 13]).map(parse).collect()
+}
+
+fn rejected_key(position: Position) -> Vec<u8> {
+    [position.partition.0.to_be_bytes().as_slice(), &position.offset.0.to_be_bytes()].concat()
+}
+
+fn folded_key(partition: Partition) -> [u8; 5] {
+    let p = partition.0.to_be_bytes();
+    [b'p', p[0], p[1], p[2], p[3]]
+}
+
+/// Enough of SHA-256 to know a record again.
+pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(value);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
+}

@@ -1,0 +1,170 @@
+//! How many payments there are, and of how much: for each day on which they were accepted, by merchant, currency and status.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `totals` | day, currency, status, merchant | [`Sum`] |
+//! | `payments` | payment id | [`Counted`] |
+
+use std::ops::RangeInclusive;
+
+use super::fold::{ApplyError, Projection};
+use super::kept::{Kept, read};
+use super::reader::Recorded;
+use crate::payment::{Currency, MerchantId, Payment, Status, Timestamp};
+use crate::store::{Batch, Store, StoreError, Table};
+
+const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
+
+pub struct Totals {
+    payments: Kept<Counted>,
+    totals: Kept<Sum>,
+}
+
+/// A payment as far as its place among the sums depends on it.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Counted {
+    Open(Box<Payment>),
+    /// Nothing can change it any more.
+    Ended,
+}
+
+/// Payments of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sum {
+    pub payments: u64,
+    /// In minor units of the currency.
+    pub amount: u128,
+}
+
+/// What is summed up together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// UTC, in days since 1970-01-01.
+    pub day: u32,
+    pub merchant: MerchantId,
+    pub currency: Currency,
+    pub status: Status,
+}
+
+/// Reads the sums. Cheap to clone.
+#[derive(Clone)]
+pub struct TotalsView(Table);
+
+impl Projection for Totals {
+    const NAME: &'static str = "totals";
+    const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { payments: Kept::new(store.table("payments")?), totals: Kept::new(store.table("totals")?) })
+    }
+
+    fn apply(&mut self, recorded: &Recorded, _: &mut Batch) -> Result<(), ApplyError> {
+        let row = self.payments.row(recorded.event.payment_id.as_bytes())?;
+        let mut payment = match row.take() {
+            Some(Counted::Ended) => {
+                *row = Some(Counted::Ended);
+                return Ok(());
+            }
+            Some(Counted::Open(payment)) => Some(*payment),
+            None => None,
+        };
+        let before = payment.as_ref().map(Payment::status);
+        Payment::fold(&mut payment, &recorded.event, recorded.appended_at)
+            .map_err(|lost| ApplyError::Unfoldable(lost.to_string()))?;
+        let Some(payment) = payment else { return Ok(()) };
+        if before != Some(payment.status()) {
+            if let Some(before) = before {
+                self.totals.row(&key(&payment, before))?.take_out(&payment);
+            }
+            self.totals.row(&key(&payment, payment.status()))?.put_in(&payment);
+        }
+        *row = Some(if payment.is_terminal() { Counted::Ended } else { Counted::Open(Box::new(payment)) });
+        Ok(())
+    }
+
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        self.payments.flush(batch)?;
+        self.totals.flush(batch)
+    }
+}
+
+trait Summed {
+    fn put_in(&mut self, payment: &Payment);
+    fn take_out(&mut self, payment: &Payment);
+}
+
+impl Summed for Option<Sum> {
+    fn put_in(&mut self, payment: &Payment) {
+        let sum = self.get_or_insert_default();
+        sum.payments += 1;
+        sum.amount += amount_of(payment);
+    }
+
+    fn take_out(&mut self, payment: &Payment) {
+        let Some(sum) = self else { return };
+        sum.payments = sum.payments.saturating_sub(1);
+        sum.amount = sum.amount.saturating_sub(amount_of(payment));
+        if sum.payments == 0 {
+            *self = None; // as if there had never been one
+        }
+    }
+}
+
+/// Never negative: it was checked when it came in.
+fn amount_of(payment: &Payment) -> u128 {
+    u128::try_from(payment.initiation.money.amount()).unwrap_or_default()
+}
+
+/// Never before 1970: a timestamp is not before 2000.
+fn day_of(at: Timestamp) -> u32 {
+    u32::try_from(at.as_micros() / DAY_US).unwrap_or_default()
+}
+
+fn key(payment: &Payment, status: Status) -> Vec<u8> {
+    let initiation = &payment.initiation;
+    let mut key = day_of(payment.created_at).to_be_bytes().to_vec();
+    key.extend_from_slice(initiation.money.currency().code().as_bytes());
+    key.push(status as u8);
+    key.extend_from_slice(initiation.merchant_id.as_str().as_bytes());
+    key
+}
+
+impl Kind {
+    fn parse(key: &[u8]) -> Option<Self> {
+        let (day, rest) = key.split_first_chunk::<4>()?;
+        let (currency, rest) = rest.split_first_chunk::<3>()?;
+        let (status, merchant) = rest.split_first()?;
+        let status =
+            [Status::InProgress, Status::Successful, Status::Failed].into_iter().find(|s| *s as u8 == *status)?;
+        Some(Self {
+            day: u32::from_be_bytes(*day),
+            merchant: MerchantId::parse(std::str::from_utf8(merchant).ok()?).ok()?,
+            currency: Currency::parse(std::str::from_utf8(currency).ok()?).ok()?,
+            status,
+        })
+    }
+}
+
+impl TotalsView {
+    pub fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self(store.table("totals")?))
+    }
+
+    /// The sums of those days, in the order of the days, and then of currency, status and merchant.
+    pub fn of_days(&self, days: RangeInclusive<u32>) -> Result<Vec<(Kind, Sum)>, StoreError> {
+        let (from, to) = (days.start().to_be_bytes(), (u64::from(*days.end()) + 1).to_be_bytes());
+        // Of eight bytes the last four, unless the last day is the last there can be.
+        let to = if *days.end() == u32::MAX { vec![0xFF; 5] } else { to[4..].to_vec() };
+        let parse = |row: Result<(Vec<u8>, Sum), StoreError>| {
+            let (key, sum) = row?;
+            let kind =
+                Kind::parse(&key).ok_or_else(|| StoreError::Damaged("a key of totals cannot be read".to_owned()))?;
+            Ok((kind, sum))
+        };
+        read(&self.0, &from, &to).map(parse).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "totals_tests.rs"]
+mod tests;
