@@ -10,6 +10,7 @@ use crate::client::ShowArgs;
 use crate::client::operator::{ParkedCommand, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
+use crate::import::ArchiveCommand;
 use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
@@ -67,7 +68,7 @@ pub enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
-    /// Read the log again, beside whatever runs: it can charge nothing.
+    /// Work on the whole log: judge it, copy it, and make a log of a copy.
     Replay {
         #[command(subcommand)]
         command: ReplayCommand,
@@ -222,6 +223,13 @@ pub struct TailArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum ReplayCommand {
+    #[command(flatten)]
+    Archive(ArchiveCommand),
+    Verify(Box<VerifyArgs>),
+}
+
+#[derive(Debug, Subcommand)]
 pub enum TopicsCommand {
     /// Create what is missing; what exists is checked and never altered.
     Ensure {
@@ -236,11 +244,6 @@ pub enum TopicsCommand {
         #[command(flatten)]
         kafka: KafkaArgs,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ReplayCommand {
-    Verify(Box<VerifyArgs>),
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod archive;
 pub mod bench;
 pub mod checker;
 pub mod client;
@@ -18,6 +19,7 @@ pub mod control;
 pub mod gateway;
 pub mod gateway_simulator;
 pub mod http;
+pub mod import;
 pub mod intake;
 pub mod journal;
 pub mod lane;

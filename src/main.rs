@@ -17,7 +17,7 @@ use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::replay::WrongFlags;
 use paylog::service::{Role, Service, replay};
-use paylog::{bench, checker, client, intake, reconcile, telemetry};
+use paylog::{bench, checker, client, import, intake, reconcile, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -58,6 +58,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
         Command::Replay { command: ReplayCommand::Verify(args) } => {
             tokio::task::spawn_blocking(move || replay::verify(&args, &mut std::io::stdout())).await?
+        }
+        Command::Replay { command: ReplayCommand::Archive(command) } => {
+            tokio::task::spawn_blocking(move || import::run(&command, &mut std::io::stdout())).await?
         }
         Command::DeadLetter { command } => {
             tokio::task::spawn_blocking(move || intake::command::run(command, &mut std::io::stdout())).await?

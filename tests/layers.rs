@@ -31,6 +31,29 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("projection", &["api", "control", "gateway", "http", "intake", "lane", "processor", "service", "stream"]),
+    // What copies the log can append to none, and make no effect.
+    (
+        "archive",
+        &[
+            "api",
+            "client",
+            "config",
+            "control",
+            "gateway",
+            "http",
+            "import",
+            "intake",
+            "journal::embedded",
+            "journal::kafka",
+            "lane",
+            "processor",
+            "recording",
+            "service",
+            "store",
+            "stream",
+        ],
+    ),
+    ("import", &["api", "client", "gateway", "http", "intake", "lane", "processor", "recording", "store", "stream"]),
     ("store", &["api", "control", "gateway", "journal", "lane", "payment", "processor", "projection", "stream"]),
     (
         "journal",
@@ -185,6 +208,20 @@ fn projection_and_replay_have_no_name_for_what_writes_to_a_log() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The journal has one door for those who only read. These modules are not given any other, by whatever name.
+#[test]
+fn who_copies_the_log_can_name_nothing_that_appends() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/archive"), &mut files);
+    assert!(files.len() > 5, "{files:?}");
+    for file in files.iter().filter(|file| !is_test(file)) {
+        let text = std::fs::read_to_string(file).unwrap();
+        for name in ["NewRecord", "dyn Journal", "Journal}", "Journal,", "Lanes", "Appending", "Requests", "restore("] {
+            assert!(!text.contains(name), "{} names {name}", file.display());
+        }
+    }
 }
 
 #[test]

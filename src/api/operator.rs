@@ -1,6 +1,7 @@
 //! `/v1/operator/...`: for those who run this. There are no keys yet, so that it is answered on this machine alone
 //! (DESIGN.md 9): where paylog listens on a loopback address, and to who came by a name of one.
 
+mod import;
 mod parked;
 mod rejected;
 mod resume;
@@ -34,7 +35,15 @@ pub struct Operator {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
-    let others = [summary(operator), one(operator), resume(operator), payments(operator), rejected(operator)];
+    let others = [
+        summary(operator),
+        one(operator),
+        resume(operator),
+        payments(operator),
+        rejected(operator),
+        import(operator),
+        adopt(operator),
+    ];
     others.into_iter().fold(parked(operator), |all, one| all.or(one).unify().boxed())
 }
 
@@ -113,6 +122,30 @@ fn rejected(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         .and(query())
         .then(async |asked: Asked, query: Query| asked.answer(rejected::list(&asked.operator, &query)).await);
     add.or(list).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
+}
+
+fn import(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "import");
+    path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(import::show(&asked.operator, &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn adopt(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "import" / "adopt");
+    path()
+        .and(warp::post())
+        .and(with(operator))
+        .and(warp::body::stream())
+        .then(async |asked: Asked, body| asked.answer(import::adopt(&asked.operator, &asked.headers, body)).await)
+        .or(otherwise(path(), "POST"))
+        .unify()
+        .boxed()
 }
 
 /// One request, and who is to answer it.

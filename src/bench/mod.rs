@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::BenchArgs;
+use crate::control::Imports;
 use crate::gateway::Gateway;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{self, KafkaJournal};
@@ -126,6 +127,7 @@ impl Lanes {
             journal: Arc::clone(journal),
             view: view.clone(),
             codec: Arc::clone(&bed.codec),
+            imports: Imports::default(),
             worker: Arc::new(Processor::new(gateway, view.clocks().clone(), Policy::default())),
             bounds: Bounds { drain: DRAIN, ..Bounds::default() },
             executor: Arc::new(runtime.clone()),

@@ -1,5 +1,6 @@
 //! The commands `parked` and `rejected`: what an operator decides, by way of the HTTP face of an instance on this machine.
 
+mod adopt;
 mod args;
 mod parked;
 mod rejected;

@@ -89,6 +89,12 @@ impl<'a> EventBody<'a> {
     }
 }
 
+/// What an event says, without where it stands.
+#[must_use]
+pub fn data_body(data: &EventData) -> impl serde::Serialize + '_ {
+    DataBody::new(data)
+}
+
 impl<'a> DataBody<'a> {
     fn new(data: &'a EventData) -> Self {
         match data {

@@ -1,7 +1,7 @@
 //! What an operator sees: payments that wait for a person, records at which a fold has halted, and those that were rejected.
 
 use crate::contract::Shown;
-use crate::control::Rejection;
+use crate::control::{Import, ImportedArchive, ImportedRange, Mark, Rejection};
 use crate::journal::Position;
 use crate::payment::{Currency, Payment, PaymentId, Phase, Timestamp};
 use crate::projection::Halt;
@@ -39,6 +39,40 @@ pub struct RejectionBody<'a> {
     operator: &'a str,
     reason: &'a str,
     at: &'a str,
+}
+
+/// What the log has from another.
+#[derive(serde::Serialize)]
+pub struct ImportBody<'a> {
+    archive: &'a ImportedArchive,
+    ranges: &'a [ImportedRange],
+    begun: MarkBody<'a>,
+    finished: bool,
+    /// `null` while its open payments are only asked about.
+    adopted: Option<MarkBody<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct MarkBody<'a> {
+    operator: &'a str,
+    reason: &'a str,
+    at: &'a str,
+}
+
+impl<'a> ImportBody<'a> {
+    #[must_use]
+    pub fn new(import: &'a Import) -> Self {
+        let Import { archive, ranges, begun, finished, adopted } = import;
+        let adopted = adopted.as_ref().map(MarkBody::new);
+        Self { archive, ranges, begun: MarkBody::new(begun), finished: *finished, adopted }
+    }
+}
+
+impl<'a> MarkBody<'a> {
+    fn new(mark: &'a Mark) -> Self {
+        let Mark { operator, reason, at } = mark;
+        Self { operator, reason, at }
+    }
 }
 
 impl<'a> ParkedBody<'a> {

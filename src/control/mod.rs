@@ -1,12 +1,13 @@
 //! The control log: what operators have decided about the installation itself. A second journal with one partition, kept
 //! for ever like the first, and folded by every instance (docs/decisions/0006). So far it holds which records of the log of
-//! payments are rejected (DESIGN.md 4).
+//! payments are rejected (DESIGN.md 4), and which were imported from another (docs/decisions/0009).
 //!
 //! [`Control`] is held by whoever asks or decides; a [`Follower`] reads on, on a thread of its own, and tells the fold of
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
 //! wins, in every instance alike.
 
 mod document;
+mod import;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{
     AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Reader, Tail, TailItem,
 };
+use crate::payment::{Signed, Timestamp};
 use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
+pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
 use state::{Folded, State};
 
 /// The control log has one partition, so that everything on it has one order.
@@ -44,6 +47,8 @@ pub struct Control {
 pub struct Follower {
     tail: Box<dyn Tail>,
     shared: Arc<Shared>,
+    /// Has an import into the log begun, or may one begin while this runs?
+    expects_import: bool,
 }
 
 struct Shared {
@@ -53,13 +58,14 @@ struct Shared {
     /// The next offset to fold.
     next: watch::Sender<Offset>,
     rejections: Rejections,
+    imports: Imports,
 }
 
 /// What became of a decision.
 #[derive(Debug)]
-pub enum Decided {
+pub enum Decided<T = Rejection> {
     /// It stands.
-    Effective(Rejection),
+    Effective(T),
     /// Somebody had decided the same before.
     Late,
     /// It is on the control log, and this instance has not folded it in time.
@@ -80,8 +86,9 @@ fn read_to_the_end(
     // Past the committed end stands at most what a transaction still holds back; none of ours is there.
     let end = journal.ends(PARTITION)?.committed;
     let tail = journal.tail(&[Offset(0)])?;
-    let shared = Arc::new(Shared { payments, state: Mutex::default(), next: watch::channel(Offset(0)).0, rejections });
-    let mut follower = Follower { tail, shared: Arc::clone(&shared) };
+    let (state, next, imports) = (Mutex::default(), watch::channel(Offset(0)).0, Imports::default());
+    let shared = Arc::new(Shared { payments, state, next, rejections, imports });
+    let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let deadline = Instant::now() + START_MAX;
     while *shared.next.borrow() < end {
         if Instant::now() >= deadline {
@@ -90,6 +97,7 @@ fn read_to_the_end(
         }
         follower.read()?;
     }
+    follower.expects_import = shared.state().import().is_some();
     Ok((shared, follower))
 }
 
@@ -118,30 +126,88 @@ impl Control {
 
     /// Rejects a record, for ever. Whether it may be rejected is for the caller to know: that its own fold has halted there.
     pub async fn reject(&self, new: NewRejection, patience: Duration) -> Result<Decided, AppendError> {
-        let entity = new.position;
-        if self.shared.state().is_decided(self.shared.payments, entity) {
+        let position = new.position;
+        if self.shared.state().is_decided(self.shared.payments, position) {
             return Ok(Decided::Late);
         }
-        let value = document::encode(self.shared.payments, &new)
-            .map_err(|e| AppendError::NotAppended(format!("the decision cannot be encoded: {e}")))?;
-        let key = document::entity_of(self.shared.payments, entity);
+        let value = document::encode(self.shared.payments, &new).map_err(not_encoded)?;
+        let key = document::entity_of(self.shared.payments, position);
+        Ok(match self.decide(key, value, patience).await? {
+            Some(offset) => self.shared.decided_at(position, offset),
+            None => Decided::Unconfirmed,
+        })
+    }
+
+    /// What was imported from another log, for those who act.
+    #[must_use]
+    pub fn imports(&self) -> Imports {
+        self.shared.imports.clone()
+    }
+
+    /// The import into the log of payments, if there ever was one.
+    #[must_use]
+    pub fn import(&self) -> Option<Import> {
+        self.shared.state().import().cloned()
+    }
+
+    /// Begins, finishes or adopts an import. Whether that may be done is for the caller to know.
+    pub async fn step_import(
+        &self,
+        step: &Step,
+        signed: &Signed,
+        at: Timestamp,
+        patience: Duration,
+    ) -> Result<Decided<Import>, AppendError> {
+        let value = import::encode(self.shared.payments, step, signed, at).map_err(not_encoded)?;
+        let before = self.import();
+        let key = import::entity_of(self.shared.payments);
+        Ok(match self.decide(key, value, patience).await? {
+            None => Decided::Unconfirmed,
+            Some(_) => match self.import() {
+                // Ours is the only one that says so, by this operator and at this time.
+                Some(now) if Some(&now) != before.as_ref() && now.is_by(step, signed, at) => Decided::Effective(now),
+                _ => Decided::Late,
+            },
+        })
+    }
+
+    /// Appends a decision, and waits for this instance to fold it: `None` if it has not in time.
+    async fn decide(&self, key: String, value: Vec<u8>, patience: Duration) -> Result<Option<Offset>, AppendError> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
         let record = NewRecord { partition: PARTITION, key: key.into_bytes(), headers, value };
         let position = self.journal.append(record).await?;
         let mut next = self.shared.next.subscribe();
         let folded = next.wait_for(|next| *next > position.offset);
         match tokio::time::timeout(patience, folded).await {
-            Ok(Ok(_)) => Ok(self.shared.decided_at(entity, position.offset)),
-            Ok(Err(_)) | Err(_) => Ok(Decided::Unconfirmed),
+            Ok(Ok(_)) => Ok(Some(position.offset)),
+            Ok(Err(_)) | Err(_) => Ok(None),
         }
     }
 }
 
+fn not_encoded(error: serde_json::Error) -> AppendError {
+    AppendError::NotAppended(format!("the decision cannot be encoded: {error}"))
+}
+
 impl Follower {
+    /// For the process that imports.
+    #[must_use]
+    pub fn expecting_an_import(mut self) -> Self {
+        self.expects_import = true;
+        self
+    }
+
     /// Keeps up until told to stop. Blocks: give it a thread of its own.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), JournalError> {
         while !stop.is_cancelled() {
             self.read()?;
+            // What acts here does not know it in time, and might charge for what another log acts for.
+            if !self.expects_import && self.shared.state().import().is_some() {
+                return Err(JournalError::Refused(
+                    "an import into the log of this running process has begun: restart the process when it is done"
+                        .to_owned(),
+                ));
+            }
         }
         Ok(())
     }
@@ -168,6 +234,11 @@ impl Shared {
                 let Rejection { position, operator, .. } = rejection;
                 tracing::warn!(%position, operator, control_offset = %offset, "a record of the log of payments is rejected");
                 self.rejections.tell(position);
+            }
+            Folded::Imported(import) => {
+                let (records, finished, adopted) = (import.archive.records, import.finished, import.adopted.is_some());
+                tracing::warn!(records, finished, adopted, "the log of payments holds records that were imported");
+                self.imports.tell(&import, Timestamp::now());
             }
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, reason_of};
+use super::import::{self, IMPORT_ADOPTED, IMPORT_BEGUN, IMPORT_FINISHED, Import};
 use crate::journal::{LogId, Offset, Partition, Position};
 
 #[derive(Default)]
@@ -10,6 +11,7 @@ pub(super) struct State {
     /// The newest version of each entity.
     versions: HashMap<String, u64>,
     rejections: BTreeMap<(Partition, Offset), Rejection>,
+    import: Option<Import>,
 }
 
 /// What one record of the control log did.
@@ -17,6 +19,8 @@ pub(super) struct State {
 pub(super) enum Folded {
     /// It rejects this record of our log.
     Rejected(Rejection),
+    /// The import into our log is this now.
+    Imported(Import),
     /// It is of a type, or about a log, that is not for this fold.
     NotForUs,
     /// Another has made that version, at a lower offset, or the one before was never made.
@@ -37,22 +41,32 @@ impl State {
         if version.checked_add(1) != Some(envelope.version) {
             return Folded::Late;
         }
-        let decoded = match envelope.kind.as_str() {
-            RECORD_REJECTED => decode(payments, value, offset),
+        let folded = match envelope.kind.as_str() {
+            RECORD_REJECTED => decode(payments, value, offset).map(|new| new.map(Folded::Rejected)),
+            IMPORT_BEGUN | IMPORT_FINISHED | IMPORT_ADOPTED => {
+                import::fold(payments, self.import.as_ref(), value).map(|now| now.map(Folded::Imported))
+            }
             _ => Ok(None),
         };
-        if decoded.is_ok() {
-            self.versions.insert(envelope.entity, envelope.version);
-        }
-        match decoded {
-            Ok(Some(rejection)) => {
+        let folded = match folded {
+            Ok(folded) => folded.unwrap_or(Folded::NotForUs),
+            Err(reason) => return Folded::Unreadable(reason),
+        };
+        self.versions.insert(envelope.entity, envelope.version);
+        match &folded {
+            Folded::Rejected(rejection) => {
                 let Position { partition, offset } = rejection.position;
                 self.rejections.insert((partition, offset), rejection.clone());
-                Folded::Rejected(rejection)
             }
-            Ok(None) => Folded::NotForUs,
-            Err(reason) => Folded::Unreadable(reason),
+            Folded::Imported(import) => self.import = Some(import.clone()),
+            Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
         }
+        folded
+    }
+
+    /// The import into our log, if there ever was one.
+    pub fn import(&self) -> Option<&Import> {
+        self.import.as_ref()
     }
 
     /// By position.

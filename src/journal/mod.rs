@@ -45,6 +45,9 @@ pub enum Engine {
 /// The answer of [`Journal::append`], which does not borrow the journal.
 pub type Appending = Pin<Box<dyn Future<Output = Result<Position, AppendError>> + Send>>;
 
+/// What [`Reader::originals`] hands out. Belongs to one thread, and blocks.
+pub type Originals = Box<dyn Iterator<Item = Result<SourceRecord, JournalError>> + Send>;
+
 /// A log of records in partitions, each partition in one order, for those who only read it: who holds this can append
 /// nothing.
 pub trait Reader: Send + Sync {
@@ -71,6 +74,13 @@ pub trait Reader: Send + Sync {
         Err(JournalError::Refused(format!("the {} journal here gives out no headers", self.engine())))
     }
 
+    /// The committed records of one partition from `from` to before `to`, exactly as they stand there, in order. `to` is at most
+    /// the partition's committed end.
+    fn originals(&self, partition: Partition, from: Offset, _to: Offset) -> Result<Originals, JournalError> {
+        let at = Position::new(partition, from);
+        Err(JournalError::Refused(format!("the {} journal hands out no originals, not those at {at}", self.engine())))
+    }
+
     /// The guards of DESIGN.md 4 that can be asked of the log itself. `Err` says what is wrong and what to do; until it
     /// answers `Ok` nothing may be appended.
     fn check(&self) -> Result<(), JournalError>;
@@ -80,6 +90,12 @@ pub trait Reader: Send + Sync {
 pub trait Journal: Reader {
     /// Appends one record. `Ok` means durable: acknowledged by all in-sync replicas, or synced to disk.
     fn append(&self, record: NewRecord) -> Appending;
+
+    /// Appends a record of another log to its partition, with the time at which that log took it. `Ok` means durable.
+    fn restore(&self, record: &SourceRecord) -> Appending {
+        let text = format!("the {} journal restores nothing, not {}", self.engine(), record.position);
+        Box::pin(async move { Err(AppendError::NotAppended(text)) })
+    }
 
     /// Joins the group of those who write outcomes.
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError>;

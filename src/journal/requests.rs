@@ -11,7 +11,8 @@ use crate::journal::{Assignment, JournalError, NewRecord, Partition, Position, T
 /// A header as it came: its value may be missing, which is not the same as empty.
 pub type Header = (String, Option<Vec<u8>>);
 
-/// A record that anybody may have written, exactly as it came. Its position is one on the topic of requests.
+/// A record that anybody may have written, exactly as it came, and where it stood: on the topic of requests, among the dead
+/// letters, or on the log when it is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceRecord {
     pub position: Position,

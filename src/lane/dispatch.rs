@@ -11,7 +11,7 @@ use super::driver::{Board, Input, LaneError, Running};
 use super::due::{Epoch, Lane};
 use super::{Memory, Start, Try, Verdict};
 use crate::clock::Clocks;
-use crate::journal::{Offset, Partition};
+use crate::journal::{Offset, Partition, Position};
 use crate::payment::{PaymentId, Timestamp};
 use crate::projection::DueKey;
 
@@ -224,7 +224,9 @@ impl Running {
         }
         let attempt = lane.next_attempt(id, row.payment.attempt);
         let (memory, tenure) = (lane.memory(id), lane.tenure.clone());
-        let this = Try { attempt, may_defer: lane.may_defer(id), recorded_since, memory, lane: tenure };
+        let initiation = row.events.first().copied().unwrap_or_default();
+        let origin = self.driver.imports.origin(Position::new(lane.partition, initiation));
+        let this = Try { attempt, may_defer: lane.may_defer(id), recorded_since, origin, memory, lane: tenure };
         match self.driver.worker.start(&row.payment, this) {
             Start::Running(effect) => {
                 lane.begin(id);

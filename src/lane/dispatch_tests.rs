@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::super::{Bounds, Driver, Executor, Running, Start, Try, Verdict, Worker};
 use crate::clock::{Clock, Clocks};
+use crate::control::Imports;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, Partition, Tail};
 use crate::lane::due::DEFERRED_MAX;
@@ -119,6 +120,7 @@ impl Bed {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             view,
             codec: Arc::clone(&codec),
+            imports: Imports::default(),
             worker: Arc::new(Told { started: Arc::clone(&started), says: Box::new(says) }),
             bounds: Bounds::default(),
             executor: Arc::clone(&tasks) as Arc<dyn Executor>,

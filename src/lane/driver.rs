@@ -15,6 +15,7 @@ use super::dispatch::{Begun, listener};
 use super::due::{CatchUp, Epoch, Lane};
 use super::outcomes::{Outcomes, Ready};
 use super::{Bounds, Executor, Verdict, Worker};
+use crate::control::Imports;
 use crate::journal::{Journal, JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::{Event, Timestamp};
 use crate::projection::{DueKey, View};
@@ -52,6 +53,8 @@ pub struct Driver {
     pub journal: Arc<dyn Journal>,
     pub view: View,
     pub codec: Arc<Codec>,
+    /// What the log has from another.
+    pub imports: Imports,
     pub worker: Arc<dyn Worker>,
     pub bounds: Bounds,
     /// Where the effects run.

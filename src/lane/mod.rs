@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::BEHIND_MAX;
+use crate::control::Origin;
 use crate::payment::{EventData, Payment, Timestamp};
 
 pub use driver::{Driver, LaneError, Running};
@@ -38,6 +39,8 @@ pub struct Try {
     pub may_defer: bool,
     /// Was the last record of the payment written since this lane was taken?
     pub recorded_since: bool,
+    /// Where the payment began: what began on another log may be acted for from there.
+    pub origin: Origin,
     /// What the last try left behind, if this process made it.
     pub memory: Memory,
     pub lane: Tenure,
@@ -80,11 +83,16 @@ pub enum Verdict {
 
 impl Try {
     /// Of this payment nothing can have been sent after this: by an earlier owner, not after this lane was taken; by this one,
-    /// not after its last try was over. What is recorded has its writer's time, which may be that of a slow clock.
+    /// not after its last try was over; from another log, not after it was adopted. What is recorded has its writer's time,
+    /// which may be that of a slow clock.
     #[must_use]
     pub fn settled_at(&self, payment: &Payment) -> Timestamp {
         let recorded = if self.recorded_since { payment.updated_at.plus(BEHIND_MAX) } else { Timestamp::MIN };
-        self.memory.last_post.unwrap_or(Timestamp::MIN).max(recorded).max(self.lane.taken_at)
+        let adopted = match self.origin {
+            Origin::Adopted { heard_at } => heard_at.plus(BEHIND_MAX),
+            Origin::Ours | Origin::Imported => Timestamp::MIN,
+        };
+        self.memory.last_post.unwrap_or(Timestamp::MIN).max(recorded).max(adopted).max(self.lane.taken_at)
     }
 
     /// Can nobody have tried it before? It was recorded after this lane was taken, and this is its first try.

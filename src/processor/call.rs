@@ -24,6 +24,8 @@ pub(super) struct Call {
     pub untried: bool,
     /// Nothing was sent for it after this and before this call.
     pub settled_at: Timestamp,
+    /// Whatever was planned, nothing that can charge is sent.
+    pub inquire_only: bool,
     pub terms: Terms,
     pub gateway: Arc<dyn Gateway>,
     pub clocks: Clocks,
@@ -110,8 +112,12 @@ impl Call {
         }
     }
 
-    /// A clock that cannot be believed, or a lane that has gone to another owner, sends nothing.
+    /// A clock that cannot be believed, or a lane that has gone to another owner, sends nothing; nor is anything sent for a
+    /// payment that another log may act for.
     fn may_send(&self, ground: Ground, now: Timestamp) -> bool {
+        if self.inquire_only {
+            return false;
+        }
         let in_time = match ground {
             Ground::Window | Ground::WindowAfter(_) => may_repeat(self.window_from, &self.terms, now),
             Ground::Licence(asked_at) => now <= licensed_until(&self.terms, asked_at),
@@ -140,6 +146,7 @@ impl Call {
 
     async fn not_found(self, meaning: NotFound, asked_at: Timestamp) -> Verdict {
         match meaning {
+            NotFound::Hold => self.judge.held("imported, not known to the gateway, and not adopted yet"),
             NotFound::Charge => self.charge(Ground::WindowAfter(asked_at)).await,
             NotFound::FinalFrom(from) if asked_at >= from => self.charge(Ground::Licence(asked_at)).await,
             NotFound::FinalFrom(from) => self.judge.again(from, "the gateway does not know the payment yet"),

@@ -122,6 +122,16 @@ impl Judge {
         self.later(at, pause)
     }
 
+    /// Nothing may be done but to ask once more, less and less often.
+    pub fn held(self, reason: &str) -> Verdict {
+        let pause = self.pause(None);
+        if !self.may_defer {
+            return self.nothing_done(reason, Some(pause));
+        }
+        let at = self.clocks.now().plus(pause);
+        self.later(at, pause)
+    }
+
     fn later(self, at: Timestamp, pause: Duration) -> Verdict {
         Verdict::TryAgain { at, memory: Memory { pause: Some(pause), ..self.memory } }
     }

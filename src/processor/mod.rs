@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clocks;
+use crate::control::Origin;
 use crate::gateway::{Charge, Gateway};
 use crate::lane::{Start, Try, Verdict, Worker};
 use crate::payment::{Payment, Phase};
 use crate::telemetry;
 use call::Call;
 use judge::Judge;
-use plan::{Plan, decided, plan, without_a_clock};
+use plan::{Plan, decided, not_adopted, plan, without_a_clock};
 use room::{Entry, Room};
 
 pub use backoff::Backoff;
@@ -36,6 +37,8 @@ pub const GATEWAY_DEADLINE: Duration = Duration::from_secs(30);
 const RECORD_EVERY: Duration = Duration::from_secs(15 * 60);
 /// A payment for a gateway that is not configured here is looked at again after this.
 const NOT_CONFIGURED_PAUSE: Duration = Duration::from_secs(30);
+/// A payment that began on another log, and that its gateway cannot be asked about, is looked at again after this.
+const NOT_ADOPTED_PAUSE: Duration = Duration::from_secs(5);
 /// While this machine's clock cannot be believed, nothing is sent; it is looked at again after this.
 const CLOCK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,7 +88,12 @@ impl Worker for Processor {
         if payment.initiation.gateway != self.gateway.name() {
             return Start::NotBefore(now.plus(NOT_CONFIGURED_PAUSE)); // held, never swapped
         }
-        let mut what = plan(payment, &terms, now, settled_at);
+        let inquire_only = this.origin == Origin::Imported;
+        let mut what = match not_adopted(&terms) {
+            _ if !inquire_only => plan(payment, &terms, now, settled_at),
+            Some(inquiry) => inquiry,
+            None => return Start::NotBefore(now.plus(NOT_ADOPTED_PAUSE)),
+        };
         if what == Plan::Charge && !self.clocks.are_compared() {
             what = without_a_clock(&terms, this.attempt, now);
         }
@@ -109,6 +117,7 @@ impl Worker for Processor {
             fresh: matches!(payment.phase, Phase::Processing { .. }),
             untried: this.is_first(payment),
             settled_at,
+            inquire_only,
             terms,
             gateway: Arc::clone(&self.gateway),
             clocks: self.clocks.clone(),

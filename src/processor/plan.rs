@@ -30,6 +30,8 @@ pub(super) enum NotFound {
     Charge,
     /// It is over. An inquiry sent from then on is final: charge at once, or not at all.
     FinalFrom(Timestamp),
+    /// Whatever it means, nothing is sent.
+    Hold,
 }
 
 /// What is asked for `payment` at `now`. Nothing was sent for it after `settled_at`: the later of this lane's takeover and
@@ -50,6 +52,12 @@ pub(super) fn plan(payment: &Payment, terms: &Terms, now: Timestamp, settled_at:
             "the gateway may have forgotten the key, so a repeat could be a second charge, and it cannot be asked",
         ))),
     }
+}
+
+/// What is asked for a payment that began on another log while nobody has said that this one acts for it now: what became of it.
+/// `None` for a gateway that cannot be asked. The other log's own processors may be about to charge it.
+pub(super) fn not_adopted(terms: &Terms) -> Option<Plan> {
+    terms.not_found_final_after.map(|_| Plan::Inquire { not_found: NotFound::Hold })
 }
 
 /// What is done in place of a charge while it is not known how this machine's clock stands to the log's, and so how old a

@@ -8,8 +8,8 @@ use crate::payment::PaymentId;
 use crate::schema::Codec;
 use crate::store::{Store, StoreError, Table};
 
-/// Behind every key of every table.
-const LAST_KEY: [u8; 64] = [0xFF; 64];
+/// Behind every key of every table; the seals of the tables (progress.rs) stand there.
+const LAST_KEY: [u8; 32] = [0xFF; 32];
 
 /// One field that two stores do not agree about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -280,6 +280,10 @@ impl<P: Projection> Fold<P> {
             let last = last.map(|last| (last.position.offset, last.value.as_slice()));
             self.progress.stage(Position::new(*partition, *next), last, &mut batch)?;
         }
+        if !moved.is_empty() {
+            self.progress
+                .seal(moved.iter().map(|(partition, moved)| Position::new(*partition, moved.next)), &mut batch);
+        }
         batch.commit()?;
         for (partition, Moved { next, .. }) in moved {
             self.progress.publish(Position::new(*partition, *next));

@@ -59,10 +59,11 @@ impl Folder {
         codec: Arc<Codec>,
         clocks: Clocks,
     ) -> Result<(Self, View), FoldError> {
-        let mut fold = Self::new(store, journal, Arc::clone(&codec))?;
+        let mut fold = Self::new(store.clone(), journal, Arc::clone(&codec))?;
         let payments = &mut fold.projection;
         payments.clocks = Some(clocks.clone());
         let shared = Shared {
+            store,
             tables: payments.tables.clone(),
             watchers: Arc::clone(&payments.watchers),
             listeners: Arc::clone(&payments.listeners),

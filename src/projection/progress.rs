@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `meta` | `log`, or `p` and the partition | which log, or [`Folded`] |
 //! | `rejected` | partition, offset | nothing: an operator's word was followed there |
+//! | every table | [`SEAL`] | the sum of the offsets: the same in all of them, or rows are missing in some |
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -30,8 +31,13 @@ pub struct Halt {
     pub may_be_newer: bool,
 }
 
+/// Behind every other key.
+const SEAL: [u8; 32] = [0xFF; 32];
+
 pub struct Progress {
     log_id: LogId,
+    /// All of the store, with their names.
+    tables: Vec<(String, Table)>,
     meta: Table,
     rejected: Table,
     /// The next offset to fold, each partition with its own waiters.
@@ -55,7 +61,7 @@ pub(super) struct Folded {
 }
 
 impl Progress {
-    /// As it stands in `store`, which is given to this log if it is of none yet.
+    /// As it stands in `store`, all of whose tables have been opened, and which is given to this log if it is of none yet.
     pub(super) fn open(store: &Store, journal: &dyn Reader) -> Result<Self, FoldError> {
         let (meta, rejected) = (store.table("meta")?, store.table("rejected")?);
         let (log_id, partitions) = (journal.log_id(), journal.partitions());
@@ -73,8 +79,11 @@ impl Progress {
             meta.get(&folded_key(Partition(p)))?.map_or_else(|| Ok(Folded::default()), |bytes| decode(&bytes))
         };
         let folded = (0..partitions).map(folded).collect::<Result<Vec<_>, _>>()?;
+        let tables = store.tables();
+        check_seals(&tables, folded.iter().map(|folded| folded.next).sum())?;
         Ok(Self {
             log_id,
+            tables,
             meta,
             rejected,
             folded: folded.iter().map(|folded| watch::channel(Offset(folded.next)).0).collect(),
@@ -178,6 +187,16 @@ impl Progress {
         Ok(())
     }
 
+    /// Seals every table in a batch that takes the partitions so far: `moved` those that it moves.
+    pub(super) fn seal(&self, moved: impl Iterator<Item = Position>, batch: &mut Batch) {
+        let mut next = self.folded();
+        moved.for_each(|position| next.set(position));
+        let sum: u64 = next.as_slice().iter().map(|offset| offset.0).sum();
+        for (_, table) in &self.tables {
+            batch.insert(table, &SEAL, &sum.to_be_bytes());
+        }
+    }
+
     /// It is in the store.
     pub(super) fn publish(&self, next: Position) {
         self.folded[next.partition.0 as usize].send_replace(next.offset);
@@ -236,6 +255,17 @@ fn positions(rejected: &Table) -> Result<Vec<Position>, StoreError> {
         Ok(Position::new(Partition(u32::from_be_bytes(*bytes)), offset_of(&key)?))
     };
     rejected.range(&[], &[0xFF; 13]).map(parse).collect()
+}
+
+/// A table that was lost, or is older or newer than the others, has another seal.
+fn check_seals(tables: &[(String, Table)], sum: u64) -> Result<(), StoreError> {
+    for (name, table) in tables {
+        let sealed = table.get(&SEAL)?.map_or(Some(0), |seal| Some(u64::from_be_bytes(seal.as_ref().try_into().ok()?)));
+        if sealed != Some(sum) {
+            return Err(StoreError::Damaged(format!("the table {name} does not belong to the others")));
+        }
+    }
+    Ok(())
 }
 
 fn rejected_key(position: Position) -> Vec<u8> {

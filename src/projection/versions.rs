@@ -86,7 +86,7 @@ fn of_payment(
 
 fn feed_rows(tables: &Tables) -> Result<u64, StoreError> {
     let mut rows = 0;
-    for row in tables.feed.range(&[], &[0xFF; 64]) {
+    for row in tables.feed.range(&[], &[0xFF; 32]) {
         row?;
         rows += 1;
     }
@@ -95,7 +95,7 @@ fn feed_rows(tables: &Tables) -> Result<u64, StoreError> {
 
 /// Rows of the feed that no payment's row names.
 fn strangers(tables: &Tables, codec: &Codec, found: &mut dyn FnMut(Gap)) -> Result<(), StoreError> {
-    for row in tables.feed.range(&[], &[0xFF; 64]) {
+    for row in tables.feed.range(&[], &[0xFF; 32]) {
         let (key, value) = row?;
         let about = TableName::Feed.about(codec, &key, &value);
         let (Some(event), offset) = (event_in(codec, &value), offset_of(&key)?) else { continue }; // told as unreadable

@@ -10,7 +10,7 @@ use crate::clock::Clocks;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Payments looked at for one page of a list, at most: a filter that matches nothing still ends.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -32,6 +32,7 @@ pub struct View(pub(super) Arc<Shared>);
 
 /// What the fold tells and the views read.
 pub(super) struct Shared {
+    pub store: Store,
     pub tables: Tables,
     pub watchers: Arc<Registry>,
     pub listeners: Arc<Mutex<Vec<Listener>>>,
@@ -62,6 +63,12 @@ impl View {
     #[must_use]
     pub fn partitions(&self) -> u32 {
         self.progress().partitions()
+    }
+
+    /// Has anything that was read of the rows turned out not to be what was written?
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.0.store.is_damaged()
     }
 
     /// [`Progress::compare`].

@@ -118,7 +118,7 @@ fn put_row(store: &Store, table: &str, key: &[u8], value: Option<&[u8]>) {
 }
 
 fn rows(store: &Store, table: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let all = store.table(table).unwrap().range(&[], &[0xFF; 64]);
+    let all = store.table(table).unwrap().range(&[], &[0xFF; 32]);
     all.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
 }
 

@@ -26,8 +26,9 @@ pub use wire::Kind;
 /// The largest record, value and headers, in bytes (DESIGN.md 5).
 pub const RECORD_MAX: usize = 64 * 1024;
 
-/// What apache-avro may allocate for one value, wherever it decodes: five bytes can ask for 500 MiB (its own default).
-const ALLOCATION_MAX: usize = RECORD_MAX;
+/// What apache-avro may allocate at once, wherever it decodes: five bytes can ask for 500 MiB (its own default). As much as a
+/// block of an archive takes; what stands on the log, and what others send, is decoded by the other library.
+pub const ALLOCATION_MAX: usize = 4 * 1024 * 1024;
 
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 const CONFLUENT: u8 = 0x00;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
-use crate::control::{self, Control, Follower};
+use crate::control::{self, Control, Follower, Import};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Journal, LogId};
@@ -27,10 +27,37 @@ pub(super) fn open(
         None => EmbeddedJournal::open(&data.control(), control::PARTITIONS)?,
     };
     journal.check()?;
-    Ok(Control::open(journal, payments, rejections.clone())?)
+    let (control, follower) = Control::open(journal, payments, rejections.clone())?;
+    if let Some(import) = control.import() {
+        accept(&import)?;
+    }
+    Ok((control, follower))
 }
 
-/// Opens the rows; those that hold a record which was rejected since are deleted, for the log has everything.
+/// A part of a log is not served: a payment whose end is missing would be taken for an open one.
+fn accept(import: &Import) -> anyhow::Result<()> {
+    let Import { archive, begun, finished, adopted, .. } = import;
+    anyhow::ensure!(
+        finished,
+        "an import of {} records into this log was begun by {} at {} and is not finished: wait for it; if it has failed, delete \
+         the log (with its control log) and import anew",
+        archive.records,
+        begun.operator,
+        begun.at
+    );
+    if adopted.is_none() {
+        tracing::warn!(
+            records = archive.records,
+            from_log = archive.log,
+            "the log was imported: the gateway is only asked about its open payments, and nothing is charged for them, until \
+             `paylog parked adopt`"
+        );
+    }
+    Ok(())
+}
+
+/// Opens the rows; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
+/// has everything.
 pub(super) fn fold(
     store: &Path,
     journal: &dyn Journal,
@@ -45,6 +72,11 @@ pub(super) fn fold(
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");
+            Store::discard(store)?;
+            Ok(open()?)
+        }
+        Err(FoldError::Store(error)) if error.is_damage() => {
+            tracing::error!(%error, "the rows are damaged: they are folded anew from the log");
             Store::discard(store)?;
             Ok(open()?)
         }

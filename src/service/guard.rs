@@ -34,6 +34,7 @@ pub(super) fn watch(
         thread::sleep(TURN.min(every));
         telemetry::keep_up();
         journal.check_members().context("a member of a group is not served")?;
+        anyhow::ensure!(!view.is_damaged(), "the rows of this process are damaged: the next start folds them anew");
         if looked.elapsed() < every {
             continue;
         }

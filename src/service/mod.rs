@@ -5,6 +5,7 @@ mod control;
 mod data_dir;
 mod guard;
 mod http;
+pub mod offline;
 pub mod replay;
 
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
 use crate::config::ServiceArgs;
-use crate::control::{Control, Follower};
+use crate::control::{Control, Follower, Imports};
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
@@ -161,7 +162,7 @@ impl Service {
             guard::watch(log.as_ref(), &|| decisions.check(), &rows, every, &guarding)
         })?);
         if role != Role::Serve {
-            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
+            let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec), control.imports())?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);
         }
@@ -251,11 +252,17 @@ fn open_log(args: &ServiceArgs, clocks: &Clocks, data: &Arc<DataDir>) -> anyhow:
     Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data: Arc::clone(data) })
 }
 
-fn driver(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Driver> {
+fn driver(
+    args: &ServiceArgs,
+    journal: Arc<dyn Journal>,
+    view: View,
+    codec: Arc<Codec>,
+    imports: Imports,
+) -> anyhow::Result<Driver> {
     let gateway = args.gateway.open(Duration::from_millis(args.simulator_latency_ms))?;
     let worker = Processor::new(gateway, view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
-    Ok(Driver { journal, view, codec, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
+    Ok(Driver { journal, view, codec, imports, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
 }
 
 fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {

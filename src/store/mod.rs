@@ -3,13 +3,16 @@
 //!
 //! A store may be kept in memory instead, with the same promises but that nothing outlives it.
 
+mod damage;
 mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use damage::{Damage, is_damage, mark_of};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
 
@@ -30,17 +33,36 @@ pub enum StoreError {
     Open { path: PathBuf, reason: String },
     #[error("the store failed: {0}")]
     Failed(#[from] fjall::Error),
-    #[error("a row cannot be read, so the store is damaged; stop, delete its directory and let it be rebuilt: {0}")]
+    /// Its bytes are not those that were written. Rows that are folded from a log are folded anew at the next start; a log is
+    /// to be restored from a copy.
+    #[error("the store is damaged: {0}")]
     Damaged(String),
+}
+
+impl StoreError {
+    /// Is the store not what was written?
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Failed(error) => is_damage(error),
+            Self::Locked(_) | Self::Open { .. } => false,
+        }
+    }
 }
 
 /// One directory, owned by one process; or the memory of one.
 #[derive(Clone)]
-pub struct Store(Kept);
+pub struct Store {
+    kept: Kept,
+    memtable_max: u64,
+    /// Those that were opened, by name.
+    tables: Arc<Mutex<BTreeMap<String, Table>>>,
+}
 
 #[derive(Clone)]
 enum Kept {
-    OnDisk(Database),
+    OnDisk(Database, Arc<Damage>),
     InMemory(Arc<Memory>),
 }
 
@@ -50,7 +72,7 @@ pub struct Table(KeptRows);
 
 #[derive(Clone)]
 enum KeptRows {
-    OnDisk(fjall::Keyspace),
+    OnDisk(fjall::Keyspace, Arc<Damage>),
     InMemory(Rows),
 }
 
@@ -75,17 +97,41 @@ struct Write {
 pub type Row = (fjall::UserKey, fjall::UserValue);
 
 impl Store {
-    /// What a [`Store::discard`] that was killed has left is deleted first.
+    /// What a [`Store::discard`] that was killed has left is deleted first. A store that was marked as damaged stays shut.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let opened = remove(&discarded(path))
-            .and_then(|()| std::fs::create_dir_all(path))
-            .map_err(fjall::Error::from)
-            .and_then(|()| Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open());
-        match opened {
-            Ok(db) => Ok(Self(Kept::OnDisk(db))),
-            Err(fjall::Error::Locked) => Err(StoreError::Locked(path.to_owned())),
-            Err(e) => Err(StoreError::Open { path: path.to_owned(), reason: e.to_string() }),
+        Self::open_with(path, MEMTABLE_MAX)
+    }
+
+    /// With another bound than [`MEMTABLE_MAX`].
+    pub(crate) fn open_with(path: &Path, memtable_max: u64) -> Result<Self, StoreError> {
+        let shut = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        remove(&discarded(path)).and_then(|()| std::fs::create_dir_all(path)).map_err(|e| shut(e.to_string()))?;
+        let damage = Damage::of(path);
+        if damage.is_met() {
+            let mark = mark_of(path);
+            return Err(StoreError::Damaged(format!("{} says so: delete it when all is restored", mark.display())));
         }
+        // It asserts on what it reads, too.
+        let opened = std::panic::catch_unwind(|| {
+            Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open()
+        });
+        match opened {
+            Ok(Ok(db)) => Ok(Self { memtable_max, ..Self::new(Kept::OnDisk(db, Arc::new(damage))) }),
+            Ok(Err(fjall::Error::Locked)) => Err(StoreError::Locked(path.to_owned())),
+            Ok(Err(e)) if is_damage(&e) => Err(StoreError::Damaged(format!("{}: {e}", path.display()))),
+            Ok(Err(e)) => Err(shut(e.to_string())),
+            Err(_) => Err(StoreError::Damaged(format!("{} cannot be read", path.display()))),
+        }
+    }
+
+    fn new(kept: Kept) -> Self {
+        Self { kept, memtable_max: MEMTABLE_MAX, tables: Arc::default() }
+    }
+
+    /// Has anything that was read of it turned out not to be what was written? Then it is marked, and must be let go.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        matches!(&self.kept, Kept::OnDisk(_, damage) if damage.is_met())
     }
 
     /// Deletes a store that nobody has open. Killed at any moment, it is there whole or not at all: a store of which half the
@@ -95,31 +141,47 @@ impl Store {
         let deleted = remove(&condemned)
             .and_then(|()| std::fs::rename(path, &condemned))
             .and_then(|()| path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()))
-            .and_then(|()| remove(&condemned));
+            .and_then(|()| remove(&condemned))
+            .and_then(|()| match std::fs::remove_file(mark_of(path)) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                done => done,
+            });
         deleted.map_err(|e| StoreError::Failed(e.into()))
     }
 
     /// An empty one, gone with its last clone.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Kept::InMemory(Arc::default()))
+        Self::new(Kept::InMemory(Arc::default()))
     }
 
     /// A store in memory as it is now, apart from this one; `None` if this one is on disk, where that is a matter of files.
     #[must_use]
     pub fn copy(&self) -> Option<Self> {
-        match &self.0 {
-            Kept::OnDisk(_) => None,
-            Kept::InMemory(memory) => Some(Self(Kept::InMemory(Arc::new(memory.copy())))),
+        match &self.kept {
+            Kept::OnDisk(..) => None,
+            Kept::InMemory(memory) => Some(Self::new(Kept::InMemory(Arc::new(memory.copy())))),
         }
     }
 
     pub fn table(&self, name: &str) -> Result<Table, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_MAX);
-        Ok(Table(match &self.0 {
-            Kept::OnDisk(db) => KeptRows::OnDisk(db.keyspace(name, options)?),
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(self.memtable_max);
+        let table = Table(match &self.kept {
+            Kept::OnDisk(db, damage) => {
+                let rows = db.keyspace(name, options).map_err(|e| damage.heed(e))?;
+                KeptRows::OnDisk(rows, Arc::clone(damage))
+            }
             Kept::InMemory(memory) => KeptRows::InMemory(memory.table(name)),
-        }))
+        });
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table.clone());
+        Ok(table)
+    }
+
+    /// Every table that was opened, by name.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(String, Table)> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.iter().map(|(name, table)| (name.clone(), table.clone())).collect()
     }
 
     #[must_use]
@@ -145,7 +207,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 impl Table {
     pub fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
         match &self.0 {
-            KeptRows::OnDisk(rows) => Ok(rows.get(key)?),
+            KeptRows::OnDisk(rows, damage) => Ok(rows.get(key).map_err(|e| damage.heed(e))?),
             KeptRows::InMemory(rows) => Ok(rows.get(key)),
         }
     }
@@ -153,22 +215,22 @@ impl Table {
     /// Rows with `from <= key < to`, in order; from the other end with `.rev()`.
     pub fn range(&self, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = Result<Row, StoreError>> + use<> {
         match &self.0 {
-            KeptRows::OnDisk(rows) => Range::OnDisk(rows.range(from.to_vec()..to.to_vec())),
+            KeptRows::OnDisk(rows, damage) => Range::OnDisk(rows.range(from.to_vec()..to.to_vec()), Arc::clone(damage)),
             KeptRows::InMemory(rows) => Range::InMemory(rows.range(from, to)),
         }
     }
 
     fn is(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (KeptRows::OnDisk(one), KeptRows::OnDisk(other)) => one.id() == other.id(),
+            (KeptRows::OnDisk(one, _), KeptRows::OnDisk(other, _)) => one.id() == other.id(),
             (KeptRows::InMemory(one), KeptRows::InMemory(other)) => one.is(other),
-            (KeptRows::OnDisk(_), KeptRows::InMemory(_)) | (KeptRows::InMemory(_), KeptRows::OnDisk(_)) => false,
+            (KeptRows::OnDisk(..), KeptRows::InMemory(_)) | (KeptRows::InMemory(_), KeptRows::OnDisk(..)) => false,
         }
     }
 }
 
 enum Range {
-    OnDisk(fjall::Iter),
+    OnDisk(fjall::Iter, Arc<Damage>),
     InMemory(std::vec::IntoIter<Row>),
 }
 
@@ -177,7 +239,7 @@ impl Iterator for Range {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::OnDisk(rows) => rows.next().map(|guard| Ok(guard.into_inner()?)),
+            Self::OnDisk(rows, damage) => rows.next().map(|row| Ok(row.into_inner().map_err(|e| damage.heed(e))?)),
             Self::InMemory(rows) => rows.next().map(Ok),
         }
     }
@@ -186,7 +248,9 @@ impl Iterator for Range {
 impl DoubleEndedIterator for Range {
     fn next_back(&mut self) -> Option<Self::Item> {
         match self {
-            Self::OnDisk(rows) => rows.next_back().map(|guard| Ok(guard.into_inner()?)),
+            Self::OnDisk(rows, damage) => {
+                rows.next_back().map(|row| Ok(row.into_inner().map_err(|e| damage.heed(e))?))
+            }
             Self::InMemory(rows) => rows.next_back().map(Ok),
         }
     }
@@ -226,8 +290,8 @@ impl Batch {
     /// each is still in the processor's cache. But table after table, as the batch promises.
     fn commit_to(mut self, durability: PersistMode) -> Result<(), StoreError> {
         self.writes.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
-        match self.store.0.clone() {
-            Kept::OnDisk(db) => self.write_to(db, durability),
+        match self.store.kept.clone() {
+            Kept::OnDisk(db, damage) => self.write_to(db, durability).map_err(|e| damage.heed(e).into()),
             Kept::InMemory(_) => {
                 self.write_to_memory();
                 Ok(())
@@ -235,17 +299,17 @@ impl Batch {
         }
     }
 
-    fn write_to(self, db: Database, durability: PersistMode) -> Result<(), StoreError> {
+    fn write_to(self, db: Database, durability: PersistMode) -> Result<(), fjall::Error> {
         let batch = fjall::OwnedWriteBatch::with_capacity(db, self.writes.len());
         let mut batch = batch.durability(Some(durability));
         for Write { table, key, value } in self.writes {
             match (&self.tables[table].0, value) {
-                (KeptRows::OnDisk(rows), Some(value)) => batch.insert(rows, key, value),
-                (KeptRows::OnDisk(rows), None) => batch.remove(rows, key),
+                (KeptRows::OnDisk(rows, _), Some(value)) => batch.insert(rows, key, value),
+                (KeptRows::OnDisk(rows, _), None) => batch.remove(rows, key),
                 (KeptRows::InMemory(_), _) => {} // a batch writes to tables of its own store
             }
         }
-        Ok(batch.commit()?)
+        batch.commit()
     }
 
     fn write_to_memory(self) {

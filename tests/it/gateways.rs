@@ -54,14 +54,14 @@ const ENDS: &[(&str, End)] = &[
 /// Good ones beside the faulty, so that the breaker has no reason to open for long.
 const NEIGHBOURS: usize = 60;
 
-struct Provider {
-    url: String,
+pub struct Provider {
+    pub url: String,
     stop: CancellationToken,
     ended: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Provider {
-    fn start(listen: &str, data: &Path) -> Self {
+    pub fn start(listen: &str, data: &Path) -> Self {
         let data = data.to_str().unwrap();
         let words = ["paylog", "gateway-simulator", "--listen", listen, "--data-dir", data];
         let times = ["--delay-ms", "300", "--late-ms", "500"];
@@ -74,18 +74,18 @@ impl Provider {
         Self { url, stop, ended: tokio::spawn(simulator.run()) }
     }
 
-    async fn ledger(&self) -> HashMap<String, Value> {
+    pub async fn ledger(&self) -> HashMap<String, Value> {
         let lines: Vec<Value> = reqwest::get(format!("{}/ledger", self.url)).await.unwrap().json().await.unwrap();
         lines.into_iter().map(|line| (line["key"].as_str().unwrap().to_owned(), line)).collect()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.ended.await.unwrap().unwrap();
     }
 }
 
-async fn start(bed: &Bed, provider: &str) -> System {
+pub async fn start(bed: &Bed, provider: &str) -> System {
     let mut flags = vec!["--gateway", "stripe", "--gateway-url", provider, "--gateway-deadline-ms", "1000"];
     flags.extend(["--retry-min-ms", "100", "--retry-max-ms", "1000", "--unknown-park-after-seconds", "5"]);
     bed.start_with(&flags).await

@@ -6,6 +6,7 @@
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
+//! * `archives`, `imports`: copies of the log, and logs made of them
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `gateways`: a provider over HTTP, and its faults
@@ -18,6 +19,7 @@
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
+mod archives;
 mod bad_input;
 mod brokers;
 mod client;
@@ -28,6 +30,7 @@ mod foreign_hands;
 mod gateways;
 mod guards;
 mod idempotency;
+mod imports;
 mod instances;
 mod intake;
 mod intake_faults;
@@ -95,6 +98,11 @@ scenarios! {
     rejected::a_rejected_record_is_passed_over_and_its_partition_goes_on,
     rejected::only_the_record_at_which_it_has_halted_can_be_rejected,
     rejected::what_a_newer_paylog_may_have_written_is_not_rejected_by_mistake,
+    archives::a_restored_log_charges_nothing_and_answers_the_same,
+    archives::what_the_provider_charged_before_is_found_after_a_restore,
+    archives::an_archive_goes_into_an_empty_log_alone,
+    archives::a_rejected_record_is_passed_over_in_a_restored_log_too,
+    imports::a_process_under_which_an_import_begins_ends,
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
@@ -102,6 +110,7 @@ scenarios! {
     restarts::a_restart_keeps_the_history_and_goes_on,
     restarts::nothing_is_ready_before_it_has_folded_the_log,
     restarts::an_instance_that_starts_empty_answers_the_same,
+    restarts::an_instance_whose_rows_are_damaged_answers_the_same,
     operations::sigterm_drains_with_a_stream_open_and_exits_with_0,
     operations::a_data_directory_serves_one_process,
     operations::the_commands_pay_show_and_tail,

@@ -19,7 +19,7 @@ fn front_of(bed: &Bed) -> (Role, &'static str) {
 }
 
 /// A record that nobody can read, on partition 1; returns when the front has halted there.
-async fn garbage(front: &Running) -> Position {
+pub async fn garbage(front: &Running) -> Position {
     halting(front, b"{x}").await
 }
 
@@ -30,7 +30,7 @@ async fn halting(front: &Running, value: &[u8]) -> Position {
     position
 }
 
-async fn reject(front: &Running, position: &str) -> Answer {
+pub async fn reject(front: &Running, position: &str) -> Answer {
     let body = json!({"position": position, "operator": "ada", "reason": "garbage of a test tool"});
     front.client.post("/v1/operator/rejected", &body).await
 }

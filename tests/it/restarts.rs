@@ -1,5 +1,7 @@
 //! Services that stop and start while payments are on their way.
 
+use std::path::Path;
+
 use paylog::service::{Role, Service};
 
 use crate::client::body;
@@ -55,6 +57,19 @@ pub async fn nothing_is_ready_before_it_has_folded_the_log(bed: &Bed) {
 
 /// Replay equals live, as far as it can be seen from outside: the same payments, histories and pages.
 pub async fn an_instance_that_starts_empty_answers_the_same(bed: &Bed) {
+    answers_the_same_after(bed, |store| std::fs::remove_dir_all(store).unwrap()).await;
+}
+
+/// What was written last is gone, and what was written before it is not.
+pub async fn an_instance_whose_rows_are_damaged_answers_the_same(bed: &Bed) {
+    answers_the_same_after(bed, |store| {
+        let projection = std::fs::read_dir(store).unwrap().next().unwrap().unwrap().path();
+        std::fs::remove_dir_all(projection.join("keyspaces").join("1")).unwrap();
+    })
+    .await;
+}
+
+async fn answers_the_same_after(bed: &Bed, damage: impl Fn(&Path)) {
     let mut system = bed.start().await;
     let mut paths = vec!["/v1/payments?customer_id=cus_1".to_owned()];
     for (n, method) in ["pm_card_visa", "pm_card_visa_chargeDeclined", "pm_sim_transient"].iter().enumerate() {
@@ -68,7 +83,7 @@ pub async fn an_instance_that_starts_empty_answers_the_same(bed: &Bed) {
     }
     let (role, name) = if bed.is_kafka() { (Role::Serve, "serve") } else { (Role::All, "up") };
     system.front.stop().await;
-    std::fs::remove_dir_all(bed.data_dir(name).join("store")).unwrap();
+    damage(&bed.data_dir(name).join("store"));
     system.front = bed.run(role, name, &[]).await;
     for (path, live) in paths.iter().zip(live) {
         assert_eq!(system.front.client.get(path).await.body, live, "{path}");

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper_util::service::TowerToHyperService;
 use paylog::api::{Api, ApiConfig};
 use paylog::clock::{Clock, Clocks};
+use paylog::control::Imports;
 use paylog::journal::{Journal, Tail};
 use paylog::lane::{Bounds, Driver, Executor, Running};
 use paylog::payment::Timestamp;
@@ -77,6 +78,7 @@ impl Process {
             journal: Arc::clone(&journal),
             view: view.clone(),
             codec: Arc::clone(&codec),
+            imports: Imports::default(),
             worker,
             bounds,
             executor,

@@ -15,6 +15,19 @@ pub enum ParkedCommand {
     Resume(ParkedResume),
     /// Say how a parked payment ended.
     Settle(ParkedSettle),
+    /// Say that this log alone acts for what was imported into it: its open payments go on, and are charged.
+    Adopt(ParkedAdopt),
+}
+
+#[derive(Debug, Args)]
+pub struct ParkedAdopt {
+    #[command(flatten)]
+    pub client: ClientArgs,
+    #[command(flatten)]
+    pub signed: Signed,
+    /// Do it. Without this, it is only shown what was imported.
+    #[arg(long)]
+    pub apply: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use super::adopt::adopt;
 use super::args::{Decided, ParkedCommand, ParkedLs, ParkedResume, ParkedSettle, Resumption};
 use super::{PAGE, get, line, post, text};
 use crate::client::{client, write_json};
@@ -28,6 +29,7 @@ pub async fn parked(command: ParkedCommand, out: &mut impl Write) -> anyhow::Res
         }
         ParkedCommand::Resume(args) => resume(&args, out).await,
         ParkedCommand::Settle(args) => settle(&args, out).await,
+        ParkedCommand::Adopt(args) => adopt(&args, out).await,
     }
 }
 

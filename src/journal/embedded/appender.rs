@@ -17,6 +17,7 @@ const WAITING_MAX: usize = 16 * 1024;
 const GROUP_MAX: usize = 4 * 1024;
 
 type Answer = Result<Vec<Position>, AppendError>;
+pub(super) type Answering = oneshot::Receiver<Answer>;
 
 struct Request {
     records: Vec<NewRecord>,
@@ -24,6 +25,8 @@ struct Request {
     next: Vec<Position>,
     /// The member that commits, if it is a transaction: an older one than the newest is fenced.
     member: Option<u64>,
+    /// When another log took the records, if they are restored from there: microseconds since 1970.
+    taken_us: Option<i64>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -68,12 +71,21 @@ impl Appender {
         records: Vec<NewRecord>,
         next: Vec<Position>,
         member: Option<u64>,
-    ) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    ) -> Result<Answering, AppendError> {
+        self.send(|answer| Request { records, next, member, taken_us: None, answer })
+    }
+
+    pub(super) fn restore(&self, record: NewRecord, taken_us: i64) -> Result<Answering, AppendError> {
+        let (records, next, taken_us) = (vec![record], Vec::new(), Some(taken_us));
+        self.send(|answer| Request { records, next, member: None, taken_us, answer })
+    }
+
+    fn send(&self, request: impl FnOnce(oneshot::Sender<Answer>) -> Request) -> Result<Answering, AppendError> {
         let (answer, receiver) = oneshot::channel();
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = || AppendError::NotAppended("the log is closed".to_owned());
         let sender = requests.as_ref().ok_or_else(closed)?;
-        match sender.try_send(Request { records, next, member, answer }) {
+        match sender.try_send(request(answer)) {
             Ok(()) => Ok(receiver),
             Err(TrySendError::Full(_)) => Err(AppendError::NotAppended("too many appends are waiting".to_owned())),
             Err(TrySendError::Disconnected(_)) => Err(closed()),
@@ -150,7 +162,8 @@ impl Writer {
         if request.member.is_some_and(|member| member != self.newest_member.load(Ordering::SeqCst)) {
             return refuse("another member has taken over");
         }
-        let rows: Result<Vec<_>, _> = request.records.iter().map(|record| encode(record, self.last_us)).collect();
+        let taken_us = request.taken_us.unwrap_or(self.last_us);
+        let rows: Result<Vec<_>, _> = request.records.iter().map(|record| encode(record, taken_us)).collect();
         let Ok(rows) = rows else { return refuse("a record cannot be encoded") };
         if request.records.iter().any(|record| record.partition.0 as usize >= ends.len()) {
             return refuse("there is no such partition");

@@ -7,6 +7,7 @@
 mod appender;
 mod history;
 mod lanes;
+mod originals;
 mod tail;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use crate::journal::{
     AppendError, Appending, Ends, Engine, Header, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset,
-    Partition, Position, Reader, Record, Span, Tail, Written,
+    Originals, Partition, Position, Reader, Record, SourceRecord, Span, Tail, Written,
 };
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
@@ -118,6 +119,11 @@ impl Reader for EmbeddedJournal {
         Ok(Box::new(history::EmbeddedHistory::new(Arc::clone(&self.tables), &ends, spans)?))
     }
 
+    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
+        let end = self.ends(partition)?.committed;
+        Ok(Box::new(originals::EmbeddedOriginals::new(Arc::clone(&self.tables), partition, from, to.min(end))))
+    }
+
     /// The directory is locked and the number of partitions was compared at the opening: only the disk can have failed.
     fn check(&self) -> Result<(), JournalError> {
         self.appender.failed().map_or(Ok(()), |reason| Err(JournalError::Broken(reason.to_owned())))
@@ -126,17 +132,24 @@ impl Reader for EmbeddedJournal {
 
 impl Journal for EmbeddedJournal {
     fn append(&self, record: NewRecord) -> Appending {
-        let answer = self.appender.submit(vec![record], Vec::new(), None);
-        Box::pin(async move {
-            let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
-            let positions = answer?.await.map_err(|_| lost())??;
-            positions.first().copied().ok_or_else(lost)
-        })
+        appending(self.appender.submit(vec![record], Vec::new(), None))
+    }
+
+    fn restore(&self, record: &SourceRecord) -> Appending {
+        appending(self.appender.restore(originals::new_record(record), record.timestamp_us))
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
         Ok(Box::new(lanes::EmbeddedLanes::new(Arc::clone(&self.appender), self.partitions())))
     }
+}
+
+fn appending(answer: Result<appender::Answering, AppendError>) -> Appending {
+    Box::pin(async move {
+        let lost = || AppendError::Unknown("the log was closed before it answered".to_owned());
+        let positions = answer?.await.map_err(|_| lost())??;
+        positions.first().copied().ok_or_else(lost)
+    })
 }
 
 impl Tables {
@@ -234,6 +247,12 @@ fn read_u32(meta: &Table, name: &str) -> Result<Option<u32>, StoreError> {
 }
 
 fn refused(error: StoreError) -> JournalError {
+    if error.is_damage() {
+        // Nothing else has what it had.
+        let what =
+            "the log of this data directory is damaged, and nothing can be folded from it: restore it from a copy";
+        return JournalError::Refused(format!("{what} ({error})"));
+    }
     JournalError::Refused(error.to_string())
 }
 

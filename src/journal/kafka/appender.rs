@@ -6,19 +6,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tokio::sync::oneshot;
 
 use super::context::Context;
 use super::error::{journal_error, refused_append};
+use super::foreign::restored_record;
 use super::heights::Heights;
 use super::{KafkaConfig, base_record, drop_within, settings};
-use crate::journal::{AppendError, Appending, JournalError, NewRecord};
+use crate::journal::{AppendError, Appending, JournalError, NewRecord, Partition, SourceRecord};
 
 /// How long the old producer is waited for when a new one takes its place, off the append's own thread.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 type ApiProducer = ThreadedProducer<Context>;
+type Outgoing<'r> = BaseRecord<'r, [u8], [u8], Box<oneshot::Sender<super::context::Delivery>>>;
 
 pub(super) struct Appender {
     config: KafkaConfig,
@@ -34,8 +36,25 @@ impl Appender {
     }
 
     pub(super) fn append(&self, record: NewRecord) -> Appending {
-        let (heights, height) = (Arc::clone(&self.heights), self.heights.of(record.partition));
-        match self.enqueue(&record) {
+        let (waiting, answer) = oneshot::channel();
+        let sent = self.enqueue(base_record(&self.config.topic_prefix, &record, Box::new(waiting)));
+        self.answer(record.partition, sent.map(|()| answer))
+    }
+
+    /// With the time that it had on another log: kept by a topic that is set up for it, and by no other.
+    pub(super) fn restore(&self, record: &SourceRecord) -> Appending {
+        let (waiting, answer) = oneshot::channel();
+        let sent = self.enqueue(restored_record(&self.config.topic_prefix, record, Box::new(waiting)));
+        self.answer(record.position.partition, sent.map(|()| answer))
+    }
+
+    fn answer(
+        &self,
+        partition: Partition,
+        sent: Result<oneshot::Receiver<super::context::Delivery>, AppendError>,
+    ) -> Appending {
+        let (heights, height) = (Arc::clone(&self.heights), self.heights.of(partition));
+        match sent {
             Ok(answer) => Box::pin(async move {
                 match answer.await {
                     Ok(Ok(at)) => heights.judge(height, at).map_err(|error| AppendError::Unknown(error.to_string())),
@@ -48,15 +67,10 @@ impl Appender {
         }
     }
 
-    fn enqueue(&self, record: &NewRecord) -> Result<oneshot::Receiver<super::context::Delivery>, AppendError> {
+    fn enqueue(&self, record: Outgoing<'_>) -> Result<(), AppendError> {
         self.heights.check().map_err(|error| AppendError::NotAppended(error.to_string()))?;
         let producer = self.producer().map_err(|error| AppendError::NotAppended(error.to_string()))?;
-        let (waiting, answer) = oneshot::channel();
-        let sent = producer.send(base_record(&self.config.topic_prefix, record, Box::new(waiting)));
-        match sent {
-            Ok(()) => Ok(answer),
-            Err((error, _)) => Err(refused_append(&error)),
-        }
+        producer.send(record).map_err(|(error, _)| refused_append(&error))
     }
 
     fn producer(&self) -> Result<Arc<ApiProducer>, JournalError> {

@@ -5,7 +5,7 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::util::IntoOpaque;
 
 use super::{kafka_partition, native};
-use crate::journal::{DeadLetter, JournalError, Offset, Partition, Position, SourceRecord};
+use crate::journal::{DeadLetter, Header, JournalError, Offset, Partition, Position, SourceRecord};
 
 /// A copy of a record exactly as it came: librdkafka's memory is free at once.
 pub(super) fn source_record_of(message: &BorrowedMessage<'_>) -> Result<SourceRecord, JournalError> {
@@ -28,14 +28,33 @@ pub(super) fn letter_record<'r, D: IntoOpaque>(
     letter: &'r DeadLetter,
     to: D,
 ) -> BaseRecord<'r, [u8], [u8], D> {
-    let mut headers = OwnedHeaders::new_with_capacity(letter.headers.len());
-    for (key, value) in &letter.headers {
-        headers = headers.insert(rdkafka::message::Header { key, value: value.as_deref() });
-    }
     let mut record = BaseRecord::with_opaque_to(topic, to);
     record.partition = Some(kafka_partition(letter.partition));
     record.key = letter.key.as_deref();
     record.payload = letter.value.as_deref();
-    record.headers = Some(headers);
+    record.headers = Some(headers(&letter.headers));
     record
+}
+
+/// As it came, with its time; Kafka keeps the milliseconds of it.
+pub(super) fn restored_record<'r, D: IntoOpaque>(
+    topic: &'r str,
+    original: &'r SourceRecord,
+    to: D,
+) -> BaseRecord<'r, [u8], [u8], D> {
+    let mut record = BaseRecord::with_opaque_to(topic, to);
+    record.partition = Some(kafka_partition(original.position.partition));
+    record.key = original.key.as_deref();
+    record.payload = original.value.as_deref();
+    record.headers = Some(headers(original.headers()));
+    record.timestamp = Some(original.timestamp_us.div_euclid(1000));
+    record
+}
+
+fn headers(headers: &[Header]) -> OwnedHeaders {
+    let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+    for (key, value) in headers {
+        owned = owned.insert(rdkafka::message::Header { key, value: value.as_deref() });
+    }
+    owned
 }

@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use super::context::Context;
 use super::error::{code_error, is_missing_topic, journal_error};
 use super::look_up::LookUp;
-use super::topics::{self, Kind, REQUEST_BYTES_MAX, Topic};
+use super::topics::{self, Kind, REQUEST_BYTES_MAX, TIMESTAMP_TYPE, Topic};
 use super::{KafkaConfig, REQUEST_TIMEOUT, wait};
 use crate::journal::{JournalError, Offset, Partition};
 
@@ -28,7 +28,12 @@ struct Described {
 /// The guards of the event topic alone: for every start, and every minute after it.
 /// Answers with its `min.insync.replicas`.
 pub(super) fn check_event_topic(config: &KafkaConfig, look_up: &LookUp) -> Result<u64, JournalError> {
-    let [event_topic, ..] = topics::topics_of(config);
+    check_event_topic_as(config, look_up, Kind::History)
+}
+
+pub(super) fn check_event_topic_as(config: &KafkaConfig, look_up: &LookUp, kind: Kind) -> Result<u64, JournalError> {
+    let [mut event_topic, ..] = topics::topics_of(config);
+    event_topic.kind = kind;
     check_topic(config, &topics::admin(config)?, look_up, &event_topic)
 }
 
@@ -59,7 +64,7 @@ pub(super) fn check_topic(
 ) -> Result<u64, JournalError> {
     let described = describe(admin, look_up, topic)?;
     judge(topic, &described, config.allow_single_replica).map_err(JournalError::Refused)?;
-    if topic.kind == Kind::History {
+    if matches!(topic.kind, Kind::History | Kind::Restored) {
         check_beginning(look_up, topic)?;
     }
     Ok(number(&described, IN_SYNC))
@@ -124,7 +129,14 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
             ("cleanup.policy", "delete"),
             ("retention.ms", "-1"),
             ("retention.bytes", "-1"),
-            ("message.timestamp.type", "LogAppendTime"),
+            (TIMESTAMP_TYPE, "LogAppendTime"),
+            ("unclean.leader.election.enable", "false"),
+        ],
+        Kind::Restored => &[
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            (TIMESTAMP_TYPE, "CreateTime"),
             ("unclean.leader.election.enable", "false"),
         ],
         Kind::DeadLetter => &[("cleanup.policy", "delete"), ("unclean.leader.election.enable", "false")],
@@ -132,6 +144,9 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
     };
     for (key, value) in must {
         let is = described.settings.get(*key).map_or("not known", String::as_str);
+        if is != *value && topic.kind == Kind::Restored && *key == TIMESTAMP_TYPE {
+            return Err(in_use(name));
+        }
         if is != *value {
             return Err(format!(
                 "the topic {name} has {key}={is} and must have {key}={value}: {}",
@@ -145,6 +160,14 @@ fn judge(topic: &Topic, described: &Described, allow_single_replica: bool) -> Re
         return Err(format!("the topic {name} cannot take the largest request with a reason added: {mend}"));
     }
     if allow_single_replica || topic.kind == Kind::Requests { Ok(()) } else { judge_replicas(name, described) }
+}
+
+fn in_use(name: &str) -> String {
+    format!(
+        "the topic {name} is set up to take payments ({TIMESTAMP_TYPE}=LogAppendTime), so a service may be at work on it, and \
+         records would lose the times that they had: import into a topic that does not exist yet (--topic-prefix), or delete \
+         this one, if it is empty"
+    )
 }
 
 fn judge_replicas(name: &str, described: &Described) -> Result<(), String> {

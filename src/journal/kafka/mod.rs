@@ -18,10 +18,12 @@ mod look_up;
 #[cfg(test)]
 mod mock_tests;
 mod native;
+mod originals;
 mod pulse;
 mod reader;
 mod requests;
 mod reseat;
+pub mod restore;
 mod settings;
 mod tail;
 mod topics;
@@ -41,13 +43,14 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
-    Appending, Ends, Engine, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
-    Reader, Record, Requests, Span, Tail,
+    Appending, Ends, Engine, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition,
+    Position, Reader, Record, Requests, SourceRecord, Span, Tail,
 };
 use appender::Appender;
 use heights::Heights;
 use look_up::LookUp;
 use pulse::Pulse;
+use topics::Kind;
 
 pub use dead_letters::DeadLetters;
 pub use reader::reader;
@@ -140,10 +143,14 @@ impl fmt::Debug for KafkaConfig {
 impl KafkaJournal {
     /// Connects, finds the topic and runs the guards. Blocks.
     pub fn open(config: KafkaConfig) -> Result<Arc<Self>, JournalError> {
+        Self::open_as(config, Kind::History)
+    }
+
+    fn open_as(config: KafkaConfig, kind: Kind) -> Result<Arc<Self>, JournalError> {
         settings::validate(&config)?;
         let log_id = topics::topic_id(&config)?;
         let look_up = LookUp::new(&config)?;
-        let in_sync_min = Arc::new(AtomicU64::new(guards::check_event_topic(&config, &look_up)?));
+        let in_sync_min = Arc::new(AtomicU64::new(guards::check_event_topic_as(&config, &look_up, kind)?));
         let heights = Arc::new(Heights::new(config.partitions));
         let appender = Appender::new(&config, &heights)?;
         let look_up = Mutex::new(Arc::new(look_up));
@@ -201,6 +208,10 @@ impl Reader for KafkaJournal {
         Ok(Box::new(history::KafkaHistory::open(&self.config, &self.heights, spans)?))
     }
 
+    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
+        Ok(Box::new(originals::KafkaOriginals::open(&self.config, partition, from, to)?))
+    }
+
     fn check(&self) -> Result<(), JournalError> {
         self.heights.check()?;
         let now = topics::topic_id(&self.config)?;
@@ -221,6 +232,10 @@ impl Reader for KafkaJournal {
 impl Journal for KafkaJournal {
     fn append(&self, record: NewRecord) -> Appending {
         self.appender.append(record)
+    }
+
+    fn restore(&self, record: &SourceRecord) -> Appending {
+        self.appender.restore(record)
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {

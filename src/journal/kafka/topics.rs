@@ -14,19 +14,23 @@ use crate::journal::{JournalError, LogId};
 
 const YEAR_MS: &str = "31536000000";
 const WEEK_MS: &str = "604800000";
+/// Whose clock the time of a record is by.
+pub(super) const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 /// Kafka's own default, said aloud because the dead letters are measured against it.
 pub(super) const REQUEST_BYTES_MAX: u64 = 1_048_588;
 /// A dead letter is the original record with headers that say where it came from and why it was refused.
 pub(super) const DEAD_LETTER_BYTES_MAX: u64 = REQUEST_BYTES_MAX + 64 * 1024;
 
 /// Between two looks at a topic that was just made.
-const SPREAD_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const SPREAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one topic is for, and so how it must be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// History: kept for ever, an order by offset, no record removed.
     History,
+    /// The same, while it is restored from an archive: its records keep the times that they had.
+    Restored,
     /// Kept long, for people.
     DeadLetter,
     /// Written by others, read once.
@@ -66,9 +70,24 @@ pub(super) fn topics_of(config: &KafkaConfig) -> [Topic; 5] {
     ]
 }
 
+fn topics_with(config: &KafkaConfig, event_topic: Kind) -> [Topic; 5] {
+    let mut topics = topics_of(config);
+    topics[0].kind = event_topic;
+    topics
+}
+
 /// Makes the topics that are missing and checks all of them. `replication` is the replication factor: 3 or more, or with
 /// `allow_single_replica` anything. Blocks.
 pub fn ensure(config: &KafkaConfig, replication: u16) -> Result<Vec<Ensured>, JournalError> {
+    ensure_as(config, replication, Kind::History)
+}
+
+/// With an event topic of this kind.
+pub(super) fn ensure_as(
+    config: &KafkaConfig,
+    replication: u16,
+    event_topic: Kind,
+) -> Result<Vec<Ensured>, JournalError> {
     settings::validate(config)?;
     if replication < guards::REPLICAS_MIN && !config.allow_single_replica {
         let text =
@@ -77,14 +96,14 @@ pub fn ensure(config: &KafkaConfig, replication: u16) -> Result<Vec<Ensured>, Jo
     }
     let admin = admin(config)?;
     let mut ensured = Vec::new();
-    for topic in topics_of(config) {
+    for topic in topics_with(config, event_topic) {
         let created = create(&admin, &topic, replication)?;
         ensured.push(Ensured { topic: topic.name, created });
     }
     // A topic that was just made is not known everywhere at once, nor even to the broker that made it.
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let made = ensured.iter().any(|topic| topic.created);
-    while let Err(refused) = check(config) {
+    while let Err(refused) = check_as(config, event_topic) {
         if !made || Instant::now() >= deadline {
             return Err(refused);
         }
@@ -95,9 +114,13 @@ pub fn ensure(config: &KafkaConfig, replication: u16) -> Result<Vec<Ensured>, Jo
 
 /// The guards, over all five topics. Blocks.
 pub fn check(config: &KafkaConfig) -> Result<(), JournalError> {
+    check_as(config, Kind::History)
+}
+
+fn check_as(config: &KafkaConfig, event_topic: Kind) -> Result<(), JournalError> {
     settings::validate(config)?;
     let admin = admin(config)?;
-    for topic in topics_of(config) {
+    for topic in topics_with(config, event_topic) {
         let look_up = LookUp::of(config, &topic.name)?;
         guards::check_topic(config, &admin, &look_up, &topic)?;
     }
@@ -156,8 +179,11 @@ fn settings_of(topic: &Topic, replication: u16) -> Vec<(&'static str, String)> {
         Kind::History => vec![
             ("retention.ms", "-1".into()),
             ("retention.bytes", "-1".into()),
-            ("message.timestamp.type", "LogAppendTime".into()),
+            (TIMESTAMP_TYPE, "LogAppendTime".into()),
         ],
+        Kind::Restored => {
+            vec![("retention.ms", "-1".into()), ("retention.bytes", "-1".into()), (TIMESTAMP_TYPE, "CreateTime".into())]
+        }
         Kind::DeadLetter => {
             vec![("retention.ms", YEAR_MS.into()), ("max.message.bytes", DEAD_LETTER_BYTES_MAX.to_string())]
         }

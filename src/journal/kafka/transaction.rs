@@ -22,6 +22,10 @@ use crate::journal::{Fate, NewRecord, Partition, Position, Transaction, Transact
 
 /// A commit that takes this long was retried inside librdkafka: an earlier request of it may still be on its way.
 const COMMIT_SLOW: Duration = Duration::from_secs(3);
+/// How long librdkafka may take to end a transaction: longer than the broker lets one be open, so that the two cannot disagree
+/// about one that goes on. A process once stood still for two minutes after all links had been cut, when nothing else but this
+/// wait had no end.
+const END_MAX: Timeout = Timeout::After(Duration::from_secs(15));
 /// How long all records of a transaction may take to be acknowledged, or purged: a little more than each may.
 const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(9);
 /// How long an append waits for room in the queue.
@@ -73,9 +77,7 @@ impl<'a> KafkaTransaction<'a> {
             })
             .map_err(|error| self.error("send the offsets", &error))?;
         }
-        // Any other timeout risks that librdkafka and the broker disagree; this one ends with the transaction's own.
-        resumed(self.began, || producer.commit_transaction(Timeout::Never))
-            .map_err(|error| self.error("commit", &error))?;
+        resumed(self.began, || producer.commit_transaction(END_MAX)).map_err(|error| self.error("commit", &error))?;
         serve(producer);
         let took = began.elapsed();
         if producer.context().take_doubt() || took >= COMMIT_SLOW {
@@ -149,7 +151,7 @@ impl<'a> KafkaTransaction<'a> {
     /// A transaction that librdkafka gave up is purged, and its records do not say why. A commit does: it is refused while a
     /// record of the transaction was not delivered, so it can commit nothing.
     fn why_purged(&self) -> TransactionError {
-        let refused = self.committer.producer().map(|producer| producer.commit_transaction(Timeout::Never));
+        let refused = self.committer.producer().map(|producer| producer.commit_transaction(END_MAX));
         match refused {
             Ok(Err(error)) => self.error("deliver the records", &error),
             Ok(Ok(())) => failure(Fate::Recycle, "a transaction committed without all its records"),
@@ -195,7 +197,7 @@ impl<'a> KafkaTransaction<'a> {
             return Err(failure(Fate::Recycle, "the records could not be purged in time"));
         }
         let began = Instant::now();
-        resumed(began, || producer.abort_transaction(Timeout::Never)).map_err(|error| {
+        resumed(began, || producer.abort_transaction(END_MAX)).map_err(|error| {
             let error = self.error("abort", &error);
             // An abort that failed is no clean abort, whatever its code.
             TransactionError { fate: if error.fate == Fate::Retry { Fate::Recycle } else { error.fate }, ..error }
