@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::ShowArgs;
 use crate::client::operator::{ParkedCommand, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
@@ -15,6 +16,7 @@ use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PRE
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::reconcile::ReconcileArgs;
+use crate::replay::VerifyArgs;
 use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
@@ -66,7 +68,7 @@ pub enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
-    /// Work on the whole log: copies of it, and logs made of copies.
+    /// Work on the whole log: judge it, copy it, and make a log of a copy.
     Replay {
         #[command(subcommand)]
         command: ReplayCommand,
@@ -220,18 +222,11 @@ pub struct TailArgs {
     pub last_event_id: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    #[command(flatten)]
-    pub client: ClientArgs,
-    /// The payment's id.
-    pub payment: String,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum ReplayCommand {
     #[command(flatten)]
     Archive(ArchiveCommand),
+    Verify(Box<VerifyArgs>),
 }
 
 #[derive(Debug, Subcommand)]

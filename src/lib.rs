@@ -28,6 +28,7 @@ pub mod processor;
 pub mod projection;
 pub mod reconcile;
 pub mod recording;
+pub mod replay;
 pub mod schema;
 pub mod service;
 pub mod store;

@@ -15,7 +15,8 @@ use paylog::config::{
 };
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
-use paylog::service::{Role, Service};
+use paylog::replay::WrongFlags;
+use paylog::service::{Role, Service, replay};
 use paylog::{bench, checker, client, import, intake, reconcile, telemetry};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
@@ -24,6 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// As a shell reports a process that a second signal has ended.
 const KILLED: i32 = 130;
+/// As clap says it of flags that it judges itself.
+const USED_WRONGLY: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("paylog: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<WrongFlags>() { ExitCode::from(USED_WRONGLY) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -49,10 +52,13 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Process(args) => service(args, Role::Process).await,
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
-        Command::Show(args) => client::show(&args.client.url, &args.payment, &mut std::io::stdout()).await,
+        Command::Show(args) => client::show(&args, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::Replay { command: ReplayCommand::Verify(args) } => {
+            tokio::task::spawn_blocking(move || replay::verify(&args, &mut std::io::stdout())).await?
+        }
         Command::Replay { command: ReplayCommand::Archive(command) } => {
             tokio::task::spawn_blocking(move || import::run(&command, &mut std::io::stdout())).await?
         }

@@ -112,6 +112,25 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "replay",
+        &[
+            "api",
+            "bench",
+            "client",
+            "control",
+            "gateway",
+            "gateway_simulator",
+            "http",
+            "intake",
+            "lane",
+            "notifier",
+            "processor",
+            "recording",
+            "service",
+            "stream",
+        ],
+    ),
+    (
         "reconcile",
         &["api", "gateway", "journal", "lane", "processor", "projection", "schema", "service", "store", "stream"],
     ),
@@ -145,6 +164,46 @@ fn imports_keep_the_layers_apart() {
                 if text.contains(&format!("crate::{name}::")) || text.contains(&format!("crate::{{{name}")) {
                     wrong.push(format!("{} names {name}", file.display()));
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What a log can be written with, and who has it (promise 7).
+const WRITES: &[&str] = &[
+    ".append(",
+    "Appending",
+    "EmbeddedJournal",
+    "KafkaJournal",
+    "Lanes",
+    "NewRecord",
+    "Transaction",
+    "dyn Journal",
+    "journal::Journal",
+    "journal::embedded",
+    "journal::kafka",
+    ".lanes(",
+    ".requests(",
+];
+
+/// By types and not by a flag: whoever folds or replays is given a `Reader`, and has no name for more.
+#[test]
+fn projection_and_replay_have_no_name_for_what_writes_to_a_log() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for module in ["projection", "replay"] {
+        let mut files = Vec::new();
+        sources(&src.join(module), &mut files);
+        assert!(!files.is_empty());
+        for file in files.iter().filter(|file| !is_test(file)) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let named = WRITES.iter().filter(|word| text.contains(**word));
+            wrong.extend(named.map(|word| format!("{} names {word}", file.display())));
+            for import in text.split("use ").filter(|import| import.starts_with("crate::journal::")) {
+                let names = import.split(';').next().unwrap_or_default();
+                let writer = names.split(|c: char| !c.is_alphanumeric()).any(|name| name == "Journal");
+                wrong.extend(writer.then(|| format!("{} imports Journal", file.display())));
             }
         }
     }

@@ -4,7 +4,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::{Api, json, not_found};
-use crate::contract::{EventBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
+use crate::contract::{HistoryBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
 use crate::http::{Problem, Query};
 use crate::payment::{CustomerId, PaymentId, Status};
 use crate::projection::{Offsets, View};
@@ -104,7 +104,7 @@ pub(super) async fn events(api: &Api, id: &str, query: &Query) -> Result<Respons
     if entries.is_empty() {
         return Err(not_found());
     }
-    let data = entries.iter().map(|entry| EventBody::new(entry, api.view.log_id())).collect();
+    let data = entries.iter().map(|entry| HistoryBody::new(entry, api.view.log_id())).collect();
     Ok(json(StatusCode::OK, &ListBody { data, next_cursor: None }))
 }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/payments/{id}`: as it is, when it has changed (the long-poll), or what became of one request.
+//! `GET /v1/payments/{id}`: as it is, as it was, when it has changed (the long-poll), or what became of one request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,16 @@ use crate::contract::{
 use crate::http::{Problem, Query};
 use crate::journal::{JournalError, Position, Record};
 use crate::payment::request::Fingerprint;
-use crate::payment::{EventData, PaymentId, RequestId};
+use crate::payment::{EventData, PaymentId, RequestId, Timestamp};
 use crate::projection::Row;
 
 pub(super) async fn payment(api: &Api, id: &str, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
-    query.only(&["at_least", "request_id"])?;
+    query.only(&["at", "at_least", "request_id"])?;
     let id = PaymentId::parse(id).ok_or_else(not_found)?;
     let at_least = api.at_least(query)?;
+    if let Some(at) = query.get("at") {
+        return as_it_was(api, id, at, query).await;
+    }
     if let Some(request_id) = query.get("request_id") {
         let request_id = RequestId::parse(request_id).map_err(bad_parameter)?;
         return request(api, id, &request_id, at_least).await;
@@ -79,6 +82,23 @@ pub(super) fn seen(api: &Api, last: Position) -> HeaderValue {
     let mut folded = api.view.folded();
     folded.advance(Position::new(last.partition, last.offset.next()));
     header_value(&folded.encode(api.view.log_id()))
+}
+
+/// The payment as it was at a time, by the log's clock: as the last record that the log had taken by then had made it.
+async fn as_it_was(api: &Api, id: PaymentId, at: &str, query: &Query) -> Result<Response, Problem> {
+    if query.get("request_id").is_some() {
+        let detail = "at asks for the past, and request_id for what has become of a request: give one of them";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_at", detail));
+    }
+    let bad = || Problem::new(StatusCode::BAD_REQUEST, "invalid_at", "at must be a time like 2026-11-25T10:00:00Z");
+    let at = Timestamp::parse(at).ok_or_else(bad)?;
+    if let Some(position) = api.at_least(query)?.and_then(|at_least| at_least.on(partition(id, api.view.partitions())))
+    {
+        api.in_time(api.view.wait_folded(position)).await?;
+    }
+    let entry = api.view.payment_at(id, at)?.ok_or_else(not_found)?;
+    let log = api.view.log_id();
+    Ok(json(StatusCode::OK, &PaymentBody::new(&entry.payment, &position_text(log, entry.position))))
 }
 
 // === one request ===

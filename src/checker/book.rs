@@ -108,13 +108,7 @@ fn ended_once(life: &Life, report: &mut Report) {
         let evidence = format!("it ended as {end:?} at {place} and as {other:?} at {other_place}");
         report.found(Invariant::EndedOnce, life.id, evidence);
     }
-    let folded = match &life.payment.phase {
-        Phase::Successful { gateway, reference } => {
-            Some(End::Successful { gateway: gateway.clone(), reference: reference.clone() })
-        }
-        Phase::Failed { code, .. } => Some(End::Failed { code: code.clone() }),
-        _ => None,
-    };
+    let folded = End::folded(&life.payment.phase);
     if folded.as_ref() != Some(end) {
         report.found(Invariant::EndedOnce, life.id, format!("its first end is {end:?}, and the fold has {folded:?}"));
     }
@@ -143,7 +137,8 @@ fn count_effect(effect: Effect, report: &mut Report) {
 }
 
 /// Kafka's default partitioner once more: murmur2 of the key, without its sign, over the number of partitions.
-pub(super) fn java_partition(key: &[u8], partitions: u32) -> u32 {
+#[must_use]
+pub fn java_partition(key: &[u8], partitions: u32) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mix = |k: u32| {
         let k = k.wrapping_mul(M);

@@ -36,13 +36,15 @@ pub(super) struct Step {
 }
 
 /// What makes two ends the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum End {
     Successful { gateway: String, reference: String },
     Failed { code: String },
 }
 
 impl End {
+    /// `None` if it is no end.
+    #[must_use]
     pub fn of(data: &EventData) -> Option<Self> {
         match data {
             EventData::PaymentSuccessful(e) => {
@@ -53,6 +55,19 @@ impl End {
         }
     }
 
+    /// The end that a fold has come to.
+    #[must_use]
+    pub fn folded(phase: &Phase) -> Option<Self> {
+        match phase {
+            Phase::Successful { gateway, reference } => {
+                Some(Self::Successful { gateway: gateway.clone(), reference: reference.clone() })
+            }
+            Phase::Failed { code, .. } => Some(Self::Failed { code: code.clone() }),
+            _ => None,
+        }
+    }
+
+    #[must_use]
     pub fn status(&self) -> Status {
         match self {
             Self::Successful { .. } => Status::Successful,

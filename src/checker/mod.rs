@@ -38,10 +38,12 @@ mod topics;
 
 use crate::schema::Codec;
 
+pub use book::java_partition;
 pub use history::{
     Answer, Body, Connection, DeadLetter, Frame, GroupOffset, History, Kind, LedgerEntry, Liveness, LogRecord,
     Operation, Options, Outcome, Parking, PartitionEnds, Place, Producer, ProjectionDigest,
 };
+pub use life::End;
 pub use projections::{PAYMENTS, digest};
 pub use report::{Counts, Invariant, Report, Violation};
 

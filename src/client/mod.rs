@@ -3,6 +3,7 @@
 //! broke off.
 
 pub mod operator;
+mod show;
 pub(crate) mod sse;
 mod tail;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, bail};
 use reqwest::StatusCode;
 use serde_json::Value;
 
+pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
 
 /// For a request to be connected and answered, beside what it was asked to wait.
@@ -84,18 +86,6 @@ async fn send(client: &reqwest::Client, url: &str, pay: &Pay, key: &str) -> reqw
         Some(wait_s) => request.header("prefer", format!("wait={wait_s}")).send().await,
         None => request.send().await,
     }
-}
-
-/// Writes a payment and its history.
-pub async fn show(url: &str, id: &str, out: &mut impl Write) -> anyhow::Result<()> {
-    let client = client()?;
-    let payment = get(&client, &address(url, &format!("/v1/payments/{id}"))).await?;
-    let events = get(&client, &address(url, &format!("/v1/payments/{id}/events?all=true"))).await?;
-    write_json(&payment, out)?;
-    for event in events["data"].as_array().into_iter().flatten() {
-        write_json(event, out)?;
-    }
-    Ok(())
 }
 
 pub(crate) async fn get(client: &reqwest::Client, address: &str) -> anyhow::Result<Value> {

@@ -3,7 +3,7 @@
 //! can be serialised without it.
 //!
 //! * [`PaymentBody`], [`Links`]: a payment as it is.
-//! * [`EventBody`]: one event of its history.
+//! * [`EventBody`]: one event of it; [`HistoryBody`]: the same in its history, with the state after it.
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
@@ -11,6 +11,7 @@
 
 mod event;
 mod frame;
+mod history;
 mod operator;
 mod payment;
 mod position;
@@ -20,6 +21,7 @@ use std::fmt;
 
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody};
+pub use history::HistoryBody;
 pub use operator::{HaltBody, ImportBody, ParkedBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};

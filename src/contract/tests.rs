@@ -1,9 +1,10 @@
 //! The shapes, field by field, and the texts of places.
 
-use super::{AtLeast, EventBody, FrameBody, PaymentBody, UnconfirmedBody, VersionId, position_text};
+use super::{AtLeast, EventBody, FrameBody, HistoryBody, PaymentBody, UnconfirmedBody, VersionId, position_text};
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{Payment, RequestId, samples};
 use crate::projection::{BadOffsets, Entry, Offsets};
+use serde_json::json;
 
 const LOG: LogId = LogId([7; 16]);
 
@@ -16,7 +17,8 @@ fn entry(data: Vec<crate::payment::EventData>) -> Entry {
         last = Some(event);
     }
     let (event, payment) = (last.unwrap(), payment.unwrap());
-    Entry { position: Position::new(Partition(3), Offset(17)), version: Some(payment.version), event, payment }
+    let (position, appended_at) = (Position::new(Partition(3), Offset(17)), samples::at(9));
+    Entry { position, appended_at, version: Some(payment.version), event, payment }
 }
 
 #[test]
@@ -70,6 +72,53 @@ fn every_kind_of_event_has_its_data_and_no_fingerprint() {
     assert_eq!(json["event"]["data"]["decision"], serde_json::json!({"type": "settle_failed", "code": "refused"}));
     assert!(json["event"]["version"].is_null());
     assert_eq!(json["payment"]["version"], 1);
+}
+
+#[test]
+fn a_history_says_when_and_where_the_log_took_it_who_wrote_it_and_what_came_of_it() {
+    let decision = || samples::resumed(2, crate::payment::event::Decision::Inquire);
+    let mut of_record = samples::in_progress(1);
+    if let crate::payment::EventData::PaymentInProgress(initiation) = &mut of_record {
+        initiation.request_id = RequestId::of_record("payments.requests", 3, 17).unwrap();
+    }
+    let begun = samples::in_progress(1);
+    let (at_once, by) = (
+        "2025-11-24T16:00:00.000000Z",
+        |part, request, operator| json!({"part": part, "request_id": request, "operator": operator}),
+    );
+    let none = None::<&str>;
+    for (data, writer, state) in [
+        (vec![begun.clone()], by("api", Some("req_1"), none), json!(["in_progress", "processing", 1, 0, at_once])),
+        (
+            vec![of_record],
+            by("intake", Some("payments.requests/3/17"), none),
+            json!(["in_progress", "processing", 1, 0, at_once]),
+        ),
+        (
+            vec![begun.clone(), samples::retry(4)],
+            by("processor", none, none),
+            json!(["in_progress", "retrying", 2, 4, "2025-11-24T16:01:00.000000Z"]),
+        ),
+        (
+            vec![begun.clone(), samples::parked(), decision()],
+            by("api", none, Some("ada")),
+            json!(["in_progress", "processing", 3, 0, "2025-11-24T16:00:02.000000Z"]),
+        ),
+        (
+            vec![begun, samples::successful("ch_1")],
+            by("processor", none, none),
+            json!(["successful", "done", 2, 2, null]),
+        ),
+    ] {
+        let entry = entry(data);
+        let json = serde_json::to_value(HistoryBody::new(&entry, LOG)).unwrap();
+        assert_eq!((&json["type"], &json["position"]), (&json!(entry.event.data.name()), &json!("07070707.3.17")));
+        assert_eq!((&json["partition"], &json["offset"]), (&json!(3), &json!(17)));
+        assert_eq!(json["appended_at"], "2025-11-24T16:00:09.000000Z");
+        assert_eq!(json["written_by"], writer);
+        let fields = ["status", "phase", "version", "attempt", "due_at"].map(|name| &json["state"][name]);
+        assert_eq!(json!(fields), state);
+    }
 }
 
 #[test]

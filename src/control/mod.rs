@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{
-    AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Tail, TailItem,
+    AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Reader, Tail, TailItem,
 };
 use crate::payment::{Signed, Timestamp};
 use crate::projection::Rejections;
@@ -72,6 +72,35 @@ pub enum Decided<T = Rejection> {
     Unconfirmed,
 }
 
+/// Every record of the log `payments` that is rejected now, for whoever only reads. Blocks.
+pub fn read(journal: &dyn Reader, payments: LogId) -> Result<Vec<Rejection>, JournalError> {
+    let (shared, _) = read_to_the_end(journal, payments, Rejections::default())?;
+    Ok(shared.state().rejections().cloned().collect())
+}
+
+fn read_to_the_end(
+    journal: &dyn Reader,
+    payments: LogId,
+    rejections: Rejections,
+) -> Result<(Arc<Shared>, Follower), JournalError> {
+    // Past the committed end stands at most what a transaction still holds back; none of ours is there.
+    let end = journal.ends(PARTITION)?.committed;
+    let tail = journal.tail(&[Offset(0)])?;
+    let (state, next, imports) = (Mutex::default(), watch::channel(Offset(0)).0, Imports::default());
+    let shared = Arc::new(Shared { payments, state, next, rejections, imports });
+    let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
+    let deadline = Instant::now() + START_MAX;
+    while *shared.next.borrow() < end {
+        if Instant::now() >= deadline {
+            let text = format!("could not read the control log to its end in {} s", START_MAX.as_secs());
+            return Err(JournalError::Unavailable(text));
+        }
+        follower.read()?;
+    }
+    follower.expects_import = shared.state().import().is_some();
+    Ok((shared, follower))
+}
+
 impl Control {
     /// Reads the control log to its end, so that a fold that begins after this knows every rejection that was made before.
     /// Blocks.
@@ -80,26 +109,7 @@ impl Control {
         payments: LogId,
         rejections: Rejections,
     ) -> Result<(Self, Follower), JournalError> {
-        // Past the committed end stands at most what a transaction still holds back; none of ours is there.
-        let end = journal.ends(PARTITION)?.committed;
-        let tail = journal.tail(&[Offset(0)])?;
-        let shared = Arc::new(Shared {
-            payments,
-            state: Mutex::default(),
-            next: watch::channel(Offset(0)).0,
-            rejections,
-            imports: Imports::default(),
-        });
-        let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
-        let deadline = Instant::now() + START_MAX;
-        while *shared.next.borrow() < end {
-            if Instant::now() >= deadline {
-                let text = format!("could not read the control log to its end in {} s", START_MAX.as_secs());
-                return Err(JournalError::Unavailable(text));
-            }
-            follower.read()?;
-        }
-        follower.expects_import = shared.state().import().is_some();
+        let (shared, follower) = read_to_the_end(journal.as_ref(), payments, rejections)?;
         Ok((Self { journal, shared }, follower))
     }
 

@@ -11,6 +11,7 @@
 //! This module knows nothing of payments: keys, headers and values are bytes to it.
 
 pub mod embedded;
+mod history;
 pub mod kafka;
 mod partitioner;
 mod record;
@@ -21,6 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use history::{History, HistoryItem, Span, Written};
 pub use partitioner::partition_of;
 pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
 pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, SourceRecord, Target};
@@ -66,6 +68,11 @@ pub trait Reader: Send + Sync {
     /// Reads the committed record at exactly this position, if there is one: `None` past the end or at a transaction
     /// marker. For guards and the odd look-up, not for a hot path.
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError>;
+
+    /// Reads these spans, at most one of a partition, with the headers of the records, and ends.
+    fn history(&self, _spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
+        Err(JournalError::Refused(format!("the {} journal here gives out no headers", self.engine())))
+    }
 
     /// The committed records of one partition from `from` to before `to`, exactly as they stand there, in order. `to` is at most
     /// the partition's committed end.

@@ -88,6 +88,14 @@ impl RequestId {
     pub fn of_record(topic: &str, partition: u32, offset: u64) -> Result<Self, Invalid> {
         Self::parse(&format!("{topic}/{partition}/{offset}"))
     }
+
+    /// Was the request a record? Those that came over HTTP have no slash in them, and a topic's name has none.
+    #[must_use]
+    pub fn is_of_record(&self) -> bool {
+        let mut parts = self.0.rsplitn(3, '/');
+        let numbers = parts.by_ref().take(2).filter(|part| part.parse::<u64>().is_ok()).count();
+        numbers == 2 && parts.next().is_some_and(|topic| !topic.is_empty())
+    }
 }
 
 // === impl IdempotencyKey ===

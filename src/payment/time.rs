@@ -20,6 +20,12 @@ impl Timestamp {
         (Self::MIN_US..=Self::MAX_US).contains(&us).then_some(Self(us))
     }
 
+    /// From RFC 3339; `None` outside 2000 to 2100. Parts of a microsecond are cut off.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::from_micros(text.parse::<jiff::Timestamp>().ok()?.as_microsecond())
+    }
+
     /// The wall clock, held inside the valid range.
     #[must_use]
     pub fn now() -> Self {
@@ -70,5 +76,11 @@ mod tests {
     fn it_is_shown_as_rfc_3339() {
         let instant = Timestamp::from_micros(1_764_000_000_000_001).unwrap();
         assert_eq!(instant.to_string(), "2025-11-24T16:00:00.000001Z");
+        for text in ["2025-11-24T16:00:00.000001Z", "2025-11-24T17:00:00.000001+01:00"] {
+            assert_eq!(Timestamp::parse(text), Some(instant), "{text}");
+        }
+        for wrong in ["", "2025-11-24", "2025-11-24T16:00:00", "1999-11-24T16:00:00Z", "tomorrow", "1764000000"] {
+            assert_eq!(Timestamp::parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -7,10 +7,13 @@
 //!   [`Folder`] is that of [`Payments`].
 //! * [`Progress`] is how far it has come.
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
+//! * [`compare`] holds two stores against each other, row by row; [`gaps`] looks for gaps in the versions of one.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 #[cfg(test)]
 mod damage_tests;
+mod difference;
+mod fields;
 mod fold;
 pub mod kept;
 mod offsets;
@@ -23,16 +26,19 @@ mod rejections;
 mod rejections_tests;
 mod rows;
 pub mod totals;
+mod versions;
 mod view;
 mod watch;
 
+pub use difference::{Difference, Rows, compare, is_empty};
 pub use fold::{ApplyError, Fold, FoldError, Projection, versioned_name};
 pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
 pub use payments::{Folder, Payments};
-pub use progress::{Halt, Progress};
+pub use progress::{Halt, Progress, passed_over, stands_at};
 pub use reader::Recorded;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
+pub use versions::{Gap, gaps};
 pub use view::{Entry, View};
 pub use watch::Watch;

@@ -36,7 +36,11 @@ impl ParkedKey {
         [self.reason.as_bytes(), &[0], &since, self.payment_id.as_bytes()].concat()
     }
 
-    fn parse(key: &[u8]) -> Option<Self> {
+    pub(super) fn payment_id(&self) -> PaymentId {
+        self.payment_id
+    }
+
+    pub(super) fn parse(key: &[u8]) -> Option<Self> {
         let (reason, tail) = key.split_at_checked(key.len().checked_sub(TAIL_BYTES)?)?;
         let since = Timestamp::from_micros(i64::from_be_bytes(tail.get(1..9)?.try_into().ok()?))?;
         let payment_id = PaymentId::from_bytes(tail.get(9..)?.try_into().ok()?);

@@ -55,9 +55,9 @@ type Last = (u64, [u8; 16]);
 
 /// How far one partition has been folded.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Folded {
-    next: u64,
-    last: Option<Last>,
+pub(super) struct Folded {
+    pub next: u64,
+    pub last: Option<Last>,
 }
 
 impl Progress {
@@ -226,13 +226,35 @@ impl Progress {
 
     /// Every position that was passed over because an operator had rejected it.
     pub(super) fn passed_over(&self) -> Result<Vec<Position>, StoreError> {
-        let parse = |row: Result<Row, StoreError>| {
-            let (key, _) = row?;
-            let bytes = key.first_chunk::<4>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
-            Ok(Position::new(Partition(u32::from_be_bytes(*bytes)), offset_of(&key)?))
-        };
-        self.rejected.range(&[], &[0xFF; 13]).map(parse).collect()
+        positions(&self.rejected)
     }
+}
+
+/// The log that the rows in `store` are of, and how far it has been folded; `None` if they do not say.
+pub fn stands_at(store: &Store) -> Result<Option<(LogId, Offsets)>, StoreError> {
+    let meta = store.table("meta")?;
+    let Some(row) = meta.get(b"log")? else { return Ok(None) };
+    let (log, partitions): ([u8; 16], u32) = decode(&row)?;
+    let mut offsets = Offsets::start(partitions);
+    for partition in (0..partitions).map(Partition) {
+        let folded: Option<Folded> = meta.get(&folded_key(partition))?.map(|bytes| decode(&bytes)).transpose()?;
+        offsets.set(Position::new(partition, Offset(folded.unwrap_or_default().next)));
+    }
+    Ok(Some((LogId(log), offsets)))
+}
+
+/// Every position that the rows in `store` have passed over because an operator had rejected it.
+pub fn passed_over(store: &Store) -> Result<Vec<Position>, StoreError> {
+    positions(&store.table("rejected")?)
+}
+
+fn positions(rejected: &Table) -> Result<Vec<Position>, StoreError> {
+    let parse = |row: Result<Row, StoreError>| {
+        let (key, _) = row?;
+        let bytes = key.first_chunk::<4>().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))?;
+        Ok(Position::new(Partition(u32::from_be_bytes(*bytes)), offset_of(&key)?))
+    };
+    rejected.range(&[], &[0xFF; 13]).map(parse).collect()
 }
 
 /// A table that was lost, or is older or newer than the others, has another seal.
@@ -256,7 +278,7 @@ fn folded_key(partition: Partition) -> [u8; 5] {
 }
 
 /// Enough of SHA-256 to know a record again.
-fn hash_of(value: &[u8]) -> [u8; 16] {
+pub(super) fn hash_of(value: &[u8]) -> [u8; 16] {
     let digest = Sha256::digest(value);
     let mut hash = [0; 16];
     hash.copy_from_slice(&digest[..16]);

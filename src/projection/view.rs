@@ -19,6 +19,8 @@ const LOOKED_AT_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub position: Position,
+    /// When the log took it, by the log's clock.
+    pub appended_at: Timestamp,
     /// The version that it made; `None` if it had no effect.
     pub version: Option<u64>,
     pub event: Event,
@@ -87,14 +89,20 @@ impl View {
         let (from, to) = (others_key(id, Offset(0)), others_key(id, Offset(u64::MAX)));
         for other in self.0.tables.others.range(&from, &to) {
             let (key, value) = other?;
-            let (event, version, _) = FeedRow::read(&self.0.codec, &value)?;
+            let (event, version, appended_at) = FeedRow::read(&self.0.codec, &value)?;
             let position = Position::new(self.partition_of(id), offset_of(&key)?);
             let before = entries.iter().rev().find(|e| e.version.is_some() && e.position.offset < position.offset);
             let payment = before.map_or_else(|| row.payment.clone(), |e| e.payment.clone());
-            entries.push(Entry { position, version, event, payment });
+            entries.push(Entry { position, appended_at, version, event, payment });
         }
         entries.sort_by_key(|entry| entry.position.offset);
         Ok(entries)
+    }
+
+    /// Its last effective event that the log had taken by `at`, and with that the payment as it was then.
+    pub fn payment_at(&self, id: PaymentId, at: Timestamp) -> Result<Option<Entry>, StoreError> {
+        let entries = self.events_after(id, 0, usize::MAX)?;
+        Ok(entries.into_iter().rev().find(|entry| entry.appended_at <= at))
     }
 
     /// Its effective events with a greater version than `version`, in order, at most `max`.
@@ -121,7 +129,8 @@ impl View {
             Payment::fold(&mut state, &event, appended_at).map_err(|e| StoreError::Damaged(e.to_string()))?;
             if let (true, Some(payment)) = (version > after, &state) {
                 let position = Position::new(partition, *offset);
-                entries.push(Entry { position, version: Some(version), event, payment: payment.clone() });
+                let payment = payment.clone();
+                entries.push(Entry { position, appended_at, version: Some(version), event, payment });
             }
         }
         Ok(entries)
@@ -202,11 +211,11 @@ impl View {
     }
 
     fn feed_entry(&self, position: Position, value: &[u8]) -> Result<Entry, StoreError> {
-        let (event, version, _) = FeedRow::read(&self.0.codec, value)?;
+        let (event, version, appended_at) = FeedRow::read(&self.0.codec, value)?;
         let missing = || StoreError::Damaged(format!("payment {} is missing", event.payment_id));
         let row = self.payment(event.payment_id)?.ok_or_else(missing)?;
         if version == Some(row.payment.version) {
-            return Ok(Entry { position, version, event, payment: row.payment });
+            return Ok(Entry { position, appended_at, version, event, payment: row.payment });
         }
         let past = self.effective(&row, version.unwrap_or(1) - 1, 1)?;
         past.into_iter().next().ok_or_else(missing)

@@ -39,6 +39,16 @@ pub(super) const RELEASED: &[(Kind, &str)] = &[
 ];
 
 impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::InProgress,
+        Self::Successful,
+        Self::Failed,
+        Self::RetryScheduled,
+        Self::OutcomeUnknown,
+        Self::Parked,
+        Self::Resumed,
+    ];
+
     #[must_use]
     pub fn of(data: &EventData) -> Self {
         match data {

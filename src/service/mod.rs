@@ -6,6 +6,7 @@ mod data_dir;
 mod guard;
 mod http;
 pub mod offline;
+pub mod replay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

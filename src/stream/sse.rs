@@ -244,7 +244,13 @@ mod tests {
         assert_eq!(written(Some("07070707.AA"), Data::Nothing), "id: 07070707.AA\n\n");
         let event = samples::event(0, samples::in_progress(1999));
         let position = Position::new(Partition(0), Offset(0));
-        let change = Data::Change(Box::new(Entry { position, version: Some(1), event, payment: payment() }));
+        let change = Data::Change(Box::new(Entry {
+            position,
+            appended_at: event.occurred_at,
+            version: Some(1),
+            event,
+            payment: payment(),
+        }));
         let block = written(Some("07070707.1"), change);
         let lines: Vec<&str> = block.split('\n').collect();
         assert_eq!((lines[0], lines[2]), ("event: PaymentInProgress", "id: 07070707.1"));

@@ -16,6 +16,7 @@
 //! * `guards`: what may become of a topic under those who use it
 //! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
+//! * `verify`: the log read again and judged, and one payment's history
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod archives;
@@ -44,6 +45,7 @@ mod restarts;
 mod starts;
 mod streams;
 mod takeover;
+mod verify;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident,)*) => {
@@ -113,5 +115,9 @@ scenarios! {
     operations::a_data_directory_serves_one_process,
     operations::the_commands_pay_show_and_tail,
     operations::rows_of_another_log_are_refused,
+    verify::a_live_log_and_the_rows_of_a_stopped_instance_are_verified,
+    verify::a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field,
+    verify::what_is_wrong_with_the_log_is_told_by_payment_and_what_was_rejected_is_honoured,
+    verify::a_payment_is_shown_with_its_history_and_as_it_was,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
 }

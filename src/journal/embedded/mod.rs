@@ -5,6 +5,7 @@
 //! back. A transaction is one such batch, with the positions of its lanes in it.
 
 mod appender;
+mod history;
 mod lanes;
 mod originals;
 mod tail;
@@ -14,8 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::journal::{
-    AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition,
-    Position, Reader, Record, SourceRecord, Tail,
+    AppendError, Appending, Ends, Engine, Header, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset,
+    Originals, Partition, Position, Reader, Record, SourceRecord, Span, Tail, Written,
 };
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
@@ -47,7 +48,21 @@ impl EmbeddedJournal {
     /// Opens the log in `path`, or creates it with `partitions`. Refuses if it exists with another number, for a key's
     /// partition can never change.
     pub fn open(path: &Path, partitions: u32) -> Result<Arc<Self>, JournalError> {
+        Self::open_in(Store::open(path).map_err(refused)?, path, partitions)
+    }
+
+    /// The log that is in `path` already, for those who only read it.
+    pub fn reader(path: &Path) -> Result<Arc<dyn Reader>, JournalError> {
+        let missing = || JournalError::Refused(format!("there is no embedded journal in {}", path.display()));
+        if !path.is_dir() {
+            return Err(missing());
+        }
         let store = Store::open(path).map_err(refused)?;
+        let created = read_u32(&store.table("meta").map_err(refused)?, "partitions").map_err(refused)?;
+        Ok(Self::open_in(store, path, created.ok_or_else(missing)?)?)
+    }
+
+    fn open_in(store: Store, path: &Path, partitions: u32) -> Result<Arc<Self>, JournalError> {
         let meta = store.table("meta").map_err(refused)?;
         let log_id = identify(&store, &meta, partitions).map_err(refused)?;
         let created = read_u32(&meta, "partitions").map_err(refused)?;
@@ -97,6 +112,11 @@ impl Reader for EmbeddedJournal {
             return Ok(None);
         }
         self.tables.read(position)
+    }
+
+    fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
+        let ends = self.ends.lock().clone();
+        Ok(Box::new(history::EmbeddedHistory::new(Arc::clone(&self.tables), &ends, spans)?))
     }
 
     fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
@@ -165,7 +185,7 @@ impl EndsBoard {
     }
 }
 
-/// What a row of a partition holds, besides its offset; behind it stand the headers, which nothing here reads.
+/// What a row of a partition holds, besides its offset; behind it stand the headers, which only a history reads.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct StoredRecord<'a> {
     appended_at_us: i64,
@@ -183,10 +203,23 @@ fn encode(record: &NewRecord, appended_at_us: i64) -> Result<Vec<u8>, postcard::
 }
 
 fn decode(position: Position, row: &[u8]) -> Result<Record, JournalError> {
-    let (stored, _headers): (StoredRecord<'_>, _) = postcard::take_from_bytes(row)
+    decode_part(position, row).map(|(record, _headers)| record)
+}
+
+fn decode_whole(position: Position, row: &[u8]) -> Result<Written, JournalError> {
+    let (record, headers) = decode_part(position, row)?;
+    let headers = postcard::from_bytes::<Vec<(String, serde_bytes::ByteBuf)>>(headers).ok();
+    let headers: Option<Vec<Header>> =
+        headers.map(|all| all.into_iter().map(|(name, value)| (name, Some(value.into_vec()))).collect());
+    Ok(Written { record, headers })
+}
+
+/// The record, and the bytes that its headers are.
+fn decode_part(position: Position, row: &[u8]) -> Result<(Record, &[u8]), JournalError> {
+    let (stored, headers): (StoredRecord<'_>, _) = postcard::take_from_bytes(row)
         .map_err(|e| JournalError::Broken(format!("the record at {position} cannot be read: {e}")))?;
     let (key, value) = (stored.key.to_vec(), stored.value.to_vec());
-    Ok(Record { position, appended_at_us: stored.appended_at_us, key, value })
+    Ok((Record { position, appended_at_us: stored.appended_at_us, key, value }, headers))
 }
 
 fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {

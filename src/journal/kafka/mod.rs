@@ -12,6 +12,7 @@ mod foreign;
 mod group;
 mod guards;
 mod heights;
+mod history;
 mod lanes;
 mod look_up;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod mock_tests;
 mod native;
 mod originals;
 mod pulse;
+mod reader;
 mod requests;
 mod reseat;
 pub mod restore;
@@ -41,8 +43,8 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
-    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition, Position,
-    Reader, Record, Requests, SourceRecord, Tail,
+    Appending, Ends, Engine, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition,
+    Position, Reader, Record, Requests, SourceRecord, Span, Tail,
 };
 use appender::Appender;
 use heights::Heights;
@@ -51,6 +53,7 @@ use pulse::Pulse;
 use topics::Kind;
 
 pub use dead_letters::DeadLetters;
+pub use reader::reader;
 pub use settings::validate;
 pub use topics::{Ensured, check, ensure};
 
@@ -199,6 +202,10 @@ impl Reader for KafkaJournal {
 
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
         self.look_up().read(position)
+    }
+
+    fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
+        Ok(Box::new(history::KafkaHistory::open(&self.config, &self.heights, spans)?))
     }
 
     fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {

@@ -34,32 +34,54 @@ impl KafkaTail {
     pub(super) fn open(config: &KafkaConfig, heights: &Arc<Heights>, from: &[Offset]) -> Result<Self, JournalError> {
         let partitions = config.partitions as usize;
         assert_eq!(from.len(), partitions, "a tail needs one offset for each partition");
+        Self::of(config, heights, from, (0..config.partitions).map(Partition))
+    }
+
+    /// Reads only these partitions.
+    pub(super) fn of(
+        config: &KafkaConfig,
+        heights: &Arc<Heights>,
+        from: &[Offset],
+        partitions: impl Iterator<Item = Partition>,
+    ) -> Result<Self, JournalError> {
         let topic = config.topic_prefix.clone();
         let consumer: BaseConsumer<Context> = settings::tail(config)
             .create_with_context(Context::new("tail"))
             .map_err(|error| journal_error("create the tail's consumer", &error))?;
-        let list = list_of(&topic, (0..).map(Partition).zip(from.iter().map(|offset| kafka_offset(*offset))));
+        let at = |partition: Partition| from.get(partition.0 as usize).copied().unwrap_or_default();
+        let list = list_of(&topic, partitions.map(|partition| (partition, kafka_offset(at(partition)))));
         consumer.assign(&list).map_err(|error| journal_error("assign the tail's partitions", &error))?;
         Ok(Self { topic, consumer: Some(consumer), heights: Arc::clone(heights), from: from.to_vec() })
+    }
+
+    /// Fetches no more of this partition.
+    pub(super) fn pause(&self, partition: Partition) -> Result<(), JournalError> {
+        let list = list_of(&self.topic, [(partition, rdkafka::Offset::Invalid)]);
+        self.consumer()?.pause(&list).map_err(|error| journal_error("pause a partition", &error))
     }
 
     fn consumer(&self) -> Result<&BaseConsumer<Context>, JournalError> {
         self.consumer.as_ref().ok_or_else(|| JournalError::Unavailable("the tail is closed".into()))
     }
 
-    fn item(&self, read: Result<BorrowedMessage<'_>, KafkaError>) -> Result<Option<TailItem>, JournalError> {
+    fn item<T>(
+        &self,
+        read: Result<BorrowedMessage<'_>, KafkaError>,
+        of: &impl Fn(Record, &BorrowedMessage<'_>) -> T,
+    ) -> Result<Option<Read<T>>, JournalError> {
         let error = match read {
             Ok(message) => {
                 let record = record_of(&message)?;
                 self.heights.raise(record.position);
-                return Ok(Some(TailItem::Record(record)));
+                let bytes = record.key.len() + record.value.len();
+                return Ok(Some(Read::Record(of(record, &message), bytes)));
             }
             Err(error) => error,
         };
         match read_verdict(&error) {
             ReadVerdict::End(partition) => {
                 let offset = self.position(partition)?;
-                Ok(Some(TailItem::CaughtUp(Position::new(partition, offset))))
+                Ok(Some(Read::CaughtUp(Position::new(partition, offset))))
             }
             ReadVerdict::GoOn => {
                 if self.consumer()?.context().is_news(&error) {
@@ -91,8 +113,20 @@ impl KafkaTail {
     }
 }
 
-impl Tail for KafkaTail {
-    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
+/// What was read: what the caller made of a record, with its size in bytes, or the end.
+pub(super) enum Read<T> {
+    Record(T, usize),
+    CaughtUp(Position),
+}
+
+impl KafkaTail {
+    /// As [`Tail::poll`], with what the caller makes of each record.
+    pub(super) fn read<T>(
+        &self,
+        max: usize,
+        timeout: Duration,
+        of: &impl Fn(Record, &BorrowedMessage<'_>) -> T,
+    ) -> Result<Vec<Read<T>>, JournalError> {
         let consumer = self.consumer()?;
         let deadline = Instant::now() + timeout;
         let (mut items, mut bytes) = (Vec::new(), 0);
@@ -101,9 +135,9 @@ impl Tail for KafkaTail {
                 if items.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             match consumer.poll(wait) {
                 Some(read) => {
-                    let item = self.item(read)?;
-                    if let Some(TailItem::Record(record)) = &item {
-                        bytes += record.key.len() + record.value.len();
+                    let item = self.item(read, of)?;
+                    if let Some(Read::Record(_, size)) = &item {
+                        bytes += size;
                     }
                     items.extend(item);
                 }
@@ -113,6 +147,16 @@ impl Tail for KafkaTail {
             }
         }
         Ok(items)
+    }
+}
+
+impl Tail for KafkaTail {
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
+        let item = |read| match read {
+            Read::Record(record, _) => TailItem::Record(record),
+            Read::CaughtUp(next) => TailItem::CaughtUp(next),
+        };
+        Ok(self.read(max, timeout, &|record, _| record)?.into_iter().map(item).collect())
     }
 }
 

@@ -1,0 +1,78 @@
+//! One event of a payment's history, with what only a history tells: where and when the log took it, who wrote it, and what
+//! the payment was after it.
+
+use crate::contract::{EventBody, Shown};
+use crate::journal::LogId;
+use crate::payment::{EventData, Payment, Timestamp};
+use crate::projection::Entry;
+
+#[derive(serde::Serialize)]
+pub struct HistoryBody<'a> {
+    #[serde(flatten)]
+    event: EventBody<'a>,
+    /// By the log's clock.
+    appended_at: Shown<Timestamp>,
+    partition: u32,
+    offset: u64,
+    written_by: WriterBody<'a>,
+    /// The payment after this event.
+    state: StateBody,
+}
+
+/// Which part of paylog wrote it, and for whom: as the event itself tells.
+#[derive(serde::Serialize)]
+struct WriterBody<'a> {
+    part: &'static str,
+    /// Who asked for the payment: over HTTP, or by the record at `<topic>/<partition>/<offset>`.
+    request_id: Option<&'a str>,
+    operator: Option<&'a str>,
+}
+
+#[derive(serde::Serialize)]
+struct StateBody {
+    status: &'static str,
+    phase: &'static str,
+    version: u64,
+    attempt: u32,
+    /// From when on there is something to do for it; `null` if there is not.
+    due_at: Option<Shown<Timestamp>>,
+}
+
+impl<'a> HistoryBody<'a> {
+    #[must_use]
+    pub fn new(entry: &'a Entry, log: LogId) -> Self {
+        Self {
+            event: EventBody::new(entry, log),
+            appended_at: Shown(entry.appended_at),
+            partition: entry.position.partition.0,
+            offset: entry.position.offset.0,
+            written_by: WriterBody::of(&entry.event.data),
+            state: StateBody::of(&entry.payment),
+        }
+    }
+}
+
+impl<'a> WriterBody<'a> {
+    fn of(data: &'a EventData) -> Self {
+        match data {
+            EventData::PaymentInProgress(e) => {
+                let part = if e.request_id.is_of_record() { "intake" } else { "api" };
+                Self { part, request_id: Some(e.request_id.as_str()), operator: None }
+            }
+            EventData::PaymentResumed(e) => Self { part: "api", request_id: None, operator: Some(&e.operator) },
+            _ => Self { part: "processor", request_id: None, operator: None },
+        }
+    }
+}
+
+impl StateBody {
+    fn of(payment: &Payment) -> Self {
+        Self {
+            status: payment.status().name(),
+            phase: payment.phase.name(),
+            version: payment.version,
+            attempt: payment.attempt,
+            due_at: payment.due_at().map(Shown),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The rows of a store as names and values, for whoever has to say what is different in them. Says nothing of what may be
+//! about a person: such a field is shown by its digest.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::progress::{Folded, hash_of};
+use super::rows::{FeedRow, decode, offset_of};
+use super::{DueKey, ParkedKey, Row};
+use crate::journal::{Partition, Position};
+use crate::payment::{Event, PaymentId};
+use crate::schema::Codec;
+
+/// A table of the projection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TableName {
+    Payments,
+    Feed,
+    Others,
+    Due,
+    Parked,
+    Rejected,
+    Meta,
+}
+
+/// What a row is about, as far as it can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    /// Its key, for people.
+    pub key: String,
+    pub payment: Option<PaymentId>,
+    pub position: Option<Position>,
+}
+
+/// Fields whose values are shown by their digest alone.
+const PRIVATE: [&str; 2] = ["payment.initiation.private", "payment.initiation.payment_method"];
+
+impl TableName {
+    pub const ALL: [Self; 7] =
+        [Self::Payments, Self::Feed, Self::Others, Self::Due, Self::Parked, Self::Rejected, Self::Meta];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Payments => "payments",
+            Self::Feed => "feed",
+            Self::Others => "others",
+            Self::Due => "due",
+            Self::Parked => "parked",
+            Self::Rejected => "rejected",
+            Self::Meta => "meta",
+        }
+    }
+
+    /// Does each row of it belong to one payment?
+    pub fn is_by_payment(self) -> bool {
+        !matches!(self, Self::Rejected | Self::Meta)
+    }
+
+    pub fn about(self, codec: &Codec, key: &[u8], value: &[u8]) -> About {
+        let about = match self {
+            Self::Payments => {
+                payment_in(key).map(|id| About { key: id.to_string(), payment: Some(id), position: None })
+            }
+            Self::Others => payment_in(key).zip(offset_of(key).ok()).map(|(id, offset)| {
+                let key = format!("{id} at offset {offset}");
+                About { key, payment: Some(id), position: None }
+            }),
+            Self::Feed => position_in(key).map(|position| {
+                let payment = event_in(codec, value).map(|event| event.payment_id);
+                About { key: format!("customer's event at {position}"), payment, position: Some(position) }
+            }),
+            Self::Due => DueKey::parse(key).map(|due| {
+                let key = format!("{} due at {}", due.payment_id, due.due_at);
+                About { key, payment: Some(due.payment_id), position: None }
+            }),
+            Self::Parked => ParkedKey::parse(key).map(|parked| {
+                let id = parked.payment_id();
+                About { key: format!("{id} parked"), payment: Some(id), position: None }
+            }),
+            Self::Rejected => position_in(key).map(|position| About {
+                key: position.to_string(),
+                payment: None,
+                position: Some(position),
+            }),
+            Self::Meta => Some(About { key: meta_key(key), ..About::default() }),
+        };
+        about.unwrap_or_else(|| About { key: data_encoding::HEXLOWER.encode(key), ..About::default() })
+    }
+
+    /// The fields of a row, by their names.
+    pub fn fields(self, key: &[u8], value: &[u8]) -> BTreeMap<String, String> {
+        let value = match self {
+            Self::Payments => decode::<Row>(value).ok().and_then(|row| serde_json::to_value(row).ok()),
+            Self::Feed | Self::Others => decode::<FeedRow<'_>>(value).ok().map(|row| {
+                let FeedRow { version, appended_at, value } = row;
+                serde_json::json!({"version": version, "appended_at": appended_at.to_string(), "event": digest(value)})
+            }),
+            Self::Due | Self::Parked | Self::Rejected => Some(Value::Object(serde_json::Map::new())),
+            Self::Meta if key == b"log" => decode::<([u8; 16], u32)>(value).ok().map(|(log, partitions)| {
+                serde_json::json!({"log": data_encoding::HEXLOWER.encode(&log), "partitions": partitions})
+            }),
+            Self::Meta => decode::<Folded>(value).ok().map(|folded| {
+                let last = folded.last.map(|(offset, hash)| (offset, data_encoding::HEXLOWER.encode(&hash)));
+                serde_json::json!({"next": folded.next, "last": last.map(|(offset, hash)| format!("{offset} {hash}"))})
+            }),
+        };
+        let mut fields = BTreeMap::new();
+        match value {
+            Some(value) => flatten(String::new(), &value, &mut fields),
+            None => drop(fields.insert("row".to_owned(), "cannot be read".to_owned())),
+        }
+        fields
+    }
+}
+
+/// The event in a row of `feed` or `others`.
+pub(super) fn event_in(codec: &Codec, value: &[u8]) -> Option<Event> {
+    FeedRow::read(codec, value).ok().map(|(event, _, _)| event)
+}
+
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("digest {}", data_encoding::HEXLOWER.encode(&hash_of(bytes)))
+}
+
+fn payment_in(key: &[u8]) -> Option<PaymentId> {
+    key.first_chunk::<16>().map(|bytes| PaymentId::from_bytes(*bytes))
+}
+
+/// At the end of a key of `feed` or `rejected`.
+fn position_in(key: &[u8]) -> Option<Position> {
+    let (partition, _) = key.last_chunk::<12>()?.split_first_chunk::<4>()?;
+    Some(Position::new(Partition(u32::from_be_bytes(*partition)), offset_of(key).ok()?))
+}
+
+fn meta_key(key: &[u8]) -> String {
+    match key {
+        [b'p', partition @ ..] if partition.len() == 4 => {
+            let number = partition.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+            format!("partition {number}")
+        }
+        _ => String::from_utf8_lossy(key).escape_debug().to_string(),
+    }
+}
+
+/// `{"a": {"b": 1}}` is the field `a.b`.
+fn flatten(path: String, value: &Value, fields: &mut BTreeMap<String, String>) {
+    let private = PRIVATE.iter().any(|private| path.starts_with(private));
+    match value {
+        Value::Object(members) if !private => {
+            for (name, value) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(path, value, fields);
+            }
+        }
+        _ if private && !value.is_null() => drop(fields.insert(path, digest(value.to_string().as_bytes()))),
+        Value::String(text) => drop(fields.insert(path, text.escape_debug().to_string())),
+        _ => drop(fields.insert(path, value.to_string())),
+    }
+}
