@@ -67,7 +67,12 @@ pub async fn seen(client: &Client, ids: &[String]) -> Vec<Value> {
         payment.as_object_mut().unwrap().remove("links");
         let mut events = client.get(&format!("/v1/payments/{id}/events?all=true")).await.body;
         for event in events["data"].as_array_mut().unwrap() {
-            event.as_object_mut().unwrap().remove("position");
+            let event = event.as_object_mut().unwrap();
+            event.remove("position");
+            event.remove("offset");
+            // To the millisecond: Kafka keeps no more.
+            let appended_at = event["appended_at"].as_str().unwrap()[.."2026-11-25T16:29:44.777".len()].to_owned();
+            event.insert("appended_at".to_owned(), appended_at.into());
         }
         seen.extend([payment, events["data"].take()]);
     }

@@ -14,7 +14,7 @@ use super::error::{journal_error, refused_append};
 use super::foreign::restored_record;
 use super::heights::Heights;
 use super::{KafkaConfig, base_record, drop_within, settings};
-use crate::journal::{AppendError, Appending, JournalError, NewRecord, Partition, SourceRecord};
+use crate::journal::{AppendError, Appending, JournalError, NewRecord, Offset, SourceRecord};
 
 /// How long the old producer is waited for when a new one takes its place, off the append's own thread.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,24 +36,27 @@ impl Appender {
     }
 
     pub(super) fn append(&self, record: NewRecord) -> Appending {
+        // Before it is sent: a moment later it may have been read itself.
+        let height = self.heights.of(record.partition);
         let (waiting, answer) = oneshot::channel();
         let sent = self.enqueue(base_record(&self.config.topic_prefix, &record, Box::new(waiting)));
-        self.answer(record.partition, sent.map(|()| answer))
+        self.answer(height, sent.map(|()| answer))
     }
 
     /// With the time that it had on another log: kept by a topic that is set up for it, and by no other.
     pub(super) fn restore(&self, record: &SourceRecord) -> Appending {
+        let height = self.heights.of(record.position.partition);
         let (waiting, answer) = oneshot::channel();
         let sent = self.enqueue(restored_record(&self.config.topic_prefix, record, Box::new(waiting)));
-        self.answer(record.position.partition, sent.map(|()| answer))
+        self.answer(height, sent.map(|()| answer))
     }
 
     fn answer(
         &self,
-        partition: Partition,
+        height: Offset,
         sent: Result<oneshot::Receiver<super::context::Delivery>, AppendError>,
     ) -> Appending {
-        let (heights, height) = (Arc::clone(&self.heights), self.heights.of(partition));
+        let heights = Arc::clone(&self.heights);
         match sent {
             Ok(answer) => Box::pin(async move {
                 match answer.await {
