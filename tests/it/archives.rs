@@ -67,12 +67,13 @@ pub async fn seen(client: &Client, ids: &[String]) -> Vec<Value> {
         payment.as_object_mut().unwrap().remove("links");
         let mut events = client.get(&format!("/v1/payments/{id}/events?all=true")).await.body;
         for event in events["data"].as_array_mut().unwrap() {
-            let event = event.as_object_mut().unwrap();
-            event.remove("position");
-            event.remove("offset");
+            event.as_object_mut().unwrap().remove("position");
+            event.as_object_mut().unwrap().remove("offset");
             // To the millisecond: Kafka keeps no more.
-            let appended_at = event["appended_at"].as_str().unwrap()[.."2026-11-25T16:29:44.777".len()].to_owned();
-            event.insert("appended_at".to_owned(), appended_at.into());
+            for time in ["/appended_at", "/state/due_at"] {
+                let Some(at) = event.pointer_mut(time).filter(|at| at.is_string()) else { continue };
+                *at = at.as_str().unwrap()[.."2026-11-25T16:29:44.777".len()].into();
+            }
         }
         seen.extend([payment, events["data"].take()]);
     }
