@@ -168,7 +168,10 @@ impl Api {
             tracing::error!(%payment, error = %e, "a valid event cannot be encoded");
             Problem::internal()
         })?;
-        self.journal.append(record).await.map_err(|e| not_acknowledged(payment, &e))
+        self.journal.append(record).await.map_err(|e| {
+            tracing::warn!(%payment, error = %e, "a payment was not accepted");
+            not_acknowledged(&e, "the request may or may not have been recorded: repeat with the same key")
+        })
     }
 
     /// Waits for `reached`, but not for longer than `read_wait`: then this instance is behind.
@@ -221,13 +224,11 @@ fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn not_acknowledged(payment: PaymentId, error: &AppendError) -> Problem {
-    tracing::warn!(%payment, error = %error, "a payment was not accepted");
+/// `unknown` says what to do where nobody knows whether it was recorded.
+fn not_acknowledged(error: &AppendError, unknown: &'static str) -> Problem {
     let (code, detail) = match error {
         AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),
-        AppendError::Unknown(_) => {
-            ("append_unknown", "the request may or may not have been recorded: repeat with the same key")
-        }
+        AppendError::Unknown(_) => ("append_unknown", unknown),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)
 }

@@ -10,15 +10,18 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::HOST;
 use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
-use super::{Api, get, otherwise};
+use super::create::require_json;
+use super::{Api, get, otherwise, shutting_down};
 use crate::control::Control;
-use crate::http::{Problem, Query, query};
+use crate::http::{Problem, Query, query, read_body};
 
 /// What a proxy says of itself, besides everything that begins with `x-forwarded-`. paylog hears them from nobody else.
 const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip"];
@@ -146,6 +149,19 @@ fn adopt(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         .or(otherwise(path(), "POST"))
         .unify()
         .boxed()
+}
+
+/// The JSON in which an operator decides something, if decisions are still taken.
+async fn document<S, B>(api: &Api, headers: &HeaderMap, body: S) -> Result<Bytes, Problem>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    if api.shutdown.is_cancelled() {
+        return Err(shutting_down());
+    }
+    require_json(headers)?;
+    read_body(body, BODY_MAX_BYTES).await
 }
 
 /// One request, and who is to answer it.

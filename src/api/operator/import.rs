@@ -5,13 +5,11 @@ use futures_util::Stream;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::super::create::require_json;
-use super::super::{RETRY_AFTER, json, shutting_down};
-use super::{BODY_MAX_BYTES, Operator};
+use super::super::{json, not_acknowledged};
+use super::{Operator, document};
 use crate::contract::ImportBody;
 use crate::control::{Decided, Import, Step};
-use crate::http::{Problem, Query, read_body};
-use crate::journal::AppendError;
+use crate::http::{Problem, Query};
 use crate::payment::{Invalid, Signed};
 
 #[derive(serde::Serialize)]
@@ -38,15 +36,15 @@ where
     B: Buf,
 {
     let api = &operator.api;
-    if api.shutdown.is_cancelled() {
-        return Err(shutting_down());
-    }
-    require_json(headers)?;
-    let (digest, signed) = parse(&read_body(body, BODY_MAX_BYTES).await?)?;
+    let (digest, signed) = parse(&document(api, headers, body).await?)?;
     may_adopt(operator.control.import().as_ref(), &digest)?;
     let (now, patience) = (api.view.clocks().machine(), api.config.confirm_wait);
     let decided = operator.control.step_import(&Step::Adopt, &signed, now, patience).await;
-    match decided.map_err(|e| not_acknowledged(&e))? {
+    let decided = decided.map_err(|e| {
+        tracing::warn!(error = %e, "an adoption was not recorded");
+        not_acknowledged(&e, "the adoption may or may not have been recorded: look at the import, then repeat")
+    });
+    match decided? {
         Decided::Effective(import) => {
             Ok(json(StatusCode::CREATED, &ShownBody { import: Some(ImportBody::new(&import)) }))
         }
@@ -77,15 +75,4 @@ fn may_adopt(import: Option<&Import>, digest: &str) -> Result<(), Problem> {
 
 fn adopted() -> Problem {
     Problem::new(StatusCode::CONFLICT, "already_adopted", "the import was adopted before")
-}
-
-fn not_acknowledged(error: &AppendError) -> Problem {
-    tracing::warn!(error = %error, "an adoption was not recorded");
-    let (code, detail) = match error {
-        AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),
-        AppendError::Unknown(_) => {
-            ("append_unknown", "the adoption may or may not have been recorded: look at the import, then repeat")
-        }
-    };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)
 }

@@ -7,13 +7,12 @@ use futures_util::Stream;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::super::create::require_json;
-use super::super::{RETRY_AFTER, json, shutting_down};
-use super::{BODY_MAX_BYTES, Operator};
+use super::super::{json, not_acknowledged};
+use super::{Operator, document};
 use crate::contract::{HaltBody, RejectionBody};
 use crate::control::{Decided, NewRejection};
-use crate::http::{Problem, Query, read_body};
-use crate::journal::{AppendError, Offset, Partition, Position};
+use crate::http::{Problem, Query};
+use crate::journal::{Offset, Partition, Position};
 use crate::payment::{Invalid, Signed, Timestamp};
 use crate::projection::Halt;
 
@@ -64,12 +63,8 @@ where
     B: Buf,
 {
     let api = &operator.api;
-    if api.shutdown.is_cancelled() {
-        return Err(shutting_down());
-    }
-    require_json(headers)?;
     let Asked { rejection: new, despite_unknown_schema } =
-        parse(&read_body(body, BODY_MAX_BYTES).await?, api.view.clocks().machine())?;
+        parse(&document(api, headers, body).await?, api.view.clocks().machine())?;
     let position = new.position;
     let halts = api.view.halts();
     match halts.iter().find(|halt| halt.position == position) {
@@ -78,7 +73,11 @@ where
         Some(_) => {}
     }
     let patience = api.config.confirm_wait;
-    match operator.control.reject(new, patience).await.map_err(|e| not_acknowledged(position, &e))? {
+    let decided = operator.control.reject(new, patience).await.map_err(|e| {
+        tracing::warn!(%position, error = %e, "a rejection was not recorded");
+        not_acknowledged(&e, "the rejection may or may not have been recorded: look at the list, then repeat")
+    });
+    match decided? {
         Decided::Effective(rejection) => {
             let passed = passes(operator, position, patience).await;
             Ok(json(StatusCode::CREATED, &AddedBody { rejection: RejectionBody::new(&rejection), passed }))
@@ -141,17 +140,6 @@ fn not_halted(halts: &[Halt]) -> Problem {
         }
     };
     Problem::new(StatusCode::CONFLICT, "not_halted_there", detail)
-}
-
-fn not_acknowledged(position: Position, error: &AppendError) -> Problem {
-    tracing::warn!(%position, error = %error, "a rejection was not recorded");
-    let (code, detail) = match error {
-        AppendError::NotAppended(_) => ("not_appended", "nothing was recorded: repeat the request later"),
-        AppendError::Unknown(_) => {
-            ("append_unknown", "the rejection may or may not have been recorded: look at the list, then repeat")
-        }
-    };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(RETRY_AFTER)
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use futures_util::Stream;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
-use super::super::create::{halted, require_json};
-use super::super::{Api, POSITION, header_value, json, not_found, shutting_down};
-use super::BODY_MAX_BYTES;
+use super::super::create::halted;
+use super::super::{Api, POSITION, header_value, json, not_found};
+use super::document;
 use crate::contract::{FrameBody, partition, position_text};
-use crate::http::{Problem, read_body};
+use crate::http::Problem;
 use crate::payment::{Event, EventData, NewDecision, Payment, PaymentId, Phase};
 
 /// On the log, and that is all that this instance knows.
@@ -26,11 +26,7 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    if api.shutdown.is_cancelled() {
-        return Err(shutting_down());
-    }
-    require_json(headers)?;
-    let decision = NewDecision::parse(&read_body(body, BODY_MAX_BYTES).await?)?;
+    let decision = NewDecision::parse(&document(api, headers, body).await?)?;
     let id = PaymentId::parse(id).ok_or_else(not_found)?;
     let row = api.view.payment(id)?.ok_or_else(not_found)?;
     if api.view.is_halted(partition(id, api.view.partitions())) {

@@ -4,19 +4,15 @@ use rdkafka::message::{BorrowedMessage, Message, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rdkafka::util::IntoOpaque;
 
+use super::tail::{position_of, timestamp_us_of};
 use super::{kafka_partition, native};
-use crate::journal::{DeadLetter, Header, JournalError, Offset, Partition, Position, SourceRecord};
+use crate::journal::{DeadLetter, Header, JournalError, Partition, SourceRecord};
 
 /// A copy of a record exactly as it came: librdkafka's memory is free at once.
 pub(super) fn source_record_of(message: &BorrowedMessage<'_>) -> Result<SourceRecord, JournalError> {
-    let at = (u32::try_from(message.partition()), u64::try_from(message.offset()));
-    let (Ok(partition), Ok(offset)) = at else {
-        return Err(JournalError::Broken(format!("a record at {}:{}", message.partition(), message.offset())));
-    };
     Ok(SourceRecord {
-        position: Position::new(Partition(partition), Offset(offset)),
-        // Kafka keeps milliseconds.
-        timestamp_us: message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000),
+        position: position_of(message)?,
+        timestamp_us: timestamp_us_of(message),
         key: message.key().map(<[u8]>::to_vec),
         headers: native::headers_of(message),
         value: message.payload().map(<[u8]>::to_vec),
@@ -28,12 +24,7 @@ pub(super) fn letter_record<'r, D: IntoOpaque>(
     letter: &'r DeadLetter,
     to: D,
 ) -> BaseRecord<'r, [u8], [u8], D> {
-    let mut record = BaseRecord::with_opaque_to(topic, to);
-    record.partition = Some(kafka_partition(letter.partition));
-    record.key = letter.key.as_deref();
-    record.payload = letter.value.as_deref();
-    record.headers = Some(headers(&letter.headers));
-    record
+    copy(topic, letter.partition, (letter.key.as_deref(), letter.value.as_deref()), &letter.headers, to)
 }
 
 /// As it came, with its time; Kafka keeps the milliseconds of it.
@@ -42,12 +33,23 @@ pub(super) fn restored_record<'r, D: IntoOpaque>(
     original: &'r SourceRecord,
     to: D,
 ) -> BaseRecord<'r, [u8], [u8], D> {
-    let mut record = BaseRecord::with_opaque_to(topic, to);
-    record.partition = Some(kafka_partition(original.position.partition));
-    record.key = original.key.as_deref();
-    record.payload = original.value.as_deref();
-    record.headers = Some(headers(original.headers()));
+    let (key, value) = (original.key.as_deref(), original.value.as_deref());
+    let mut record = copy(topic, original.position.partition, (key, value), original.headers(), to);
     record.timestamp = Some(original.timestamp_us.div_euclid(1000));
+    record
+}
+
+fn copy<'r, D: IntoOpaque>(
+    topic: &'r str,
+    partition: Partition,
+    (key, value): (Option<&'r [u8]>, Option<&'r [u8]>),
+    header_list: &[Header],
+    to: D,
+) -> BaseRecord<'r, [u8], [u8], D> {
+    let mut record = BaseRecord::with_opaque_to(topic, to);
+    record.partition = Some(kafka_partition(partition));
+    (record.key, record.payload) = (key, value);
+    record.headers = Some(headers(header_list));
     record
 }
 

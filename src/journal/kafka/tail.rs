@@ -170,15 +170,23 @@ impl Drop for KafkaTail {
 
 /// A copy of a record: the fold keeps what it likes of it, and librdkafka's memory is free at once.
 pub(super) fn record_of(message: &BorrowedMessage<'_>) -> Result<Record, JournalError> {
+    Ok(Record {
+        position: position_of(message)?,
+        appended_at_us: timestamp_us_of(message),
+        key: message.key().unwrap_or_default().to_vec(),
+        value: message.payload().unwrap_or_default().to_vec(),
+    })
+}
+
+pub(super) fn position_of(message: &BorrowedMessage<'_>) -> Result<Position, JournalError> {
     let at = (u32::try_from(message.partition()), u64::try_from(message.offset()));
     let (Ok(partition), Ok(offset)) = at else {
         return Err(JournalError::Broken(format!("a record at {}:{}", message.partition(), message.offset())));
     };
-    Ok(Record {
-        position: Position::new(Partition(partition), Offset(offset)),
-        // Kafka keeps milliseconds.
-        appended_at_us: message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000),
-        key: message.key().unwrap_or_default().to_vec(),
-        value: message.payload().unwrap_or_default().to_vec(),
-    })
+    Ok(Position::new(Partition(partition), Offset(offset)))
+}
+
+/// Kafka keeps milliseconds.
+pub(super) fn timestamp_us_of(message: &BorrowedMessage<'_>) -> i64 {
+    message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000)
 }
