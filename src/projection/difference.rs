@@ -1,24 +1,26 @@
-//! Two stores of one projection against each other, row by row over all tables. At equal offsets there is no difference,
-//! by promise 6; where there is one it is named by table, key and field.
+//! Two stores of one projection against each other, row by row, over the tables that both of them have. At equal offsets
+//! there is no difference, by promise 6; where there is one it is named by table, key and field.
 
-use super::Row;
-use super::fields::{About, TableName, digest};
+use super::fields::{About, about_engine, digest, engine_fields, is_of_engine};
+use super::fold::Projection;
 use crate::journal::Position;
 use crate::payment::PaymentId;
 use crate::schema::Codec;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Snapshot, StoreError};
 
 /// Behind every key of every table; the seals of the tables (progress.rs) stand there.
-const LAST_KEY: [u8; 32] = [0xFF; 32];
+pub(super) const LAST_KEY: [u8; 32] = [0xFF; 32];
 
 /// One field that two stores do not agree about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
-    pub table: &'static str,
+    pub table: String,
     pub key: String,
     /// `row` if it is a row that only one of them has.
     pub field: String,
+    #[serde(skip)]
     pub payment: Option<PaymentId>,
+    #[serde(skip)]
     pub position: Option<Position>,
     /// What the first has there; `None` if nothing.
     pub left: Option<String>,
@@ -33,19 +35,17 @@ pub enum Rows<'a> {
     Of(&'a dyn Fn(PaymentId) -> bool),
 }
 
-impl Rows<'_> {
-    fn has(&self, payment: Option<PaymentId>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Of(is_meant) => payment.is_some_and(is_meant),
-        }
-    }
+/// Two stores of one projection.
+pub struct Pair<'a> {
+    pub left: &'a Snapshot,
+    pub right: &'a Snapshot,
+    pub codec: &'a Codec,
 }
 
 /// Is there no row in it at all?
-pub fn is_empty(store: &Store) -> Result<bool, StoreError> {
-    for name in TableName::ALL {
-        if store.table(name.name())?.range(&[], &LAST_KEY).next().transpose()?.is_some() {
+pub fn is_empty(store: &Snapshot) -> Result<bool, StoreError> {
+    for table in store.tables() {
+        if store.range(&table, &[], &LAST_KEY).next().transpose()?.is_some() {
             return Ok(false);
         }
     }
@@ -53,32 +53,27 @@ pub fn is_empty(store: &Store) -> Result<bool, StoreError> {
 }
 
 /// Tells every difference, and answers with how many rows were compared.
-pub fn compare(
-    left: &Store,
-    right: &Store,
-    codec: &Codec,
+pub fn compare<P: Projection>(
+    pair: &Pair<'_>,
     rows: &Rows<'_>,
     found: &mut dyn FnMut(Difference),
 ) -> Result<u64, StoreError> {
-    let mut compared = 0;
-    for name in TableName::ALL {
-        if matches!(rows, Rows::Of(_)) && !name.is_by_payment() {
-            continue;
+    let (mut compared, others) = (0, pair.right.tables());
+    for table in pair.left.tables().into_iter().filter(|table| others.contains(table)) {
+        if matches!(rows, Rows::All) || !is_of_engine(&table) {
+            compared += compare_table::<P>(&table, pair, rows, found)?;
         }
-        let tables = (left.table(name.name())?, right.table(name.name())?);
-        compared += compare_table(name, &tables, codec, rows, found)?;
     }
     Ok(compared)
 }
 
-fn compare_table(
-    name: TableName,
-    (left, right): &(Table, Table),
-    codec: &Codec,
+fn compare_table<P: Projection>(
+    table: &str,
+    pair: &Pair<'_>,
     rows: &Rows<'_>,
     found: &mut dyn FnMut(Difference),
 ) -> Result<u64, StoreError> {
-    let (mut lefts, mut rights) = (left.range(&[], &LAST_KEY), right.range(&[], &LAST_KEY));
+    let (mut lefts, mut rights) = (pair.left.range(table, &[], &LAST_KEY), pair.right.range(table, &[], &LAST_KEY));
     let (mut one, mut other) = (lefts.next().transpose()?, rights.next().transpose()?);
     let mut compared = 0;
     loop {
@@ -90,11 +85,17 @@ fn compare_table(
         };
         let (a, b) = (one.take_if(|_| order.is_le()), other.take_if(|_| order.is_ge()));
         if let Some((key, value)) = a.as_ref().or(b.as_ref()) {
-            let about = name.about(codec, key, value);
-            if rows.has(about.payment) {
+            let values = (a.as_ref().map(|row| &*row.1), b.as_ref().map(|row| &*row.1));
+            let about = || about_engine(table, key).unwrap_or_else(|| P::about(pair.codec, table, key, value));
+            let counts = match rows {
+                Rows::All => true,
+                Rows::Of(is_meant) => about().payment.is_some_and(is_meant),
+            };
+            if counts {
                 compared += 1;
-                let values = (a.as_ref().map(|row| &*row.1), b.as_ref().map(|row| &*row.1));
-                differences(name, key, values, about, found);
+                if values.0 != values.1 {
+                    differences::<P>(table, key, values, about(), found);
+                }
             }
         }
         if a.is_some() {
@@ -106,8 +107,9 @@ fn compare_table(
     }
 }
 
-fn differences(
-    name: TableName,
+/// Of two values that are not the same.
+fn differences<P: Projection>(
+    table: &str,
     key: &[u8],
     values: (Option<&[u8]>, Option<&[u8]>),
     about: About,
@@ -115,17 +117,17 @@ fn differences(
 ) {
     let mut tell = |field: &str, left: Option<String>, right: Option<String>| {
         let About { key, payment, position } = about.clone();
-        found(Difference { table: name.name(), key, field: field.to_owned(), payment, position, left, right });
+        found(Difference { table: table.to_owned(), key, field: field.to_owned(), payment, position, left, right });
     };
     let (left, right) = match values {
-        (Some(left), Some(right)) if left == right => return,
         (Some(left), Some(right)) => (left, right),
         (left, right) => {
             let there = |value: Option<&[u8]>| value.map(|_| "is there".to_owned());
             return tell("row", there(left), there(right));
         }
     };
-    let (lefts, rights) = (name.fields(key, left), name.fields(key, right));
+    let fields = |value| engine_fields(table, key, value).unwrap_or_else(|| P::fields(table, key, value));
+    let (lefts, rights) = (fields(left), fields(right));
     let names: std::collections::BTreeSet<&String> = lefts.keys().chain(rights.keys()).collect();
     let mut any = false;
     for field in names.into_iter().filter(|field| lefts.get(*field) != rights.get(*field)) {
@@ -135,12 +137,4 @@ fn differences(
     if !any {
         tell("bytes", Some(digest(left)), Some(digest(right)));
     }
-}
-
-/// Reads every payment's row, by id.
-pub fn each_row(store: &Store, each: &mut dyn FnMut(Row) -> Result<(), StoreError>) -> Result<(), StoreError> {
-    for row in store.table(TableName::Payments.name())?.range(&[], &LAST_KEY) {
-        each(super::rows::decode(&row?.1)?)?;
-    }
-    Ok(())
 }

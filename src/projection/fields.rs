@@ -12,7 +12,7 @@ use crate::journal::{Partition, Position};
 use crate::payment::{Event, PaymentId};
 use crate::schema::Codec;
 
-/// A table of the projection.
+/// A table of [`super::Payments`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TableName {
     Payments,
@@ -20,13 +20,11 @@ pub(super) enum TableName {
     Others,
     Due,
     Parked,
-    Rejected,
-    Meta,
 }
 
 /// What a row is about, as far as it can be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct About {
+pub struct About {
     /// Its key, for people.
     pub key: String,
     pub payment: Option<PaymentId>,
@@ -36,10 +34,49 @@ pub(super) struct About {
 /// Fields whose values are shown by their digest alone.
 const PRIVATE: [&str; 2] = ["payment.initiation.private", "payment.initiation.payment_method"];
 
-impl TableName {
-    pub const ALL: [Self; 7] =
-        [Self::Payments, Self::Feed, Self::Others, Self::Due, Self::Parked, Self::Rejected, Self::Meta];
+impl About {
+    /// A row of which nothing is known but its key.
+    #[must_use]
+    pub fn of_key(key: &[u8]) -> Self {
+        Self { key: data_encoding::HEXLOWER.encode(key), ..Self::default() }
+    }
+}
 
+/// Does the table belong to the fold itself, and not to its projection?
+pub(super) fn is_of_engine(table: &str) -> bool {
+    matches!(table, "meta" | "rejected")
+}
+
+/// `None` for a table of the projection.
+pub(super) fn about_engine(table: &str, key: &[u8]) -> Option<About> {
+    match table {
+        "meta" => Some(About { key: meta_key(key), ..About::default() }),
+        "rejected" => {
+            let about =
+                |position: Position| About { key: position.to_string(), payment: None, position: Some(position) };
+            Some(position_in(key).map_or_else(|| About::of_key(key), about))
+        }
+        _ => None,
+    }
+}
+
+/// `None` for a table of the projection.
+pub(super) fn engine_fields(table: &str, key: &[u8], value: &[u8]) -> Option<BTreeMap<String, String>> {
+    let value = match table {
+        "rejected" => Some(Value::Object(serde_json::Map::new())),
+        "meta" if key == b"log" => decode::<([u8; 16], u32)>(value).ok().map(|(log, partitions)| {
+            serde_json::json!({"log": data_encoding::HEXLOWER.encode(&log), "partitions": partitions})
+        }),
+        "meta" => decode::<Folded>(value).ok().map(|folded| {
+            let last = folded.last.map(|(offset, hash)| (offset, data_encoding::HEXLOWER.encode(&hash)));
+            serde_json::json!({"next": folded.next, "last": last.map(|(offset, hash)| format!("{offset} {hash}"))})
+        }),
+        _ => return None,
+    };
+    Some(flat(value.as_ref()))
+}
+
+impl TableName {
     pub fn name(self) -> &'static str {
         match self {
             Self::Payments => "payments",
@@ -47,14 +84,12 @@ impl TableName {
             Self::Others => "others",
             Self::Due => "due",
             Self::Parked => "parked",
-            Self::Rejected => "rejected",
-            Self::Meta => "meta",
         }
     }
 
-    /// Does each row of it belong to one payment?
-    pub fn is_by_payment(self) -> bool {
-        !matches!(self, Self::Rejected | Self::Meta)
+    pub fn of(name: &str) -> Option<Self> {
+        let all = [Self::Payments, Self::Feed, Self::Others, Self::Due, Self::Parked];
+        all.into_iter().find(|table| table.name() == name)
     }
 
     pub fn about(self, codec: &Codec, key: &[u8], value: &[u8]) -> About {
@@ -78,40 +113,32 @@ impl TableName {
                 let id = parked.payment_id();
                 About { key: format!("{id} parked"), payment: Some(id), position: None }
             }),
-            Self::Rejected => position_in(key).map(|position| About {
-                key: position.to_string(),
-                payment: None,
-                position: Some(position),
-            }),
-            Self::Meta => Some(About { key: meta_key(key), ..About::default() }),
         };
-        about.unwrap_or_else(|| About { key: data_encoding::HEXLOWER.encode(key), ..About::default() })
+        about.unwrap_or_else(|| About::of_key(key))
     }
 
     /// The fields of a row, by their names.
-    pub fn fields(self, key: &[u8], value: &[u8]) -> BTreeMap<String, String> {
+    pub fn fields(self, value: &[u8]) -> BTreeMap<String, String> {
         let value = match self {
             Self::Payments => decode::<Row>(value).ok().and_then(|row| serde_json::to_value(row).ok()),
             Self::Feed | Self::Others => decode::<FeedRow<'_>>(value).ok().map(|row| {
                 let FeedRow { version, appended_at, value } = row;
                 serde_json::json!({"version": version, "appended_at": appended_at.to_string(), "event": digest(value)})
             }),
-            Self::Due | Self::Parked | Self::Rejected => Some(Value::Object(serde_json::Map::new())),
-            Self::Meta if key == b"log" => decode::<([u8; 16], u32)>(value).ok().map(|(log, partitions)| {
-                serde_json::json!({"log": data_encoding::HEXLOWER.encode(&log), "partitions": partitions})
-            }),
-            Self::Meta => decode::<Folded>(value).ok().map(|folded| {
-                let last = folded.last.map(|(offset, hash)| (offset, data_encoding::HEXLOWER.encode(&hash)));
-                serde_json::json!({"next": folded.next, "last": last.map(|(offset, hash)| format!("{offset} {hash}"))})
-            }),
+            Self::Due | Self::Parked => Some(Value::Object(serde_json::Map::new())),
         };
-        let mut fields = BTreeMap::new();
-        match value {
-            Some(value) => flatten(String::new(), &value, &mut fields),
-            None => drop(fields.insert("row".to_owned(), "cannot be read".to_owned())),
-        }
-        fields
+        flat(value.as_ref())
     }
+}
+
+/// `None` is a value that cannot be read.
+fn flat(value: Option<&Value>) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    match value {
+        Some(value) => flatten(String::new(), value, &mut fields),
+        None => drop(fields.insert("row".to_owned(), "cannot be read".to_owned())),
+    }
+    fields
 }
 
 /// The event in a row of `feed` or `others`.
@@ -119,6 +146,7 @@ pub(super) fn event_in(codec: &Codec, value: &[u8]) -> Option<Event> {
     FeedRow::read(codec, value).ok().map(|(event, _, _)| event)
 }
 
+/// For a value that may be about a person.
 pub(super) fn digest(bytes: &[u8]) -> String {
     format!("digest {}", data_encoding::HEXLOWER.encode(&hash_of(bytes)))
 }

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::Offsets;
+use super::fields::{About, digest};
 use super::progress::{Halt, Progress};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
@@ -42,6 +44,18 @@ pub trait Projection: Sized + Send {
 
     /// The batch is in the store, and whoever waits for its offsets has been told.
     fn committed(&mut self) {}
+
+    /// What a row of one of its tables is about, for whoever has to say what is different in it.
+    #[must_use]
+    fn about(_codec: &Codec, _table: &str, key: &[u8], _value: &[u8]) -> About {
+        About::of_key(key)
+    }
+
+    /// The fields of a row of one of its tables, by their names; for people, and without what may be about a person.
+    #[must_use]
+    fn fields(_table: &str, _key: &[u8], value: &[u8]) -> BTreeMap<String, String> {
+        BTreeMap::from([("value".to_owned(), digest(value))])
+    }
 }
 
 /// What one version of a projection is called, and its directory: every version has a store of its own.
@@ -91,7 +105,7 @@ pub enum FoldError {
 /// Folds the whole log into one store.
 pub struct Fold<P> {
     pub(super) projection: P,
-    store: Store,
+    pub(super) store: Store,
     codec: Arc<Codec>,
     progress: Arc<Progress>,
     /// Partitions that are not folded any further, and where they stopped.
@@ -102,7 +116,7 @@ pub struct Fold<P> {
 
 /// Why reading has ended.
 enum Ended {
-    /// Told to stop.
+    /// Told to stop, or there is no need to go on.
     Stopped,
     /// A partition goes on behind a record that was rejected: what was dropped meanwhile has to be read again.
     Resumed,
@@ -143,12 +157,28 @@ impl<P: Projection> Fold<P> {
 
     /// Folds until told to stop. Blocks: give it a thread of its own.
     pub fn run(mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<(), FoldError> {
-        while let Ended::Resumed = self.read_on(journal, stop)? {}
+        self.follow(journal, stop, &mut |_| true)
+    }
+
+    /// Folds until told to stop, or until `after` says that there is no need to go on: it is called after each batch, with
+    /// how long that took to fold. Blocks.
+    pub fn follow(
+        &mut self,
+        journal: &dyn Reader,
+        stop: &CancellationToken,
+        after: &mut dyn FnMut(Duration) -> bool,
+    ) -> Result<(), FoldError> {
+        while let Ended::Resumed = self.read_on(journal, stop, after)? {}
         Ok(())
     }
 
     /// Reads from where the rows stand.
-    fn read_on(&mut self, journal: &dyn Reader, stop: &CancellationToken) -> Result<Ended, FoldError> {
+    fn read_on(
+        &mut self,
+        journal: &dyn Reader,
+        stop: &CancellationToken,
+        after: &mut dyn FnMut(Duration) -> bool,
+    ) -> Result<Ended, FoldError> {
         let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.codec));
         let (rejections, known) = (self.rejections.clone(), self.known.count);
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
@@ -161,7 +191,13 @@ impl<P: Projection> Fold<P> {
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
             for batch in batches {
                 match batch? {
-                    reader::Batch::Items(items) => self.fold(&items)?,
+                    reader::Batch::Items(items) => {
+                        let began = Instant::now();
+                        self.fold(&items)?;
+                        if !after(began.elapsed()) {
+                            return Ok(Ended::Stopped);
+                        }
+                    }
                     reader::Batch::Rejected(positions) => {
                         self.learn(&positions)?;
                         if self.resume()? {
@@ -181,6 +217,20 @@ impl<P: Projection> Fold<P> {
             self.turn(tail.as_mut(), reader::POLL)?;
         }
         Ok(())
+    }
+
+    /// Folds to `at`, and no further: it must not be there yet, in any partition. `false` if told to stop before.
+    pub fn fold_to(&mut self, at: &Offsets, journal: &dyn Reader, stop: &CancellationToken) -> Result<bool, FoldError> {
+        let mut tail = self.tail(journal)?;
+        while self.progress.folded() != *at {
+            if stop.is_cancelled() {
+                return Ok(false);
+            }
+            let items = reader::read_once(tail.as_mut(), &self.codec, reader::POLL)?;
+            let items: Vec<Item> = items.into_iter().map(|item| item.up_to(at)).collect();
+            self.fold(&items)?;
+        }
+        Ok(true)
     }
 
     /// Reads the log from where this has folded it to.
@@ -234,7 +284,9 @@ impl<P: Projection> Fold<P> {
     // === the records ===
 
     fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
-        telemetry::events_folded(items.iter().filter(|item| !matches!(item, Item::CaughtUp(_))).count());
+        if self.progress.speaks() {
+            telemetry::events_folded(items.iter().filter(|item| item.is_record()).count());
+        }
         let (mut batch, mut moved, mut caught_up) = (self.store.batch(), BTreeMap::new(), Vec::new());
         for item in items {
             let Position { partition, offset } = item.position();
@@ -255,6 +307,7 @@ impl<P: Projection> Fold<P> {
                     Err(ApplyError::Unfoldable(reason)) => self.halt(recorded.position, Fault::new(reason)),
                 },
                 Item::Unreadable(position, fault) => self.halt(*position, fault.clone()),
+                Item::Reached(next) => moves(&mut moved, partition, next.offset, None),
                 Item::CaughtUp(next) => {
                     moves(&mut moved, partition, next.offset, None);
                     caught_up.push(partition);
@@ -275,6 +328,8 @@ impl<P: Projection> Fold<P> {
         moved: &BTreeMap<Partition, Moved<'_>>,
         caught_up: &[Partition],
     ) -> Result<(), FoldError> {
+        let progress = Arc::clone(&self.progress);
+        let _writing = progress.hold();
         self.projection.flush(&mut batch)?;
         for (partition, Moved { next, last }) in moved {
             let last = last.map(|last| (last.position.offset, last.value.as_slice()));
@@ -295,8 +350,10 @@ impl<P: Projection> Fold<P> {
 
     fn halt(&mut self, position: Position, fault: Fault) {
         let Fault { reason, may_be_newer } = fault;
-        tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
-        telemetry::partition_halted();
+        if self.progress.speaks() {
+            tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
+            telemetry::partition_halted();
+        }
         self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");
         self.progress.halt(Halt { position, reason, may_be_newer });

@@ -7,6 +7,7 @@
 //!   [`Folder`] is that of [`Payments`].
 //! * [`Progress`] is how far it has come.
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
+//! * [`Live`] is the store that is read, and can be exchanged for another that was built beside it.
 //! * [`compare`] holds two stores against each other, row by row; [`gaps`] looks for gaps in the versions of one.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
@@ -15,7 +16,9 @@ mod damage_tests;
 mod difference;
 mod fields;
 mod fold;
+mod gaps;
 pub mod kept;
+mod live;
 mod offsets;
 mod parked;
 mod payments;
@@ -26,12 +29,14 @@ mod rejections;
 mod rejections_tests;
 mod rows;
 pub mod totals;
-mod versions;
 mod view;
 mod watch;
 
-pub use difference::{Difference, Rows, compare, is_empty};
+pub use difference::{Difference, Pair, Rows, compare, is_empty};
+pub use fields::About;
 pub use fold::{ApplyError, Fold, FoldError, Projection, versioned_name};
+pub use gaps::{Gap, gaps};
+pub use live::{Behind, Built, Live, Served};
 pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
 pub use payments::{Folder, Payments};
@@ -39,6 +44,5 @@ pub use progress::{Halt, Progress, passed_over, stands_at};
 pub use reader::Recorded;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
-pub use versions::{Gap, gaps};
 pub use view::{Entry, View};
 pub use watch::Watch;

@@ -107,7 +107,7 @@ impl View {
         if from >= to {
             return Ok((page, None)); // a cursor of another reason
         }
-        for key in self.0.tables.parked.range(&from, &to) {
+        for key in self.built().rows.parked.range(&from, &to) {
             let key = read(&key?.0)?;
             if page.len() >= max {
                 return Ok((page, last));
@@ -126,7 +126,7 @@ impl View {
     /// How many payments are parked now, by reason. Reads the whole index of them: for people and for gauges.
     pub fn parked_counts(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut counts = BTreeMap::new();
-        for key in self.0.tables.parked.range(&[], &[0xFF]) {
+        for key in self.built().rows.parked.range(&[], &[0xFF]) {
             *counts.entry(read(&key?.0)?.reason).or_default() += 1;
         }
         Ok(counts)
@@ -136,7 +136,7 @@ impl View {
     pub fn payments(&self, after: Option<PaymentId>, max: usize) -> Result<(Vec<Row>, Option<PaymentId>), StoreError> {
         let from = after.map_or_else(Vec::new, |after| [after.as_bytes().as_slice(), &[0]].concat());
         let mut page: Vec<Row> = Vec::new();
-        for row in self.0.tables.payments.range(&from, &[0xFF; 17]) {
+        for row in self.built().rows.payments.range(&from, &[0xFF; 17]) {
             if page.len() >= max {
                 let last = page.last().map(|row| row.payment.id);
                 return Ok((page, last));

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use super::fields::{About, TableName};
 use super::fold::{ApplyError, Fold, FoldError, Projection};
+use super::live::{Live, Served};
+use super::progress::lock;
 use super::reader::Recorded;
 use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, others_key};
-use super::view::{Listener, Shared, lock};
+use super::view::Listener;
 use super::watch::Registry;
-use super::{DueKey, ParkedKey, Row, View, parked};
+use super::{DueKey, ParkedKey, Progress, Row, View, parked};
 use crate::clock::Clocks;
 use crate::journal::{Partition, Position, Reader};
 use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
@@ -22,17 +25,22 @@ const OPEN_ROWS_MAX: usize = 100_000;
 
 pub struct Payments {
     tables: Tables,
-    /// Told the log's time of every record.
-    clocks: Option<Clocks>,
-    watchers: Arc<Registry>,
-    /// Called after every batch.
-    listeners: Arc<Mutex<Vec<Listener>>>,
+    told: Option<(Arc<Hearers>, Arc<Progress>)>,
     /// Rows of payments that have not ended.
     open: HashMap<PaymentId, Box<Row>>,
     /// Rows of this batch, in the order of the table, in which it takes them fastest.
     staged: BTreeMap<PaymentId, StagedRow>,
     /// The earliest new due work of this batch.
     new_due: BTreeMap<Partition, DueKey>,
+}
+
+/// Whom the fold tells.
+pub struct Hearers {
+    /// The log's time of every record.
+    pub(super) clocks: Clocks,
+    pub(super) watchers: Arc<Registry>,
+    /// Called after every batch.
+    pub(super) listeners: Mutex<Vec<Listener>>,
 }
 
 struct StagedRow {
@@ -59,19 +67,35 @@ impl Folder {
         codec: Arc<Codec>,
         clocks: Clocks,
     ) -> Result<(Self, View), FoldError> {
-        let mut fold = Self::new(store.clone(), journal, Arc::clone(&codec))?;
-        let payments = &mut fold.projection;
-        payments.clocks = Some(clocks.clone());
-        let shared = Shared {
-            store,
-            tables: payments.tables.clone(),
-            watchers: Arc::clone(&payments.watchers),
-            listeners: Arc::clone(&payments.listeners),
-            codec,
-            progress: fold.progress(),
-            clocks,
-        };
-        Ok((fold, View::new(shared)))
+        let mut fold = Self::new(store, journal, Arc::clone(&codec))?;
+        let hearers = Arc::new(Hearers { clocks, watchers: Arc::default(), listeners: Mutex::default() });
+        let built = fold.built(Arc::clone(&hearers));
+        Ok((fold, View::new(Arc::new(Live::new(built, hearers)), codec)))
+    }
+}
+
+impl Served for Payments {
+    type Rows = Tables;
+    type Hearers = Arc<Hearers>;
+
+    fn rows(&self) -> Tables {
+        self.tables.clone()
+    }
+
+    fn tell(&mut self, hearers: Arc<Hearers>, progress: Arc<Progress>) {
+        self.told = Some((hearers, progress));
+    }
+
+    fn exchanged(hearers: &Arc<Hearers>, partitions: u32) {
+        hearers.watchers.wake_all();
+        let all_due: Vec<_> = (0..partitions).map(|partition| (Partition(partition), DueKey::FIRST)).collect();
+        hearers.listen(&all_due);
+    }
+}
+
+impl Hearers {
+    fn listen(&self, new_due: &[(Partition, DueKey)]) {
+        lock(&self.listeners).retain_mut(|listener| listener(new_due));
     }
 }
 
@@ -82,9 +106,7 @@ impl Projection for Payments {
     fn open(store: &Store) -> Result<Self, StoreError> {
         Ok(Self {
             tables: Tables::open(store)?,
-            clocks: None,
-            watchers: Arc::default(),
-            listeners: Arc::default(),
+            told: None,
             open: HashMap::new(),
             staged: BTreeMap::new(),
             new_due: BTreeMap::new(),
@@ -93,8 +115,8 @@ impl Projection for Payments {
 
     fn apply(&mut self, recorded: &Recorded, batch: &mut Batch) -> Result<(), ApplyError> {
         let Recorded { position, appended_at, event, .. } = recorded;
-        if let Some(clocks) = &self.clocks {
-            clocks.saw(*appended_at);
+        if let Some(hearers) = self.hearers() {
+            hearers.clocks.saw(*appended_at);
         }
         let id = event.payment_id;
         let before = match self.staged.remove(&id) {
@@ -109,7 +131,9 @@ impl Projection for Payments {
             .map_err(|lost| ApplyError::Unfoldable(lost.to_string()))?;
         // `fold` answers `Ok` only when there is a payment.
         let Some(payment) = payment else { return Ok(()) };
-        report(effect, event, *position);
+        if self.told.as_ref().is_none_or(|(_, progress)| progress.speaks()) {
+            report(effect, event, *position);
+        }
         self.write_event(recorded, effect, &payment, batch)?;
         if effect == Effect::Effective {
             events.push(position.offset);
@@ -143,21 +167,36 @@ impl Projection for Payments {
     fn committed(&mut self) {
         let rows = std::mem::take(&mut self.staged);
         let new_due: Vec<(Partition, DueKey)> = std::mem::take(&mut self.new_due).into_iter().collect();
-        let changed = rows.values().map(|staged| {
-            let payment = &staged.row.payment;
-            (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id)
-        });
-        self.watchers.wake(changed);
-        lock(&self.listeners).retain_mut(|listener| listener(&new_due));
+        if let Some(hearers) = self.hearers() {
+            let changed = rows.values().map(|staged| {
+                let payment = &staged.row.payment;
+                (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id)
+            });
+            hearers.watchers.wake(changed);
+            hearers.listen(&new_due);
+        }
         if self.open.len() + rows.len() > OPEN_ROWS_MAX {
             self.open.clear();
         }
         let open = rows.into_iter().filter(|(_, staged)| !staged.row.payment.is_terminal());
         self.open.extend(open.map(|(id, staged)| (id, staged.row)));
     }
+
+    fn about(codec: &Codec, table: &str, key: &[u8], value: &[u8]) -> About {
+        TableName::of(table).map_or_else(|| About::of_key(key), |table| table.about(codec, key, value))
+    }
+
+    fn fields(table: &str, _: &[u8], value: &[u8]) -> BTreeMap<String, String> {
+        TableName::of(table).map(|table| table.fields(value)).unwrap_or_default()
+    }
 }
 
 impl Payments {
+    /// Whoever is to be told now.
+    fn hearers(&self) -> Option<&Hearers> {
+        self.told.as_ref().filter(|(_, progress)| progress.speaks()).map(|(hearers, _)| &**hearers)
+    }
+
     /// Before the payment's own row goes into the batch: a reader in the middle of it must not meet a row that names an event
     /// which is not there yet.
     fn write_event(

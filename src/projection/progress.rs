@@ -8,8 +8,8 @@
 //! | every table | [`SEAL`] | the sum of the offsets: the same in all of them, or rows are missing in some |
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use super::Offsets;
 use super::fold::FoldError;
 use super::rows::{decode, encode, offset_of};
-use super::view::lock;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Batch, Row, Store, StoreError, Table};
 
@@ -48,6 +47,10 @@ pub struct Progress {
     halted: Mutex<BTreeMap<Partition, Halt>>,
     /// Which partitions have reached the log's end since the start.
     caught_up: Vec<AtomicBool>,
+    /// Held while a batch is written.
+    writing: Mutex<()>,
+    /// Does its fold tell anyone of what it meets?
+    speaks: AtomicBool,
 }
 
 /// Its offset and a hash of its value, to be compared with the log again.
@@ -90,6 +93,8 @@ impl Progress {
             lasts: Mutex::new(folded.into_iter().map(|folded| folded.last).collect()),
             halted: Mutex::default(),
             caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
+            writing: Mutex::default(),
+            speaks: AtomicBool::new(true),
         })
     }
 
@@ -166,6 +171,22 @@ impl Progress {
     #[must_use]
     pub fn is_halted(&self, partition: Partition) -> bool {
         lock(&self.halted).contains_key(&partition)
+    }
+
+    /// While this is held the fold writes nothing: what is in the store is of one vector of offsets.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        lock(&self.writing)
+    }
+
+    /// Does its fold tell anyone of what it meets? One that is built beside another is silent: everything has been told.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        self.speaks.load(Ordering::Acquire)
+    }
+
+    /// See [`Progress::speaks`].
+    pub fn speak(&self, aloud: bool) {
+        self.speaks.store(aloud, Ordering::Release);
     }
 
     // === for the fold ===
@@ -275,6 +296,10 @@ fn rejected_key(position: Position) -> Vec<u8> {
 fn folded_key(partition: Partition) -> [u8; 5] {
     let p = partition.0.to_be_bytes();
     [b'p', p[0], p[1], p[2], p[3]]
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Enough of SHA-256 to know a record again.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Rejections;
+use super::{Offsets, Rejections};
 use crate::journal::{JournalError, Position, Record, Tail, TailItem};
 use crate::payment::{Event, Timestamp};
 use crate::schema::Codec;
@@ -43,6 +43,8 @@ pub(super) enum Item {
     /// No event, and why: its partition cannot be folded past it.
     Unreadable(Position, Fault),
     CaughtUp(Position),
+    /// Everything before it has been read, and nothing more is wanted.
+    Reached(Position),
 }
 
 /// Why a record cannot be folded.
@@ -109,8 +111,20 @@ impl Item {
     pub fn position(&self) -> Position {
         match self {
             Self::Event(recorded) => recorded.position,
-            Self::Unreadable(position, _) | Self::CaughtUp(position) => *position,
+            Self::Unreadable(position, _) | Self::CaughtUp(position) | Self::Reached(position) => *position,
         }
+    }
+
+    pub fn is_record(&self) -> bool {
+        matches!(self, Self::Event(_) | Self::Unreadable(..))
+    }
+
+    /// Itself if it comes before `at`; of what comes later remains that `at` was reached.
+    pub fn up_to(self, at: &Offsets) -> Self {
+        let Position { partition, offset } = self.position();
+        let end = Position::new(partition, at.of(partition));
+        let within = if self.is_record() { offset < end.offset } else { offset <= end.offset };
+        if within { self } else { Self::Reached(end) }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use super::view::lock;
+use super::progress::lock;
 use crate::journal::Position;
 
 /// Every rejected position, in the order in which they were told. Cheap to clone; all clones are one list.

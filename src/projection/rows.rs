@@ -42,17 +42,18 @@ pub struct DueKey {
     pub payment_id: PaymentId,
 }
 
+/// Read by [`super::View`].
 #[derive(Clone)]
-pub(super) struct Tables {
-    pub payments: Table,
-    pub feed: Table,
-    pub others: Table,
-    pub due: Table,
-    pub parked: Table,
+pub struct Tables {
+    pub(super) payments: Table,
+    pub(super) feed: Table,
+    pub(super) others: Table,
+    pub(super) due: Table,
+    pub(super) parked: Table,
 }
 
 impl Tables {
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
+    pub(super) fn open(store: &Store) -> Result<Self, StoreError> {
         Ok(Self {
             payments: store.table("payments")?,
             feed: store.table("feed")?,
@@ -62,7 +63,7 @@ impl Tables {
         })
     }
 
-    pub fn row(&self, id: PaymentId) -> Result<Option<Row>, StoreError> {
+    pub(super) fn row(&self, id: PaymentId) -> Result<Option<Row>, StoreError> {
         self.payments.get(id.as_bytes())?.map(|bytes| decode(&bytes)).transpose()
     }
 }

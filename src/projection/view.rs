@@ -1,16 +1,17 @@
 //! The readers' side. Every read is a point read or a short scan of the store, of microseconds: it may be called from
 //! async code as it is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use super::rows::{FeedRow, Tables, customer_key, feed_key, home_of, offset_of, others_key};
-use super::watch::Registry;
-use super::{DueKey, FoldError, Halt, Offsets, Progress, Row, Watch};
+use super::live::{Built, Live};
+use super::progress::lock;
+use super::rows::{FeedRow, customer_key, feed_key, home_of, offset_of, others_key};
+use super::{DueKey, FoldError, Halt, Offsets, Payments, Progress, Row, Watch};
 use crate::clock::Clocks;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// Payments looked at for one page of a list, at most: a filter that matches nothing still ends.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -28,31 +29,33 @@ pub struct Entry {
 }
 
 #[derive(Clone)]
-pub struct View(pub(super) Arc<Shared>);
-
-/// What the fold tells and the views read.
-pub(super) struct Shared {
-    pub store: Store,
-    pub tables: Tables,
-    pub watchers: Arc<Registry>,
-    pub listeners: Arc<Mutex<Vec<Listener>>>,
-    pub codec: Arc<Codec>,
-    pub progress: Arc<Progress>,
-    pub clocks: Clocks,
+pub struct View {
+    live: Arc<Live<Payments>>,
+    codec: Arc<Codec>,
 }
 
 /// What the folder calls after every batch, with the earliest new due work of each partition that has any. `false` ends it.
 pub(super) type Listener = Box<dyn FnMut(&[(Partition, DueKey)]) -> bool + Send>;
 
 impl View {
-    pub(super) fn new(shared: Shared) -> Self {
-        Self(Arc::new(shared))
+    pub(super) fn new(live: Arc<Live<Payments>>, codec: Arc<Codec>) -> Self {
+        Self { live, codec }
+    }
+
+    /// Which store is read, to be exchanged for another.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live<Payments>> {
+        &self.live
+    }
+
+    pub(super) fn built(&self) -> Arc<Built<Payments>> {
+        self.live.built()
     }
 
     /// How far the fold has come.
     #[must_use]
-    pub fn progress(&self) -> &Progress {
-        &self.0.progress
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.built().progress)
     }
 
     #[must_use]
@@ -68,7 +71,7 @@ impl View {
     /// Has anything that was read of the rows turned out not to be what was written?
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.0.store.is_damaged()
+        self.built().store.is_damaged()
     }
 
     /// [`Progress::compare`].
@@ -79,17 +82,18 @@ impl View {
     // === one payment ===
 
     pub fn payment(&self, id: PaymentId) -> Result<Option<Row>, StoreError> {
-        self.0.tables.row(id)
+        self.built().rows.row(id)
     }
 
     /// All its events by offset, the effective ones and the others.
     pub fn history(&self, id: PaymentId) -> Result<Vec<Entry>, StoreError> {
-        let Some(row) = self.payment(id)? else { return Ok(Vec::new()) };
-        let mut entries = self.effective(&row, 0, usize::MAX)?;
+        let built = self.built();
+        let Some(row) = built.rows.row(id)? else { return Ok(Vec::new()) };
+        let mut entries = self.effective(&built, &row, 0, usize::MAX)?;
         let (from, to) = (others_key(id, Offset(0)), others_key(id, Offset(u64::MAX)));
-        for other in self.0.tables.others.range(&from, &to) {
+        for other in built.rows.others.range(&from, &to) {
             let (key, value) = other?;
-            let (event, version, appended_at) = FeedRow::read(&self.0.codec, &value)?;
+            let (event, version, appended_at) = FeedRow::read(&self.codec, &value)?;
             let position = Position::new(self.partition_of(id), offset_of(&key)?);
             let before = entries.iter().rev().find(|e| e.version.is_some() && e.position.offset < position.offset);
             let payment = before.map_or_else(|| row.payment.clone(), |e| e.payment.clone());
@@ -107,13 +111,14 @@ impl View {
 
     /// Its effective events with a greater version than `version`, in order, at most `max`.
     pub fn events_after(&self, id: PaymentId, version: u64, max: usize) -> Result<Vec<Entry>, StoreError> {
-        match self.payment(id)? {
-            Some(row) => self.effective(&row, version, max),
+        let built = self.built();
+        match built.rows.row(id)? {
+            Some(row) => self.effective(&built, &row, version, max),
             None => Ok(Vec::new()),
         }
     }
 
-    fn effective(&self, row: &Row, after: u64, max: usize) -> Result<Vec<Entry>, StoreError> {
+    fn effective(&self, built: &Built<Payments>, row: &Row, after: u64, max: usize) -> Result<Vec<Entry>, StoreError> {
         let initiation = &row.payment.initiation;
         let customer = customer_key(&initiation.merchant_id, &initiation.customer_id);
         let partition = self.partition_of(row.payment.id);
@@ -124,8 +129,8 @@ impl View {
                 break;
             }
             let missing = || StoreError::Damaged(format!("an event of {} is missing", row.payment.id));
-            let stored = self.0.tables.feed.get(&feed_key(&customer, partition, *offset))?.ok_or_else(missing)?;
-            let (event, _, appended_at) = FeedRow::read(&self.0.codec, &stored)?;
+            let stored = built.rows.feed.get(&feed_key(&customer, partition, *offset))?.ok_or_else(missing)?;
+            let (event, _, appended_at) = FeedRow::read(&self.codec, &stored)?;
             Payment::fold(&mut state, &event, appended_at).map_err(|e| StoreError::Damaged(e.to_string()))?;
             if let (true, Some(payment)) = (version > after, &state) {
                 let position = Position::new(partition, *offset);
@@ -153,12 +158,13 @@ impl View {
         max: usize,
     ) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
         let key = customer_key(merchant, customer);
-        let mut cursor = before.cloned().unwrap_or_else(|| self.folded());
+        let built = self.built();
+        let mut cursor = before.cloned().unwrap_or_else(|| built.progress.folded());
         let mut columns = Vec::new();
         for end in cursor.positions() {
             let (from, to) = (feed_key(&key, end.partition, Offset(0)), feed_key(&key, end.partition, end.offset));
-            let mut column = self.0.tables.feed.range(&from, &to).rev();
-            let head = next_initiation(&self.0.codec, &mut column)?;
+            let mut column = built.rows.feed.range(&from, &to).rev();
+            let head = next_initiation(&self.codec, &mut column)?;
             columns.push((head, column));
         }
         let (mut page, mut looked_at) = (Vec::new(), 0);
@@ -171,10 +177,10 @@ impl View {
             }
             let (head, column) = &mut columns[p];
             let Some(initiation) = *head else { return Ok((page, None)) };
-            *head = next_initiation(&self.0.codec, column)?;
+            *head = next_initiation(&self.codec, column)?;
             cursor.set(Position::new(Partition(p as u32), initiation.offset));
             looked_at += 1;
-            let row = self.payment(initiation.payment_id)?;
+            let row = built.rows.row(initiation.payment_id)?;
             page.extend(row.filter(|row| status.is_none_or(|wanted| row.payment.status() == wanted)));
         }
     }
@@ -189,19 +195,20 @@ impl View {
     ) -> Result<(Vec<Entry>, Offsets), StoreError> {
         let key = customer_key(merchant, customer);
         let (mut entries, mut cursor) = (Vec::new(), after.clone());
-        for end in self.folded().positions().collect::<Vec<_>>() {
+        let built = self.built();
+        for end in built.progress.folded().positions() {
             if after.of(end.partition) >= end.offset {
                 continue; // nothing new, or this instance is behind the cursor
             }
             let from = feed_key(&key, end.partition, after.of(end.partition));
-            let mut rows = self.0.tables.feed.range(&from, &feed_key(&key, end.partition, end.offset));
+            let mut rows = built.rows.feed.range(&from, &feed_key(&key, end.partition, end.offset));
             loop {
                 if entries.len() >= max {
                     return Ok((entries, cursor));
                 }
                 let Some(row) = rows.next() else { break };
                 let (key, value) = row?;
-                let entry = self.feed_entry(Position::new(end.partition, offset_of(&key)?), &value)?;
+                let entry = self.feed_entry(&built, Position::new(end.partition, offset_of(&key)?), &value)?;
                 cursor.set(Position::new(end.partition, entry.position.offset.next()));
                 entries.push(entry);
             }
@@ -210,14 +217,14 @@ impl View {
         Ok((entries, cursor))
     }
 
-    fn feed_entry(&self, position: Position, value: &[u8]) -> Result<Entry, StoreError> {
-        let (event, version, appended_at) = FeedRow::read(&self.0.codec, value)?;
+    fn feed_entry(&self, built: &Built<Payments>, position: Position, value: &[u8]) -> Result<Entry, StoreError> {
+        let (event, version, appended_at) = FeedRow::read(&self.codec, value)?;
         let missing = || StoreError::Damaged(format!("payment {} is missing", event.payment_id));
-        let row = self.payment(event.payment_id)?.ok_or_else(missing)?;
+        let row = built.rows.row(event.payment_id)?.ok_or_else(missing)?;
         if version == Some(row.payment.version) {
             return Ok(Entry { position, appended_at, version, event, payment: row.payment });
         }
-        let past = self.effective(&row, version.unwrap_or(1) - 1, 1)?;
+        let past = self.effective(built, &row, version.unwrap_or(1) - 1, 1)?;
         past.into_iter().next().ok_or_else(missing)
     }
 
@@ -238,19 +245,29 @@ impl View {
         self.progress().has_folded(position)
     }
 
-    /// [`Progress::wait_folded`].
+    /// [`Progress::wait_folded`], whichever store is read then.
     pub async fn wait_folded(&self, position: Position) {
-        self.progress().wait_folded(position).await;
+        let mut exchanges = self.live.exchanges();
+        loop {
+            let progress = Arc::clone(&exchanges.borrow_and_update().progress);
+            tokio::select! {
+                () = progress.wait_folded(position) => {}
+                _ = exchanges.changed() => {}
+            }
+            if self.has_folded(position) {
+                return;
+            }
+        }
     }
 
     #[must_use]
     pub fn watch_payment(&self, id: PaymentId) -> Watch {
-        self.0.watchers.payment(id)
+        self.live.hearers().watchers.payment(id)
     }
 
     #[must_use]
     pub fn watch_customer(&self, merchant: &MerchantId, customer: &CustomerId) -> Watch {
-        self.0.watchers.customer((merchant.clone(), customer.clone()))
+        self.live.hearers().watchers.customer((merchant.clone(), customer.clone()))
     }
 
     /// Has every partition been folded to the log's end at some time since the start?
@@ -280,7 +297,7 @@ impl View {
     /// What time it is, by this machine and by the log as far as it was folded.
     #[must_use]
     pub fn clocks(&self) -> &Clocks {
-        &self.0.clocks
+        &self.live.hearers().clocks
     }
 
     // === due work ===
@@ -292,13 +309,13 @@ impl View {
         let parse = |row: Result<crate::store::Row, StoreError>| {
             DueKey::parse(&row?.0).ok_or_else(|| StoreError::Damaged("a due key cannot be read".to_owned()))
         };
-        self.0.tables.due.range(&from.key(partition), &to).take(max).map(parse).collect()
+        self.built().rows.due.range(&from.key(partition), &to).take(max).map(parse).collect()
     }
 
     /// Calls `listener` after every batch, on the folder's thread, until it answers `false`: it must be quick. It is given
     /// the earliest new due work of each partition that has any.
     pub fn listen(&self, listener: impl FnMut(&[(Partition, DueKey)]) -> bool + Send + 'static) {
-        lock(&self.0.listeners).push(Box::new(listener));
+        lock(&self.live.hearers().listeners).push(Box::new(listener));
     }
 }
 
@@ -323,8 +340,4 @@ fn next_initiation(
         }
     }
     Ok(None)
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

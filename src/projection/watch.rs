@@ -82,6 +82,12 @@ impl Registry {
             }
         }
     }
+
+    /// Wakes everyone.
+    pub fn wake_all(&self) {
+        lock(&self.payments).values().for_each(|watchers| watchers.send_replace(()));
+        lock(&self.customers).values().for_each(|watchers| watchers.send_replace(()));
+    }
 }
 
 /// The leaving watcher is let go under the lock, so that of two that leave at once the second sees that it is the last.

@@ -17,7 +17,8 @@ use super::selection::{Chosen, Selection};
 use crate::clock::Clocks;
 use crate::journal::{Offset, Partition, Position, Reader, Span};
 use crate::projection::{
-    Difference, Folder, Gap, Offsets, Rejections, Rows, compare, gaps, home_of, is_empty, passed_over, stands_at,
+    Difference, Folder, Gap, Offsets, Pair, Payments, Rejections, Rows, compare, gaps, home_of, is_empty, passed_over,
+    stands_at,
 };
 use crate::schema::Codec;
 use crate::store::{Store, StoreError};
@@ -97,7 +98,8 @@ impl Verification<'_> {
         let mut found = |difference: Difference| {
             tell_difference(&mut report, Invariant::FoldedAlike, difference, ("the first fold", "the second"))
         };
-        let rows = compare(&first, &second, &self.codec, &Rows::All, &mut found)?;
+        let pair = Pair { left: &first.snapshot()?, right: &second.snapshot()?, codec: &self.codec };
+        let rows = compare::<Payments>(&pair, &Rows::All, &mut found)?;
         report.counts.rows_folded_twice = rows;
         Ok(report)
     }
@@ -123,7 +125,7 @@ impl Verification<'_> {
     fn stand(&self, rejected: &HashSet<Position>, report: &mut Report) -> anyhow::Result<Option<Offsets>> {
         let Some(store) = &self.against else { return Ok(None) };
         let Some((log, stand)) = stands_at(store)? else {
-            if is_empty(store)? {
+            if is_empty(&store.snapshot()?)? {
                 report.notes.push("the store is empty: nothing is compared with it".to_owned());
             } else {
                 let what = "the store has rows, and does not say of which log: it is damaged".to_owned();
@@ -166,7 +168,8 @@ impl Verification<'_> {
         let mut found = |difference: Difference| {
             tell_difference(report, Invariant::StoreAsFolded, difference, ("the fold", "the store"))
         };
-        let compared = compare(first, store, &self.codec, &rows, &mut found)?;
+        let pair = Pair { left: &first.snapshot()?, right: &store.snapshot()?, codec: &self.codec };
+        let compared = compare::<Payments>(&pair, &rows, &mut found)?;
         if let Some(error) = failed.into_inner() {
             return Err(StoreError::into(error));
         }

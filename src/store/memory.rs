@@ -21,6 +21,10 @@ impl Memory {
         lock(&self.tables).entry(name.to_owned()).or_default().clone()
     }
 
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.tables).keys().cloned().collect()
+    }
+
     pub fn copy(&self) -> Self {
         let copy = |(name, rows): (&String, &Rows)| {
             let rows = lock(&rows.0).clone();

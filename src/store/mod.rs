@@ -5,6 +5,7 @@
 
 mod damage;
 mod memory;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use damage::{Damage, is_damage, mark_of};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
+
+pub use snapshot::Snapshot;
 
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;

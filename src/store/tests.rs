@@ -119,3 +119,29 @@ fn a_store_is_discarded_whole_or_not_at_all() {
     Store::discard(&path).unwrap();
     assert!(names().is_empty(), "{:?}", names());
 }
+
+/// Both kinds: what is written after a snapshot is not in it, and what was written before is, in tables opened or not.
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(write_one(&Store::open(directory.path()).unwrap(), b"a"));
+    for store in [Store::open(directory.path()).unwrap(), write_one(&Store::in_memory(), b"a")] {
+        let snapshot = store.snapshot().unwrap();
+        write_one(&store, b"b");
+        assert_eq!(snapshot.tables(), ["rows"]);
+        let rows: Vec<_> = snapshot.range("rows", b"a", b"z").map(bytes).collect();
+        assert_eq!(rows, [(b"a".to_vec(), b"1".to_vec())]);
+        assert!(snapshot.get("rows", b"a").unwrap().is_some());
+        assert!(snapshot.get("rows", b"b").unwrap().is_none() && snapshot.get("others", b"a").unwrap().is_none());
+        assert_eq!(snapshot.range("others", b"a", b"z").count(), 0);
+        assert_eq!(store.snapshot().unwrap().range("rows", b"a", b"z").count(), 2);
+    }
+}
+
+fn write_one(store: &Store, key: &[u8]) -> Store {
+    let table = store.table("rows").unwrap();
+    let mut batch = store.batch();
+    batch.insert(&table, key, b"1");
+    batch.commit().unwrap();
+    store.clone()
+}

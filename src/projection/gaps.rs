@@ -1,8 +1,9 @@
 //! Do the versions of every payment run 1, 2, 3 without a gap in the feed that streams and histories are read from?
 
+use super::Row;
+use super::difference::LAST_KEY;
 use super::fields::{TableName, event_in};
 use super::rows::{FeedRow, Tables, customer_key, decode, feed_key, home_of, offset_of};
-use super::{Row, difference};
 use crate::journal::{Offset, Partition, Position};
 use crate::payment::{EventData, PaymentId};
 use crate::schema::Codec;
@@ -27,7 +28,7 @@ pub fn gaps(
 ) -> Result<u64, StoreError> {
     let tables = Tables::open(store)?;
     let (mut payments, mut versions) = (0_u64, 0_u64);
-    difference::each_row(store, &mut |row| {
+    each_row(&tables, &mut |row| {
         payments += 1;
         versions += row.events.len() as u64;
         of_payment(&tables, codec, home_of(row.payment.id, partitions), &row, found)?;
@@ -84,9 +85,17 @@ fn of_payment(
     Ok(())
 }
 
+/// Reads every payment's row, by id.
+fn each_row(tables: &Tables, each: &mut dyn FnMut(Row) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    for row in tables.payments.range(&[], &LAST_KEY) {
+        each(decode(&row?.1)?)?;
+    }
+    Ok(())
+}
+
 fn feed_rows(tables: &Tables) -> Result<u64, StoreError> {
     let mut rows = 0;
-    for row in tables.feed.range(&[], &[0xFF; 32]) {
+    for row in tables.feed.range(&[], &LAST_KEY) {
         row?;
         rows += 1;
     }
@@ -95,7 +104,7 @@ fn feed_rows(tables: &Tables) -> Result<u64, StoreError> {
 
 /// Rows of the feed that no payment's row names.
 fn strangers(tables: &Tables, codec: &Codec, found: &mut dyn FnMut(Gap)) -> Result<(), StoreError> {
-    for row in tables.feed.range(&[], &[0xFF; 32]) {
+    for row in tables.feed.range(&[], &LAST_KEY) {
         let (key, value) = row?;
         let about = TableName::Feed.about(codec, &key, &value);
         let (Some(event), offset) = (event_in(codec, &value), offset_of(&key)?) else { continue }; // told as unreadable

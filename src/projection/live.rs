@@ -1,0 +1,115 @@
+//! Which of the stores of a projection is read. One is, at any time; it can be exchanged for another that has come as far,
+//! while everybody reads, and nobody sees the log go back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::fold::{Fold, Projection};
+use super::{Offsets, Progress};
+use crate::store::{Snapshot, Store, StoreError};
+
+/// Between two looks at how far a store has come that is waited for.
+const TURN: Duration = Duration::from_millis(1);
+
+/// A projection that is read while it is folded.
+pub trait Served: Projection {
+    /// Reads its rows. Cheap to clone.
+    type Rows: Clone + Send + Sync + 'static;
+    /// Whom its fold tells of what has changed.
+    type Hearers: Clone + Send + Sync + 'static;
+
+    fn rows(&self) -> Self::Rows;
+
+    /// From now on it tells them, as long as `progress` speaks.
+    fn tell(&mut self, hearers: Self::Hearers, progress: Arc<Progress>);
+
+    /// Everything that they have read may be different now.
+    fn exchanged(hearers: &Self::Hearers, partitions: u32);
+}
+
+/// One store of a projection.
+pub struct Built<P: Served> {
+    pub store: Store,
+    pub rows: P::Rows,
+    pub progress: Arc<Progress>,
+}
+
+/// The store of a projection that is read.
+pub struct Live<P: Served> {
+    built: watch::Sender<Arc<Built<P>>>,
+    hearers: P::Hearers,
+}
+
+/// The store that was to be read did not come as far as the one that is read, in time.
+#[derive(Debug, thiserror::Error)]
+#[error("it did not come as far as the one that is served within {0:?}: look whether it still folds, and try again")]
+pub struct Behind(Duration);
+
+impl<P: Served> Fold<P> {
+    /// What it writes, to be read; its hearers are told.
+    pub fn built(&mut self, hearers: P::Hearers) -> Arc<Built<P>> {
+        let progress = self.progress();
+        self.projection.tell(hearers, Arc::clone(&progress));
+        Arc::new(Built { store: self.store.clone(), rows: self.projection.rows(), progress })
+    }
+}
+
+impl<P: Served> Built<P> {
+    /// Its rows as they are now, and how far they have been folded.
+    pub fn frozen(&self) -> Result<(Snapshot, Offsets), StoreError> {
+        let _held = self.progress.hold();
+        Ok((self.store.snapshot()?, self.progress.folded()))
+    }
+}
+
+impl<P: Served> Live<P> {
+    pub fn new(built: Arc<Built<P>>, hearers: P::Hearers) -> Self {
+        Self { built: watch::channel(built).0, hearers }
+    }
+
+    /// What is read now. Whoever reads twice, and wants both of one time, holds on to it.
+    #[must_use]
+    pub fn built(&self) -> Arc<Built<P>> {
+        Arc::clone(&self.built.borrow())
+    }
+
+    #[must_use]
+    pub fn hearers(&self) -> &P::Hearers {
+        &self.hearers
+    }
+
+    /// Tells of every exchange.
+    pub(super) fn exchanges(&self) -> watch::Receiver<Arc<Built<P>>> {
+        self.built.subscribe()
+    }
+
+    /// Has `to` read instead, once it is as far as what is read now. For that moment the fold of the latter stands still.
+    /// Blocks, no longer than `patience`.
+    pub fn exchange(&self, to: &Arc<Built<P>>, patience: Duration) -> Result<(), Behind> {
+        let (from, deadline) = (self.built(), Instant::now() + patience);
+        let behind = || Behind(patience);
+        // Nearly as far, before anything has to stand still for it.
+        reach(to, &from.progress.folded(), deadline).ok_or_else(behind)?;
+        {
+            let _held = from.progress.hold();
+            reach(to, &from.progress.folded(), deadline).ok_or_else(behind)?;
+            self.built.send_replace(Arc::clone(to));
+            from.progress.speak(false);
+            to.progress.speak(true);
+        }
+        P::exchanged(&self.hearers, to.progress.partitions());
+        Ok(())
+    }
+}
+
+fn reach<P: Served>(built: &Built<P>, at: &Offsets, deadline: Instant) -> Option<()> {
+    while !built.progress.folded().covers(at) {
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(TURN);
+    }
+    Some(())
+}
