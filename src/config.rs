@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::ShowArgs;
-use crate::client::operator::{ParkedCommand, RejectedCommand};
+use crate::client::operator::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -15,6 +15,7 @@ use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::processor::{Backoff, Bulkheads, Policy};
+use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
 use crate::stream::StreamConfig;
@@ -62,6 +63,11 @@ pub enum Command {
     Rejected {
         #[command(subcommand)]
         command: RejectedCommand,
+    },
+    /// Versions of the projections: which is served, and which is built beside it.
+    Projection {
+        #[command(subcommand)]
+        command: ProjectionCommand,
     },
     /// Create the topics on Kafka, or look whether they are as they must be.
     Topics {
@@ -134,6 +140,10 @@ pub struct ServiceArgs {
     /// the process.
     #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub guard_seconds: u64,
+    /// In how much of the time a version of a projection may be built beside the one that is served, in percent, unless the
+    /// command that begins it says otherwise.
+    #[arg(long, env = "PAYLOG_REBUILD_EFFORT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rebuild_effort: u32,
     /// How long a stop may take, in seconds, before it is over, done or not.
     #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u64,
@@ -227,6 +237,8 @@ pub enum ReplayCommand {
     #[command(flatten)]
     Archive(ArchiveCommand),
     Verify(Box<VerifyArgs>),
+    /// Build a version of a projection from the log, beside the one that is served, and compare the two.
+    Rebuild(Box<RebuildArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -282,6 +294,11 @@ impl ServiceArgs {
     #[must_use]
     pub fn guard_every(&self) -> Duration {
         Duration::from_secs(self.guard_seconds)
+    }
+
+    #[must_use]
+    pub fn rebuild_effort(&self) -> Effort {
+        Effort::percent(self.rebuild_effort).unwrap_or(Effort::FULL)
     }
 
     #[must_use]

@@ -55,6 +55,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Show(args) => client::show(&args, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
+        Command::Projection { command } => client::operator::projection(command, &mut std::io::stdout()).await,
+        Command::Replay { command: ReplayCommand::Rebuild(args) } => {
+            client::operator::rebuild(&args, &mut std::io::stdout()).await
+        }
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
         Command::Replay { command: ReplayCommand::Verify(args) } => {
             tokio::task::spawn_blocking(move || replay::verify(&args, &mut std::io::stdout())).await?

@@ -10,11 +10,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 use crate::payment::EventData;
+use crate::projection::versions::Pace;
 
 const EVENTS_FOLDED: &str = "paylog_events_folded_total";
 const PARTITIONS_HALTED: &str = "paylog_partitions_halted_total";
 const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
 const PARKED: &str = "paylog_payments_parked";
+const REBUILD_FOLDED: &str = "paylog_rebuild_folded_offsets";
+const REBUILD_END: &str = "paylog_rebuild_end_offsets";
+const REBUILD_RATE: &str = "paylog_rebuild_offsets_per_second";
+const REBUILD_LEFT: &str = "paylog_rebuild_seconds_left";
 const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
@@ -77,6 +82,16 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(PARTITIONS_HALTED, "Partitions that stopped at a record that cannot be folded");
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_gauge!(PARKED, "Payments that wait for a person, by the state of this instance");
+        describe_gauge!(
+            REBUILD_FOLDED,
+            "Offsets folded by the version that is being built, over all partitions; 0 if none is"
+        );
+        describe_gauge!(REBUILD_END, "Offsets of the log to be folded by the version that is being built");
+        describe_gauge!(REBUILD_RATE, "Offsets folded a second by the version that is being built");
+        describe_gauge!(
+            REBUILD_LEFT,
+            "Seconds until the version that is being built has reached the end, at that rate"
+        );
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
         describe_counter!(
@@ -121,6 +136,15 @@ pub fn partition_halted() {
 
 pub fn payment_ended_again(agreed: bool) {
     counter!(ENDED_AGAIN, "agreed" => if agreed { "yes" } else { "no" }).increment(1);
+}
+
+/// Of a version of a projection that is being built: offsets folded, and how fast; `None` if none is.
+pub fn rebuild(projection: &'static str, building: Option<(u64, Pace)>) {
+    let (folded, pace) = building.unwrap_or_default();
+    gauge!(REBUILD_FOLDED, "projection" => projection).set(folded as f64);
+    gauge!(REBUILD_END, "projection" => projection).set(pace.end.unwrap_or_default() as f64);
+    gauge!(REBUILD_RATE, "projection" => projection).set(pace.per_second.unwrap_or_default());
+    gauge!(REBUILD_LEFT, "projection" => projection).set(pace.seconds_left.unwrap_or_default());
 }
 
 /// As counted from the state. Without the reasons: a foreign hand could make as many of them as it likes.

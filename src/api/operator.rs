@@ -3,6 +3,7 @@
 
 mod import;
 mod parked;
+mod projections;
 mod rejected;
 mod resume;
 
@@ -18,10 +19,13 @@ use warp::http::header::HOST;
 use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
+use projections::Change;
+
 use super::create::require_json;
 use super::{Api, get, otherwise, shutting_down};
 use crate::control::Control;
 use crate::http::{Problem, Query, query, read_body};
+use crate::projection::versions::Rebuilds;
 
 /// What a proxy says of itself, besides everything that begins with `x-forwarded-`. paylog hears them from nobody else.
 const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip"];
@@ -32,6 +36,8 @@ const BODY_MAX_BYTES: usize = 16 * 1024;
 pub struct Operator {
     pub api: Arc<Api>,
     pub control: Arc<Control>,
+    /// Whose versions can be exchanged.
+    pub projections: Vec<Arc<dyn Rebuilds>>,
     /// Does paylog listen on a loopback address?
     pub loopback: bool,
 }
@@ -46,6 +52,8 @@ pub fn routes(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         rejected(operator),
         import(operator),
         adopt(operator),
+        versions(operator),
+        change(operator),
     ];
     others.into_iter().fold(parked(operator), |all, one| all.or(one).unify().boxed())
 }
@@ -147,6 +155,32 @@ fn adopt(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         .and(warp::body::stream())
         .then(async |asked: Asked, body| asked.answer(import::adopt(&asked.operator, &asked.headers, body)).await)
         .or(otherwise(path(), "POST"))
+        .unify()
+        .boxed()
+}
+
+fn versions(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "projections");
+    path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(projections::list(&asked.operator, &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn change(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "projections" / String / Change);
+    path()
+        .and(warp::post())
+        .and(with(operator))
+        .and(warp::body::stream())
+        .then(async |name: String, change: Change, asked: Asked, body| {
+            asked.answer(projections::change(&asked.operator, &name, change, &asked.headers, body)).await
+        })
+        .or(otherwise(path().map(|_, _| ()).untuple_one(), "POST"))
         .unify()
         .boxed()
 }

@@ -1,8 +1,9 @@
-//! The commands `parked` and `rejected`: what an operator decides, by way of the HTTP face of an instance on this machine.
+//! The commands `parked`, `rejected` and `projection`: what an operator decides, by way of the HTTP face of an instance on this machine.
 
 mod adopt;
 mod args;
 mod parked;
+mod projection;
 mod rejected;
 
 use std::io::Write;
@@ -13,8 +14,9 @@ use serde_json::Value;
 
 use super::{PATIENCE, address, success};
 
-pub use args::{ParkedCommand, RejectedCommand};
+pub use args::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 pub use parked::parked;
+pub use projection::{projection, rebuild};
 pub use rejected::rejected;
 
 /// Payments asked for at once.

@@ -4,7 +4,8 @@ use crate::contract::Shown;
 use crate::control::{Import, ImportedArchive, ImportedRange, Mark, Rejection};
 use crate::journal::Position;
 use crate::payment::{Currency, Payment, PaymentId, Phase, Timestamp};
-use crate::projection::Halt;
+use crate::projection::versions::{Rebuilds, Status};
+use crate::projection::{Difference, Halt};
 
 #[derive(serde::Serialize)]
 pub struct ParkedBody<'a> {
@@ -111,5 +112,58 @@ impl<'a> RejectionBody<'a> {
     pub fn new(rejection: &'a Rejection) -> Self {
         let Rejection { position, operator, reason, at, .. } = rejection;
         Self { position: Shown(*position), operator, reason, at }
+    }
+}
+
+/// A projection of one instance.
+#[derive(serde::Serialize)]
+pub struct ProjectionBody {
+    projection: &'static str,
+    /// The one that is served first.
+    versions: Vec<VersionBody>,
+}
+
+impl ProjectionBody {
+    #[must_use]
+    pub fn new(projection: &dyn Rebuilds) -> Self {
+        let versions = projection.versions().into_iter().map(VersionBody::new).collect();
+        Self { projection: projection.name(), versions }
+    }
+}
+
+/// One version of a projection.
+#[derive(serde::Serialize)]
+struct VersionBody {
+    version: String,
+    phase: String,
+    since: String,
+    note: Option<String>,
+    /// Sums of the offsets of all partitions.
+    folded_offsets: u64,
+    end_offsets: Option<u64>,
+    offsets_per_second: Option<f64>,
+    seconds_left: Option<f64>,
+    rows_compared: u64,
+    differences: u64,
+    /// The first of them, at most 100.
+    first_differences: Vec<Difference>,
+}
+
+impl VersionBody {
+    fn new(status: Status) -> Self {
+        let Status { version, phase, since, note, folded, pace, compared } = status;
+        Self {
+            version,
+            phase: phase.to_string(),
+            since,
+            note,
+            folded_offsets: folded,
+            end_offsets: pace.end,
+            offsets_per_second: pace.per_second,
+            seconds_left: pace.seconds_left,
+            rows_compared: compared.rows,
+            differences: compared.differences,
+            first_differences: compared.shown,
+        }
     }
 }

@@ -52,16 +52,25 @@ pub fn is_empty(store: &Snapshot) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Tells every difference, and answers with how many rows were compared.
+/// Tells every difference, and answers with how many rows were compared: all of them, unless `after`, which hears their number
+/// after each, says that there is no need to go on.
 pub fn compare<P: Projection>(
     pair: &Pair<'_>,
     rows: &Rows<'_>,
     found: &mut dyn FnMut(Difference),
+    after: &mut dyn FnMut(u64) -> bool,
 ) -> Result<u64, StoreError> {
     let (mut compared, others) = (0, pair.right.tables());
+    let mut count = || {
+        compared += 1;
+        after(compared)
+    };
     for table in pair.left.tables().into_iter().filter(|table| others.contains(table)) {
-        if matches!(rows, Rows::All) || !is_of_engine(&table) {
-            compared += compare_table::<P>(&table, pair, rows, found)?;
+        if is_of_engine(&table) && !matches!(rows, Rows::All) {
+            continue;
+        }
+        if !compare_table::<P>(&table, pair, rows, found, &mut count)? {
+            break;
         }
     }
     Ok(compared)
@@ -72,13 +81,13 @@ fn compare_table<P: Projection>(
     pair: &Pair<'_>,
     rows: &Rows<'_>,
     found: &mut dyn FnMut(Difference),
-) -> Result<u64, StoreError> {
+    count: &mut dyn FnMut() -> bool,
+) -> Result<bool, StoreError> {
     let (mut lefts, mut rights) = (pair.left.range(table, &[], &LAST_KEY), pair.right.range(table, &[], &LAST_KEY));
     let (mut one, mut other) = (lefts.next().transpose()?, rights.next().transpose()?);
-    let mut compared = 0;
     loop {
         let order = match (&one, &other) {
-            (None, None) => return Ok(compared),
+            (None, None) => return Ok(true),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (Some((left, _)), Some((right, _))) => left.cmp(right),
@@ -91,11 +100,11 @@ fn compare_table<P: Projection>(
                 Rows::All => true,
                 Rows::Of(is_meant) => about().payment.is_some_and(is_meant),
             };
-            if counts {
-                compared += 1;
-                if values.0 != values.1 {
-                    differences::<P>(table, key, values, about(), found);
-                }
+            if counts && values.0 != values.1 {
+                differences::<P>(table, key, values, about(), found);
+            }
+            if counts && !count() {
+                return Ok(false);
             }
         }
         if a.is_some() {

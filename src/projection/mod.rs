@@ -29,6 +29,7 @@ mod rejections;
 mod rejections_tests;
 mod rows;
 pub mod totals;
+pub mod versions;
 mod view;
 mod watch;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Clocks;
-use crate::config::ServiceArgs;
+use crate::config::KafkaArgs;
 use crate::control::{self, Control, Follower, Import};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
@@ -17,12 +17,12 @@ use super::data_dir::DataDir;
 
 /// Opens the control log, and reads it to its end: after this `rejections` has all that was decided before.
 pub(super) fn open(
-    args: &ServiceArgs,
+    kafka: &KafkaArgs,
     data: &DataDir,
     payments: LogId,
     rejections: &Rejections,
 ) -> anyhow::Result<(Control, Follower)> {
-    let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
+    let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
         Some(kafka) => KafkaJournal::open(kafka.control())?,
         None => EmbeddedJournal::open(&data.control(), control::PARTITIONS)?,
     };

@@ -48,9 +48,10 @@ impl DataDir {
         self.path.join("control")
     }
 
+    /// The directory of all stores.
     #[must_use]
-    pub fn store(&self, projection: &str) -> PathBuf {
-        self.path.join("store").join(projection)
+    pub fn stores(&self) -> PathBuf {
+        self.path.join("store")
     }
 }
 

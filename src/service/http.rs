@@ -12,10 +12,10 @@ use warp::{Filter, Reply};
 use super::{Part, Role};
 use crate::api::{Api, ApiConfig, Operator};
 use crate::config::ServiceArgs;
-use crate::control::Control;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::View;
+use crate::projection::versions::{Phase, Rebuilds};
 use crate::schema::Codec;
 use crate::stream::Streams;
 use crate::{api, stream, telemetry};
@@ -41,17 +41,15 @@ pub(super) fn part(
     args: &ServiceArgs,
     role: Role,
     listener: TcpListener,
-    api: Arc<Api>,
-    control: Arc<Control>,
+    operator: Arc<Operator>,
     stop: &CancellationToken,
 ) -> Part {
+    let api = Arc::clone(&operator.api);
     let streams = Arc::new(Streams { view: api.view.clone(), config: args.streams(), shutdown: stop.clone() });
-    let metrics = metrics(api.view.clone());
+    let metrics = metrics(Arc::clone(&operator));
     let routes = match role {
         Role::Process => api::health(&api).or(metrics).unify().boxed(),
         Role::All | Role::Serve => {
-            let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-            let operator = Arc::new(Operator { api: Arc::clone(&api), control, loopback });
             let public = api::routes(&api).or(stream::routes(&streams)).unify().boxed();
             public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed()
         }
@@ -65,16 +63,28 @@ pub(super) fn part(
 }
 
 /// Prometheus's text exposition format, version 0.0.4.
-fn metrics(view: View) -> BoxedFilter<(Response,)> {
+fn metrics(operator: Arc<Operator>) -> BoxedFilter<(Response,)> {
     let answer = move || {
-        let view = view.clone();
+        let operator = Arc::clone(&operator);
         async move {
-            count_parked(view).await;
+            count_parked(operator.api.view.clone()).await;
+            operator.projections.iter().for_each(|projection| measure(projection.as_ref()));
             let content_type = "text/plain; version=0.0.4";
             warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
         }
     };
     warp::path!("metrics").and(warp::get()).then(answer).boxed()
+}
+
+/// Of a version that is built beside the one that is served.
+fn measure(projection: &dyn Rebuilds) {
+    let versions = projection.versions();
+    let building = versions.iter().find(|version| version.phase == Phase::Building);
+    telemetry::rebuild(projection.name(), building.map(|version| (version.folded, version.pace)));
+}
+
+pub(super) fn is_loopback(listener: &TcpListener) -> bool {
+    listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
 }
 
 /// From the state, at every scrape: a counter would forget, or count twice.

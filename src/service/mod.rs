@@ -20,16 +20,18 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Operator;
 use crate::clock::Clocks;
-use crate::config::ServiceArgs;
+use crate::config::{KafkaArgs, ServiceArgs};
 use crate::control::{Control, Follower, Imports};
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{Engine, Journal, JournalError};
+use crate::journal::{Engine, Journal, JournalError, Reader};
 use crate::lane::Driver;
 use crate::processor::Processor;
-use crate::projection::{FoldError, Folder, Payments, Rejections, View, versioned_name};
+use crate::projection::versions::{Effort, Folds, Rebuilds, Sources, Versions, serving_dir};
+use crate::projection::{FoldError, Payments, Rejections, View};
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
@@ -64,7 +66,8 @@ struct Opened {
     codec: Arc<Codec>,
     control: Arc<Control>,
     follower: Follower,
-    folder: Folder,
+    versions: Arc<Versions<Payments>>,
+    folds: Folds<Payments>,
     view: View,
     data: Arc<DataDir>,
 }
@@ -145,16 +148,16 @@ impl Service {
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
         let Self { args, role, listener, opened } = self;
-        let Opened { journal, codec, control, follower, folder, view, data } = opened;
+        let Opened { journal, codec, control, follower, versions, folds, view, data } = opened;
         let mut front = Vec::new();
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
-        let (log, folding) = (Arc::clone(&journal), fold_stop.clone());
+        let (folding, folded) = (fold_stop.clone(), Arc::clone(&versions));
         // The directory is let go when the fold, which ends last, has ended.
         let fold = part("fold", stop, move || {
-            let folded = folder.run(log.as_ref(), &folding);
+            let ended = folded.run(folds, &folding);
             drop(data);
-            Ok(folded?)
+            ended
         })?;
         let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
         let (rows, guarding, every) = (view.clone(), stop.clone(), args.guard_every());
@@ -172,7 +175,9 @@ impl Service {
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
         let api = http::api(&args, journal, codec, view, stop);
-        front.push(http::part(&args, role, listener, api, control, stop));
+        let projections: Vec<Arc<dyn Rebuilds>> = vec![versions];
+        let operator = Operator { api, control, projections, loopback: http::is_loopback(&listener) };
+        front.push(http::part(&args, role, listener, Arc::new(operator), stop));
         Ok((front, vec![fold]))
     }
 }
@@ -205,7 +210,7 @@ fn part(
 fn open(args: &ServiceArgs, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        match open_log(args, clocks, &data) {
+        match open_log(&args.kafka, clocks, &data, args.rebuild_effort()) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
                     let reason = format!("{error:#}");
@@ -233,23 +238,22 @@ fn is_away(error: &anyhow::Error) -> bool {
     matches!(journal, Some(JournalError::Unavailable(_)))
 }
 
-fn open_log(args: &ServiceArgs, clocks: &Clocks, data: &Arc<DataDir>) -> anyhow::Result<Opened> {
+fn open_log(kafka: &KafkaArgs, clocks: &Clocks, data: &Arc<DataDir>, effort: Effort) -> anyhow::Result<Opened> {
     let codec = Arc::new(Codec::new()?);
-    let journal: Arc<dyn Journal> = match args.kafka.config(data.instance_id()) {
-        Some(kafka) => KafkaJournal::open(kafka)?,
-        None => EmbeddedJournal::open(&data.journal(), args.kafka.partitions)?,
+    let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
+        Some(config) => KafkaJournal::open(config)?,
+        None => EmbeddedJournal::open(&data.journal(), kafka.partitions)?,
     };
     journal.check()?;
     let rejections = Rejections::default();
-    let (control, follower) = control::open(args, data, journal.log_id(), &rejections)?;
-    let (folder, view) = control::fold(
-        &data.store(&versioned_name::<Payments>()),
-        journal.as_ref(),
-        &codec,
-        clocks.clone(),
-        &rejections,
-    )?;
-    Ok(Opened { journal, codec, control: Arc::new(control), follower, folder, view, data: Arc::clone(data) })
+    let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
+    let stores = data.stores();
+    let store = serving_dir::<Payments>(&stores)?;
+    let (folder, view) = control::fold(&store, journal.as_ref(), &codec, clocks.clone(), &rejections)?;
+    let (log, clocks) = (Arc::clone(&journal) as Arc<dyn Reader>, clocks.clone());
+    let sources = Sources { stores, log, codec: Arc::clone(&codec), rejections, clocks, effort };
+    let (versions, folds) = Versions::new(sources, Arc::clone(view.live()), folder)?;
+    Ok(Opened { journal, codec, control: Arc::new(control), follower, versions, folds, view, data: Arc::clone(data) })
 }
 
 fn driver(

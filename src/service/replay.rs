@@ -11,7 +11,8 @@ use super::data_dir::DataDir;
 use crate::control;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Position, Reader, kafka};
-use crate::projection::{Payments, versioned_name};
+use crate::projection::Payments;
+use crate::projection::versions::serving_dir;
 use crate::replay::{Reading, Verification, VerifyArgs, WrongFlags, ends_of, shown};
 use crate::schema::Codec;
 use crate::store::Store;
@@ -97,8 +98,9 @@ impl Sources {
         let rejected = control::read(control.as_ref(), log.log_id()).context("cannot read the control log")?;
         let rejected = rejected.into_iter().map(|rejection| rejection.position).collect();
         // The rows are those of the directory that was named last.
-        let against =
-            taken.last().map(|data| open_store(&data.store(&versioned_name::<Payments>()), args.against.is_some()));
+        let against = taken.last().map(|data| -> anyhow::Result<_> {
+            open_store(&serving_dir::<Payments>(&data.stores())?, args.against.is_some())
+        });
         Ok(Self { log, rejected, against: against.transpose()?.flatten(), _taken: taken })
     }
 }

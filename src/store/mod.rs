@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use damage::{Damage, is_damage, mark_of};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
@@ -67,6 +67,16 @@ pub struct Store {
 enum Kept {
     OnDisk(Database, Arc<Damage>),
     InMemory(Arc<Memory>),
+}
+
+/// Whether a store is open: itself, a table, a batch or a reader of it.
+pub struct Open(Weak<dyn std::any::Any + Send + Sync>);
+
+impl Open {
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 /// A named set of rows, ordered by key.
@@ -135,6 +145,15 @@ impl Store {
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         matches!(&self.kept, Kept::OnDisk(_, damage) if damage.is_met())
+    }
+
+    /// Outlives it, and says whether anyone still has it open.
+    #[must_use]
+    pub fn open_state(&self) -> Open {
+        Open(match &self.kept {
+            Kept::OnDisk(_, damage) => Arc::downgrade(damage) as _,
+            Kept::InMemory(memory) => Arc::downgrade(memory) as _,
+        })
     }
 
     /// Deletes a store that nobody has open. Killed at any moment, it is there whole or not at all: a store of which half the

@@ -1,8 +1,10 @@
 //! The flags of `parked` and `rejected`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::config::ClientArgs;
+use crate::config::{ClientArgs, KafkaArgs};
 use crate::payment::PaymentId;
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +19,73 @@ pub enum ParkedCommand {
     Settle(ParkedSettle),
     /// Say that this log alone acts for what was imported into it: its open payments go on, and are charged.
     Adopt(ParkedAdopt),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProjectionCommand {
+    /// List the versions of every projection: the one that is served, and the one beside it.
+    Ls {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Serve a version that was built beside the one that is served, and found to be the same.
+    Promote {
+        #[command(flatten)]
+        wish: Wish,
+        /// Serve it though it has other rows, or was not compared: for one that is meant to differ.
+        #[arg(long)]
+        accept_differences: bool,
+    },
+    /// Serve the version again that was served before.
+    Rollback {
+        #[command(flatten)]
+        wish: Wish,
+    },
+    /// Let go of a version that is not served, and delete it.
+    Cancel {
+        #[command(flatten)]
+        wish: Wish,
+    },
+}
+
+/// What is wished of a version.
+#[derive(Debug, Args)]
+pub struct Wish {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub signed: Signed,
+    /// As `projection ls` shows it: `payments@3.2`.
+    pub version: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// The projection: `payments`.
+    pub projection: String,
+    #[command(flatten)]
+    pub place: Place,
+    /// In how much of the time it may work, in percent; what the instance was told if it is left out, all of it offline.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub effort: Option<u32>,
+    /// Do not wait for it.
+    #[arg(long, conflicts_with = "offline")]
+    pub detach: bool,
+}
+
+/// A running instance, or the data directory of one that does not run.
+#[derive(Debug, Args)]
+pub struct Place {
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Open the data directory of an instance that does not run, in place of asking one that does.
+    #[arg(long)]
+    pub offline: bool,
+    /// Which, with --offline.
+    #[arg(long, env = "PAYLOG_DATA_DIR", default_value = "./paylog-data")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
 }
 
 #[derive(Debug, Args)]

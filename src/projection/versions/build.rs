@@ -1,0 +1,151 @@
+//! The way of one version, on a thread of its own: folded from the start of the log, compared with the version that is
+//! served, and then folded on. It can write to its own store and to nothing else.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::difference::{Pair, Rows, compare};
+use super::super::fold::{Fold, FoldError};
+use super::super::live::{Live, Served};
+use super::super::{Built, Offsets};
+use super::manifest::Phase;
+use super::report::Report;
+use crate::journal::{JournalError, Partition, Position, Reader};
+use crate::schema::Codec;
+
+/// Between two questions where the log ends.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks whether it should stop.
+const TURN: Duration = Duration::from_millis(20);
+/// How long the version that is served may take to come as far as the new one. Both follow the same log.
+const MEET_MAX: Duration = Duration::from_secs(30);
+/// Rows that are compared at a stretch.
+const ROWS_MAX: u64 = 2_000;
+
+/// The part of the time in which it may work, so that what is served keeps its pace: it works for a batch, and then rests
+/// in proportion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort(u32);
+
+pub(super) struct Building<'a, P: Served> {
+    pub log: &'a dyn Reader,
+    pub codec: &'a Codec,
+    pub live: &'a Live<P>,
+    pub built: &'a Built<P>,
+    pub report: &'a Report,
+    pub effort: Effort,
+    pub stop: &'a CancellationToken,
+    /// Called at every new phase, with what there is to say of it.
+    pub reached: &'a dyn Fn(Phase, Option<String>),
+}
+
+impl Effort {
+    /// It never rests.
+    pub const FULL: Self = Self(100);
+
+    /// In percent of the time, 1 to 100.
+    #[must_use]
+    pub fn percent(percent: u32) -> Option<Self> {
+        (1..=100).contains(&percent).then_some(Self(percent))
+    }
+
+    /// After so much work.
+    fn rest(self, worked: Duration) -> Duration {
+        worked * (100 - self.0) / self.0
+    }
+}
+
+impl<P: Served> Building<'_, P> {
+    /// From `phase`, in which it was left, until told to stop.
+    pub fn run(&self, mut fold: Fold<P>, phase: Phase) -> Result<(), FoldError> {
+        if !matches!(phase, Phase::Verified | Phase::Retired) {
+            self.build(&mut fold)?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            (self.reached)(Phase::CaughtUp, None);
+            self.verify(&mut fold)?;
+        }
+        fold.run(self.log, self.stop)
+    }
+
+    /// To the end of the log.
+    fn build(&self, fold: &mut Fold<P>) -> Result<(), FoldError> {
+        let (progress, mut asked) = (fold.progress(), None::<Instant>);
+        fold.follow(self.log, self.stop, &mut |worked| {
+            let now = Instant::now();
+            if asked.is_none_or(|asked| now.duration_since(asked) >= ASK_EVERY) {
+                asked = Some(now);
+                // The next answer will do as well.
+                ends(self.log).into_iter().for_each(|ends| self.report.ends_at(&ends));
+            }
+            self.report.passed(&progress.folded(), now);
+            if progress.caught_up() {
+                return false;
+            }
+            self.pause(self.effort.rest(worked));
+            true
+        })
+    }
+
+    /// At the same offsets, row by row.
+    fn verify(&self, fold: &mut Fold<P>) -> Result<(), FoldError> {
+        let began = Instant::now();
+        while !self.live.built().progress.folded().covers(&self.built.progress.folded()) {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            if began.elapsed() > MEET_MAX {
+                let text = "it cannot be compared: the version that is served does not come as far as this one (has a \
+                            partition halted?)";
+                (self.reached)(Phase::CaughtUp, Some(text.to_owned()));
+                return Ok(());
+            }
+            self.pause(TURN);
+        }
+        let (served, at) = self.live.built().frozen()?;
+        if !fold.fold_to(&at, self.log, self.stop)? {
+            return Ok(());
+        }
+        let (built, _) = self.built.frozen()?;
+        self.report.compares();
+        let (mut worked, pair) = (Instant::now(), Pair { left: &served, right: &built, codec: self.codec });
+        let mut after = |rows: u64| {
+            if rows.is_multiple_of(ROWS_MAX) {
+                self.report.compared_to(rows);
+                self.pause(self.effort.rest(worked.elapsed()));
+                worked = Instant::now();
+            }
+            !self.stop.is_cancelled()
+        };
+        let rows = compare::<P>(&pair, &Rows::All, &mut |found| self.report.differs(found), &mut after)?;
+        self.report.compared_to(rows);
+        let differences = self.report.compared().differences;
+        match differences {
+            _ if self.stop.is_cancelled() => {}
+            0 => (self.reached)(Phase::Verified, Some(format!("the same in {rows} rows"))),
+            n => (self.reached)(Phase::Different, Some(format!("{n} differences in {rows} rows"))),
+        }
+        Ok(())
+    }
+
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.stop.is_cancelled() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(TURN));
+        }
+    }
+}
+
+fn ends(log: &dyn Reader) -> Result<Offsets, JournalError> {
+    let mut ends = Offsets::start(log.partitions());
+    for partition in (0..log.partitions()).map(Partition) {
+        ends.set(Position::new(partition, log.ends(partition)?.committed));
+    }
+    Ok(ends)
+}

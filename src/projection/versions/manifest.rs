@@ -1,0 +1,127 @@
+//! Which versions of a projection there are on disk, and which of them is served: a small file beside their directories,
+//! written whole, so that whatever kills the process, the next start finds what there was.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::fold::{Projection, versioned_name};
+use crate::store::{Store, StoreError};
+
+/// How far a version has come on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It is folded from the start of the log.
+    Building,
+    /// It has been folded to the end of the log, and goes on with it; it has not been compared.
+    CaughtUp,
+    /// At the same offsets it had the same rows as the one that is served.
+    Verified,
+    /// It had other rows.
+    Different,
+    /// What everybody reads.
+    Serving,
+    /// It was served before, and is folded on, to be gone back to.
+    Retired,
+    /// Its fold has ended with an error.
+    Failed,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Building => "building",
+            Self::CaughtUp => "caught-up",
+            Self::Verified => "verified",
+            Self::Different => "different",
+            Self::Serving => "serving",
+            Self::Retired => "retired",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// One store of a projection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// From 1.
+    pub number: u32,
+    pub phase: Phase,
+    /// When it came to this phase, by the machine's clock.
+    pub since: String,
+    /// What there is to say of it: why it failed, who had it promoted and why.
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub serving: Version,
+    pub other: Option<Version>,
+    /// The greatest number that was ever given.
+    pub last: u32,
+}
+
+impl Version {
+    pub fn new(number: u32, phase: Phase, since: String) -> Self {
+        Self { number, phase, since, note: None }
+    }
+}
+
+impl Manifest {
+    /// Of the projection as this program writes it; the first version is served where there is no manifest.
+    pub fn read<P: Projection>(stores: &Path) -> io::Result<Self> {
+        match std::fs::read(path::<P>(stores)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+                let text = format!(
+                    "{} cannot be read ({e}): delete it, and the directories of {} beside it; they are folded anew from the log",
+                    path::<P>(stores).display(),
+                    versioned_name::<P>()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(Self { serving: Version::new(1, Phase::Serving, String::new()), other: None, last: 1 })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// All of it or nothing, through a power cut too.
+    pub fn write<P: Projection>(&self, stores: &Path) -> io::Result<()> {
+        let path = path::<P>(stores);
+        let part = path.with_extension("json.part");
+        let mut file = File::create(&part)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()?;
+        std::fs::rename(&part, &path)?;
+        File::open(stores)?.sync_all()
+    }
+
+    /// Deletes the directories of versions that are not in it: those whose deletion was cut short.
+    pub fn sweep<P: Projection>(&self, stores: &Path) -> Result<(), StoreError> {
+        let kept = [Some(self.serving.number), self.other.as_ref().map(|other| other.number)];
+        for number in (1..=self.last).filter(|number| !kept.contains(&Some(*number))) {
+            let path = stores.join(name::<P>(number));
+            if path.is_dir() {
+                Store::discard(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a version is called, and its directory: `payments@3`, `payments@3.2`.
+#[must_use]
+pub fn name<P: Projection>(number: u32) -> String {
+    match number {
+        1 => versioned_name::<P>(),
+        _ => format!("{}.{number}", versioned_name::<P>()),
+    }
+}
+
+fn path<P: Projection>(stores: &Path) -> PathBuf {
+    stores.join(format!("{}.json", versioned_name::<P>()))
+}

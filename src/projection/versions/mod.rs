@@ -1,0 +1,316 @@
+//! Versions of a projection, side by side: the one that is served, and at most one other, which is built from the log beside
+//! it, compared with it at the same offsets, and then takes its place, or is let go.
+//!
+//! `building` → `caught-up` → `verified` (or `different`) → `serving`; and the one that was served becomes `retired`, is
+//! folded on, and can be gone back to. Nothing here can make an effect: a version writes to its own store and to nothing
+//! else (promise 7).
+
+mod build;
+mod manifest;
+mod report;
+#[cfg(test)]
+mod tests;
+mod wishes;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, Scope};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio_util::sync::CancellationToken;
+
+use super::Rejections;
+use super::fold::{Fold, FoldError};
+use super::live::{Behind, Built, Live, Served};
+use super::progress::lock;
+use crate::clock::Clocks;
+use crate::journal::Reader;
+use crate::payment::Signed;
+use crate::schema::Codec;
+use crate::store::{Open, Store};
+use build::Building;
+use manifest::{Manifest, Version, name};
+use report::Report;
+
+pub use build::Effort;
+pub use manifest::Phase;
+pub use report::{Compared, DIFFERENCES_SHOWN_MAX, Pace};
+
+/// How long an exchange may take: the fold of the version that is served stands still for it.
+const EXCHANGE_MAX: Duration = Duration::from_secs(1);
+/// Between two looks whether a directory that is to be deleted is still being read.
+const SWEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// Why an operator's wish was not followed. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDone {
+    #[error("{0} is there already ({1}): promote it, or cancel it first")]
+    AlreadyThere(String, Phase),
+    #[error("there is no version {0} beside the one that is served: look at `paylog projection ls`")]
+    NoSuch(String),
+    #[error("{version} is {phase}: it cannot be {wish}")]
+    NotNow { version: String, phase: Phase, wish: &'static str },
+    #[error(
+        "{0} was not found to be the same as the version that is served ({1}): look at it, then accept or cancel it"
+    )]
+    NotTheSame(String, Phase),
+    #[error("{0} does not take the other's place: {1}")]
+    Behind(String, Behind),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error("the list of versions cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// One version, for whoever looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub version: String,
+    pub phase: Phase,
+    pub since: String,
+    pub note: Option<String>,
+    /// The sum of the offsets over all partitions.
+    pub folded: u64,
+    pub pace: Pace,
+    pub compared: Compared,
+}
+
+/// What can be done with the versions of a projection, whichever it is. Blocks.
+pub trait Rebuilds: Send + Sync {
+    /// Of the projection.
+    fn name(&self) -> &'static str;
+
+    /// The one that is served first.
+    fn versions(&self) -> Vec<Status>;
+
+    /// Begins to build a version beside the one that is served, with so much effort if it is said. Answers with its name.
+    fn rebuild(&self, effort: Option<Effort>) -> Result<String, NotDone>;
+
+    /// Serves it. One that is different, or was not compared, only if the differences are `accepted`.
+    fn promote(&self, version: &str, by: &Signed, accepted: bool) -> Result<(), NotDone>;
+
+    /// Serves the one again that was served before.
+    fn rollback(&self, version: &str, by: &Signed) -> Result<(), NotDone>;
+
+    /// Lets go of a version that is not served, and deletes it.
+    fn cancel(&self, version: &str, by: &Signed) -> Result<(), NotDone>;
+}
+
+/// What the versions of a process are made from.
+#[derive(Clone)]
+pub struct Sources {
+    /// The directory of all stores.
+    pub stores: PathBuf,
+    pub log: Arc<dyn Reader>,
+    pub codec: Arc<Codec>,
+    pub rejections: Rejections,
+    pub clocks: Clocks,
+    /// Of a version for which none is said, and of one whose building goes on after a restart.
+    pub effort: Effort,
+}
+
+pub struct Versions<P: Served> {
+    sources: Sources,
+    live: Arc<Live<P>>,
+    state: Mutex<State<P>>,
+    events: Sender<Event<P>>,
+}
+
+struct State<P: Served> {
+    manifest: Manifest,
+    /// By number.
+    running: BTreeMap<u32, Running<P>>,
+    /// Versions to be deleted, as soon as nobody has them open.
+    condemned: Vec<(u32, Open)>,
+}
+
+/// A version that is folded.
+struct Running<P: Served> {
+    built: Arc<Built<P>>,
+    report: Arc<Report>,
+    stop: CancellationToken,
+}
+
+/// For the thread that looks after the folds.
+enum Event<P: Served> {
+    Begin(Box<Begin<P>>),
+    Ended(u32, anyhow::Result<()>),
+}
+
+/// A fold that is to run.
+struct Begin<P: Served> {
+    number: u32,
+    phase: Phase,
+    fold: Fold<P>,
+    effort: Effort,
+}
+
+/// Says that the fold of a version has ended, and be it by a panic.
+struct Ends<P: Served> {
+    number: u32,
+    result: anyhow::Result<()>,
+    events: Sender<Event<P>>,
+}
+
+/// The directory in which the version of `P` is that is served, below that of all stores.
+pub fn serving_dir<P: Served>(stores: &Path) -> io::Result<PathBuf> {
+    Ok(stores.join(name::<P>(Manifest::read::<P>(stores)?.serving.number)))
+}
+
+/// The folds that [`Versions::run`] keeps going, and what it hears.
+pub struct Folds<P: Served> {
+    serving: Fold<P>,
+    events: Receiver<Event<P>>,
+}
+
+impl<P: Served> Versions<P> {
+    /// `serving` folds the store that `live` reads, which is that in [`serving_dir`].
+    pub fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> io::Result<(Arc<Self>, Folds<P>)> {
+        let manifest = Manifest::read::<P>(&sources.stores)?;
+        let first = Running { built: live.built(), report: Arc::default(), stop: CancellationToken::new() };
+        let running = BTreeMap::from([(manifest.serving.number, first)]);
+        let state = Mutex::new(State { manifest, running, condemned: Vec::new() });
+        let (sender, events) = channel();
+        Ok((Arc::new(Self { sources, live, state, events: sender }), Folds { serving, events }))
+    }
+
+    /// Folds the version that is served, and the other, until told to stop or until the fold of the one that is served fails.
+    /// A version that was left on its way goes on. Blocks.
+    pub fn run(&self, folds: Folds<P>, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Folds { serving, events } = folds;
+        let stop = &stop.child_token();
+        thread::scope(|scope| {
+            // However this ends, all folds end with it.
+            let _ends = stop.clone().drop_guard();
+            let number = self.state().manifest.serving.number;
+            let begin = Begin { number, phase: Phase::Serving, fold: serving, effort: Effort::FULL };
+            self.spawn(scope, begin, stop)?;
+            self.take_up();
+            loop {
+                match events.recv_timeout(SWEEP_EVERY) {
+                    Ok(Event::Begin(begin)) => self.spawn(scope, *begin, stop)?,
+                    Ok(Event::Ended(number, result)) if self.state().manifest.serving.number == number => {
+                        return result;
+                    }
+                    Ok(Event::Ended(number, Err(error))) => {
+                        let error = format!("{error:#}");
+                        tracing::error!(version = name::<P>(number), error, "a version that is not served has failed");
+                        self.reached(number, Phase::Failed, Some(error));
+                    }
+                    Ok(Event::Ended(..)) | Err(RecvTimeoutError::Timeout) => self.delete_condemned(),
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                }
+            }
+        })
+    }
+
+    fn spawn<'s>(&'s self, scope: &'s Scope<'s, '_>, begin: Begin<P>, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Begin { number, phase, fold, effort } = begin;
+        let Some((built, report, stop)) = self.state().running.get_mut(&number).map(|running| {
+            // A version that was cancelled meanwhile stays so.
+            if !running.stop.is_cancelled() {
+                running.stop = stop.child_token();
+            }
+            (Arc::clone(&running.built), Arc::clone(&running.report), running.stop.clone())
+        }) else {
+            return Ok(());
+        };
+        let mut ends = Ends { number, result: Err(anyhow!("the fold panicked")), events: self.events.clone() };
+        let run = move || {
+            let reached = |phase, note| self.reached(number, phase, note);
+            let Sources { log, codec, .. } = &self.sources;
+            let building = Building {
+                log: log.as_ref(),
+                codec,
+                live: &self.live,
+                built: &built,
+                report: &report,
+                effort,
+                stop: &stop,
+                reached: &reached,
+            };
+            ends.with(building.run(fold, phase).map_err(anyhow::Error::from));
+        };
+        thread::Builder::new().name(format!("fold-{number}")).spawn_scoped(scope, run)?;
+        Ok(())
+    }
+
+    /// Goes on with the version that was beside the one that is served when the process ended.
+    fn take_up(&self) {
+        let Manifest { other, .. } = self.state().manifest.clone();
+        if let Err(error) = self.state().manifest.sweep::<P>(&self.sources.stores) {
+            tracing::error!(%error, "versions that were let go cannot be deleted");
+        }
+        let Some(Version { number, phase, .. }) = other.filter(|other| other.phase != Phase::Failed) else { return };
+        let phase = match phase {
+            Phase::Verified | Phase::Retired => phase,
+            Phase::Building | Phase::CaughtUp | Phase::Different | Phase::Serving | Phase::Failed => Phase::Building,
+        };
+        match self.open(number) {
+            Ok(fold) => self.begin(Begin { number, phase, fold, effort: self.sources.effort }),
+            Err(error) => {
+                tracing::error!(version = name::<P>(number), %error, "a version that is not served cannot be opened");
+                self.reached(number, Phase::Failed, Some(error.to_string()));
+            }
+        }
+    }
+
+    /// The store of a version that is not served; nobody is told of what its fold meets.
+    fn open(&self, number: u32) -> Result<Fold<P>, FoldError> {
+        let Sources { stores, log, codec, rejections, .. } = &self.sources;
+        let store = Store::open(&stores.join(name::<P>(number)))?;
+        let mut fold = Fold::new(store, log.as_ref(), Arc::clone(codec))?.heeding(rejections)?;
+        fold.progress().speak(false);
+        let built = fold.built(self.live.hearers().clone());
+        let running = Running { built, report: Arc::default(), stop: CancellationToken::new() };
+        self.state().running.insert(number, running);
+        Ok(fold)
+    }
+
+    fn begin(&self, begin: Begin<P>) {
+        // Nobody to hear it: everything has ended.
+        drop(self.events.send(Event::Begin(Box::new(begin))));
+    }
+
+    fn reached(&self, number: u32, phase: Phase, note: Option<String>) {
+        let (mut state, since) = (self.state(), self.now());
+        let Some(other) = state.manifest.other.as_mut().filter(|other| other.number == number) else { return };
+        *other = Version { number, phase, since, note };
+        tracing::info!(version = name::<P>(number), %phase, note = other.note, "a version of a projection");
+        if let Err(error) = state.manifest.write::<P>(&self.sources.stores) {
+            tracing::error!(%error, "the list of versions cannot be written");
+        }
+    }
+
+    fn delete_condemned(&self) {
+        self.state().condemned.retain(|(number, open)| {
+            let deleted = !open.is_open() && Store::discard(&self.sources.stores.join(name::<P>(*number))).is_ok();
+            !deleted
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<P>> {
+        lock(&self.state)
+    }
+
+    fn now(&self) -> String {
+        self.sources.clocks.machine().to_string()
+    }
+}
+
+impl<P: Served> Ends<P> {
+    fn with(&mut self, result: anyhow::Result<()>) {
+        self.result = result;
+    }
+}
+
+impl<P: Served> Drop for Ends<P> {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Ok(()));
+        drop(self.events.send(Event::Ended(self.number, result)));
+    }
+}

@@ -1,0 +1,125 @@
+//! What operators wish of the versions, and what they are shown.
+
+use std::sync::Arc;
+
+use super::super::live::Served;
+use super::manifest::{Manifest, Version, name};
+use super::report::sum;
+use super::{Begin, EXCHANGE_MAX, Effort, NotDone, Phase, Rebuilds, Status, Versions};
+use crate::payment::Signed;
+
+impl<P: Served> Rebuilds for Versions<P> {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn versions(&self) -> Vec<Status> {
+        let state = self.state();
+        let Manifest { serving, other, .. } = &state.manifest;
+        let status = |version: &Version| {
+            let running = state.running.get(&version.number);
+            let folded = running.map_or(0, |running| sum(&running.built.progress.folded()));
+            Status {
+                version: name::<P>(version.number),
+                phase: version.phase,
+                since: version.since.clone(),
+                note: version.note.clone(),
+                folded,
+                pace: running.map(|running| running.report.pace(folded)).unwrap_or_default(),
+                compared: running.map(|running| running.report.compared()).unwrap_or_default(),
+            }
+        };
+        [Some(serving), other.as_ref()].into_iter().flatten().map(status).collect()
+    }
+
+    fn rebuild(&self, effort: Option<Effort>) -> Result<String, NotDone> {
+        let effort = effort.unwrap_or(self.sources.effort);
+        let number = {
+            let mut state = self.state();
+            if let Some(other) = &state.manifest.other {
+                return Err(NotDone::AlreadyThere(name::<P>(other.number), other.phase));
+            }
+            let number = state.manifest.last + 1;
+            let other = Some(Version::new(number, Phase::Building, self.now()));
+            let manifest = Manifest { other, last: number, ..state.manifest.clone() };
+            manifest.write::<P>(&self.sources.stores)?;
+            state.manifest = manifest;
+            number
+        };
+        let fold =
+            self.open(number).inspect_err(|error| self.reached(number, Phase::Failed, Some(error.to_string())))?;
+        tracing::info!(version = name::<P>(number), "a version of a projection is built beside the one that is served");
+        self.begin(Begin { number, phase: Phase::Building, fold, effort });
+        Ok(name::<P>(number))
+    }
+
+    fn promote(&self, version: &str, by: &Signed, accepted: bool) -> Result<(), NotDone> {
+        let (version, wish) = (version.to_owned(), "promoted");
+        self.exchange(version, by, |version, phase| match phase {
+            Phase::Verified => Ok(()),
+            Phase::CaughtUp | Phase::Different if accepted => Ok(()),
+            Phase::CaughtUp | Phase::Different => Err(NotDone::NotTheSame(version, phase)),
+            Phase::Building | Phase::Serving | Phase::Retired | Phase::Failed => {
+                Err(NotDone::NotNow { version, phase, wish })
+            }
+        })
+    }
+
+    fn rollback(&self, version: &str, by: &Signed) -> Result<(), NotDone> {
+        let (version, wish) = (version.to_owned(), "gone back to");
+        self.exchange(version, by, |version, phase| match phase {
+            Phase::Retired => Ok(()),
+            _ => Err(NotDone::NotNow { version, phase, wish }),
+        })
+    }
+
+    fn cancel(&self, version: &str, by: &Signed) -> Result<(), NotDone> {
+        let mut state = self.state();
+        let Some(other) = state.manifest.other.clone().filter(|other| name::<P>(other.number) == version) else {
+            return Err(NotDone::NoSuch(version.to_owned()));
+        };
+        let manifest = Manifest { other: None, ..state.manifest.clone() };
+        manifest.write::<P>(&self.sources.stores)?;
+        state.manifest = manifest;
+        if let Some(running) = state.running.remove(&other.number) {
+            running.stop.cancel();
+            state.condemned.push((other.number, running.built.store.open_state()));
+        }
+        let (operator, reason) = (by.operator(), by.reason());
+        tracing::warn!(version, operator, reason, phase = %other.phase, "a version of a projection is let go");
+        Ok(())
+    }
+}
+
+impl<P: Served> Versions<P> {
+    /// Serves the other version, if `may` allows it, and keeps the one that is served now.
+    fn exchange(
+        &self,
+        version: String,
+        by: &Signed,
+        may: impl FnOnce(String, Phase) -> Result<(), NotDone>,
+    ) -> Result<(), NotDone> {
+        let mut state = self.state();
+        let Some(other) = state.manifest.other.clone().filter(|other| name::<P>(other.number) == version) else {
+            return Err(NotDone::NoSuch(version));
+        };
+        may(version.clone(), other.phase)?;
+        let Some(to) = state.running.get(&other.number).map(|running| Arc::clone(&running.built)) else {
+            return Err(NotDone::NoSuch(version));
+        };
+        let (operator, reason, now, before) = (by.operator(), by.reason(), self.now(), state.manifest.clone());
+        let note = format!("{} until then, put in place by {operator}: {reason}", other.phase);
+        let serving = Version { note: Some(note), ..Version::new(other.number, Phase::Serving, now.clone()) };
+        let retired = Version::new(before.serving.number, Phase::Retired, now);
+        let manifest = Manifest { serving, other: Some(retired), last: before.last };
+        // First on disk: were the process killed now, the next would serve what was found to be right.
+        manifest.write::<P>(&self.sources.stores)?;
+        if let Err(behind) = self.live.exchange(&to, EXCHANGE_MAX) {
+            before.write::<P>(&self.sources.stores)?;
+            return Err(NotDone::Behind(version, behind));
+        }
+        state.manifest = manifest;
+        tracing::warn!(version, was = %other.phase, operator, reason, "a version of a projection is served now");
+        Ok(())
+    }
+}
