@@ -59,7 +59,7 @@ impl Effort {
 impl<P: Served> Building<'_, P> {
     /// From `phase`, in which it was left, until told to stop.
     pub fn run(&self, mut fold: Fold<P>, phase: Phase) -> Result<(), FoldError> {
-        if !matches!(phase, Phase::Verified | Phase::Retired) {
+        if matches!(phase, Phase::Building) {
             self.build(&mut fold)?;
             if self.stop.is_cancelled() {
                 return Ok(());
