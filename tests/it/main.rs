@@ -28,6 +28,7 @@ mod cluster;
 mod crashes;
 mod foreign;
 mod foreign_hands;
+mod full_disk;
 mod gateways;
 mod guards;
 mod idempotency;
@@ -44,6 +45,8 @@ mod rebalance;
 mod rebuild;
 mod rejected;
 mod restarts;
+#[path = "../../src/store/small_disk.rs"]
+mod small_disk;
 mod starts;
 mod streams;
 mod takeover;

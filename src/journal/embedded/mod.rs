@@ -5,6 +5,8 @@
 //! back. A transaction is one such batch, with the positions of its lanes in it.
 
 mod appender;
+#[cfg(test)]
+mod full_disk_tests;
 mod history;
 mod lanes;
 mod originals;
@@ -48,7 +50,7 @@ impl EmbeddedJournal {
     /// Opens the log in `path`, or creates it with `partitions`. Refuses if it exists with another number, for a key's
     /// partition can never change.
     pub fn open(path: &Path, partitions: u32) -> Result<Arc<Self>, JournalError> {
-        Self::open_in(Store::open(path).map_err(refused)?, path, partitions)
+        Self::open_in(open_store(path).map_err(refused)?, path, partitions)
     }
 
     /// The log that is in `path` already, for those who only read it.
@@ -57,7 +59,7 @@ impl EmbeddedJournal {
         if !path.is_dir() {
             return Err(missing());
         }
-        let store = Store::open(path).map_err(refused)?;
+        let store = open_store(path).map_err(refused)?;
         let created = read_u32(&store.table("meta").map_err(refused)?, "partitions").map_err(refused)?;
         Ok(Self::open_in(store, path, created.ok_or_else(missing)?)?)
     }
@@ -225,6 +227,14 @@ fn decode_part(position: Position, row: &[u8]) -> Result<(Record, &[u8]), Journa
 fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
     let bytes = key.try_into().map_err(|_| StoreError::Damaged("an offset is not 8 bytes".to_owned()))?;
     Ok(Offset(u64::from_be_bytes(bytes)))
+}
+
+/// One in which there is nothing, or a log.
+fn open_store(path: &Path) -> Result<Store, StoreError> {
+    let store = Store::open(path)?;
+    let is_partition = |name: &str| name.strip_prefix('p').is_some_and(|number| number.parse::<u32>().is_ok());
+    store.holds_only(&|table| table == "meta" || is_partition(table), "a log")?;
+    Ok(store)
 }
 
 /// The log's id, given once, together with its number of partitions.
