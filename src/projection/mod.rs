@@ -23,6 +23,8 @@ mod full_disk_tests;
 mod gaps;
 pub mod kept;
 mod live;
+#[cfg(test)]
+mod live_tests;
 mod offsets;
 mod parked;
 mod payments;
