@@ -71,13 +71,15 @@ fn payments(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let path = || warp::path!("v1" / "payments");
     let create =
         path().and(warp::post()).and(with(api)).and(warp::header::headers_cloned()).and(warp::body::stream()).then(
-            async |api: Arc<Api>, headers: HeaderMap, body| api.answer(create::create(&api, &headers, body)).await,
+            async |api: Arc<Api>, headers: HeaderMap, body| {
+                api.answer(None, create::create(&api, &headers, body)).await
+            },
         );
     let list = path()
         .and(get())
         .and(with(api))
         .and(query())
-        .then(async |api: Arc<Api>, query: Query| api.answer(list::payments(&api, &query)).await);
+        .then(async |api: Arc<Api>, query: Query| api.answer(Some(&query), list::payments(&api, &query)).await);
     create.or(list).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
 }
 
@@ -89,7 +91,7 @@ fn payment(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(warp::header::headers_cloned())
         .and(query())
         .then(async |id: String, api: Arc<Api>, headers: HeaderMap, query: Query| {
-            api.answer(read::payment(&api, &id, &headers, &query)).await
+            api.answer(Some(&query), read::payment(&api, &id, &headers, &query)).await
         })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
@@ -102,7 +104,9 @@ fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(get())
         .and(with(api))
         .and(query())
-        .then(async |id: String, api: Arc<Api>, query: Query| api.answer(list::events(&api, &id, &query)).await)
+        .then(async |id: String, api: Arc<Api>, query: Query| {
+            api.answer(Some(&query), list::events(&api, &id, &query)).await
+        })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
         .boxed()
@@ -142,12 +146,22 @@ impl Api {
         MerchantId::default()
     }
 
-    /// Every answer says how far it had seen, unless its handler has said more precisely.
-    async fn answer(&self, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+    /// Every answer says how far it had seen, unless its handler has said more precisely; and never less far than it was
+    /// asked for, of which it may have waited for a part. So whoever asks with what the last answer said, of whatever and of
+    /// whichever instance, sees nothing go back.
+    async fn answer(
+        &self,
+        asked: Option<&Query>,
+        handler: impl Future<Output = Result<Response, Problem>>,
+    ) -> Response {
         let mut response = handler.await.unwrap_or_else(Problem::into_response);
         let headers = response.headers_mut();
         if !headers.contains_key(POSITION) {
-            headers.insert(POSITION, header_value(&self.view.folded().encode(self.view.log_id())));
+            let mut seen = self.view.visible();
+            if let Some(at_least) = asked.and_then(|query| self.at_least(query).ok().flatten()) {
+                at_least.advance(&mut seen);
+            }
+            headers.insert(POSITION, header_value(&seen.encode(self.view.log_id())));
         }
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response

@@ -30,9 +30,11 @@ pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, So
 /// Which engine keeps the log. What differs between the two, by name and with the reason:
 ///
 /// * `one process`: the embedded log belongs to the process that holds the lock on its directory; there is no
-///   rebalance, because there is nobody to share with.
+///   rebalance, because there is nobody to share with, and no second instance that could be further or less far.
 /// * `no open transactions`: an embedded transaction is one atomic batch, so the end read uncommitted and the end read
 ///   committed are always the same.
+/// * `no gaps`: for the same reason nothing that was aborted stands on an embedded log, and nothing that marks the end of a
+///   transaction: every offset is a record. On Kafka both take offsets, at the end of the log too.
 /// * `no foreign writers`: nobody but its process can write to an embedded log, so there are no requests to take in and no
 ///   dead letters.
 /// * `no replicas`: the embedded log is as durable as its disk; replication factor and min ISR are Kafka's.

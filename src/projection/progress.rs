@@ -44,6 +44,8 @@ pub struct Progress {
     rejected: Table,
     /// The next offset to fold, each partition with its own waiters.
     folded: Vec<watch::Sender<Offset>>,
+    /// The same, a batch ahead while one is written.
+    visible: Mutex<Offsets>,
     /// The last record that was folded, as it stands in the store.
     lasts: Mutex<Vec<Option<Last>>>,
     /// Partitions that have stopped folding.
@@ -103,12 +105,17 @@ impl Progress {
         let folded = (0..partitions).map(folded).collect::<Result<Vec<_>, _>>()?;
         let tables = store.tables();
         check_seals(&tables, folded.iter().map(|folded| folded.next).sum())?;
+        let mut visible = Offsets::start(partitions);
+        for (folded, p) in folded.iter().zip(0..) {
+            visible.set(Position::new(Partition(p), Offset(folded.next)));
+        }
         Ok(Self {
             log_id,
             tables,
             meta,
             rejected,
             folded: folded.iter().map(|folded| watch::channel(Offset(folded.next)).0).collect(),
+            visible: Mutex::new(visible),
             lasts: Mutex::new(folded.into_iter().map(|folded| folded.last).collect()),
             halted: Mutex::default(),
             caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
@@ -150,6 +157,13 @@ impl Progress {
             offsets.set(Position::new(Partition(p), *next.borrow()));
         }
         offsets
+    }
+
+    /// As [`Progress::folded`], with everything that may have been read by now: the rows of a batch are there a moment before
+    /// anyone is told.
+    #[must_use]
+    pub fn visible(&self) -> Offsets {
+        lock(&self.visible).clone()
     }
 
     /// The next offset of one partition; 0 for one that the log does not have.
@@ -227,10 +241,12 @@ impl Progress {
         Ok(())
     }
 
-    /// Seals every table in a batch that takes the partitions so far: `moved` those that it moves.
+    /// Seals every table in a batch that takes the partitions so far: `moved` those that it moves. From now on they may be
+    /// seen there.
     pub(super) fn seal(&self, moved: impl Iterator<Item = Position>, batch: &mut Batch) {
         let mut next = self.folded();
         moved.for_each(|position| next.set(position));
+        lock(&self.visible).clone_from(&next);
         let sum: u64 = next.as_slice().iter().map(|offset| offset.0).sum();
         for (_, table) in &self.tables {
             batch.insert(table, &SEAL, &sum.to_be_bytes());

@@ -75,25 +75,25 @@ async fn pay_and_read(client: &Client, payer: usize, n: usize) -> PaymentId {
     paid.id()
 }
 
-async fn other(client: &Client) -> Option<Value> {
+pub async fn other(client: &Client) -> Option<Value> {
     let answer = client.get(PROJECTIONS).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body["data"][0]["versions"].get(1).cloned()
 }
 
-async fn wish(client: &Client, wish: &str, version: &str) -> Answer {
+pub async fn wish(client: &Client, wish: &str, version: &str) -> Answer {
     let body = json!({"version": version, "operator": "ada", "reason": "to see"});
     client.post(&format!("{PROJECTIONS}/payments/{wish}"), &body).await
 }
 
 /// Begins, and answers with the name.
-async fn rebuild(client: &Client, body: &Value) -> String {
+pub async fn rebuild(client: &Client, body: &Value) -> String {
     let begun = client.post(&format!("{PROJECTIONS}/payments/rebuild"), body).await;
     assert_eq!(begun.status, 202, "{begun:?}");
     begun.body["versions"][1]["version"].as_str().unwrap().to_owned()
 }
 
-async fn reaches(client: &Client, phase: &str) {
+pub async fn reaches(client: &Client, phase: &str) {
     until(phase, async || {
         let other = other(client).await.expect("it is gone");
         assert_ne!(other["phase"], "failed", "{other}");
