@@ -9,6 +9,7 @@ mod operator;
 mod page;
 mod prefer;
 mod read;
+mod totals;
 mod trace;
 
 use std::future::Future;
@@ -27,7 +28,8 @@ use crate::contract::{AtLeast, bad_place, partition};
 use crate::http::{Problem, Query, query};
 use crate::journal::{AppendError, Journal, Position};
 use crate::payment::{Event, MerchantId, Payment, PaymentId};
-use crate::projection::{Row, View};
+use crate::projection::totals::Totals;
+use crate::projection::{Live, Offsets, Row, View};
 use crate::recording::event_record;
 use crate::schema::Codec;
 
@@ -39,6 +41,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Api {
     pub journal: Arc<dyn Journal>,
     pub view: View,
+    /// `None` if this instance keeps none.
+    pub totals: Option<Arc<Live<Totals>>>,
     pub codec: Arc<Codec>,
     pub config: ApiConfig,
     pub shutdown: CancellationToken,
@@ -63,7 +67,7 @@ impl ApiConfig {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let every = [payment(api), events(api), payments(api), health(api), page::route()];
+    let every = [payment(api), events(api), payments(api), totals(api), health(api), page::route()];
     every.into_iter().reduce(|all, one| all.or(one).unify().boxed()).unwrap_or_else(page::route)
 }
 
@@ -112,6 +116,18 @@ fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
+fn totals(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "totals");
+    path()
+        .and(get())
+        .and(with(api))
+        .and(query())
+        .then(async |api: Arc<Api>, query: Query| api.answer(Some(&query), totals::totals(&api, &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
 pub fn health(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let live = warp::path!("livez").and(get()).map(health::live);
     let ready = warp::path!("readyz").and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
@@ -146,9 +162,7 @@ impl Api {
         MerchantId::default()
     }
 
-    /// Every answer says how far it had seen, unless its handler has said more precisely; and never less far than it was
-    /// asked for, of which it may have waited for a part. So whoever asks with what the last answer said, of whatever and of
-    /// whichever instance, sees nothing go back.
+    /// Every answer says how far it had seen, unless its handler has said more precisely.
     async fn answer(
         &self,
         asked: Option<&Query>,
@@ -157,14 +171,20 @@ impl Api {
         let mut response = handler.await.unwrap_or_else(Problem::into_response);
         let headers = response.headers_mut();
         if !headers.contains_key(POSITION) {
-            let mut seen = self.view.visible();
-            if let Some(at_least) = asked.and_then(|query| self.at_least(query).ok().flatten()) {
-                at_least.advance(&mut seen);
-            }
-            headers.insert(POSITION, header_value(&seen.encode(self.view.log_id())));
+            let at_least = asked.and_then(|query| self.at_least(query).ok().flatten());
+            headers.insert(POSITION, self.position(self.view.visible(), at_least.as_ref()));
         }
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
+    }
+
+    /// Never less far than it was asked for, of which it may have waited for a part alone. So whoever asks with what the last
+    /// answer said, of whatever and of whichever instance, sees nothing go back.
+    fn position(&self, mut seen: Offsets, at_least: Option<&AtLeast>) -> HeaderValue {
+        if let Some(at_least) = at_least {
+            at_least.advance(&mut seen);
+        }
+        header_value(&seen.encode(self.view.log_id()))
     }
 
     /// The position that the client wants to be seen, if it named one.

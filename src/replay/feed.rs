@@ -1,16 +1,16 @@
 //! A stretch of the log as the fold takes it: what is not meant is left out, each record is judged on its way, and at the
 //! end the fold stands exactly where it was to come to.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::dispatcher::{self, Dispatch};
 
 use super::judge::Judge;
-use super::progress::Progress;
 use super::selection::Chosen;
 use crate::journal::{
     History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, Span, Tail, TailItem, Written,
 };
+use crate::progress::Progress;
 use crate::schema::Codec;
 use crate::store::StoreError;
 
@@ -59,7 +59,7 @@ impl<'p> Spans<'p> {
                 }
             }
         }
-        self.progress.passed(0, Instant::now());
+        self.progress.look();
         Ok(pieces)
     }
 
@@ -67,7 +67,7 @@ impl<'p> Spans<'p> {
     fn passed(&mut self, partition: Partition, next: Option<Offset>) {
         if let Some(span) = self.left.iter_mut().find(|span| span.partition == partition) {
             let next = next.unwrap_or(span.to).max(span.from);
-            self.progress.passed(next.0 - span.from.0, Instant::now());
+            self.progress.passed(next.0 - span.from.0);
             span.from = next;
         }
     }

@@ -86,7 +86,7 @@ pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         done => done,
