@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use history::{History, HistoryItem, Span, Written};
+pub use history::{History, HistoryItem, Span};
 pub use partitioner::partition_of;
 pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
 pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, SourceRecord, Target};
@@ -78,9 +78,8 @@ pub trait Reader: Send + Sync {
 
     /// The committed records of one partition from `from` to before `to`, exactly as they stand there, in order. `to` is at most
     /// the partition's committed end.
-    fn originals(&self, partition: Partition, from: Offset, _to: Offset) -> Result<Originals, JournalError> {
-        let at = Position::new(partition, from);
-        Err(JournalError::Refused(format!("the {} journal hands out no originals, not those at {at}", self.engine())))
+    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
+        Ok(Box::new(history::Copies::of(self.history(&[Span { partition, from, to }])?)))
     }
 
     /// The guards of DESIGN.md 4 that can be asked of the log itself. `Err` says what is wrong and what to do; until it

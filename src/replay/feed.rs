@@ -8,7 +8,8 @@ use tracing::dispatcher::{self, Dispatch};
 use super::judge::Judge;
 use super::selection::Chosen;
 use crate::journal::{
-    History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, Span, Tail, TailItem, Written,
+    Header, History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, SourceRecord, Span, Tail,
+    TailItem,
 };
 use crate::progress::Progress;
 use crate::schema::Codec;
@@ -18,6 +19,13 @@ use crate::store::StoreError;
 const BATCH_MAX: usize = 5_000;
 /// How long one read waits.
 const POLL: Duration = Duration::from_millis(200);
+
+/// A record as the fold takes it, with its headers.
+pub(super) struct Written {
+    pub record: Record,
+    /// `None` if they cannot be read, which is not the same as none.
+    pub headers: Option<Vec<Header>>,
+}
 
 /// Reads spans of the log, one after the other or all at once, and counts how far it has come.
 pub(super) struct Spans<'p> {
@@ -47,10 +55,10 @@ impl<'p> Spans<'p> {
         let mut pieces = Vec::new();
         for item in self.history.poll(max, wait)? {
             match item {
-                HistoryItem::Record(written) => {
-                    let Position { partition, offset } = written.record.position;
+                HistoryItem::Record(record) => {
+                    let Position { partition, offset } = record.position;
                     self.passed(partition, Some(offset.next()));
-                    pieces.push(Piece::Record(written));
+                    pieces.push(Piece::Record(record.into()));
                 }
                 HistoryItem::Done(partition) => {
                     self.passed(partition, None);
@@ -82,6 +90,13 @@ impl<'p> Spans<'p> {
             }
         }
         Ok(())
+    }
+}
+
+impl From<SourceRecord> for Written {
+    fn from(SourceRecord { position, timestamp_us, key, headers, value }: SourceRecord) -> Self {
+        let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+        Self { record: Record { position, appended_at_us: timestamp_us, key, value }, headers }
     }
 }
 

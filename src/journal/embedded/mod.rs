@@ -9,7 +9,7 @@ mod appender;
 mod full_disk_tests;
 mod history;
 mod lanes;
-mod originals;
+mod restore;
 mod tail;
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::journal::{
     AppendError, Appending, Ends, Engine, Header, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset,
-    Originals, Partition, Position, Reader, Record, SourceRecord, Span, Tail, Written,
+    Partition, Position, Reader, Record, SourceRecord, Span, Tail,
 };
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
@@ -121,11 +121,6 @@ impl Reader for EmbeddedJournal {
         Ok(Box::new(history::EmbeddedHistory::new(Arc::clone(&self.tables), &ends, spans)?))
     }
 
-    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
-        let end = self.ends(partition)?.committed;
-        Ok(Box::new(originals::EmbeddedOriginals::new(Arc::clone(&self.tables), partition, from, to.min(end))))
-    }
-
     /// The directory is locked and the number of partitions was compared at the opening: only the disk can have failed.
     fn check(&self) -> Result<(), JournalError> {
         self.appender.failed().map_or(Ok(()), |reason| Err(JournalError::Broken(reason.to_owned())))
@@ -138,7 +133,7 @@ impl Journal for EmbeddedJournal {
     }
 
     fn restore(&self, record: &SourceRecord) -> Appending {
-        appending(self.appender.restore(originals::new_record(record), record.timestamp_us))
+        appending(self.appender.restore(restore::new_record(record), record.timestamp_us))
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
@@ -208,12 +203,12 @@ fn decode(position: Position, row: &[u8]) -> Result<Record, JournalError> {
     decode_part(position, row).map(|(record, _headers)| record)
 }
 
-fn decode_whole(position: Position, row: &[u8]) -> Result<Written, JournalError> {
-    let (record, headers) = decode_part(position, row)?;
+fn decode_whole(position: Position, row: &[u8]) -> Result<SourceRecord, JournalError> {
+    let (Record { appended_at_us, key, value, .. }, headers) = decode_part(position, row)?;
     let headers = postcard::from_bytes::<Vec<(String, serde_bytes::ByteBuf)>>(headers).ok();
     let headers: Option<Vec<Header>> =
         headers.map(|all| all.into_iter().map(|(name, value)| (name, Some(value.into_vec()))).collect());
-    Ok(Written { record, headers })
+    Ok(SourceRecord { position, timestamp_us: appended_at_us, key: Some(key), headers, value: Some(value) })
 }
 
 /// The record, and the bytes that its headers are.
