@@ -15,9 +15,7 @@ pub enum StoreError {
     #[error("cannot open the store at {path}: {reason}")]
     Open { path: PathBuf, reason: String },
     /// What was in the store before is there, and of what was being written nothing or all. It takes no more.
-    #[error(
-        "the disk of the data directory is full: make space, then start paylog again; nothing that was acknowledged is lost"
-    )]
+    #[error("the disk is full: make space, then start paylog again; nothing that was acknowledged is lost")]
     Full,
     /// As after [`StoreError::Full`], for whoever came later, or because what was written had to be moved on and could not be.
     #[error(

@@ -126,6 +126,7 @@ scenarios! {
     operations::a_data_directory_serves_one_process,
     operations::the_commands_pay_show_and_tail,
     operations::rows_of_another_log_are_refused,
+    operations::a_directory_of_something_else_is_refused_and_left_alone,
     gaps::a_fold_from_the_start_comes_to_the_rows_and_offsets_of_the_live_one,
     verify::a_live_log_and_the_rows_of_a_stopped_instance_are_verified,
     verify::a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field,
