@@ -66,8 +66,10 @@ pub(super) fn sweep(path: &Path) -> io::Result<()> {
 pub(super) fn discard(path: &Path) -> io::Result<()> {
     let condemned = beside(path, DISCARDED);
     remove(&condemned)?;
-    fs::rename(path, &condemned)?;
-    sync_parent(path)?;
+    match fs::rename(path, &condemned) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        renamed => renamed.and_then(|()| sync_parent(path))?,
+    }
     remove(&condemned)?;
     match fs::remove_file(mark_of(path)) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),

@@ -143,8 +143,9 @@ impl Store {
         })
     }
 
-    /// Deletes a store that nobody has open. Killed at any moment, it is there whole or not at all: a store of which half the
-    /// files are gone might still open, and answer.
+    /// Deletes a store that nobody has open, with all that was left of its deletion before; one that is not there is no error.
+    /// Killed at any moment, it is there whole or not at all: a store of which half the files are gone might still open, and
+    /// answer.
     pub fn discard(path: &Path) -> Result<(), StoreError> {
         files::discard(path).map_err(|e| fjall::Error::from(e).into())
     }
