@@ -16,6 +16,7 @@ use super::progress::{Halt, Progress};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::home_of;
+use super::standing::within;
 use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
@@ -91,6 +92,11 @@ pub enum FoldError {
     )]
     Changed(Position),
     #[error(
+        "the rows in this data directory were folded to {0}, and the log ends at {1} there: it is an older copy, or has lost \
+         records; bring the newer one, or start with an empty --data-dir to fold what is left"
+    )]
+    Ahead(Position, Offset),
+    #[error(
         "the record at {0} is in the rows of this data directory, and an operator has rejected it since: restart, and the \
          rows are folded anew without it"
     )]
@@ -134,6 +140,7 @@ impl<P: Projection> Fold<P> {
     pub fn new(store: Store, journal: &dyn Reader, codec: Arc<Codec>) -> Result<Self, FoldError> {
         let projection = P::open(&store)?;
         let progress = Arc::new(Progress::open(&store, journal)?);
+        within(&progress.folded(), journal)?;
         progress.compare(journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
         Ok(Self { projection, store, codec, progress, halted, rejections, known })

@@ -4,6 +4,7 @@
 //! A store may be kept in memory instead, with the same promises but that nothing outlives it.
 
 mod damage;
+mod load;
 mod memory;
 mod snapshot;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use damage::{Damage, is_damage, mark_of};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
 
+pub use load::Load;
 pub use snapshot::Snapshot;
 
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
@@ -110,7 +112,8 @@ struct Write {
 pub type Row = (fjall::UserKey, fjall::UserValue);
 
 impl Store {
-    /// What a [`Store::discard`] that was killed has left is deleted first. A store that was marked as damaged stays shut.
+    /// What a [`Store::discard`] or a [`Load`] that was killed has left is deleted first. A store that was marked as damaged
+    /// stays shut.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, MEMTABLE_MAX)
     }
@@ -118,7 +121,8 @@ impl Store {
     /// With another bound than [`MEMTABLE_MAX`].
     pub(crate) fn open_with(path: &Path, memtable_max: u64) -> Result<Self, StoreError> {
         let shut = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        remove(&discarded(path)).and_then(|()| std::fs::create_dir_all(path)).map_err(|e| shut(e.to_string()))?;
+        let cleared = remove(&discarded(path)).and_then(|()| remove(&load::part_of(path)));
+        cleared.and_then(|()| std::fs::create_dir_all(path)).map_err(|e| shut(e.to_string()))?;
         let damage = Damage::of(path);
         if damage.is_met() {
             let mark = mark_of(path);
