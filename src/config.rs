@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::ShowArgs;
-use crate::client::operator::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
+use crate::client::operator::{CheckpointCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -68,6 +68,11 @@ pub enum Command {
     Projection {
         #[command(subcommand)]
         command: ProjectionCommand,
+    },
+    /// Consistent copies of a projection: make one, verify it, start from it.
+    Checkpoint {
+        #[command(subcommand)]
+        command: CheckpointCommand,
     },
     /// Create the topics on Kafka, or look whether they are as they must be.
     Topics {
@@ -144,6 +149,10 @@ pub struct ServiceArgs {
     /// command that begins it says otherwise.
     #[arg(long, env = "PAYLOG_REBUILD_EFFORT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rebuild_effort: u32,
+    /// If this process has no rows yet, begin with those in this checkpoint, and fold only what the log has since. Ignored if
+    /// there are rows; what is damaged, or of another log, ends the start.
+    #[arg(long, env = "PAYLOG_FROM_CHECKPOINT", value_name = "FILE")]
+    pub from_checkpoint: Option<PathBuf>,
     /// How long a stop may take, in seconds, before it is over, done or not.
     #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u64,

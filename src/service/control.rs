@@ -13,6 +13,7 @@ use crate::projection::{FoldError, Folder, Rejections, View};
 use crate::schema::Codec;
 use crate::store::Store;
 
+use super::checkpoint::start_from;
 use super::data_dir::DataDir;
 
 /// Opens the control log, and reads it to its end: after this `rejections` has all that was decided before.
@@ -56,7 +57,7 @@ fn accept(import: &Import) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the rows; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
+/// Opens the rows, which are made of the checkpoint `from` if there are none yet; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
 /// has everything.
 pub(super) fn fold(
     store: &Path,
@@ -64,11 +65,14 @@ pub(super) fn fold(
     codec: &Arc<Codec>,
     clocks: Clocks,
     rejections: &Rejections,
+    from: Option<&Path>,
 ) -> anyhow::Result<(Folder, View)> {
+    let start = || from.map_or(Ok(()), |file| start_from(file, store, journal));
     let open = || -> Result<(Folder, View), FoldError> {
         let (folder, view) = Folder::open(Store::open(store)?, journal, Arc::clone(codec), clocks.clone())?;
         Ok((folder.heeding(rejections)?, view))
     };
+    start()?;
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");
@@ -78,6 +82,7 @@ pub(super) fn fold(
         Err(FoldError::Store(error)) if error.is_damage() => {
             tracing::error!(%error, "the rows are damaged: they are folded anew from the log");
             Store::discard(store)?;
+            start()?;
             Ok(open()?)
         }
         opened => Ok(opened?),

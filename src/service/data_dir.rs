@@ -48,6 +48,12 @@ impl DataDir {
         self.path.join("control")
     }
 
+    /// The checkpoints that this instance makes while it runs.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// The directory of all stores.
     #[must_use]
     pub fn stores(&self) -> PathBuf {

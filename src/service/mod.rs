@@ -1,6 +1,7 @@
 //! One process: opens the journal, folds it, and serves, processes, or both, until told to stop or until a part of it
 //! fails; then drains. Tests start it exactly as `main` does.
 
+pub mod checkpoint;
 mod control;
 mod data_dir;
 mod guard;
@@ -9,6 +10,7 @@ pub mod offline;
 pub mod replay;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Operator;
+use crate::checkpoint::Maker;
 use crate::clock::Clocks;
 use crate::config::{KafkaArgs, ServiceArgs};
 use crate::control::{Control, Follower, Imports};
@@ -149,7 +152,7 @@ impl Service {
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
         let Self { args, role, listener, opened } = self;
         let Opened { journal, codec, control, follower, versions, folds, view, data } = opened;
-        let mut front = Vec::new();
+        let (mut front, checkpoints) = (Vec::new(), data.checkpoints());
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
         let (folding, folded) = (fold_stop.clone(), Arc::clone(&versions));
@@ -174,9 +177,11 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
+        let (checkpoints, making) = maker(&args, checkpoints, &view, stop)?;
+        front.push(making);
         let api = http::api(&args, journal, codec, view, stop);
         let projections: Vec<Arc<dyn Rebuilds>> = vec![versions];
-        let operator = Operator { api, control, projections, loopback: http::is_loopback(&listener) };
+        let operator = Operator { api, control, projections, checkpoints, loopback: http::is_loopback(&listener) };
         front.push(http::part(&args, role, listener, Arc::new(operator), stop));
         Ok((front, vec![fold]))
     }
@@ -206,11 +211,21 @@ fn part(
     }))
 }
 
+fn maker(args: &ServiceArgs, to: PathBuf, view: &View, stop: &CancellationToken) -> anyhow::Result<(Maker, Part)> {
+    let (clocks, stopped) = (view.clocks().clone(), stop.clone());
+    let (maker, making) = Maker::new(to, Arc::clone(view.live()), clocks, args.rebuild_effort());
+    let work = move || {
+        making.run(&stopped);
+        Ok(())
+    };
+    Ok((maker, part("checkpoints", stop, work)?))
+}
+
 /// Tries until the log answers.
 fn open(args: &ServiceArgs, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        match open_log(&args.kafka, clocks, &data, args.rebuild_effort()) {
+        match open_log(&args.kafka, clocks, &data, args.rebuild_effort(), args.from_checkpoint.as_deref()) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
                     let reason = format!("{error:#}");
@@ -238,7 +253,13 @@ fn is_away(error: &anyhow::Error) -> bool {
     matches!(journal, Some(JournalError::Unavailable(_)))
 }
 
-fn open_log(kafka: &KafkaArgs, clocks: &Clocks, data: &Arc<DataDir>, effort: Effort) -> anyhow::Result<Opened> {
+fn open_log(
+    kafka: &KafkaArgs,
+    clocks: &Clocks,
+    data: &Arc<DataDir>,
+    effort: Effort,
+    from: Option<&Path>,
+) -> anyhow::Result<Opened> {
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
         Some(config) => KafkaJournal::open(config)?,
@@ -249,7 +270,7 @@ fn open_log(kafka: &KafkaArgs, clocks: &Clocks, data: &Arc<DataDir>, effort: Eff
     let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
     let stores = data.stores();
     let store = serving_dir::<Payments>(&stores)?;
-    let (folder, view) = control::fold(&store, journal.as_ref(), &codec, clocks.clone(), &rejections)?;
+    let (folder, view) = control::fold(&store, journal.as_ref(), &codec, clocks.clone(), &rejections, from)?;
     let (log, clocks) = (Arc::clone(&journal) as Arc<dyn Reader>, clocks.clone());
     let sources = Sources { stores, log, codec: Arc::clone(&codec), rejections, clocks, effort };
     let (versions, folds) = Versions::new(sources, Arc::clone(view.live()), folder)?;

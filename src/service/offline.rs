@@ -85,7 +85,7 @@ impl Projections {
                 "there is no log in {shown}: give another --data-dir, or --bootstrap-servers"
             );
         }
-        let Opened { versions, folds, data, .. } = open_log(kafka, &Clocks::system(), &data, Effort::FULL)?;
+        let Opened { versions, folds, data, .. } = open_log(kafka, &Clocks::system(), &data, Effort::FULL, None)?;
         let (stop, folded) = (CancellationToken::new(), Arc::clone(&versions));
         let stopped = stop.clone();
         let fold = move || {
