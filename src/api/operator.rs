@@ -191,11 +191,10 @@ fn change(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
 
 fn checkpoints(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
     let path = || warp::path!("v1" / "operator" / "checkpoints");
-    let create = path()
-        .and(warp::post())
-        .and(with(operator))
-        .and(warp::body::stream())
-        .then(async |asked: Asked, body| asked.answer(checkpoints::create(&asked.operator, &asked.headers, body)).await);
+    let create =
+        path().and(warp::post()).and(with(operator)).and(warp::body::stream()).then(async |asked: Asked, body| {
+            asked.answer(checkpoints::create(&asked.operator, &asked.headers, body)).await
+        });
     let show = path()
         .and(get())
         .and(with(operator))

@@ -4,12 +4,14 @@
 //! * results per second from a backlog: initiations on the log, then the fold and the lanes are started;
 //! * latency from POST to the last frame of a stream, at a fixed rate (open loop: a late answer delays no request);
 //! * how much slower the others' payments become while the provider hangs for one merchant (`--bulkhead`);
-//! * events per second of a rebuild: an empty store, the whole log.
+//! * events per second of a rebuild: an empty store, the whole log;
+//! * a checkpoint of that store: how long it takes to write, and until an instance that starts from it has caught up.
 //!
 //! A figure is only as good as its conditions: quote them together, and compare only what ran in one run.
 
 mod backlog;
 mod bulkhead;
+mod checkpoint;
 mod latency;
 
 use std::path::Path;

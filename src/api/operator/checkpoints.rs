@@ -66,7 +66,9 @@ mod tests {
         assert_eq!(wanted(b"{}").unwrap(), Wanted::default());
         let both = Wanted { effort: Effort::percent(50), keep: Some(2) };
         assert_eq!(wanted(br#"{"effort": 50, "keep": 2}"#).unwrap(), both);
-        for wrong in [r#"{"effort": 0}"#, r#"{"effort": 101}"#, r#"{"keep": 0}"#, r#"{"path": "/etc/passwd"}"#, "", "[1]"] {
+        for wrong in
+            [r#"{"effort": 0}"#, r#"{"effort": 101}"#, r#"{"keep": 0}"#, r#"{"path": "/etc/passwd"}"#, "", "[1]"]
+        {
             assert!(wanted(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
