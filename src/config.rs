@@ -289,6 +289,9 @@ pub struct BenchArgs {
     /// Also measure how much slower payments become while the provider hangs for another merchant.
     #[arg(long)]
     pub bulkhead: bool,
+    /// Also measure how much slower payments become while a version of the projection is built from a log of --rebuild events.
+    #[arg(long)]
+    pub beside: bool,
     /// Events of which the projection is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     pub rebuild: u64,

@@ -33,8 +33,11 @@ pub use write::{Made, Pause, write};
 pub const FORMAT: u32 = 1;
 /// What every checkpoint begins with, whatever its format.
 const MAGIC: &[u8; 18] = b"paylog checkpoint\n";
-/// Rows are gathered to so many bytes before they are compressed.
-const BLOCK_BYTES: usize = 1024 * 1024;
+/// Rows are gathered to so many bytes before they are compressed: a millisecond's work.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// Rows that are copied at a stretch by one who rests in between: again about a millisecond's work, for as long may what is
+/// served have to wait for a processor.
+const STRETCH_MAX: u64 = 200;
 /// The largest block: one row more. An event is far smaller, and so is a payment with all its offsets.
 const BLOCK_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The largest header: a thousand partitions have two numbers and a hash each in it.

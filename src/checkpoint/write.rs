@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::block::{Head, TRAILER, put};
-use super::{BLOCK_BYTES, Chain, CheckpointError, Header, MAGIC, Trailer};
+use super::{BLOCK_BYTES, Chain, CheckpointError, Header, MAGIC, STRETCH_MAX, Trailer};
 use crate::archive::{Digest, Out};
 use crate::payment::Timestamp;
 use crate::projection::Standing;
@@ -17,8 +17,8 @@ const END: [u8; 33] = [0xFF; 33];
 /// What may wait to be written to the disk, in bytes: the log's own syncs wait behind it.
 const UNSETTLED_MAX: usize = 8 * 1024 * 1024;
 
-/// Called after every block, with what was written so far and how long the block took: it may rest for a while. `false`
-/// ends it.
+/// Called after every short stretch of work, with what was written so far and how long the stretch took: it may rest for a
+/// while. `false` ends it.
 pub type Pause<'a> = &'a mut dyn FnMut(&Made, std::time::Duration) -> bool;
 
 /// What was written.
@@ -90,6 +90,8 @@ impl Writer {
             self.made.rows += 1;
             if self.block.len() >= BLOCK_BYTES {
                 self.end_block(table)?;
+                self.rest(after)?;
+            } else if self.made.rows.is_multiple_of(STRETCH_MAX) {
                 self.rest(after)?;
             }
         }

@@ -118,6 +118,8 @@ pub struct Fold<P> {
     halted: BTreeMap<Partition, Offset>,
     rejections: Rejections,
     known: Known,
+    /// Records that go into one batch.
+    batch_max: usize,
 }
 
 /// Why reading has ended.
@@ -143,7 +145,8 @@ impl<P: Projection> Fold<P> {
         within(&progress.folded(), journal)?;
         progress.compare(journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
-        Ok(Self { projection, store, codec, progress, halted, rejections, known })
+        let batch_max = reader::BATCH_MAX;
+        Ok(Self { projection, store, codec, progress, halted, rejections, known, batch_max })
     }
 
     /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
@@ -154,6 +157,11 @@ impl<P: Projection> Fold<P> {
             Some(position) => Err(FoldError::NeverRejected(position)),
             None => Ok(self),
         }
+    }
+
+    /// Folds so many records at once, at most; `None` for as many as make it fast.
+    pub fn set_batch_max(&mut self, batch_max: Option<usize>) {
+        self.batch_max = batch_max.unwrap_or(reader::BATCH_MAX);
     }
 
     /// How far it has come, for whoever waits for it.
@@ -187,13 +195,14 @@ impl<P: Projection> Fold<P> {
         after: &mut dyn FnMut(Duration) -> bool,
     ) -> Result<Ended, FoldError> {
         let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.codec));
-        let (rejections, known) = (self.rejections.clone(), self.known.count);
+        let (rejections, known, batch_max) = (self.rejections.clone(), self.known.count, self.batch_max);
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
         let stop = &stop.child_token();
         thread::scope(|scope| {
             // However this ends, the reader must too, and be it that there is nothing to read.
             let _ends = stop.clone().drop_guard();
-            let reading = move || reader::read(Source { tail, codec: &codec, rejections, known }, stop, &sender);
+            let reading =
+                move || reader::read(Source { tail, codec: &codec, rejections, known, batch_max }, stop, &sender);
             let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
             for batch in batches {
@@ -233,7 +242,7 @@ impl<P: Projection> Fold<P> {
             if stop.is_cancelled() {
                 return Ok(false);
             }
-            let items = reader::read_once(tail.as_mut(), &self.codec, reader::POLL)?;
+            let items = reader::read_once(tail.as_mut(), &self.codec, self.batch_max, reader::POLL)?;
             let items: Vec<Item> = items.into_iter().map(|item| item.up_to(at)).collect();
             self.fold(&items)?;
         }
@@ -249,7 +258,7 @@ impl<P: Projection> Fold<P> {
     /// Reads once, waiting no longer than `wait`, and folds what came: [`Fold::run`] without its threads, and without an ear
     /// for what is rejected meanwhile.
     pub fn turn(&mut self, tail: &mut dyn Tail, wait: Duration) -> Result<(), FoldError> {
-        let items = reader::read_once(tail, &self.codec, wait)?;
+        let items = reader::read_once(tail, &self.codec, self.batch_max, wait)?;
         if items.is_empty() { Ok(()) } else { self.fold(&items) }
     }
 

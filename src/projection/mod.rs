@@ -19,6 +19,8 @@ mod fold;
 mod gaps;
 pub mod kept;
 mod live;
+#[cfg(test)]
+mod live_tests;
 mod offsets;
 mod parked;
 mod payments;

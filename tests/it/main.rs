@@ -17,6 +17,7 @@
 //! * `guards`: what may become of a topic under those who use it
 //! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
+//! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
@@ -42,6 +43,7 @@ mod parked;
 mod payments;
 mod reading;
 mod rebalance;
+mod rebuild;
 mod rejected;
 mod restarts;
 mod starts;
@@ -128,4 +130,8 @@ scenarios! {
     checkpoints::a_checkpoint_that_holds_a_rejected_record_is_folded_anew,
     checkpoints::rows_that_are_ahead_of_the_log_are_refused,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
+    rebuild::a_version_takes_the_others_place_and_goes_back_without_a_failed_request,
+    rebuild::a_hundred_rebuilds_under_load_change_nothing,
+    rebuild::a_build_that_was_killed_goes_on_where_it_was,
+    rebuild::the_commands_replay_rebuild_and_projection,
 }

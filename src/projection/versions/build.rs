@@ -20,8 +20,9 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_millis(20);
 /// How long the version that is served may take to come as far as the new one. Both follow the same log.
 const MEET_MAX: Duration = Duration::from_secs(30);
-/// Rows that are compared at a stretch.
-const ROWS_MAX: u64 = 2_000;
+/// Records that are folded, and rows that are compared, at a stretch by one that rests in between: about a millisecond's work,
+/// for as long may what is served have to wait for a processor.
+const STRETCH_MAX: usize = 200;
 
 /// The part of the time in which it may work, so that what is served keeps its pace: it works for a batch, and then rests
 /// in proportion.
@@ -50,6 +51,10 @@ impl Effort {
         (1..=100).contains(&percent).then_some(Self(percent))
     }
 
+    fn batch_max(self) -> Option<usize> {
+        (self != Self::FULL).then_some(STRETCH_MAX)
+    }
+
     /// After so much work.
     #[must_use]
     pub fn rest(self, worked: Duration) -> Duration {
@@ -60,7 +65,7 @@ impl Effort {
 impl<P: Served> Building<'_, P> {
     /// From `phase`, in which it was left, until told to stop.
     pub fn run(&self, mut fold: Fold<P>, phase: Phase) -> Result<(), FoldError> {
-        if !matches!(phase, Phase::Verified | Phase::Retired) {
+        if matches!(phase, Phase::Building) {
             self.build(&mut fold)?;
             if self.stop.is_cancelled() {
                 return Ok(());
@@ -74,6 +79,7 @@ impl<P: Served> Building<'_, P> {
     /// To the end of the log.
     fn build(&self, fold: &mut Fold<P>) -> Result<(), FoldError> {
         let (progress, mut asked) = (fold.progress(), None::<Instant>);
+        fold.set_batch_max(self.effort.batch_max());
         fold.follow(self.log, self.stop, &mut |worked| {
             let now = Instant::now();
             if asked.is_none_or(|asked| now.duration_since(asked) >= ASK_EVERY) {
@@ -87,7 +93,9 @@ impl<P: Served> Building<'_, P> {
             }
             self.pause(self.effort.rest(worked));
             true
-        })
+        })?;
+        fold.set_batch_max(None);
+        Ok(())
     }
 
     /// At the same offsets, row by row.
@@ -113,7 +121,7 @@ impl<P: Served> Building<'_, P> {
         self.report.compares();
         let (mut worked, pair) = (Instant::now(), Pair { left: &served, right: &built, codec: self.codec });
         let mut after = |rows: u64| {
-            if rows.is_multiple_of(ROWS_MAX) {
+            if rows.is_multiple_of(STRETCH_MAX as u64) {
                 self.report.compared_to(rows);
                 self.pause(self.effort.rest(worked.elapsed()));
                 worked = Instant::now();

@@ -125,7 +125,7 @@ struct State<P: Served> {
     /// By number.
     running: BTreeMap<u32, Running<P>>,
     /// Versions to be deleted, as soon as nobody has them open.
-    condemned: Vec<(u32, Open)>,
+    condemned: Vec<(u32, Option<Open>)>,
 }
 
 /// A version that is folded.
@@ -175,7 +175,9 @@ impl<P: Served> Versions<P> {
         let running = BTreeMap::from([(manifest.serving.number, first)]);
         let state = Mutex::new(State { manifest, running, condemned: Vec::new() });
         let (sender, events) = channel();
-        Ok((Arc::new(Self { sources, live, state, events: sender }), Folds { serving, events }))
+        let versions = Self { sources, live, state, events: sender };
+        versions.take_up();
+        Ok((Arc::new(versions), Folds { serving, events }))
     }
 
     /// Folds the version that is served, and the other, until told to stop or until the fold of the one that is served fails.
@@ -189,7 +191,6 @@ impl<P: Served> Versions<P> {
             let number = self.state().manifest.serving.number;
             let begin = Begin { number, phase: Phase::Serving, fold: serving, effort: Effort::FULL };
             self.spawn(scope, begin, stop)?;
-            self.take_up();
             loop {
                 match events.recv_timeout(SWEEP_EVERY) {
                     Ok(Event::Begin(begin)) => self.spawn(scope, *begin, stop)?,
@@ -288,8 +289,9 @@ impl<P: Served> Versions<P> {
 
     fn delete_condemned(&self) {
         self.state().condemned.retain(|(number, open)| {
-            let deleted = !open.is_open() && Store::discard(&self.sources.stores.join(name::<P>(*number))).is_ok();
-            !deleted
+            let path = self.sources.stores.join(name::<P>(*number));
+            let is_read = open.as_ref().is_some_and(Open::is_open);
+            is_read || (path.is_dir() && Store::discard(&path).is_err())
         });
     }
 

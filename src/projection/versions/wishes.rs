@@ -81,10 +81,11 @@ impl<P: Served> Rebuilds for Versions<P> {
         let manifest = Manifest { other: None, ..state.manifest.clone() };
         manifest.write::<P>(&self.sources.stores)?;
         state.manifest = manifest;
-        if let Some(running) = state.running.remove(&other.number) {
+        let open = state.running.remove(&other.number).map(|running| {
             running.stop.cancel();
-            state.condemned.push((other.number, running.built.store.open_state()));
-        }
+            running.built.store.open_state()
+        });
+        state.condemned.push((other.number, open));
         let (operator, reason) = (by.operator(), by.reason());
         tracing::warn!(version, operator, reason, phase = %other.phase, "a version of a projection is let go");
         Ok(())
