@@ -145,8 +145,8 @@ pub struct ServiceArgs {
     /// the process.
     #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub guard_seconds: u64,
-    /// In how much of the time a version of a projection may be built beside the one that is served, in percent, unless the
-    /// command that begins it says otherwise.
+    /// In how much of the time a version of a projection may be built beside the one that is served, or a checkpoint be made, in
+    /// percent, unless the command that begins it says otherwise.
     #[arg(long, env = "PAYLOG_REBUILD_EFFORT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rebuild_effort: u32,
     /// If this process has no rows yet, begin with those in this checkpoint, and fold only what the log has since. Ignored if

@@ -219,7 +219,8 @@ fn projection_and_replay_have_no_name_for_what_writes_to_a_log() {
         sources(&src.join(module), &mut files);
         assert!(!files.is_empty());
         for file in files.iter().filter(|file| !is_test(file)) {
-            let text = std::fs::read_to_string(file).unwrap();
+            // An error is none of them.
+            let text = std::fs::read_to_string(file).unwrap().replace("journal::JournalError", "");
             let named = WRITES.iter().filter(|word| text.contains(**word));
             wrong.extend(named.map(|word| format!("{} names {word}", file.display())));
             for import in text.split("use ").filter(|import| import.starts_with("crate::journal::")) {

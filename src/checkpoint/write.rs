@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::block::{Head, TRAILER, put};
+use super::block::{self, Head, TRAILER};
 use super::{BLOCK_BYTES, Chain, CheckpointError, Header, MAGIC, STRETCH_MAX, Trailer};
 use crate::archive::{Digest, Out};
 use crate::payment::Timestamp;
@@ -83,7 +83,7 @@ impl Writer {
         let before = self.made.rows;
         for row in rows.range(name, &[], &END) {
             let (key, value) = row?;
-            if !put(&mut self.block, &key, &value) {
+            if !block::put(&mut self.block, &key, &value) {
                 let text = format!("a row of the table {name} takes {} bytes", key.len() + value.len());
                 return Err(CheckpointError::Unwritable(text));
             }
@@ -109,13 +109,13 @@ impl Writer {
         self.stored.truncate(length);
         let (block, stored) = (std::mem::take(&mut self.block), std::mem::take(&mut self.stored));
         self.made.raw_bytes += block.len() as u64;
-        self.append(table, block.len(), &stored)?;
+        self.put(table, block.len(), &stored)?;
         (self.block, self.stored) = (block, stored);
         self.block.clear();
         Ok(())
     }
 
-    fn append(&mut self, table: u32, raw: usize, stored: &[u8]) -> Result<(), CheckpointError> {
+    fn put(&mut self, table: u32, raw: usize, stored: &[u8]) -> Result<(), CheckpointError> {
         let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX); // a block is bounded
         let head = Head { table, raw: length(raw), stored: length(stored.len()) }.bytes();
         let digest = self.chain.add(&head, stored);
@@ -141,7 +141,7 @@ impl Writer {
     /// It is whole: only now it bears its name.
     fn finish(mut self, trailer: &Trailer) -> Result<Made, CheckpointError> {
         let text = serde_json::to_vec(trailer).map_err(|e| CheckpointError::Io(e.into()))?;
-        self.append(TRAILER, text.len(), &text)?;
+        self.put(TRAILER, text.len(), &text)?;
         self.out.keep()?;
         Ok(self.made)
     }
