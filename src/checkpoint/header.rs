@@ -19,7 +19,7 @@ pub struct Header {
     pub log: String,
     /// By partition.
     pub folded: Vec<Folded>,
-    /// In the order in which they follow.
+    /// In the order of their names, in which they follow.
     pub tables: Vec<String>,
 }
 
@@ -40,6 +40,11 @@ pub struct LastFolded {
     /// The first half of the SHA-256 of its value.
     pub hash: String,
 }
+
+/// More than a projection has.
+const TABLES_MAX: usize = 256;
+/// What a table's name is made of, and how long it can be.
+const NAME_BYTES_MAX: usize = 128;
 
 /// Rows by table, in the order of [`Header::tables`].
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,6 +97,10 @@ impl Header {
             return Err(CheckpointError::NotACheckpoint(text));
         }
         let header: Self = serde_json::from_slice(text).map_err(|_| no())?;
+        let one_by_one = header.tables.is_sorted_by(|one, next| one < next);
+        if !one_by_one || header.tables.len() > TABLES_MAX || !header.tables.iter().all(|name| is_name(name)) {
+            return Err(no());
+        }
         header.standing().ok_or_else(no)?;
         Ok(header)
     }
@@ -155,6 +164,11 @@ impl Header {
         };
         Err(CheckpointError::NotForThis(text))
     }
+}
+
+fn is_name(table: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=NAME_BYTES_MAX).contains(&table.len()) && table.bytes().all(good)
 }
 
 impl LastFolded {

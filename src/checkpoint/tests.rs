@@ -189,6 +189,12 @@ fn what_is_right_in_form_alone_is_refused() {
     let said = bed.refused(&forged(&newer, &[], &trailer), true).to_string();
     assert!(said.contains("has format 2") && said.contains("fold the log from its start"), "{said}");
 
+    for tables in [vec!["due", "due"], vec!["payments", "due"], vec![""], vec!["../due"]] {
+        let other = Header { tables: tables.into_iter().map(str::to_owned).collect(), ..bed.header.clone() };
+        let said = bed.refused(&forged(&other, &[], &trailer), true).to_string();
+        assert!(said.contains("header of this checkpoint cannot be read"), "{:?}: {said}", other.tables);
+    }
+
     // Rows that are not where the header says: nothing at all, here.
     let file = bed.path("lies");
     std::fs::write(&file, forged(&bed.header, &[], &trailer)).unwrap();

@@ -8,6 +8,9 @@ use super::rows::decode;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Snapshot, StoreError};
 
+/// Far more than a log can be made with.
+const PARTITIONS_MAX: u32 = 100_000;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub log: LogId,
@@ -21,6 +24,9 @@ impl Standing {
     pub fn of(rows: &Snapshot) -> Result<Option<Self>, StoreError> {
         let Some(row) = rows.get("meta", b"log")? else { return Ok(None) };
         let (log, partitions): ([u8; 16], u32) = decode(&row)?;
+        if partitions > PARTITIONS_MAX {
+            return Err(StoreError::Damaged(format!("no log has {partitions} partitions")));
+        }
         let (mut offsets, mut lasts) = (Offsets::start(partitions), Vec::new());
         for partition in (0..partitions).map(Partition) {
             let folded = rows.get("meta", &folded_key(partition))?.map(|bytes| decode(&bytes)).transpose()?;

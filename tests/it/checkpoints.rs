@@ -333,14 +333,55 @@ async fn only_so_many_are_kept_and_no_path_is_taken() {
     let system = bed.start().await;
     load(&system.front, "early", 3).await;
     let client = &system.front.client;
+    let killed = bed.data_dir("up").join("checkpoints").join("payments@1-20260101T000000Z.checkpoint.part");
+    std::fs::create_dir_all(killed.parent().unwrap()).unwrap();
+    std::fs::write(&killed, b"half").unwrap();
     let mut files = Vec::new();
     for _ in 0..3 {
         files.push(create(client, &["--keep", "2"]).await);
     }
+    assert!(!killed.exists(), "what a process was killed over is deleted");
     assert!(!files[0].exists() && files[1].exists() && files[2].exists(), "{files:?}");
     let latest = client.get("/v1/operator/checkpoints").await.body["latest"].clone();
     assert_eq!((latest["state"].as_str(), latest["file"].as_str()), (Some("whole"), files[2].to_str()));
     let path = serde_json::json!({"file": "/tmp/x"});
     assert_eq!(client.post("/v1/operator/checkpoints", &path).await.status, 400);
     system.stop().await;
+}
+
+/// Between the first byte and the last name: what is there after the kill is whole, or not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_a_start_no_half_store_is_opened() {
+    let bed = Bed::embedded();
+    let system = bed.start().await;
+    let ids = load(&system.front, "early", 60).await;
+    let file = create(&system.front.client, &[]).await;
+    let truth = seen(&system.front.client, &ids).await;
+    system.stop().await;
+    let mut in_the_middle = 0;
+    for round in ["one", "two", "three"] {
+        fresh(&bed, round);
+        let words = bed.words("up", round, &["--from-checkpoint", &text(&file)]);
+        let part = rows_of(&bed, round).with_file_name(format!("{}.part", versioned_name::<Payments>()));
+        let killed = tokio::task::spawn_blocking(move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_paylog"));
+            let mut child = command.args(&words[1..]).stdout(std::process::Stdio::null()).spawn().unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            while !part.join("keyspaces").exists() {
+                assert!(Instant::now() < deadline, "it does not begin");
+                std::thread::yield_now();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            part.exists()
+        });
+        let half = killed.await.unwrap();
+        assert_ne!(half, rows_of(&bed, round).exists(), "half a store under its own name, or none at all");
+        in_the_middle += usize::from(half);
+        let mut started = Process::start(bed.words("up", round, &["--from-checkpoint", &text(&file)])).await;
+        assert_eq!(metric(&started.client, "paylog_events_folded_total").await, 0, "there was nothing to fold");
+        assert_eq!(seen(&started.client, &ids).await, truth);
+        started.kill();
+    }
+    assert!(in_the_middle > 0, "each was whole before it could be killed");
 }
