@@ -131,6 +131,10 @@ impl<P: Served> Making<P> {
                 }
                 (State::Whole, Some(made))
             }
+            Err(error @ CheckpointError::Stopped) => {
+                tracing::info!(%file, "a checkpoint was given up, for the process ends");
+                (State::Failed(error.to_string()), None)
+            }
             Err(error) => {
                 tracing::error!(%file, %error, "a checkpoint could not be made");
                 (State::Failed(error.to_string()), None)
