@@ -145,14 +145,18 @@ pub struct ServiceArgs {
     /// the process.
     #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub guard_seconds: u64,
+    /// Keep the totals of all payments by day, currency and status, for GET /v1/totals; `process` has none.
+    #[arg(long, env = "PAYLOG_TOTALS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub totals: bool,
     /// In how much of the time a version of a projection may be built beside the one that is served, or a checkpoint be made, in
     /// percent, unless the command that begins it says otherwise.
     #[arg(long, env = "PAYLOG_REBUILD_EFFORT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rebuild_effort: u32,
-    /// If this process has no rows yet, begin with those in this checkpoint, and fold only what the log has since. Ignored if
-    /// there are rows; what is damaged, or of another log, ends the start.
-    #[arg(long, env = "PAYLOG_FROM_CHECKPOINT", value_name = "FILE")]
-    pub from_checkpoint: Option<PathBuf>,
+    /// Where a projection has no rows yet, begin with those in its checkpoint, and fold only what the log has since. May be
+    /// repeated (in one word, and in the environment: `,` between), with one for each projection. Ignored where there are rows;
+    /// what is damaged, or of another log, ends the start.
+    #[arg(long, env = "PAYLOG_FROM_CHECKPOINT", value_name = "FILE", value_delimiter = ',')]
+    pub from_checkpoint: Vec<PathBuf>,
     /// How long a stop may take, in seconds, before it is over, done or not.
     #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u64,

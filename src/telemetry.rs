@@ -78,7 +78,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
         let handle = PrometheusBuilder::new().install_recorder().ok()?;
-        describe_counter!(EVENTS_FOLDED, "Records folded into the projection since the start");
+        describe_counter!(EVENTS_FOLDED, "Records folded since the start, by projection");
         describe_counter!(PARTITIONS_HALTED, "Partitions that stopped at a record that cannot be folded");
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_gauge!(PARKED, "Payments that wait for a person, by the state of this instance");
@@ -126,8 +126,8 @@ pub fn keep_up() {
     }
 }
 
-pub fn events_folded(count: usize) {
-    counter!(EVENTS_FOLDED).increment(count as u64);
+pub fn events_folded(projection: &'static str, count: usize) {
+    counter!(EVENTS_FOLDED, "projection" => projection).increment(count as u64);
 }
 
 pub fn partition_halted() {

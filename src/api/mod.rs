@@ -9,6 +9,7 @@ mod operator;
 mod page;
 mod prefer;
 mod read;
+mod totals;
 mod trace;
 
 use std::future::Future;
@@ -27,7 +28,8 @@ use crate::contract::{AtLeast, bad_place, partition};
 use crate::http::{Problem, Query, query};
 use crate::journal::{AppendError, Journal, Position};
 use crate::payment::{Event, MerchantId, Payment, PaymentId};
-use crate::projection::{Row, View};
+use crate::projection::totals::Totals;
+use crate::projection::{Live, Row, View};
 use crate::recording::event_record;
 use crate::schema::Codec;
 
@@ -39,6 +41,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Api {
     pub journal: Arc<dyn Journal>,
     pub view: View,
+    /// `None` if this instance keeps none.
+    pub totals: Option<Arc<Live<Totals>>>,
     pub codec: Arc<Codec>,
     pub config: ApiConfig,
     pub shutdown: CancellationToken,
@@ -63,7 +67,7 @@ impl ApiConfig {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let every = [payment(api), events(api), payments(api), health(api), page::route()];
+    let every = [payment(api), events(api), payments(api), totals(api), health(api), page::route()];
     every.into_iter().reduce(|all, one| all.or(one).unify().boxed()).unwrap_or_else(page::route)
 }
 
@@ -104,6 +108,18 @@ fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(query())
         .then(async |id: String, api: Arc<Api>, query: Query| api.answer(list::events(&api, &id, &query)).await)
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn totals(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "totals");
+    path()
+        .and(get())
+        .and(with(api))
+        .and(query())
+        .then(async |api: Arc<Api>, query: Query| api.answer(totals::totals(&api, &query)).await)
+        .or(otherwise(path(), "GET, HEAD"))
         .unify()
         .boxed()
 }

@@ -40,7 +40,8 @@ pub struct Operator {
     pub control: Arc<Control>,
     /// Whose versions can be exchanged.
     pub projections: Vec<Arc<dyn Rebuilds>>,
-    pub checkpoints: Maker,
+    /// By projection.
+    pub checkpoints: Vec<Maker>,
     /// Does paylog listen on a loopback address?
     pub loopback: bool,
 }

@@ -90,9 +90,15 @@ async fn checkpoints(client: &reqwest::Client, url: &str, stop: &CancellationTok
     let (address, mut begun) = (format!("{url}{CHECKPOINTS}"), 0);
     while !stop.is_cancelled() {
         let latest: Value = client.get(&address).send().await?.error_for_status()?.json().await?;
-        if latest["latest"]["state"] != "writing" {
-            ensure!(latest["latest"]["error"].is_null(), "a checkpoint failed: {}", latest["latest"]["error"]);
-            client.post(&address).json(&json!({"keep": 1})).send().await?.error_for_status()?;
+        let latest = &latest["data"][0]["latest"];
+        if latest["state"] != "writing" {
+            ensure!(latest["error"].is_null(), "a checkpoint failed: {}", latest["error"]);
+            client
+                .post(&address)
+                .json(&json!({"projection": "payments", "keep": 1}))
+                .send()
+                .await?
+                .error_for_status()?;
             begun += 1;
         }
         tokio::time::sleep(super::LOOK_EVERY).await;

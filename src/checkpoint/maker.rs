@@ -23,6 +23,7 @@ const ENDING: &str = ".checkpoint";
 pub struct Maker {
     latest: Latest,
     orders: Sender<Order>,
+    projection: &'static str,
     /// `payments@3-`.
     prefix: String,
     directory: PathBuf,
@@ -84,7 +85,13 @@ impl Maker {
         let making =
             Making { latest: Arc::clone(&latest), orders, directory: directory.clone(), clocks: clocks.clone(), live };
         let prefix = format!("{}-", versioned_name::<P>());
-        (Self { latest, orders: sender, prefix, directory, clocks, effort }, making)
+        (Self { latest, orders: sender, projection: P::NAME, prefix, directory, clocks, effort }, making)
+    }
+
+    /// Its name, without a version.
+    #[must_use]
+    pub fn projection(&self) -> &'static str {
+        self.projection
     }
 
     /// Begins to write one.
@@ -163,20 +170,15 @@ impl<P: Served> Making<P> {
 
     /// What was being written when a process was killed.
     fn sweep(&self) -> Result<(), CheckpointError> {
-        for part in files(&self.directory, &format!("{ENDING}.part"))? {
+        for part in ours::<P>(&self.directory, &format!("{ENDING}.part"))? {
             std::fs::remove_file(part)?;
         }
         Ok(())
     }
 
     fn delete_older(&self, keep: usize) {
-        let deleted = files(&self.directory, ENDING).and_then(|files| {
-            let ours = format!("{}-", versioned_name::<P>());
-            let is_ours =
-                |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours));
-            // Their names say when they were begun.
-            let mut files: Vec<PathBuf> = files.into_iter().filter(is_ours).collect();
-            files.sort();
+        let deleted = ours::<P>(&self.directory, ENDING).and_then(|mut files| {
+            files.sort(); // their names say when they were begun
             files.iter().rev().skip(keep).try_for_each(std::fs::remove_file)
         });
         if let Err(error) = deleted {
@@ -185,9 +187,13 @@ impl<P: Served> Making<P> {
     }
 }
 
-fn files(directory: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
-    let all: std::io::Result<Vec<PathBuf>> = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect();
-    Ok(all?.into_iter().filter(|path| path.to_string_lossy().ends_with(ending)).collect())
+/// Files of this version of the projection.
+fn ours<P: Served>(directory: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
+    let prefix = format!("{}-", versioned_name::<P>());
+    let all: std::io::Result<Vec<_>> = std::fs::read_dir(directory)?.collect();
+    let is_ours = |name: &str| name.starts_with(&prefix) && name.ends_with(ending);
+    let ours = all?.into_iter().filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
+    Ok(ours.map(|entry| entry.path()).collect())
 }
 
 fn pause(time: Duration, stop: &CancellationToken) {

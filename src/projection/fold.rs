@@ -301,7 +301,7 @@ impl<P: Projection> Fold<P> {
 
     fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
         if self.progress.speaks() {
-            telemetry::events_folded(items.iter().filter(|item| item.is_record()).count());
+            telemetry::events_folded(P::NAME, items.iter().filter(|item| item.is_record()).count());
         }
         let (mut batch, mut moved, mut caught_up) = (self.store.batch(), BTreeMap::new(), Vec::new());
         for item in items {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::fold::{Fold, Projection};
 use super::{Offsets, Progress};
+use crate::journal::Position;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// Between two looks at how far a store has come that is waited for.
@@ -80,9 +81,20 @@ impl<P: Served> Live<P> {
         &self.hearers
     }
 
-    /// Tells of every exchange.
-    pub(super) fn exchanges(&self) -> watch::Receiver<Arc<Built<P>>> {
-        self.built.subscribe()
+    /// Returns when the record at `position` is in the rows that are read then; never, for a partition that the log does not
+    /// have.
+    pub async fn wait_folded(&self, position: Position) {
+        let mut exchanges = self.built.subscribe();
+        loop {
+            let progress = Arc::clone(&exchanges.borrow_and_update().progress);
+            tokio::select! {
+                () = progress.wait_folded(position) => {}
+                _ = exchanges.changed() => {}
+            }
+            if self.built().progress.has_folded(position) {
+                return;
+            }
+        }
     }
 
     /// Has `to` read instead, once it is as far as what is read now. For that moment the fold of the latter stands still.

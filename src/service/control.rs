@@ -3,17 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clock::Clocks;
 use crate::config::KafkaArgs;
 use crate::control::{self, Control, Follower, Import};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Journal, LogId};
-use crate::projection::{FoldError, Folder, Rejections, View};
-use crate::schema::Codec;
+use crate::projection::{FoldError, Rejections};
 use crate::store::Store;
 
-use super::checkpoint::start_from;
 use super::data_dir::DataDir;
 
 /// Opens the control log, and reads it to its end: after this `rejections` has all that was decided before.
@@ -57,21 +54,14 @@ fn accept(import: &Import) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the rows, which are made of the checkpoint `from` if there are none yet; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
-/// has everything.
-pub(super) fn fold(
+/// Opens the rows, after `start`, which may make them of something else if there are none. Those that hold a record which was
+/// rejected since, and those that are damaged, are deleted, for the log has everything.
+pub(super) fn rows<T>(
     store: &Path,
-    journal: &dyn Journal,
-    codec: &Arc<Codec>,
-    clocks: Clocks,
-    rejections: &Rejections,
-    from: Option<&Path>,
-) -> anyhow::Result<(Folder, View)> {
-    let start = || from.map_or(Ok(()), |file| start_from(file, store, journal));
-    let open = || -> Result<(Folder, View), FoldError> {
-        let (folder, view) = Folder::open(Store::open(store)?, journal, Arc::clone(codec), clocks.clone())?;
-        Ok((folder.heeding(rejections)?, view))
-    };
+    start: impl Fn() -> anyhow::Result<()>,
+    open: impl Fn(Store) -> Result<T, FoldError>,
+) -> anyhow::Result<T> {
+    let open = || open(Store::open(store)?);
     start()?;
     match open() {
         Err(FoldError::RejectedSince(position)) => {

@@ -14,8 +14,9 @@ use crate::api::{Api, ApiConfig, Operator};
 use crate::config::ServiceArgs;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
-use crate::projection::View;
+use crate::projection::totals::Totals;
 use crate::projection::versions::{Phase, Rebuilds};
+use crate::projection::{Live, View};
 use crate::schema::Codec;
 use crate::stream::Streams;
 use crate::{api, stream, telemetry};
@@ -30,11 +31,12 @@ pub(super) fn api(
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
     view: View,
+    totals: Option<Arc<Live<Totals>>>,
     stop: &CancellationToken,
 ) -> Arc<Api> {
     let config =
         ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
-    Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() })
+    Arc::new(Api { journal, view, totals, codec, config, shutdown: stop.clone() })
 }
 
 pub(super) fn part(

@@ -10,7 +10,7 @@ pub mod offline;
 pub mod replay;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,8 +33,9 @@ use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError, Reader};
 use crate::lane::Driver;
 use crate::processor::Processor;
+use crate::projection::totals::Totals;
 use crate::projection::versions::{Effort, Folds, Rebuilds, Sources, Versions, serving_dir};
-use crate::projection::{FoldError, Payments, Rejections, View};
+use crate::projection::{Fold, FoldError, Folder, Live, Payments, Rejections, Served, View};
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
@@ -69,10 +70,31 @@ struct Opened {
     codec: Arc<Codec>,
     control: Arc<Control>,
     follower: Follower,
-    versions: Arc<Versions<Payments>>,
-    folds: Folds<Payments>,
+    payments: Versioned<Payments>,
     view: View,
+    totals: Option<Versioned<Totals>>,
     data: Arc<DataDir>,
+}
+
+/// A projection that is about to be folded.
+struct Versioned<P: Served> {
+    versions: Arc<Versions<P>>,
+    live: Arc<Live<P>>,
+    folds: Folds<P>,
+}
+
+impl<P: Served> Versioned<P> {
+    fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> anyhow::Result<Self> {
+        let (versions, folds) = Versions::new(sources, Arc::clone(&live), serving)?;
+        Ok(Self { versions, live, folds })
+    }
+
+    /// Folds until told to stop. Holds the directory for as long.
+    fn run(self, data: Arc<DataDir>, stop: &CancellationToken) -> anyhow::Result<()> {
+        let ended = self.versions.run(self.folds, stop);
+        drop(data);
+        ended
+    }
 }
 
 impl Service {
@@ -95,7 +117,8 @@ impl Service {
         let (opening, wanted) = (args.clone(), CancellationToken::new());
         let unwanted = wanted.clone();
         let _while_waited_for = wanted.drop_guard();
-        let opened = tokio::task::spawn_blocking(move || open(&opening, &clocks, &unwanted)).await??;
+        let totals = args.totals && role != Role::Process;
+        let opened = tokio::task::spawn_blocking(move || open(&opening, totals, &clocks, &unwanted)).await??;
         Ok(Self { args, role, listener, opened })
     }
 
@@ -151,19 +174,23 @@ impl Service {
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
         let Self { args, role, listener, opened } = self;
-        let Opened { journal, codec, control, follower, versions, folds, view, data } = opened;
-        let (mut front, checkpoints) = (Vec::new(), data.checkpoints());
+        let Opened { journal, codec, control, follower, payments, view, totals, data } = opened;
+        let mut front = Vec::new();
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
-        let (folding, folded) = (fold_stop.clone(), Arc::clone(&versions));
-        // The directory is let go when the fold, which ends last, has ended.
-        let fold = part("fold", stop, move || {
-            let ended = folded.run(folds, &folding);
-            drop(data);
-            ended
-        })?;
+        let (mut back, mut projections) = (Vec::new(), vec![Arc::clone(&payments.versions) as Arc<dyn Rebuilds>]);
+        let mut checkpoints = vec![maker(&args, &data, view.clocks(), &payments.live, stop, &mut front)?];
+        let sums = totals.as_ref().map(|totals| Arc::clone(&totals.live));
+        let (folding, held) = (fold_stop.clone(), Arc::clone(&data));
+        back.push(part("fold", stop, move || payments.run(held, &folding))?);
+        if let Some(totals) = totals {
+            checkpoints.push(maker(&args, &data, view.clocks(), &totals.live, stop, &mut front)?);
+            projections.push(Arc::clone(&totals.versions) as Arc<dyn Rebuilds>);
+            let folding = fold_stop.clone();
+            back.push(part("totals", stop, move || totals.run(data, &folding))?);
+        }
         let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
-        let (rows, guarding, every) = (view.clone(), stop.clone(), args.guard_every());
+        let (rows, guarding, every) = (projections.clone(), stop.clone(), args.guard_every());
         front.push(part("guard", stop, move || {
             guard::watch(log.as_ref(), &|| decisions.check(), &rows, every, &guarding)
         })?);
@@ -177,13 +204,10 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
-        let (checkpoints, making) = maker(&args, checkpoints, &view, stop)?;
-        front.push(making);
-        let api = http::api(&args, journal, codec, view, stop);
-        let projections: Vec<Arc<dyn Rebuilds>> = vec![versions];
+        let api = http::api(&args, journal, codec, view, sums, stop);
         let operator = Operator { api, control, projections, checkpoints, loopback: http::is_loopback(&listener) };
         front.push(http::part(&args, role, listener, Arc::new(operator), stop));
-        Ok((front, vec![fold]))
+        Ok((front, back))
     }
 }
 
@@ -211,21 +235,30 @@ fn part(
     }))
 }
 
-fn maker(args: &ServiceArgs, to: PathBuf, view: &View, stop: &CancellationToken) -> anyhow::Result<(Maker, Part)> {
-    let (clocks, stopped) = (view.clocks().clone(), stop.clone());
-    let (maker, making) = Maker::new(to, Arc::clone(view.live()), clocks, args.rebuild_effort());
+/// What makes checkpoints of `live`, whose work goes to the parts.
+fn maker<P: Served + 'static>(
+    args: &ServiceArgs,
+    data: &DataDir,
+    clocks: &Clocks,
+    live: &Arc<Live<P>>,
+    stop: &CancellationToken,
+    parts: &mut Vec<Part>,
+) -> anyhow::Result<Maker> {
+    let (clocks, stopped) = (clocks.clone(), stop.clone());
+    let (maker, making) = Maker::new(data.checkpoints(), Arc::clone(live), clocks, args.rebuild_effort());
     let work = move || {
         making.run(&stopped);
         Ok(())
     };
-    Ok((maker, part("checkpoints", stop, work)?))
+    parts.push(part("checkpoints", stop, work)?);
+    Ok(maker)
 }
 
 /// Tries until the log answers.
-fn open(args: &ServiceArgs, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
+fn open(args: &ServiceArgs, totals: bool, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        match open_log(&args.kafka, clocks, &data, args.rebuild_effort(), args.from_checkpoint.as_deref()) {
+        match open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort(), &args.from_checkpoint) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
                     let reason = format!("{error:#}");
@@ -255,10 +288,11 @@ fn is_away(error: &anyhow::Error) -> bool {
 
 fn open_log(
     kafka: &KafkaArgs,
+    totals: bool,
     clocks: &Clocks,
     data: &Arc<DataDir>,
     effort: Effort,
-    from: Option<&Path>,
+    from: &[PathBuf],
 ) -> anyhow::Result<Opened> {
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
@@ -269,12 +303,31 @@ fn open_log(
     let rejections = Rejections::default();
     let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
     let stores = data.stores();
-    let store = serving_dir::<Payments>(&stores)?;
-    let (folder, view) = control::fold(&store, journal.as_ref(), &codec, clocks.clone(), &rejections, from)?;
-    let (log, clocks) = (Arc::clone(&journal) as Arc<dyn Reader>, clocks.clone());
-    let sources = Sources { stores, log, codec: Arc::clone(&codec), rejections, clocks, effort };
-    let (versions, folds) = Versions::new(sources, Arc::clone(view.live()), folder)?;
-    Ok(Opened { journal, codec, control: Arc::new(control), follower, versions, folds, view, data: Arc::clone(data) })
+    let (log, shared) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(&codec));
+    let sources = Sources { stores, log, codec: shared, rejections, clocks: clocks.clone(), effort };
+    let (payments, view) = payments(&sources, from)?;
+    let totals = if totals { Some(sums(&sources, from)?) } else { None };
+    Ok(Opened { journal, codec, control: Arc::new(control), follower, payments, view, totals, data: Arc::clone(data) })
+}
+
+fn payments(sources: &Sources, from: &[PathBuf]) -> anyhow::Result<(Versioned<Payments>, View)> {
+    let Sources { stores, log, codec, rejections, clocks, .. } = sources;
+    let dir = serving_dir::<Payments>(stores)?;
+    let start = || checkpoint::start_from::<Payments>(from, &dir, log.as_ref());
+    let (folder, view) = control::rows(&dir, start, |store| {
+        let (folder, view) = Folder::open(store, log.as_ref(), Arc::clone(codec), clocks.clone())?;
+        Ok((folder.heeding(rejections)?, view))
+    })?;
+    Ok((Versioned::new(sources.clone(), Arc::clone(view.live()), folder)?, view))
+}
+
+fn sums(sources: &Sources, from: &[PathBuf]) -> anyhow::Result<Versioned<Totals>> {
+    let Sources { stores, log, codec, rejections, .. } = sources;
+    let dir = serving_dir::<Totals>(stores)?;
+    let start = || checkpoint::start_from::<Totals>(from, &dir, log.as_ref());
+    let (fold, live) =
+        control::rows(&dir, start, |store| Fold::<Totals>::open(store, log.as_ref(), Arc::clone(codec), rejections))?;
+    Versioned::new(sources.clone(), live, fold)
 }
 
 fn driver(

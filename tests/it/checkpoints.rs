@@ -22,6 +22,8 @@ use crate::operations::refusal;
 use crate::rejected::front_of;
 use crate::verify::{Said, copy, front_dir, load, run, text};
 
+const FOLDED: &str = "paylog_events_folded_total{projection=\"payments\"}";
+
 async fn checkpoint(words: &[&str]) -> Said {
     run(["paylog", "checkpoint"].iter().chain(words).map(|word| (*word).to_owned()).collect()).await
 }
@@ -92,7 +94,10 @@ pub async fn a_new_instance_starts_from_a_checkpoint_and_folds_only_what_came_si
     assert!(said.code == Some(0) && said.out.starts_with("whole and unchanged: "), "{said:?}");
     let log = front.view.log_id().to_string();
     assert!(said.out.contains(&versioned_name::<Payments>()) && said.out.contains(&log), "{said:?}");
-    let (truth, events) = (seen(&front.client, &ids).await, front.log().await.len() as u64);
+    let totals = create(&front.client, &["totals"]).await;
+    let end = front.view.folded().encode(front.view.log_id());
+    let sums = front.client.get(&format!("/v1/totals?at_least={end}")).await;
+    let (sums, truth, events) = (sums.body, seen(&front.client, &ids).await, front.log().await.len() as u64);
     let system = if bed.is_kafka() {
         Some(system)
     } else {
@@ -100,10 +105,16 @@ pub async fn a_new_instance_starts_from_a_checkpoint_and_folds_only_what_came_si
         None
     };
     fresh(bed, "fresh");
-    let mut started = Process::start(bed.words(command(bed), "fresh", &["--from-checkpoint", &text(&file)])).await;
-    let folded = metric(&started.client, "paylog_events_folded_total").await;
-    assert!(folded <= events - folded_before, "{folded} of {events} events were folded, {folded_before} before it");
+    let both = format!("{},{}", text(&totals), text(&file));
+    let mut started = Process::start(bed.words(command(bed), "fresh", &["--from-checkpoint", &both])).await;
     assert_eq!(seen(&started.client, &ids).await, truth);
+    let client = &started.client;
+    until("the totals have caught up", async || client.get("/v1/totals").await.status == 200).await;
+    assert_eq!(client.get("/v1/totals").await.body, sums);
+    for projection in ["payments", "totals"] {
+        let folded = metric(client, &format!("paylog_events_folded_total{{projection=\"{projection}\"}}")).await;
+        assert!(folded <= events - folded_before, "{projection}: {folded} of {events} events were folded");
+    }
     let paid = started.client.pay_to_the_end("afterwards", &body("cus_1", "pm_card_visa")).await;
     assert_eq!(paid.text("status"), "successful", "{paid:?}");
     let again = started.client.pay("early-1", &body("cus_1", "pm_card_visa")).await;
@@ -236,7 +247,7 @@ pub async fn a_stopped_instance_gives_one_and_another_is_made_of_it(bed: &Bed) {
     assert!(twice.code == Some(1) && twice.err.contains("there are rows in"), "{twice:?}");
     verified(bed, "fresh").await;
     let started = Process::start(bed.words(command(bed), "fresh", &[])).await;
-    assert_eq!(metric(&started.client, "paylog_events_folded_total").await, 0, "there was nothing to fold");
+    assert_eq!(metric(&started.client, FOLDED).await, 0, "there was nothing to fold");
     assert_eq!(seen(&started.client, &ids).await, truth);
 }
 
@@ -342,7 +353,7 @@ async fn only_so_many_are_kept_and_no_path_is_taken() {
     }
     assert!(!killed.exists(), "what a process was killed over is deleted");
     assert!(!files[0].exists() && files[1].exists() && files[2].exists(), "{files:?}");
-    let latest = client.get("/v1/operator/checkpoints").await.body["latest"].clone();
+    let latest = client.get("/v1/operator/checkpoints").await.body["data"][0]["latest"].clone();
     assert_eq!((latest["state"].as_str(), latest["file"].as_str()), (Some("whole"), files[2].to_str()));
     let path = serde_json::json!({"file": "/tmp/x"});
     assert_eq!(client.post("/v1/operator/checkpoints", &path).await.status, 400);
@@ -379,7 +390,7 @@ async fn killed_in_the_middle_of_a_start_no_half_store_is_opened() {
         assert_ne!(half, rows_of(&bed, round).exists(), "half a store under its own name, or none at all");
         in_the_middle += usize::from(half);
         let mut started = Process::start(bed.words("up", round, &["--from-checkpoint", &text(&file)])).await;
-        assert_eq!(metric(&started.client, "paylog_events_folded_total").await, 0, "there was nothing to fold");
+        assert_eq!(metric(&started.client, FOLDED).await, 0, "there was nothing to fold");
         assert_eq!(seen(&started.client, &ids).await, truth);
         started.kill();
     }

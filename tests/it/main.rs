@@ -17,6 +17,7 @@
 //! * `guards`: what may become of a topic under those who use it
 //! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
+//! * `totals`: sums over all payments
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
@@ -49,6 +50,7 @@ mod restarts;
 mod starts;
 mod streams;
 mod takeover;
+mod totals;
 mod verify;
 
 macro_rules! scenarios {
@@ -134,4 +136,5 @@ scenarios! {
     rebuild::a_hundred_rebuilds_under_load_change_nothing,
     rebuild::a_build_that_was_killed_goes_on_where_it_was,
     rebuild::the_commands_replay_rebuild_and_projection,
+    totals::totals_say_what_was_accepted_and_what_has_become_of_it,
 }

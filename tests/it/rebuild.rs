@@ -75,31 +75,49 @@ async fn pay_and_read(client: &Client, payer: usize, n: usize) -> PaymentId {
     paid.id()
 }
 
-async fn other(client: &Client) -> Option<Value> {
+/// The version beside the one that is served.
+async fn other_of(client: &Client, projection: &str) -> Option<Value> {
     let answer = client.get(PROJECTIONS).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body["data"][0]["versions"].get(1).cloned()
+    let all = answer.body["data"].as_array().unwrap();
+    all.iter().find(|found| found["projection"] == projection).unwrap()["versions"].get(1).cloned()
+}
+
+async fn other(client: &Client) -> Option<Value> {
+    other_of(client, "payments").await
+}
+
+pub async fn wish_of(client: &Client, projection: &str, wish: &str, version: &str) -> Answer {
+    let body = json!({"version": version, "operator": "ada", "reason": "to see"});
+    client.post(&format!("{PROJECTIONS}/{projection}/{wish}"), &body).await
 }
 
 async fn wish(client: &Client, wish: &str, version: &str) -> Answer {
-    let body = json!({"version": version, "operator": "ada", "reason": "to see"});
-    client.post(&format!("{PROJECTIONS}/payments/{wish}"), &body).await
+    wish_of(client, "payments", wish, version).await
 }
 
 /// Begins, and answers with the name.
-async fn rebuild(client: &Client, body: &Value) -> String {
-    let begun = client.post(&format!("{PROJECTIONS}/payments/rebuild"), body).await;
+pub async fn rebuild_of(client: &Client, projection: &str, body: &Value) -> String {
+    let begun = client.post(&format!("{PROJECTIONS}/{projection}/rebuild"), body).await;
     assert_eq!(begun.status, 202, "{begun:?}");
     begun.body["versions"][1]["version"].as_str().unwrap().to_owned()
 }
 
-async fn reaches(client: &Client, phase: &str) {
+async fn rebuild(client: &Client, body: &Value) -> String {
+    rebuild_of(client, "payments", body).await
+}
+
+pub async fn reaches_of(client: &Client, projection: &str, phase: &str) {
     until(phase, async || {
-        let other = other(client).await.expect("it is gone");
+        let other = other_of(client, projection).await.expect("it is gone");
         assert_ne!(other["phase"], "failed", "{other}");
         other["phase"] == phase
     })
     .await;
+}
+
+async fn reaches(client: &Client, phase: &str) {
+    reaches_of(client, "payments", phase).await;
 }
 
 /// The newest frames of a customer, each payment's versions in order and none twice, until so many have ended.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{get, line, post, text};
 use crate::checkpoint::{Checkpoint, Header};
@@ -41,6 +41,9 @@ pub enum CheckpointCommand {
 
 #[derive(Debug, Args)]
 pub struct CreateArgs {
+    /// The projection: `payments` or `totals`.
+    #[arg(default_value = "payments")]
+    pub projection: String,
     #[command(flatten)]
     pub client: ClientArgs,
     /// In how much of the time it may work, in percent; what the instance was told for rebuilds if it is left out.
@@ -62,8 +65,8 @@ pub struct CreateArgs {
 
 pub async fn checkpoint(command: CheckpointCommand, out: &mut impl Write) -> anyhow::Result<()> {
     match command {
-        CheckpointCommand::Create(CreateArgs { offline: true, file: Some(file), data_dir, .. }) => {
-            let (to, blocking) = (file.clone(), move || offline::create(&data_dir, &file));
+        CheckpointCommand::Create(CreateArgs { projection, offline: true, file: Some(file), data_dir, .. }) => {
+            let (to, blocking) = (file.clone(), move || offline::create(&projection, &data_dir, &file));
             let (header, made) = tokio::task::spawn_blocking(blocking).await??;
             let (of, rows, bytes, digest) = (said(&header), made.rows, made.bytes, made.digest);
             line(out, &format!("{}: {rows} rows in {bytes} bytes, {of}, digest {digest}", to.display()))
@@ -83,7 +86,7 @@ pub async fn checkpoint(command: CheckpointCommand, out: &mut impl Write) -> any
 /// Asks a running instance for one, and waits for it.
 async fn create(args: &CreateArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let (client, url) = (client()?, &args.client.url);
-    let mut body = json!({});
+    let mut body = json!({"projection": args.projection});
     for (field, value) in [("effort", args.effort), ("keep", args.keep)] {
         if let Some(value) = value {
             body[field] = json!(value);
@@ -92,16 +95,18 @@ async fn create(args: &CreateArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let (_, begun) = post(&client, url, PATH, &body).await?;
     let file = text(&begun["latest"], "file").to_owned();
     loop {
-        let latest = get(&client, url, PATH, &[]).await?["latest"].take();
-        if text(&latest, "file") != file {
+        let all = get(&client, url, PATH, &[]).await?;
+        let ours = |of: &&Value| text(of, "projection") == args.projection;
+        let latest = &all["data"].as_array().into_iter().flatten().find(ours).unwrap_or(&Value::Null)["latest"];
+        if text(latest, "file") != file {
             bail!("the instance no longer knows of {file}: it was started again meanwhile, or was asked for another");
         }
-        match text(&latest, "state") {
+        match text(latest, "state") {
             "whole" => {
-                let (rows, bytes, digest) = (&latest["rows"], &latest["bytes"], text(&latest, "digest"));
+                let (rows, bytes, digest) = (&latest["rows"], &latest["bytes"], text(latest, "digest"));
                 return line(out, &format!("{file}: {rows} rows in {bytes} bytes, digest {digest}"));
             }
-            "failed" => bail!("{file} could not be made: {}", text(&latest, "error")),
+            "failed" => bail!("{file} could not be made: {}", text(latest, "error")),
             _ => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
@@ -127,7 +132,7 @@ mod tests {
     #[test]
     fn a_running_instance_is_given_no_path_and_one_that_does_not_run_needs_one() {
         let takes = |words: &[&str]| Cli::try_parse_from(["paylog", "checkpoint"].iter().chain(words)).is_ok();
-        assert!(takes(&["create", "--effort", "50", "--keep", "3"]));
+        assert!(takes(&["create", "totals", "--effort", "50", "--keep", "3"]));
         assert!(takes(&["create", "--offline", "--data-dir", "x", "--file", "y"]));
         assert!(takes(&["check", "y"]) && takes(&["restore", "y", "--data-dir", "x"]));
         for wrong in [

@@ -84,6 +84,12 @@ pub trait Rebuilds: Send + Sync {
     /// Of the projection.
     fn name(&self) -> &'static str;
 
+    /// Has anything that was read of the rows that are served turned out not to be what was written?
+    fn is_damaged(&self) -> bool;
+
+    /// Do the records that were folded last still stand on the log?
+    fn compare(&self) -> Result<(), FoldError>;
+
     /// The one that is served first.
     fn versions(&self) -> Vec<Status>;
 

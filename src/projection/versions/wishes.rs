@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::FoldError;
 use super::super::live::Served;
 use super::manifest::{Manifest, Version, name};
 use super::report::sum;
@@ -11,6 +12,14 @@ use crate::payment::Signed;
 impl<P: Served> Rebuilds for Versions<P> {
     fn name(&self) -> &'static str {
         P::NAME
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.live.built().store.is_damaged()
+    }
+
+    fn compare(&self) -> Result<(), FoldError> {
+        self.live.built().progress.compare(self.sources.log.as_ref())
     }
 
     fn versions(&self) -> Vec<Status> {
