@@ -45,7 +45,7 @@ pub struct Making<P: Served> {
 pub struct Wanted {
     /// In how much of the time it may work.
     pub effort: Option<Effort>,
-    /// How many checkpoints of this projection may be there afterwards: older ones are deleted. Without it, none is.
+    /// How many checkpoints of this version of the projection may be there afterwards: older ones are deleted. Without it, none is.
     pub keep: Option<usize>,
 }
 
@@ -170,14 +170,14 @@ impl<P: Served> Making<P> {
 
     /// What was being written when a process was killed.
     fn sweep(&self) -> Result<(), CheckpointError> {
-        for part in ours::<P>(&self.directory, &format!("{ENDING}.part"))? {
+        for part in files(&self.directory, &format!("{}@", P::NAME), &format!("{ENDING}.part"))? {
             std::fs::remove_file(part)?;
         }
         Ok(())
     }
 
     fn delete_older(&self, keep: usize) {
-        let deleted = ours::<P>(&self.directory, ENDING).and_then(|mut files| {
+        let deleted = files(&self.directory, &format!("{}-", versioned_name::<P>()), ENDING).and_then(|mut files| {
             files.sort(); // their names say when they were begun
             files.iter().rev().skip(keep).try_for_each(std::fs::remove_file)
         });
@@ -187,13 +187,12 @@ impl<P: Served> Making<P> {
     }
 }
 
-/// Files of this version of the projection.
-fn ours<P: Served>(directory: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
-    let prefix = format!("{}-", versioned_name::<P>());
+/// Those whose names begin and end so.
+fn files(directory: &Path, prefix: &str, ending: &str) -> std::io::Result<Vec<PathBuf>> {
     let all: std::io::Result<Vec<_>> = std::fs::read_dir(directory)?.collect();
-    let is_ours = |name: &str| name.starts_with(&prefix) && name.ends_with(ending);
-    let ours = all?.into_iter().filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
-    Ok(ours.map(|entry| entry.path()).collect())
+    let is_meant = |name: &str| name.starts_with(prefix) && name.ends_with(ending);
+    let meant = all?.into_iter().filter(|entry| entry.file_name().to_str().is_some_and(is_meant));
+    Ok(meant.map(|entry| entry.path()).collect())
 }
 
 fn pause(time: Duration, stop: &CancellationToken) {
