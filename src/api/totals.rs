@@ -1,9 +1,10 @@
 //! `GET /v1/totals`: how many payments were accepted on each day, and of how much, by currency and by what has become of them.
 
+use std::sync::Arc;
+
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::list::ListBody;
 use super::{Api, POSITION, RETRY_AFTER, header_value, json};
 use crate::http::{Problem, Query};
 use crate::projection::totals::{Day, Kind, Sum};
@@ -22,6 +23,14 @@ struct TotalBody {
     payments: u64,
     /// In minor units.
     amount: u128,
+}
+
+#[derive(serde::Serialize)]
+struct TotalsBody {
+    data: Vec<TotalBody>,
+    /// Why a part of the log is not summed up any further, if one is not: someone must act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    halted: Option<String>,
 }
 
 pub(super) async fn totals(api: &Api, query: &Query) -> Result<Response, Problem> {
@@ -47,9 +56,12 @@ pub(super) async fn totals(api: &Api, query: &Query) -> Result<Response, Problem
     }
     // Asked for before the rows are read: they are of no earlier state.
     let position = header_value(&built.progress.folded().encode(api.view.log_id()));
-    let (merchant, rows) = (api.merchant(), built.rows.of_days(from..=to)?);
-    let data = rows.into_iter().filter(|(kind, _)| kind.merchant == merchant).map(TotalBody::new).collect();
-    let mut response = json(StatusCode::OK, &ListBody { data, next_cursor: None });
+    let (merchant, of) = (api.merchant(), Arc::clone(&built));
+    let read = move || of.rows.of_days(&merchant, from..=to);
+    let rows = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())??;
+    let halted = built.progress.halts().into_iter().next().map(|halt| halt.reason);
+    let data = rows.into_iter().map(TotalBody::new).collect();
+    let mut response = json(StatusCode::OK, &TotalsBody { data, halted });
     response.headers_mut().insert(POSITION, position);
     Ok(response)
 }

@@ -122,6 +122,15 @@ pub struct Fold<P> {
     batch_max: usize,
 }
 
+/// How [`Fold::fold_to`] has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoldedTo {
+    There,
+    Stopped,
+    /// It cannot fold this record, which is before where it was to come to.
+    Halt(Position),
+}
+
 /// Why reading has ended.
 enum Ended {
     /// Told to stop, or there is no need to go on.
@@ -235,18 +244,33 @@ impl<P: Projection> Fold<P> {
         Ok(())
     }
 
-    /// Folds to `at`, and no further: it must not be there yet, in any partition. `false` if told to stop before.
-    pub fn fold_to(&mut self, at: &Offsets, journal: &dyn Reader, stop: &CancellationToken) -> Result<bool, FoldError> {
+    /// Folds to `at`, and no further: it must not be there yet, in any partition.
+    pub fn fold_to(
+        &mut self,
+        at: &Offsets,
+        journal: &dyn Reader,
+        stop: &CancellationToken,
+    ) -> Result<FoldedTo, FoldError> {
         let mut tail = self.tail(journal)?;
         while self.progress.folded() != *at {
             if stop.is_cancelled() {
-                return Ok(false);
+                return Ok(FoldedTo::Stopped);
+            }
+            let rejected = self.rejections.after(self.known.count);
+            self.learn(&rejected)?;
+            if !rejected.is_empty() && self.resume()? {
+                tail = self.tail(journal)?;
+            }
+            if let Some((partition, offset)) =
+                self.halted.iter().find(|(partition, offset)| **offset < at.of(**partition))
+            {
+                return Ok(FoldedTo::Halt(Position::new(*partition, *offset)));
             }
             let items = reader::read_once(tail.as_mut(), &self.codec, self.batch_max, reader::POLL)?;
             let items: Vec<Item> = items.into_iter().map(|item| item.up_to(at)).collect();
             self.fold(&items)?;
         }
-        Ok(true)
+        Ok(FoldedTo::There)
     }
 
     /// Reads the log from where this has folded it to.
@@ -315,14 +339,16 @@ impl<P: Projection> Fold<P> {
                 }
                 Item::Event(recorded) if self.is_astray(recorded) => {
                     let fault = Fault::new("it belongs to another partition, by the payment's id");
-                    self.halt(recorded.position, fault);
+                    self.halt(recorded.position, fault, &mut moved);
                 }
                 Item::Event(recorded) => match self.projection.apply(recorded, &mut batch) {
                     Ok(()) => moves(&mut moved, partition, offset.next(), Some(recorded)),
                     Err(ApplyError::Store(error)) => return Err(error.into()),
-                    Err(ApplyError::Unfoldable(reason)) => self.halt(recorded.position, Fault::new(reason)),
+                    Err(ApplyError::Unfoldable(reason)) => {
+                        self.halt(recorded.position, Fault::new(reason), &mut moved);
+                    }
                 },
-                Item::Unreadable(position, fault) => self.halt(*position, fault.clone()),
+                Item::Unreadable(position, fault) => self.halt(*position, fault.clone(), &mut moved),
                 Item::Reached(next) => moves(&mut moved, partition, next.offset, None),
                 Item::CaughtUp(next) => {
                     moves(&mut moved, partition, next.offset, None);
@@ -364,11 +390,13 @@ impl<P: Projection> Fold<P> {
         Ok(())
     }
 
-    fn halt(&mut self, position: Position, fault: Fault) {
+    /// All before it has been folded, whether or not a reader said so: every fold stands at the same offset here.
+    fn halt(&mut self, position: Position, fault: Fault, moved: &mut BTreeMap<Partition, Moved<'_>>) {
+        moves(moved, position.partition, position.offset, None);
         let Fault { reason, may_be_newer } = fault;
         if self.progress.speaks() {
-            tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
-            telemetry::partition_halted();
+            tracing::error!(%position, projection = P::NAME, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
+            telemetry::partition_halted(P::NAME);
         }
         self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");

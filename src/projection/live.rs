@@ -97,16 +97,28 @@ impl<P: Served> Live<P> {
         }
     }
 
+    /// Returns when `to` is as far as what is read was when this was called. Blocks, no longer than `patience`.
+    pub fn meet(&self, to: &Built<P>, patience: Duration) -> Result<(), Behind> {
+        let (at, deadline) = (self.built().progress.folded(), Instant::now() + patience);
+        while !to.progress.folded().covers(&at) {
+            if Instant::now() >= deadline {
+                return Err(Behind(patience));
+            }
+            std::thread::sleep(TURN);
+        }
+        Ok(())
+    }
+
     /// Has `to` read instead, once it is as far as what is read now. For that moment the fold of the latter stands still.
-    /// Blocks, no longer than `patience`.
+    /// Blocks, no longer than twice `patience`.
     pub fn exchange(&self, to: &Arc<Built<P>>, patience: Duration) -> Result<(), Behind> {
-        let (from, deadline) = (self.built(), Instant::now() + patience);
-        let behind = || Behind(patience);
+        let from = self.built();
         // Nearly as far, before anything has to stand still for it.
-        reach(to, &from.progress.folded(), deadline).ok_or_else(behind)?;
+        self.meet(to, patience)?;
         {
             let _held = from.progress.hold();
-            reach(to, &from.progress.folded(), deadline).ok_or_else(behind)?;
+            self.meet(to, patience)?;
+            to.progress.has_caught_up_as(&from.progress);
             self.built.send_replace(Arc::clone(to));
             from.progress.speak(false);
             to.progress.speak(true);
@@ -114,14 +126,4 @@ impl<P: Served> Live<P> {
         P::exchanged(&self.hearers, to.progress.partitions());
         Ok(())
     }
-}
-
-fn reach<P: Served>(built: &Built<P>, at: &Offsets, deadline: Instant) -> Option<()> {
-    while !built.progress.folded().covers(at) {
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(TURN);
-    }
-    Some(())
 }

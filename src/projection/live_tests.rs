@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fold, Folder, Payments, View};
+use super::{Fold, FoldedTo, Folder, Offsets, Payments, View};
 use crate::clock::Clocks;
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Journal, NewRecord, Partition, Position};
+use crate::journal::{Journal, NewRecord, Offset, Partition, Position};
 use crate::payment::samples::{event, in_progress, successful};
 use crate::schema::Codec;
 use crate::store::Store;
@@ -103,4 +103,42 @@ async fn only_the_fold_of_the_store_that_is_read_tells_anyone() {
     let mut tail = bed.other.tail(bed.journal.as_ref()).unwrap();
     bed.other.turn(tail.as_mut(), PATIENCE).unwrap();
     assert!(heard.recv().is_ok(), "the one that is read now tells");
+}
+
+#[tokio::test]
+async fn a_fold_to_some_offsets_ends_there_or_says_what_it_cannot_fold() {
+    let mut bed = bed();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let to = |offset| {
+        let mut at = Offsets::start(1);
+        at.set(Position::new(Partition(0), Offset(offset)));
+        at
+    };
+    for (seconds, data) in [(1, in_progress(1999)), (2, successful("ch_1"))] {
+        bed.append(seconds, data).await;
+    }
+    assert_eq!(bed.other.fold_to(&to(1), bed.journal.as_ref(), &stop).unwrap(), FoldedTo::There);
+    assert_eq!(bed.other.progress().folded(), to(1));
+    let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value: b"{x}".to_vec() };
+    let garbage = bed.journal.append(record).await.unwrap();
+    bed.append(3, successful("ch_2")).await;
+    assert_eq!(bed.other.fold_to(&to(4), bed.journal.as_ref(), &stop).unwrap(), FoldedTo::Halt(garbage));
+    assert_eq!(bed.other.progress().folded(), to(2), "it stands at the record itself");
+    stop.cancel();
+    assert_eq!(bed.other.fold_to(&to(4), bed.journal.as_ref(), &stop).unwrap(), FoldedTo::Stopped);
+}
+
+/// A store from which nothing was read since the start knows nothing of the log's end; it is as far as one that does.
+#[tokio::test]
+async fn what_was_folded_to_the_end_stays_so_whichever_store_is_read() {
+    let mut bed = bed();
+    bed.append(1, in_progress(1999)).await;
+    bed.served.catch_up(bed.journal.as_ref()).unwrap();
+    let mut at = Offsets::start(1);
+    at.set(Position::new(Partition(0), Offset(1)));
+    let stop = tokio_util::sync::CancellationToken::new();
+    bed.other.fold_to(&at, bed.journal.as_ref(), &stop).unwrap();
+    let built = bed.other.built(Arc::clone(bed.view.live().hearers()));
+    bed.view.live().exchange(&built, PATIENCE).unwrap();
+    assert!(bed.view.caught_up());
 }

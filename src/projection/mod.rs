@@ -38,7 +38,7 @@ mod watch;
 
 pub use difference::{Difference, Pair, Rows, compare, is_empty};
 pub use fields::About;
-pub use fold::{ApplyError, Fold, FoldError, Projection, versioned_name};
+pub use fold::{ApplyError, Fold, FoldError, FoldedTo, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
 pub use live::{Behind, Built, Live, Served};
 pub use offsets::{BadOffsets, Offsets};

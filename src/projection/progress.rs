@@ -219,6 +219,13 @@ impl Progress {
         self.caught_up[partition.0 as usize].store(true, Ordering::Release);
     }
 
+    /// It is as far as `other`, and so has reached the end wherever that one has.
+    pub(super) fn has_caught_up_as(&self, other: &Self) {
+        for (mine, theirs) in self.caught_up.iter().zip(&other.caught_up) {
+            mine.fetch_or(theirs.load(Ordering::Acquire), Ordering::AcqRel);
+        }
+    }
+
     pub(super) fn halt(&self, halt: Halt) {
         let partition = halt.position.partition;
         lock(&self.halted).insert(partition, halt);

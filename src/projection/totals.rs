@@ -2,20 +2,23 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `totals` | day, currency, status, merchant | [`Sum`] |
+//! | `totals` | merchant, day, currency, status | [`Sum`] |
 //! | `payments` | payment id | [`Counted`] |
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::fields::About;
 use super::fold::{ApplyError, Fold, FoldError, Projection};
 use super::kept::{Kept, read};
 use super::live::{Live, Served};
 use super::reader::Recorded;
+use super::rows::decode;
 use super::{Progress, Rejections};
 use crate::journal::Reader;
-use crate::payment::{Currency, MerchantId, Payment, Status, Timestamp};
+use crate::payment::{Currency, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -101,6 +104,39 @@ impl Projection for Totals {
         self.payments.flush(batch)?;
         self.totals.flush(batch)
     }
+
+    fn about(_: &Codec, table: &str, key: &[u8], _: &[u8]) -> About {
+        let payment = key.first_chunk::<16>().filter(|_| table == "payments").map(|id| PaymentId::from_bytes(*id));
+        if let Some(id) = payment {
+            return About { key: id.to_string(), payment, position: None };
+        }
+        Kind::parse(key).map_or_else(|| About::of_key(key), |kind| About { key: kind.to_string(), ..About::default() })
+    }
+
+    fn fields(table: &str, _: &[u8], value: &[u8]) -> BTreeMap<String, String> {
+        let fields = match table {
+            "totals" => decode::<Sum>(value).ok().map(|sum| {
+                let Sum { payments, amount } = sum;
+                vec![("payments", payments.to_string()), ("amount", amount.to_string())]
+            }),
+            _ => decode::<Counted>(value).ok().map(|counted| match counted {
+                Counted::Ended => vec![("counted", "ended".to_owned())],
+                Counted::Open(payment) => {
+                    vec![("counted", "open".to_owned()), ("version", payment.version.to_string())]
+                }
+            }),
+        };
+        let fields = fields.unwrap_or_else(|| vec![("row", "cannot be read".to_owned())]);
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// For people: `2026-11-25 EUR successful default`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { day, merchant, currency, status } = self;
+        write!(f, "{day} {} {} {}", currency.code(), status.name(), merchant.as_str())
+    }
 }
 
 impl Served for Totals {
@@ -184,20 +220,28 @@ fn amount_of(payment: &Payment) -> u128 {
     u128::try_from(payment.initiation.money.amount()).unwrap_or_default()
 }
 
+/// Before all rows of one merchant.
+fn prefix(merchant: &MerchantId) -> Vec<u8> {
+    let mut prefix = merchant.as_str().as_bytes().to_vec();
+    prefix.push(0); // no merchant's name goes on with it
+    prefix
+}
+
 fn key(payment: &Payment, status: Status) -> Vec<u8> {
     let initiation = &payment.initiation;
-    let mut key = Day::of(payment.created_at).0.to_be_bytes().to_vec();
+    let mut key = prefix(&initiation.merchant_id);
+    key.extend_from_slice(&Day::of(payment.created_at).0.to_be_bytes());
     key.extend_from_slice(initiation.money.currency().code().as_bytes());
     key.push(status as u8);
-    key.extend_from_slice(initiation.merchant_id.as_str().as_bytes());
     key
 }
 
 impl Kind {
     fn parse(key: &[u8]) -> Option<Self> {
-        let (day, rest) = key.split_first_chunk::<4>()?;
-        let (currency, rest) = rest.split_first_chunk::<3>()?;
-        let (status, merchant) = rest.split_first()?;
+        let (status, rest) = key.split_last()?;
+        let (rest, currency) = rest.split_last_chunk::<3>()?;
+        let (rest, day) = rest.split_last_chunk::<4>()?;
+        let merchant = rest.strip_suffix(&[0])?;
         let status =
             [Status::InProgress, Status::Successful, Status::Failed].into_iter().find(|s| *s as u8 == *status)?;
         Some(Self {
@@ -214,18 +258,18 @@ impl TotalsView {
         Ok(Self(store.table("totals")?))
     }
 
-    /// The sums of those days, in the order of the days, and then of currency, status and merchant.
-    pub fn of_days(&self, days: RangeInclusive<Day>) -> Result<Vec<(Kind, Sum)>, StoreError> {
-        let (from, to) = (days.start().0.to_be_bytes(), (u64::from(days.end().0) + 1).to_be_bytes());
-        // Of eight bytes the last four, unless the last day is the last there can be.
-        let to = if days.end().0 == u32::MAX { vec![0xFF; 5] } else { to[4..].to_vec() };
+    /// The sums of a merchant on those days, in the order of the days, and then of currency and status: a few for each day.
+    pub fn of_days(&self, merchant: &MerchantId, days: RangeInclusive<Day>) -> Result<Vec<(Kind, Sum)>, StoreError> {
+        let (from, to) = ([prefix(merchant), days.start().0.to_be_bytes().to_vec()], prefix(merchant));
+        // Behind every key of the last day.
+        let to = [to, days.end().0.to_be_bytes().to_vec(), vec![0xFF]];
         let parse = |row: Result<(Vec<u8>, Sum), StoreError>| {
             let (key, sum) = row?;
             let kind =
                 Kind::parse(&key).ok_or_else(|| StoreError::Damaged("a key of totals cannot be read".to_owned()))?;
             Ok((kind, sum))
         };
-        read(&self.0, &from, &to).map(parse).collect()
+        read(&self.0, &from.concat(), &to.concat()).map(parse).collect()
     }
 }
 

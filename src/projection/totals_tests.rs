@@ -70,7 +70,7 @@ fn payments_are_counted_once_where_they_stand() {
     let journal = log(directory.path(), &events(90));
     let store = Store::in_memory();
     fold(&store, &journal).unwrap();
-    let sums = TotalsView::open(&store).unwrap().of_days(Day(TODAY)..=Day(TODAY + 1)).unwrap();
+    let sums = TotalsView::open(&store).unwrap().of_days(&MerchantId::default(), Day(TODAY)..=Day(TODAY + 1)).unwrap();
     for (status, rest) in [(Status::Successful, 0), (Status::Failed, 1), (Status::InProgress, 2)] {
         let mut expected = [Sum::default(); 2];
         for n in (0..90).filter(|n| n % 3 == rest) {
@@ -83,7 +83,9 @@ fn payments_are_counted_once_where_they_stand() {
         }
     }
     assert_eq!(sums.len(), 6);
-    assert!(TotalsView::open(&store).unwrap().of_days(Day(TODAY + 2)..=Day(u32::MAX)).unwrap().is_empty());
+    let (view, other) = (TotalsView::open(&store).unwrap(), MerchantId::parse("defaul").unwrap());
+    assert!(view.of_days(&MerchantId::default(), Day(TODAY + 2)..=Day(u32::MAX)).unwrap().is_empty());
+    assert!(view.of_days(&other, Day(0)..=Day(u32::MAX)).unwrap().is_empty(), "of the merchant alone");
 }
 
 /// Whatever a batch ends with, and however often the fold begins anew: the rows are the same.

@@ -91,7 +91,9 @@ impl<P: Served> Versioned<P> {
 
     /// Folds until told to stop. Holds the directory for as long.
     fn run(self, data: Arc<DataDir>, stop: &CancellationToken) -> anyhow::Result<()> {
-        let ended = self.versions.run(self.folds, stop);
+        let Self { versions, live, folds } = self;
+        let ended = versions.run(folds, stop);
+        drop((versions, live)); // the stores are in the directory
         drop(data);
         ended
     }

@@ -18,9 +18,9 @@ use crate::control;
 use crate::journal::Journal;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{KafkaConfig, KafkaJournal};
+use crate::projection::Served;
 use crate::projection::totals::Totals;
-use crate::projection::versions::{Effort, Rebuilds};
-use crate::projection::{Served, versioned_name};
+use crate::projection::versions::{Effort, Rebuilds, serving_dir};
 
 /// Both logs, and the directory that they are in, held as long as this is.
 pub struct Offline {
@@ -86,7 +86,7 @@ impl Projections {
                 "there is no log in {shown}: give another --data-dir, or --bootstrap-servers"
             );
         }
-        let with_totals = data.stores().join(versioned_name::<Totals>()).is_dir();
+        let with_totals = serving_dir::<Totals>(&data.stores())?.is_dir();
         let Opened { payments, totals, data, .. } =
             open_log(kafka, with_totals, &Clocks::system(), &data, Effort::FULL, &[])?;
         let mut projections = Self { all: Vec::new(), stop: CancellationToken::new(), folding: Vec::new() };

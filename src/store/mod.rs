@@ -160,12 +160,15 @@ impl Store {
         })
     }
 
-    /// Deletes a store that nobody has open. Killed at any moment, it is there whole or not at all: a store of which half the
+    /// Deletes a store that nobody has open, with all that was left of its deletion before; one that is not there is no error. Killed at any moment, it is there whole or not at all: a store of which half the
     /// files are gone might still open, and answer.
     pub fn discard(path: &Path) -> Result<(), StoreError> {
         let condemned = discarded(path);
         let deleted = remove(&condemned)
-            .and_then(|()| std::fs::rename(path, &condemned))
+            .and_then(|()| match std::fs::rename(path, &condemned) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                done => done,
+            })
             .and_then(|()| path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()))
             .and_then(|()| remove(&condemned))
             .and_then(|()| match std::fs::remove_file(mark_of(path)) {

@@ -135,6 +135,7 @@ scenarios! {
     rebuild::a_version_takes_the_others_place_and_goes_back_without_a_failed_request,
     rebuild::a_hundred_rebuilds_under_load_change_nothing,
     rebuild::a_build_that_was_killed_goes_on_where_it_was,
+    rebuild::a_version_is_built_beside_a_partition_that_has_halted,
     rebuild::the_commands_replay_rebuild_and_projection,
     totals::totals_say_what_was_accepted_and_what_has_become_of_it,
 }

@@ -58,7 +58,7 @@ pub async fn totals_say_what_was_accepted_and_what_has_become_of_it(bed: &Bed) {
     let version = rebuild_of(client, "totals", &json!({})).await;
     assert_eq!(version, "totals@1.2");
     reaches_of(client, "totals", "verified").await;
-    assert_eq!(wish_of(client, "totals", "promote", &version).await.status, 200);
+    until("it is served", async || wish_of(client, "totals", "promote", &version).await.status == 200).await;
     assert_eq!(sums(&totals(client, &last).await), expected);
     let paid = client.pay_to_the_end("order-6", &body("cus_1", "pm_card_visa")).await;
     assert_eq!(sums(&totals(client, paid.header("paylog-position")).await)[1], ("successful".to_owned(), 5, 5 * 1999));

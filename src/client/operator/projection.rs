@@ -167,7 +167,9 @@ fn met(mut wished: impl FnMut() -> Result<(), NotDone>) -> Result<(), NotDone> {
     let began = Instant::now();
     loop {
         match wished() {
-            Err(NotDone::Behind(..)) if began.elapsed() < MEET_MAX => {}
+            Err(NotDone::Behind(..) | NotDone::NotYet(_)) if began.elapsed() < MEET_MAX => {
+                std::thread::sleep(LOOK_EVERY);
+            }
             done => return done,
         }
     }

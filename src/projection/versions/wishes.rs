@@ -27,6 +27,7 @@ impl<P: Served> Rebuilds for Versions<P> {
         let Manifest { serving, other, .. } = &state.manifest;
         let status = |version: &Version| {
             let running = state.running.get(&version.number);
+            let building = running.filter(|_| version.phase == Phase::Building);
             let folded = running.map_or(0, |running| sum(&running.built.progress.folded()));
             Status {
                 version: name::<P>(version.number),
@@ -34,7 +35,7 @@ impl<P: Served> Rebuilds for Versions<P> {
                 since: version.since.clone(),
                 note: version.note.clone(),
                 folded,
-                pace: running.map(|running| running.report.pace(folded)).unwrap_or_default(),
+                pace: building.map(|running| running.report.pace(folded)).unwrap_or_default(),
                 compared: running.map(|running| running.report.compared()).unwrap_or_default(),
             }
         };
@@ -113,10 +114,16 @@ impl<P: Served> Versions<P> {
         let Some(other) = state.manifest.other.clone().filter(|other| name::<P>(other.number) == version) else {
             return Err(NotDone::NoSuch(version));
         };
-        may(version.clone(), other.phase)?;
-        let Some(to) = state.running.get(&other.number).map(|running| Arc::clone(&running.built)) else {
-            return Err(NotDone::NoSuch(version));
-        };
+        let running = state.running.get(&other.number);
+        let following =
+            running.filter(|running| running.report.does_follow()).map(|running| Arc::clone(&running.built));
+        if following.is_some() || other.phase == Phase::Failed {
+            may(version.clone(), other.phase)?;
+        }
+        let Some(to) = following else { return Err(NotDone::NotYet(version)) };
+        if let Err(behind) = self.live.meet(&to, EXCHANGE_MAX) {
+            return Err(NotDone::Behind(version, behind));
+        }
         let (operator, reason, now, before) = (by.operator(), by.reason(), self.now(), state.manifest.clone());
         let note = format!("{} until then, put in place by {operator}: {reason}", other.phase);
         let serving = Version { note: Some(note), ..Version::new(other.number, Phase::Serving, now.clone()) };
