@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Offsets;
 use super::fields::{About, digest};
 use super::progress::{Halt, Progress};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::home_of;
-use super::standing::within;
+use super::{Offsets, standing};
 use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
@@ -151,8 +150,7 @@ impl<P: Projection> Fold<P> {
     pub fn new(store: Store, journal: &dyn Reader, codec: Arc<Codec>) -> Result<Self, FoldError> {
         let projection = P::open(&store)?;
         let progress = Arc::new(Progress::open(&store, journal)?);
-        within(&progress.folded(), journal)?;
-        progress.compare(journal)?;
+        standing::compare(&progress, journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
         let batch_max = reader::BATCH_MAX;
         Ok(Self { projection, store, codec, progress, halted, rejections, known, batch_max })

@@ -3,7 +3,7 @@
 
 use super::Offsets;
 use super::fold::FoldError;
-use super::progress::{Folded, Last, SEAL, compare_lasts, folded_key};
+use super::progress::{Folded, Last, Progress, SEAL, compare_lasts, folded_key};
 use super::rows::decode;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Snapshot, StoreError};
@@ -64,8 +64,19 @@ impl Standing {
     }
 }
 
+/// [`Progress::compare`], for rows that are opened: if a record is not there, is it all that the log has lost?
+pub(super) fn compare(progress: &Progress, journal: &dyn Reader) -> Result<(), FoldError> {
+    match progress.compare(journal) {
+        Err(FoldError::Changed(position)) => {
+            within(&progress.folded(), journal)?;
+            Err(FoldError::Changed(position))
+        }
+        compared => compared,
+    }
+}
+
 /// Has the log come as far? One that has not is an older copy, or has lost records.
-pub(super) fn within(folded: &Offsets, journal: &dyn Reader) -> Result<(), FoldError> {
+fn within(folded: &Offsets, journal: &dyn Reader) -> Result<(), FoldError> {
     for next in folded.positions().filter(|next| next.offset.0 > 0) {
         let end = journal.ends(next.partition)?.committed;
         if end < next.offset {
