@@ -14,7 +14,7 @@ use paylog::service::Service;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::archives::{elsewhere, logs};
+use crate::archives::logs;
 use crate::client::{Client, body};
 use crate::cluster::{Bed, PARTITIONS, PATIENCE, Running, until};
 use crate::crashes::Process;
@@ -199,8 +199,10 @@ pub async fn a_checkpoint_that_cannot_be_used_ends_the_start_and_is_not_served(b
     let missing = start(Path::new("/nowhere/at/all"));
     assert!(missing.contains("/nowhere/at/all") && missing.contains("--from-checkpoint"), "{missing}");
 
-    let other = elsewhere(bed);
-    let other = if bed.is_kafka() { Bed::kafka().await } else { other };
+    let twice =
+        refusal(&bed.words(command(bed), "fresh", &["--from-checkpoint", &[text(&file), text(&file)].join(",")]));
+    assert!(twice.contains("two checkpoints of payments@"), "{twice}");
+    let other = if bed.is_kafka() { Bed::kafka().await } else { Bed::embedded() };
     let theirs = other.start().await;
     load(&theirs.front, "theirs", 3).await;
     let of_another = create(&theirs.front.client, &[]).await;
