@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::ShowArgs;
-use crate::client::operator::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
+use crate::client::operator::{CheckpointCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -68,6 +68,11 @@ pub enum Command {
     Projection {
         #[command(subcommand)]
         command: ProjectionCommand,
+    },
+    /// Consistent copies of a projection: make one, verify it, start from it.
+    Checkpoint {
+        #[command(subcommand)]
+        command: CheckpointCommand,
     },
     /// Create the topics on Kafka, or look whether they are as they must be.
     Topics {
@@ -143,10 +148,15 @@ pub struct ServiceArgs {
     /// Keep the totals of all payments by day, currency and status, for GET /v1/totals; `process` has none.
     #[arg(long, env = "PAYLOG_TOTALS", default_value_t = true, action = clap::ArgAction::Set)]
     pub totals: bool,
-    /// In how much of the time a version of a projection may be built beside the one that is served, in percent, unless the
-    /// command that begins it says otherwise.
+    /// In how much of the time a version of a projection may be built beside the one that is served, or a checkpoint be made, in
+    /// percent, unless the command that begins it says otherwise.
     #[arg(long, env = "PAYLOG_REBUILD_EFFORT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rebuild_effort: u32,
+    /// Where a projection has no rows yet, begin with those in its checkpoint, and fold only what the log has since. May be
+    /// repeated (in one word, and in the environment: `,` between), with one for each projection. Ignored where there are rows;
+    /// what is damaged, or of another log, ends the start.
+    #[arg(long, env = "PAYLOG_FROM_CHECKPOINT", value_name = "FILE", value_delimiter = ',')]
+    pub from_checkpoint: Vec<PathBuf>,
     /// How long a stop may take, in seconds, before it is over, done or not.
     #[arg(long, env = "PAYLOG_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
     pub drain_seconds: u64,

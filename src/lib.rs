@@ -11,6 +11,7 @@ pub mod api;
 pub mod archive;
 pub mod bench;
 pub mod checker;
+pub mod checkpoint;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -56,6 +56,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Projection { command } => client::operator::projection(command, &mut std::io::stdout()).await,
+        Command::Checkpoint { command } => client::operator::checkpoint(command, &mut std::io::stdout()).await,
         Command::Replay { command: ReplayCommand::Rebuild(args) } => {
             client::operator::rebuild(&args, &mut std::io::stdout()).await
         }

@@ -1,6 +1,7 @@
 //! `/v1/operator/...`: for those who run this. There are no keys yet, so that it is answered on this machine alone
 //! (DESIGN.md 9): where paylog listens on a loopback address, and to who came by a name of one.
 
+mod checkpoints;
 mod import;
 mod parked;
 mod projections;
@@ -23,6 +24,7 @@ use projections::Change;
 
 use super::create::require_json;
 use super::{Api, get, otherwise, shutting_down};
+use crate::checkpoint::Maker;
 use crate::control::Control;
 use crate::http::{Problem, Query, query, read_body};
 use crate::projection::versions::Rebuilds;
@@ -38,6 +40,8 @@ pub struct Operator {
     pub control: Arc<Control>,
     /// Whose versions can be exchanged.
     pub projections: Vec<Arc<dyn Rebuilds>>,
+    /// By projection.
+    pub checkpoints: Vec<Maker>,
     /// Does paylog listen on a loopback address?
     pub loopback: bool,
 }
@@ -54,6 +58,7 @@ pub fn routes(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         adopt(operator),
         versions(operator),
         change(operator),
+        checkpoints(operator),
     ];
     others.into_iter().fold(parked(operator), |all, one| all.or(one).unify().boxed())
 }
@@ -183,6 +188,20 @@ fn change(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         .or(otherwise(path().map(|_, _| ()).untuple_one(), "POST"))
         .unify()
         .boxed()
+}
+
+fn checkpoints(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "operator" / "checkpoints");
+    let create =
+        path().and(warp::post()).and(with(operator)).and(warp::body::stream()).then(async |asked: Asked, body| {
+            asked.answer(checkpoints::create(&asked.operator, &asked.headers, body)).await
+        });
+    let show = path()
+        .and(get())
+        .and(with(operator))
+        .and(query())
+        .then(async |asked: Asked, query: Query| asked.answer(checkpoints::show(&asked.operator, &query)).await);
+    create.or(show).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
 }
 
 /// The JSON in which an operator decides something, if decisions are still taken.

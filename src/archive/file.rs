@@ -1,4 +1,4 @@
-//! Where an archive goes: a file that is there whole or not at all, or standard output.
+//! Where an archive goes, or a checkpoint: a file that is there whole or not at all, or standard output.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Stdout, Write};
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// For its owner's eyes: an archive holds what is known of payments and of who made them.
+/// For its owner's eyes: it holds what is known of payments and of who made them.
 const MODE: u32 = 0o600;
 
-pub(super) enum Out {
+pub(crate) enum Out {
     File(Box<PartFile>),
     Stdout(BufWriter<Stdout>),
 }
 
-/// A file under a name that nobody takes for an archive, until it is whole.
-pub(super) struct PartFile {
+/// A file under a name that nobody takes for a whole one, until it is whole.
+pub(crate) struct PartFile {
     file: BufWriter<File>,
     part: PathBuf,
     whole: PathBuf,
@@ -24,12 +24,12 @@ pub(super) struct PartFile {
 }
 
 impl Out {
-    pub(super) fn stdout() -> Self {
+    pub(crate) fn stdout() -> Self {
         Self::Stdout(BufWriter::new(std::io::stdout()))
     }
 
     /// Refused if there is something under this name already.
-    pub(super) fn file(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn file(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.exists() {
             bail!("{shown} exists already: give another name, or move it away");
@@ -46,8 +46,19 @@ impl Out {
         Ok(Self::File(Box::new(PartFile { file: BufWriter::new(file), part, whole: path.to_owned(), kept: false })))
     }
 
+    /// What was written so far goes to the disk now, and not all at once at the end, where it would hold up others.
+    pub(crate) fn settle(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Stdout(out) => out.flush(),
+            Self::File(file) => {
+                file.file.flush()?;
+                file.file.get_ref().sync_data()
+            }
+        }
+    }
+
     /// Only now it bears its name.
-    pub(super) fn keep(self) -> std::io::Result<()> {
+    pub(crate) fn keep(self) -> std::io::Result<()> {
         match self {
             Self::Stdout(mut out) => out.flush(),
             Self::File(mut file) => {
@@ -83,7 +94,7 @@ impl Write for Out {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.kept {
-            // A part that stays is not taken for an archive either, and the next one is written over it.
+            // A part that stays is not taken for a whole one either, and the next one is written over it.
             drop(std::fs::remove_file(&self.part));
         }
     }

@@ -25,6 +25,7 @@ use crate::payment::Timestamp;
 
 pub use chain::{Chain, Digest};
 pub use export::{Export, export};
+pub(crate) use file::Out;
 pub use read::Archive;
 pub use selection::{Scope, Selection, position};
 pub use write::{Compression, Format, Target, Writer};

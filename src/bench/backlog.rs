@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bed, Lanes, figure, wait_folded, wait_idle};
+use super::{Bed, Lanes, checkpoint, figure, wait_folded, wait_idle};
 use crate::gateway::simulator::Simulator;
 use crate::journal::{AppendError, Journal, NewRecord};
 use crate::payment::event::PaymentSuccessful;
@@ -51,6 +51,8 @@ pub(super) fn rebuild(bed: &Bed) -> anyhow::Result<()> {
     let (view, fold) = bed.fold(&journal, &bed.store(), &stop)?;
     wait_folded(journal.as_ref(), &view)?;
     figure("events rebuilt", payments * 2, began);
+    let live = view.live().built();
+    checkpoint::measure(bed, journal.as_ref(), &live)?;
     stop.cancel();
     fold.join().map_err(|_| anyhow::anyhow!("the fold panicked"))?
 }

@@ -1,5 +1,6 @@
-//! A version of the projection that is built while payments come in: how much slower do they become? The same load on the
-//! same service, without and with a build beside it, in turn. Open loop.
+//! A version of the projection that is built while payments come in, or checkpoints that are made one after the other: how much
+//! slower do they become? The same load on the same service, without either, beside a build and beside checkpoints, in turn.
+//! Open loop.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -8,9 +9,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Bed, backlog, latency};
 use crate::service::{Role, Service};
 
-/// Each time without, and then with.
+/// Each time without either, and then beside each.
 const TURNS: usize = 3;
 const PROJECTIONS: &str = "/v1/operator/projections";
+const CHECKPOINTS: &str = "/v1/operator/checkpoints";
+
+/// p99 of one turn, in milliseconds.
+struct Turn {
+    without: f64,
+    build: f64,
+    checkpoint: f64,
+}
 
 pub(super) async fn measure(bed: &Bed) -> anyhow::Result<()> {
     let payments = bed.args.rebuild / 2;
@@ -25,21 +34,26 @@ pub(super) async fn measure(bed: &Bed) -> anyhow::Result<()> {
     let measured = turns(bed, &url).await;
     stop.cancel();
     running.await.context("the service panicked")??;
-    let pairs = measured?;
-    let mut ratios: Vec<f64> = pairs.iter().map(|(without, with)| with / without).collect();
-    ratios.sort_by(f64::total_cmp);
+    let turns = measured?;
+    let build = median(turns.iter().map(|turn| turn.build / turn.without));
     println!(
-        "p99 from POST to the last frame beside a build (effort {effort} %), over that without: {} (median of {TURNS})",
-        ratios.get(TURNS / 2).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        "p99 from POST to the last frame beside a build (effort {effort} %), over that without: {build} (median of {TURNS})"
     );
+    let checkpoint = median(turns.iter().map(|turn| turn.checkpoint / turn.without));
+    println!("beside checkpoints (effort {effort} %), over that without: {checkpoint} (median of {TURNS})");
     Ok(())
 }
 
-/// p99 in milliseconds, without and with.
-async fn turns(bed: &Bed, url: &str) -> anyhow::Result<Vec<(f64, f64)>> {
+fn median(ratios: impl Iterator<Item = f64>) -> String {
+    let mut ratios: Vec<f64> = ratios.collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(TURNS / 2).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+}
+
+async fn turns(bed: &Bed, url: &str) -> anyhow::Result<Vec<Turn>> {
     let client = reqwest::Client::new();
     ready(&client, url).await?;
-    let mut pairs = Vec::new();
+    let mut turns = Vec::new();
     for turn in 0..TURNS {
         let (latencies, expected) = latency::load(&bed.args, url, &format!("without-{turn}")).await?;
         println!("without:");
@@ -56,12 +70,40 @@ async fn turns(bed: &Bed, url: &str) -> anyhow::Result<Vec<(f64, f64)>> {
             matches!(other["phase"].as_str(), Some("building" | "caught-up")),
             "the build was over before the load: give a larger --rebuild"
         );
-        let with = latencies.print(expected)?;
+        let build = latencies.print(expected)?;
         let body = json!({"version": version, "operator": "bench", "reason": "measured"});
         post(&client, url, "cancel", &body).await?;
-        pairs.push((without, with));
+        let stop = CancellationToken::new();
+        let (asking, to, stopped) = (client.clone(), url.to_owned(), stop.clone());
+        let made = tokio::spawn(async move { checkpoints(&asking, &to, &stopped).await });
+        let (latencies, expected) = latency::load(&bed.args, url, &format!("checkpoint-{turn}")).await?;
+        stop.cancel();
+        println!("beside checkpoints ({} were begun):", made.await??);
+        let checkpoint = latencies.print(expected)?;
+        turns.push(Turn { without, build, checkpoint });
     }
-    Ok(pairs)
+    Ok(turns)
+}
+
+/// One after the other until told to stop. Answers with how many were begun.
+async fn checkpoints(client: &reqwest::Client, url: &str, stop: &CancellationToken) -> anyhow::Result<u32> {
+    let (address, mut begun) = (format!("{url}{CHECKPOINTS}"), 0);
+    while !stop.is_cancelled() {
+        let latest: Value = client.get(&address).send().await?.error_for_status()?.json().await?;
+        let latest = &latest["data"][0]["latest"];
+        if latest["state"] != "writing" {
+            ensure!(latest["error"].is_null(), "a checkpoint failed: {}", latest["error"]);
+            client
+                .post(&address)
+                .json(&json!({"projection": "payments", "keep": 1}))
+                .send()
+                .await?
+                .error_for_status()?;
+            begun += 1;
+        }
+        tokio::time::sleep(super::LOOK_EVERY).await;
+    }
+    Ok(begun)
 }
 
 async fn ready(client: &reqwest::Client, url: &str) -> anyhow::Result<()> {

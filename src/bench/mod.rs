@@ -1,17 +1,19 @@
-//! `paylog bench`: what this machine does, on the journal it is given. Five figures, each from the product's own parts in
+//! `paylog bench`: what this machine does, on the journal it is given. Six figures, each from the product's own parts in
 //! their production wiring, with a gateway that costs nothing:
 //!
 //! * results per second from a backlog: initiations on the log, then the fold and the lanes are started;
 //! * latency from POST to the last frame of a stream, at a fixed rate (open loop: a late answer delays no request);
 //! * how much slower the others' payments become while the provider hangs for one merchant (`--bulkhead`);
 //! * how much slower payments become while a version of the projection is built beside the one that is served (`--beside`);
-//! * events per second of a rebuild: an empty store, the whole log.
+//! * events per second of a rebuild: an empty store, the whole log;
+//! * a checkpoint of that store: how long it takes to write, and until an instance that starts from it has caught up.
 //!
 //! A figure is only as good as its conditions: quote them together, and compare only what ran in one run.
 
 mod backlog;
 mod beside;
 mod bulkhead;
+mod checkpoint;
 mod latency;
 
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! The commands `parked`, `rejected` and `projection`: what an operator decides, by way of the HTTP face of an instance on this machine.
+//! The commands `parked`, `rejected`, `projection` and `checkpoint`: what an operator decides, by way of the HTTP face of an instance on this machine.
 
 mod adopt;
 mod args;
+mod checkpoint;
 mod parked;
 mod projection;
 mod rejected;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::{PATIENCE, address, success};
 
 pub use args::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
+pub use checkpoint::{CheckpointCommand, checkpoint};
 pub use parked::parked;
 pub use projection::{projection, rebuild};
 pub use rejected::rejected;

@@ -22,7 +22,7 @@ use std::fmt;
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody};
 pub use history::HistoryBody;
-pub use operator::{HaltBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody};
+pub use operator::{CheckpointBody, HaltBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
 pub use refusal::{bad_parameter, bad_place};

@@ -1,5 +1,7 @@
 //! What an operator sees: payments that wait for a person, records at which a fold has halted, and those that were rejected.
 
+use crate::archive::Digest;
+use crate::checkpoint::{State, Status as CheckpointStatus};
 use crate::contract::Shown;
 use crate::control::{Import, ImportedArchive, ImportedRange, Mark, Rejection};
 use crate::journal::Position;
@@ -165,5 +167,36 @@ impl VersionBody {
             differences: compared.differences,
             first_differences: compared.shown,
         }
+    }
+}
+
+/// The checkpoint that was asked for last.
+#[derive(serde::Serialize)]
+pub struct CheckpointBody {
+    /// On the instance's machine.
+    file: String,
+    state: &'static str,
+    /// Why it failed, if it has.
+    error: Option<String>,
+    /// What was written so far, or all of it.
+    rows: u64,
+    bytes: u64,
+    /// Once it is whole.
+    digest: Option<Shown<Digest>>,
+}
+
+impl CheckpointBody {
+    #[must_use]
+    pub fn new(status: CheckpointStatus) -> Self {
+        let CheckpointStatus { file, state, made } = status;
+        let whole = made.filter(|_| state == State::Whole);
+        let (state, error) = match state {
+            State::Writing => ("writing", None),
+            State::Whole => ("whole", None),
+            State::Failed(error) => ("failed", Some(error)),
+        };
+        let (rows, bytes) = made.map_or((0, 0), |made| (made.rows, made.bytes));
+        let digest = whole.map(|made| Shown(made.digest));
+        Self { file: file.display().to_string(), state, error, rows, bytes, digest }
     }
 }

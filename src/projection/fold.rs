@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Offsets;
 use super::fields::{About, digest};
 use super::progress::{self, Halt, Progress};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::home_of;
+use super::{Offsets, standing};
 use crate::journal::{JournalError, Offset, Partition, Position, Reader, Tail};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
@@ -96,6 +96,11 @@ pub enum FoldError {
     )]
     Changed(Position),
     #[error(
+        "the rows in this data directory were folded to {0}, and the log ends at {1} there: it is an older copy, or has lost \
+         records; bring the newer one, or start with an empty --data-dir to fold what is left"
+    )]
+    Ahead(Position, Offset),
+    #[error(
         "the record at {0} is in the rows of this data directory, and an operator has rejected it since: restart, and the \
          rows are folded anew without it"
     )]
@@ -151,7 +156,7 @@ impl<P: Projection> Fold<P> {
         progress::check::<P>(&store)?;
         let projection = P::open(&store)?;
         let progress = Arc::new(Progress::open::<P>(&store, journal)?);
-        progress.compare(journal)?;
+        standing::compare(&progress, journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
         let batch_max = reader::BATCH_MAX;
         Ok(Self { projection, store, codec, progress, halted, rejections, known, batch_max })

@@ -5,7 +5,7 @@
 //!   [`totals::Totals`] another, and whoever embeds paylog writes their own.
 //! * [`Fold`] reads the log on a thread of its own, lets a projection apply it, and writes rows and offsets in one batch;
 //!   [`Folder`] is that of [`Payments`].
-//! * [`Progress`] is how far it has come.
+//! * [`Progress`] is how far it has come; [`Standing`] is that of a store that nobody folds.
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
 //! * [`Live`] is the store that is read, and can be exchanged for another that was built beside it.
 //! * [`compare`] holds two stores against each other, row by row; [`gaps`] looks for gaps in the versions of one.
@@ -34,6 +34,7 @@ mod rejections;
 #[cfg(test)]
 mod rejections_tests;
 mod rows;
+mod standing;
 pub mod totals;
 pub mod versions;
 mod view;
@@ -47,9 +48,10 @@ pub use live::{Behind, Built, Live, Served};
 pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
 pub use payments::{Folder, Payments};
-pub use progress::{Halt, Progress, passed_over, stands_at};
+pub use progress::{Halt, Last, Progress, passed_over, stands_at};
 pub use reader::Recorded;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
+pub use standing::Standing;
 pub use view::{Entry, View};
 pub use watch::Watch;

@@ -34,7 +34,7 @@ pub struct Halt {
 /// Where a store says of which projection its rows are, and of which version.
 const NAME: &[u8] = b"name";
 /// Behind every other key.
-const SEAL: [u8; 32] = [0xFF; 32];
+pub(super) const SEAL: [u8; 32] = [0xFF; 32];
 
 pub struct Progress {
     log_id: LogId,
@@ -59,7 +59,7 @@ pub struct Progress {
 }
 
 /// Its offset and a hash of its value, to be compared with the log again.
-type Last = (u64, [u8; 16]);
+pub type Last = (u64, [u8; 16]);
 
 /// How far one partition has been folded.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -137,15 +137,7 @@ impl Progress {
     /// Reads the last folded record of each partition again: it must still be the one that was folded. Blocks.
     pub fn compare(&self, journal: &dyn Reader) -> Result<(), FoldError> {
         let lasts = lock(&self.lasts).clone();
-        for (last, p) in lasts.into_iter().zip(0..) {
-            let Some((offset, hash)) = last else { continue };
-            let position = Position::new(Partition(p), Offset(offset));
-            let record = journal.read(position)?;
-            if record.is_none_or(|record| hash_of(&record.value) != hash) {
-                return Err(FoldError::Changed(position));
-            }
-        }
-        Ok(())
+        compare_lasts(&lasts, journal)
     }
 
     // === for whoever waits ===
@@ -293,6 +285,19 @@ impl Progress {
     }
 }
 
+/// Are the records that were folded last, by partition, still what they were?
+pub(super) fn compare_lasts(lasts: &[Option<Last>], journal: &dyn Reader) -> Result<(), FoldError> {
+    for (last, p) in lasts.iter().zip(0..) {
+        let Some((offset, hash)) = *last else { continue };
+        let position = Position::new(Partition(p), Offset(offset));
+        let record = journal.read(position)?;
+        if record.is_none_or(|record| hash_of(&record.value) != hash) {
+            return Err(FoldError::Changed(position));
+        }
+    }
+    Ok(())
+}
+
 /// The log that the rows in `store` are of, and how far it has been folded; `None` if they do not say.
 pub fn stands_at(store: &Store) -> Result<Option<(LogId, Offsets)>, StoreError> {
     let meta = store.table("meta")?;
@@ -335,7 +340,7 @@ fn rejected_key(position: Position) -> Vec<u8> {
     [position.partition.0.to_be_bytes().as_slice(), &position.offset.0.to_be_bytes()].concat()
 }
 
-fn folded_key(partition: Partition) -> [u8; 5] {
+pub(super) fn folded_key(partition: Partition) -> [u8; 5] {
     let p = partition.0.to_be_bytes();
     [b'p', p[0], p[1], p[2], p[3]]
 }

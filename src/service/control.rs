@@ -54,10 +54,15 @@ fn accept(import: &Import) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the rows; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
-/// has everything.
-pub(super) fn rows<T>(store: &Path, open: impl Fn(Store) -> Result<T, FoldError>) -> anyhow::Result<T> {
+/// Opens the rows, after `start`, which may make them of something else if there are none. Those that hold a record which was
+/// rejected since, and those that are damaged, are deleted, for the log has everything.
+pub(super) fn rows<T>(
+    store: &Path,
+    start: impl Fn() -> anyhow::Result<()>,
+    open: impl Fn(Store) -> Result<T, FoldError>,
+) -> anyhow::Result<T> {
     let open = || open(Store::open(store)?);
+    start()?;
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");
@@ -67,6 +72,7 @@ pub(super) fn rows<T>(store: &Path, open: impl Fn(Store) -> Result<T, FoldError>
         Err(FoldError::Store(error)) if error.is_damage() => {
             tracing::error!(%error, "the rows are damaged: they are folded anew from the log");
             Store::discard(store)?;
+            start()?;
             Ok(open()?)
         }
         opened => Ok(opened?),

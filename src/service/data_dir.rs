@@ -60,6 +60,12 @@ impl DataDir {
         self.path.join(CONTROL)
     }
 
+    /// The checkpoints that this instance makes while it runs.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// The directory of all stores.
     #[must_use]
     pub fn stores(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! One process: opens the journal, folds it, and serves, processes, or both, until told to stop or until a part of it
 //! fails; then drains. Tests start it exactly as `main` does.
 
+pub mod checkpoint;
 mod control;
 mod data_dir;
 mod guard;
@@ -9,6 +10,7 @@ pub mod offline;
 pub mod replay;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Operator;
+use crate::checkpoint::Maker;
 use crate::clock::Clocks;
 use crate::config::{KafkaArgs, ServiceArgs};
 use crate::control::{Control, Follower, Imports};
@@ -178,10 +181,12 @@ impl Service {
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
         let (mut back, mut projections) = (Vec::new(), vec![Arc::clone(&payments.versions) as Arc<dyn Rebuilds>]);
+        let mut checkpoints = vec![maker(&args, &data, view.clocks(), &payments.live, stop, &mut front)?];
         let sums = totals.as_ref().map(|totals| Arc::clone(&totals.live));
         let (folding, held) = (fold_stop.clone(), Arc::clone(&data));
         back.push(part("fold", stop, move || payments.run(held, &folding))?);
         if let Some(totals) = totals {
+            checkpoints.push(maker(&args, &data, view.clocks(), &totals.live, stop, &mut front)?);
             projections.push(Arc::clone(&totals.versions) as Arc<dyn Rebuilds>);
             let folding = fold_stop.clone();
             back.push(part("totals", stop, move || totals.run(data, &folding))?);
@@ -202,7 +207,7 @@ impl Service {
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
         let api = http::api(&args, journal, codec, view, sums, stop);
-        let operator = Operator { api, control, projections, loopback: http::is_loopback(&listener) };
+        let operator = Operator { api, control, projections, checkpoints, loopback: http::is_loopback(&listener) };
         front.push(http::part(&args, role, listener, Arc::new(operator), stop));
         Ok((front, back))
     }
@@ -232,11 +237,30 @@ fn part(
     }))
 }
 
+/// What makes checkpoints of `live`, whose work goes to the parts.
+fn maker<P: Served + 'static>(
+    args: &ServiceArgs,
+    data: &DataDir,
+    clocks: &Clocks,
+    live: &Arc<Live<P>>,
+    stop: &CancellationToken,
+    parts: &mut Vec<Part>,
+) -> anyhow::Result<Maker> {
+    let (clocks, stopped) = (clocks.clone(), stop.clone());
+    let (maker, making) = Maker::new(data.checkpoints(), Arc::clone(live), clocks, args.rebuild_effort());
+    let work = move || {
+        making.run(&stopped);
+        Ok(())
+    };
+    parts.push(part("checkpoints", stop, work)?);
+    Ok(maker)
+}
+
 /// Tries until the log answers.
 fn open(args: &ServiceArgs, totals: bool, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        match open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort()) {
+        match open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort(), &args.from_checkpoint) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
                     let reason = format!("{error:#}");
@@ -270,6 +294,7 @@ fn open_log(
     clocks: &Clocks,
     data: &Arc<DataDir>,
     effort: Effort,
+    from: &[PathBuf],
 ) -> anyhow::Result<Opened> {
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
@@ -282,25 +307,28 @@ fn open_log(
     let stores = data.stores();
     let (log, shared) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(&codec));
     let sources = Sources { stores, log, codec: shared, rejections, clocks: clocks.clone(), effort };
-    let (payments, view) = payments(&sources)?;
-    let totals = if totals { Some(sums(&sources)?) } else { None };
+    let (payments, view) = payments(&sources, from)?;
+    let totals = if totals { Some(sums(&sources, from)?) } else { None };
     Ok(Opened { journal, codec, control: Arc::new(control), follower, payments, view, totals, data: Arc::clone(data) })
 }
 
-fn payments(sources: &Sources) -> anyhow::Result<(Versioned<Payments>, View)> {
+fn payments(sources: &Sources, from: &[PathBuf]) -> anyhow::Result<(Versioned<Payments>, View)> {
     let Sources { stores, log, codec, rejections, clocks, .. } = sources;
-    let (folder, view) = control::rows(&serving_dir::<Payments>(stores)?, |store| {
+    let dir = serving_dir::<Payments>(stores)?;
+    let start = || checkpoint::start_from::<Payments>(from, &dir, log.as_ref());
+    let (folder, view) = control::rows(&dir, start, |store| {
         let (folder, view) = Folder::open(store, log.as_ref(), Arc::clone(codec), clocks.clone())?;
         Ok((folder.heeding(rejections)?, view))
     })?;
     Ok((Versioned::new(sources.clone(), Arc::clone(view.live()), folder)?, view))
 }
 
-fn sums(sources: &Sources) -> anyhow::Result<Versioned<Totals>> {
+fn sums(sources: &Sources, from: &[PathBuf]) -> anyhow::Result<Versioned<Totals>> {
     let Sources { stores, log, codec, rejections, .. } = sources;
-    let (fold, live) = control::rows(&serving_dir::<Totals>(stores)?, |store| {
-        Fold::<Totals>::open(store, log.as_ref(), Arc::clone(codec), rejections)
-    })?;
+    let dir = serving_dir::<Totals>(stores)?;
+    let start = || checkpoint::start_from::<Totals>(from, &dir, log.as_ref());
+    let (fold, live) =
+        control::rows(&dir, start, |store| Fold::<Totals>::open(store, log.as_ref(), Arc::clone(codec), rejections))?;
     Versioned::new(sources.clone(), live, fold)
 }
 

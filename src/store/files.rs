@@ -58,9 +58,10 @@ pub(super) fn make(path: &Path) -> Result<(), fjall::Error> {
     Ok(sync_parent(path)?)
 }
 
-/// Deletes what [`discard`] left when it was killed.
+/// Deletes what a [`discard`] and a load left that were killed.
 pub(super) fn sweep(path: &Path) -> io::Result<()> {
-    remove(&beside(path, DISCARDED))
+    remove(&beside(path, DISCARDED))?;
+    remove(&beside(path, LOADED))
 }
 
 pub(super) fn discard(path: &Path) -> io::Result<()> {
@@ -77,6 +78,8 @@ pub(super) fn discard(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Where a store is loaded: a name that is never opened to be read.
+pub(super) const LOADED: &str = "part";
 /// Where a store is deleted: a name that is never opened.
 pub(super) const DISCARDED: &str = "discarded";
 
@@ -95,7 +98,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -6,6 +6,7 @@
 mod damage;
 mod error;
 mod files;
+mod load;
 mod memory;
 #[cfg(test)]
 pub(crate) mod small_disk;
@@ -23,6 +24,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
 
 pub use error::StoreError;
+pub use load::Load;
 pub use snapshot::Snapshot;
 
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
@@ -88,7 +90,8 @@ struct Write {
 pub type Row = (fjall::UserKey, fjall::UserValue);
 
 impl Store {
-    /// What a [`Store::discard`] that was killed has left is deleted first. A store that was marked as damaged stays shut.
+    /// What a [`Store::discard`] or a [`Load`] that was killed has left is deleted first. A store that was marked as damaged
+    /// stays shut.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, MEMTABLE_MAX)
     }

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Row, Store, StoreError, Table};
+use super::{Load, Row, Store, StoreError, Table};
 
 const TABLES: [&str; 2] = ["payments", "due"];
 
@@ -145,4 +145,39 @@ fn write_one(store: &Store, key: &[u8]) -> Store {
     batch.insert(&table, key, b"1");
     batch.commit().unwrap();
     store.clone()
+}
+
+#[test]
+fn a_store_that_is_loaded_is_there_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let row = |key: u32| Ok::<Row, StoreError>((key.to_be_bytes().into(), (key * 2).to_be_bytes().into()));
+    let names = || -> Vec<_> { std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect() };
+    for wrong in [vec![1, 1], vec![2, 1]] {
+        let load = Load::begin(&path).unwrap();
+        load.table("due", (0..9).map(row)).unwrap();
+        let refused = load.table("payments", wrong.into_iter().map(row)).unwrap_err();
+        assert!(refused.to_string().contains("not in order"), "{refused}");
+        assert_ne!(names(), [""; 0], "it is on its way");
+        drop(load);
+        assert_eq!(names(), [""; 0]);
+    }
+    let load = Load::begin(&path).unwrap();
+    assert_eq!(load.table("payments", (0..1000).map(row)).unwrap(), 1000);
+    assert_eq!(load.table("due", std::iter::empty::<Result<Row, StoreError>>()).unwrap(), 0);
+    assert!(!path.exists());
+    load.finish().unwrap();
+    assert!(matches!(Load::begin(&path), Err(StoreError::Open { .. })), "there is one");
+    for turn in 0..3_u32 {
+        let store = Store::open(&path).unwrap();
+        let table = store.table("payments").unwrap();
+        assert_eq!(table.range(&[0], &[9]).count(), 1000);
+        // What is written later counts, in this process and in the next.
+        assert_eq!(table.get(&7_u32.to_be_bytes()).unwrap().unwrap()[..], (14 + turn).to_be_bytes());
+        let mut batch = store.batch();
+        batch.insert(&table, &7_u32.to_be_bytes(), &(15 + turn).to_be_bytes());
+        batch.commit().unwrap();
+        assert_eq!(table.get(&7_u32.to_be_bytes()).unwrap().unwrap()[..], (15 + turn).to_be_bytes());
+        assert_eq!(store.snapshot().unwrap().tables(), ["due", "payments"]);
+    }
 }

@@ -14,7 +14,7 @@ use crate::rejected::{garbage, reject};
 use crate::takeover::keys_on;
 
 /// The flags that name the logs of `bed`, whose embedded ones are in `name`.
-fn logs(bed: &Bed, name: &str) -> Vec<String> {
+pub fn logs(bed: &Bed, name: &str) -> Vec<String> {
     let mut words = vec!["--partitions".to_owned(), PARTITIONS.to_string()];
     if bed.is_kafka() {
         let bootstrap = std::env::var("PAYLOG_TEST_BOOTSTRAP").unwrap();

@@ -7,6 +7,7 @@
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
+//! * `checkpoints`: copies of the rows, and instances that start from them
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `gateways`: a provider over HTTP, and its faults
@@ -27,6 +28,7 @@ mod alternating;
 mod archives;
 mod bad_input;
 mod brokers;
+mod checkpoints;
 mod client;
 mod cluster;
 mod crashes;
@@ -132,6 +134,12 @@ scenarios! {
     verify::a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field,
     verify::what_is_wrong_with_the_log_is_told_by_payment_and_what_was_rejected_is_honoured,
     verify::a_payment_is_shown_with_its_history_and_as_it_was,
+    checkpoints::a_new_instance_starts_from_a_checkpoint_and_folds_only_what_came_since,
+    checkpoints::an_instance_with_an_old_checkpoint_is_not_ready_before_the_log_has_ended,
+    checkpoints::a_checkpoint_that_cannot_be_used_ends_the_start_and_is_not_served,
+    checkpoints::a_stopped_instance_gives_one_and_another_is_made_of_it,
+    checkpoints::a_checkpoint_that_holds_a_rejected_record_is_folded_anew,
+    checkpoints::rows_that_are_ahead_of_the_log_are_refused,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
     rebuild::a_version_takes_the_others_place_and_goes_back_without_a_failed_request,
     rebuild::a_hundred_rebuilds_under_load_change_nothing,

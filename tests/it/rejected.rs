@@ -14,7 +14,7 @@ use crate::cluster::{Bed, PARTITIONS, PATIENCE, Running, System, until};
 use crate::foreign_hands::{append_event, key_on};
 use crate::operations::{paylog, refusal};
 
-fn front_of(bed: &Bed) -> (Role, &'static str) {
+pub fn front_of(bed: &Bed) -> (Role, &'static str) {
     if bed.is_kafka() { (Role::Serve, "serve") } else { (Role::All, "up") }
 }
 

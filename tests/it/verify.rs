@@ -107,7 +107,7 @@ async fn append(front: &Running, id: PaymentId, data: EventData) -> String {
     position.to_string()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

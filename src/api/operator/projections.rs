@@ -127,7 +127,7 @@ fn effort(document: &[u8]) -> Result<Option<Effort>, Invalid> {
     effort.map(|percent| Effort::percent(percent).ok_or_else(bad)).transpose()
 }
 
-fn no_such() -> Problem {
+pub(super) fn no_such() -> Problem {
     let detail = "there is no such projection: GET /v1/operator/projections lists them";
     Problem::new(StatusCode::NOT_FOUND, "projection_not_found", detail)
 }

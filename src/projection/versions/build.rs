@@ -57,7 +57,8 @@ impl Effort {
     }
 
     /// After so much work.
-    fn rest(self, worked: Duration) -> Duration {
+    #[must_use]
+    pub fn rest(self, worked: Duration) -> Duration {
         worked * (100 - self.0) / self.0
     }
 }

@@ -1,0 +1,91 @@
+//! A store made of rows that are there already, table after table and in the order of their keys: they go straight into
+//! files, past the journal and the memtables, several times as fast as batches do. It bears its name only when it is whole
+//! and on the disk: killed at any moment, there is no store, and the next one begins anew.
+
+use std::path::{Path, PathBuf};
+
+use fjall::PersistMode;
+
+use super::damage::mark_of;
+use super::files::{LOADED, beside, remove, sync_parent};
+use super::{Kept, KeptRows, Row, Store, StoreError};
+
+/// A store on its way. Dropped before it is finished, it is gone.
+pub struct Load {
+    /// `None` only while it is let go.
+    store: Option<Store>,
+    part: PathBuf,
+    whole: PathBuf,
+}
+
+impl Load {
+    /// Where there is nothing yet. What one that was killed has left is deleted first.
+    pub fn begin(path: &Path) -> Result<Self, StoreError> {
+        let whole = path.to_owned();
+        if path.exists() {
+            return Err(StoreError::Open {
+                path: whole,
+                reason: "there is something under this name already".to_owned(),
+            });
+        }
+        let part = beside(path, LOADED);
+        forget(&part)?;
+        Ok(Self { store: Some(Store::open(&part)?), part, whole })
+    }
+
+    /// What has been loaded so far.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    /// Fills a table that has no rows, with keys that grow. Answers with how many there were.
+    pub fn table<E: From<StoreError>>(&self, name: &str, rows: impl Iterator<Item = Result<Row, E>>) -> Result<u64, E> {
+        let Some(store) = &self.store else { return Ok(0) };
+        let KeptRows::OnDisk(keyspace, damage) = store.table(name)?.0 else { return Ok(0) }; // it was opened on disk
+        let heed = |error: fjall::Error| StoreError::from(damage.heed(error));
+        let mut filling = keyspace.start_ingestion().map_err(heed)?;
+        let (mut last, mut count) = (None::<fjall::UserKey>, 0);
+        for row in rows {
+            let (key, value) = row?;
+            // The engine would panic.
+            if last.is_some_and(|last| key <= last) {
+                return Err(StoreError::Damaged(format!("the rows of the table {name} are not in order")).into());
+            }
+            last = Some(key.clone());
+            filling.write(key, value).map_err(heed)?;
+            count += 1;
+        }
+        filling.finish().map_err(heed)?;
+        Ok(count)
+    }
+
+    /// Only now it bears its name.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        if let Some(Store { kept: Kept::OnDisk(db, _), .. }) = &self.store {
+            db.persist(PersistMode::SyncAll)?;
+        }
+        self.store = None; // whoever renames it must have closed it
+        std::fs::rename(&self.part, &self.whole)
+            .and_then(|()| sync_parent(&self.whole))
+            .map_err(|e| fjall::Error::from(e).into())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.store = None;
+        if let Err(error) = forget(&self.part) {
+            tracing::warn!(part = %self.part.display(), %error, "a store that did not become whole is left behind");
+        }
+    }
+}
+
+fn forget(part: &Path) -> Result<(), StoreError> {
+    remove(part)
+        .and_then(|()| match std::fs::remove_file(mark_of(part)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        })
+        .map_err(|e| fjall::Error::from(e).into())
+}
