@@ -55,7 +55,7 @@ pub(super) fn rebuild(bed: &Bed) -> anyhow::Result<()> {
     fold.join().map_err(|_| anyhow::anyhow!("the fold panicked"))?
 }
 
-fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
+pub(super) fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
     tokio::runtime::Handle::current().block_on(async {
         let mut appending = FuturesUnordered::new();
         for event in events {
@@ -85,7 +85,7 @@ fn id_of(merchant: &MerchantId, key: &str) -> PaymentId {
     IdempotencyKey::parse(key).map_or(PaymentId::ZERO, |key| PaymentId::derive(merchant, &key))
 }
 
-fn initiation(n: u64) -> Event {
+pub(super) fn initiation(n: u64) -> Event {
     initiation_of(&MerchantId::default(), &format!("bench-{n}"), n % CUSTOMERS)
 }
 
@@ -100,7 +100,7 @@ pub(super) fn initiation_of(merchant: &MerchantId, key: &str, customer: u64) -> 
     Event::new(id_of(merchant, key), Timestamp::now(), data)
 }
 
-fn success(n: u64) -> Event {
+pub(super) fn success(n: u64) -> Event {
     let (gateway, gateway_reference) = ("simulator".to_owned(), format!("ch_{n}"));
     let data = EventData::PaymentSuccessful(PaymentSuccessful { gateway, gateway_reference, attempt: 1 });
     Event::new(id(n), Timestamp::now(), data)
