@@ -12,10 +12,11 @@ use super::backlog::{append, initiation, success};
 use super::{figure, per_second};
 use crate::config::BenchArgs;
 use crate::journal::kafka::{self, KafkaConfig, KafkaJournal, bare};
-use crate::payment::Event;
-use crate::projection::{Fold, Payments};
+use crate::payment::{Event, Payment};
+use crate::projection::kept::Kept;
+use crate::projection::{ApplyError, Fold, Payments, Projection, Recorded};
 use crate::schema::Codec;
-use crate::store::Store;
+use crate::store::{Batch, Store, StoreError};
 
 /// So many other payments are accepted until one ends: a second's worth at a thousand a second.
 const OPEN_AT_ONCE: u64 = 1_000;
@@ -37,6 +38,30 @@ pub enum Step {
     Consume,
     /// Folds the topic into an empty store, as a version that is built beside another.
     Fold,
+    /// Folds it into one table, of the payments as they are now: what Kafka Streams restores, but decoded and folded.
+    FoldTable,
+}
+
+/// One table, payment id to [`Payment`].
+struct States(Kept<Payment>);
+
+impl Projection for States {
+    const NAME: &'static str = "states";
+    const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self(Kept::new(store.table("states")?)))
+    }
+
+    fn apply(&mut self, recorded: &Recorded, _: &mut Batch) -> Result<(), ApplyError> {
+        let payment = self.0.row(recorded.event.payment_id.as_bytes())?;
+        let folded = Payment::fold(payment, &recorded.event, recorded.appended_at);
+        folded.map(drop).map_err(|lost| ApplyError::Unfoldable(lost.to_string()))
+    }
+
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        self.0.flush(batch)
+    }
 }
 
 /// Blocks; within a tokio runtime.
@@ -52,7 +77,8 @@ pub(super) fn run(step: Step, args: &BenchArgs) -> anyhow::Result<()> {
             println!("consumed: {rate:.0}/s ({} in {seconds:.2} s, {megabytes:.0} MB)", consumed.records);
             Ok(())
         }
-        Step::Fold => fold(config, args.rebuild),
+        Step::Fold => fold::<Payments>(config, args.rebuild),
+        Step::FoldTable => fold::<States>(config, args.rebuild),
     }
 }
 
@@ -72,16 +98,16 @@ fn events(payments: u64) -> impl Iterator<Item = Event> {
     })
 }
 
-fn fold(config: KafkaConfig, events: u64) -> anyhow::Result<()> {
+fn fold<P: Projection>(config: KafkaConfig, events: u64) -> anyhow::Result<()> {
     let directory = std::env::temp_dir().join(format!("bench-fold-{}", uuid::Uuid::new_v4().simple()));
-    let folded = fold_into(&directory, config, events);
+    let folded = fold_into::<P>(&directory, config, events);
     std::fs::remove_dir_all(&directory).context("cannot delete the bench's directory")?;
     folded
 }
 
-fn fold_into(directory: &std::path::Path, config: KafkaConfig, events: u64) -> anyhow::Result<()> {
+fn fold_into<P: Projection>(directory: &std::path::Path, config: KafkaConfig, events: u64) -> anyhow::Result<()> {
     let journal = kafka::reader(config)?;
-    let mut fold = Fold::<Payments>::new(Store::open(directory)?, journal.as_ref(), Arc::new(Codec::new()?))?;
+    let mut fold = Fold::<P>::new(Store::open(directory)?, journal.as_ref(), Arc::new(Codec::new()?))?;
     let progress = fold.progress();
     progress.speak(false);
     let mut marks = TOLD_AT.iter().map(|percent| events * percent / 100).peekable();

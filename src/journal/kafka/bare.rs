@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 
+use super::context::Context;
 use super::error::journal_error;
 use super::{KafkaConfig, list_of};
 use crate::journal::{JournalError, Partition};
@@ -30,8 +31,9 @@ pub fn consume(config: &KafkaConfig) -> Result<Consumed, JournalError> {
     settings.set("bootstrap.servers", &config.bootstrap_servers).set("group.id", "paylog-bench-bare");
     settings.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     settings.set("isolation.level", "read_committed");
-    let consumer: BaseConsumer =
-        settings.create().map_err(|error| journal_error("create the consumer", &error))?;
+    let consumer: BaseConsumer<Context> = settings
+        .create_with_context(Context::new("bare"))
+        .map_err(|error| journal_error("create the consumer", &error))?;
     let partitions = (0..config.partitions).map(|partition| (Partition(partition), rdkafka::Offset::Beginning));
     let list = list_of(&config.topic_prefix, partitions);
     consumer.assign(&list).map_err(|error| journal_error("assign the partitions", &error))?;
