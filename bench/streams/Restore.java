@@ -7,8 +7,11 @@
 // first partition's start to the last one's end, without the start of the JVM, of the group and of RocksDB.
 //
 //   java -cp 'JARS/*' bench/streams/Restore.java SERVERS TOPIC STATE_DIR THREADS [KEY=VALUE of Streams' settings]...
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.UUID;
@@ -58,16 +61,24 @@ public class Restore {
         boolean restored = clock.ended.await(RESTORED_WITHIN_SECONDS, TimeUnit.SECONDS);
         double seconds = (clock.last.get() - clock.first.get()) / 1e9;
         System.out.printf(
-                "streams restored: %.0f/s (%d in %.2f s)%n", clock.records.get() / seconds, clock.records.get(), seconds);
+                "streams restored: %.0f/s (%d in %.2f s), resident at most %s%n",
+                clock.records.get() / seconds, clock.records.get(), seconds, residentMax());
         streams.close(Duration.ofSeconds(30));
         System.exit(restored ? 0 : 1);
+    }
+
+    static String residentMax() throws Exception {
+        return Files.readAllLines(Path.of("/proc/self/status")).stream()
+                .filter(line -> line.startsWith("VmHWM:"))
+                .map(line -> Long.parseLong(line.replaceAll("[^0-9]", "")) / 1000 + " MB")
+                .findFirst().orElse("unknown");
     }
 
     /** Says for the application that it has processed the whole topic. Answers with its number of partitions. */
     static int processedToTheEnd(String servers, String topic, String application) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", servers))) {
             Map<TopicPartition, OffsetSpec> asked = new HashMap<>();
-            admin.describeTopics(java.util.List.of(topic)).allTopicNames().get().get(topic).partitions()
+            admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions()
                     .forEach(partition -> asked.put(new TopicPartition(topic, partition.partition()), OffsetSpec.latest()));
             Map<TopicPartition, OffsetAndMetadata> ends = new HashMap<>();
             admin.listOffsets(asked).all().get()

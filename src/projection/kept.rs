@@ -19,6 +19,7 @@ pub struct Kept<V> {
 }
 
 impl<V: Serialize + DeserializeOwned> Kept<V> {
+    /// From now on nobody else may write to the table.
     #[must_use]
     pub fn new(table: Table) -> Self {
         Self { absent: Absent::of(&table), table, rows: BTreeMap::new() }
