@@ -140,6 +140,9 @@ pub struct ServiceArgs {
     /// the process.
     #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub guard_seconds: u64,
+    /// Keep the totals of all payments by day, currency and status, for GET /v1/totals; `process` has none.
+    #[arg(long, env = "PAYLOG_TOTALS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub totals: bool,
     /// In how much of the time a version of a projection may be built beside the one that is served, in percent, unless the
     /// command that begins it says otherwise.
     #[arg(long, env = "PAYLOG_REBUILD_EFFORT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -280,6 +283,9 @@ pub struct BenchArgs {
     /// Also measure how much slower payments become while the provider hangs for another merchant.
     #[arg(long)]
     pub bulkhead: bool,
+    /// Also measure how much slower payments become while a version of the projection is built from a log of --rebuild events.
+    #[arg(long)]
+    pub beside: bool,
     /// Events of which the projection is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     pub rebuild: u64,

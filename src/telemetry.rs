@@ -78,8 +78,11 @@ fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
         let handle = PrometheusBuilder::new().install_recorder().ok()?;
-        describe_counter!(EVENTS_FOLDED, "Records folded into the projection since the start");
-        describe_counter!(PARTITIONS_HALTED, "Partitions that stopped at a record that cannot be folded");
+        describe_counter!(EVENTS_FOLDED, "Records folded since the start, by projection");
+        describe_counter!(
+            PARTITIONS_HALTED,
+            "Partitions that stopped at a record that cannot be folded, by projection"
+        );
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_gauge!(PARKED, "Payments that wait for a person, by the state of this instance");
         describe_gauge!(
@@ -90,7 +93,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_gauge!(REBUILD_RATE, "Offsets folded a second by the version that is being built");
         describe_gauge!(
             REBUILD_LEFT,
-            "Seconds until the version that is being built has reached the end, at that rate"
+            "Seconds until the version that is being built has reached the end, at that rate; NaN while it is not known"
         );
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
@@ -126,12 +129,12 @@ pub fn keep_up() {
     }
 }
 
-pub fn events_folded(count: usize) {
-    counter!(EVENTS_FOLDED).increment(count as u64);
+pub fn events_folded(projection: &'static str, count: usize) {
+    counter!(EVENTS_FOLDED, "projection" => projection).increment(count as u64);
 }
 
-pub fn partition_halted() {
-    counter!(PARTITIONS_HALTED).increment(1);
+pub fn partition_halted(projection: &'static str) {
+    counter!(PARTITIONS_HALTED, "projection" => projection).increment(1);
 }
 
 pub fn payment_ended_again(agreed: bool) {
@@ -144,7 +147,8 @@ pub fn rebuild(projection: &'static str, building: Option<(u64, Pace)>) {
     gauge!(REBUILD_FOLDED, "projection" => projection).set(folded as f64);
     gauge!(REBUILD_END, "projection" => projection).set(pace.end.unwrap_or_default() as f64);
     gauge!(REBUILD_RATE, "projection" => projection).set(pace.per_second.unwrap_or_default());
-    gauge!(REBUILD_LEFT, "projection" => projection).set(pace.seconds_left.unwrap_or_default());
+    let left = if building.is_some() { pace.seconds_left.unwrap_or(f64::NAN) } else { 0.0 };
+    gauge!(REBUILD_LEFT, "projection" => projection).set(left);
 }
 
 /// As counted from the state. Without the reasons: a foreign hand could make as many of them as it likes.

@@ -34,7 +34,7 @@ pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Probl
     query.only(&["customer_id", "status", "cursor", "limit", "at_least"])?;
     let page = Page::parse(&api.view, query)?;
     if let Some(at_least) = api.at_least(query)? {
-        api.in_time(at_least.reached(&api.view)).await?;
+        api.in_time(at_least.reached(api.view.live())).await?;
     }
     let Page { customer, status, before, limit } = page;
     let (rows, next) = api.view.customer_payments(&api.merchant(), &customer, status, before.as_ref(), limit)?;

@@ -221,7 +221,7 @@ impl Asked {
             permitted?;
             handler.await
         };
-        self.api().answer(answer).await
+        self.api().answer(None, answer).await
     }
 }
 

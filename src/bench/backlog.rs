@@ -43,9 +43,9 @@ pub(super) fn drain(bed: &Bed) -> anyhow::Result<()> {
 
 /// Fills a log with whole payments, then measures how fast an empty store is built from it.
 pub(super) fn rebuild(bed: &Bed) -> anyhow::Result<()> {
-    let journal = bed.open()?;
     let payments = bed.args.rebuild / 2;
-    append(journal.as_ref(), &bed.codec, (0..payments).flat_map(|n| [initiation(n), success(n)]))?;
+    fill(bed, payments)?;
+    let journal = bed.open()?;
     let stop = CancellationToken::new();
     let began = Instant::now();
     let (view, fold) = bed.fold(&journal, &bed.store(), &stop)?;
@@ -53,6 +53,12 @@ pub(super) fn rebuild(bed: &Bed) -> anyhow::Result<()> {
     figure("events rebuilt", payments * 2, began);
     stop.cancel();
     fold.join().map_err(|_| anyhow::anyhow!("the fold panicked"))?
+}
+
+/// With whole payments.
+pub(super) fn fill(bed: &Bed, payments: u64) -> anyhow::Result<()> {
+    let journal = bed.open()?;
+    append(journal.as_ref(), &bed.codec, (0..payments).flat_map(|n| [initiation(n), success(n)]))
 }
 
 pub(super) fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {

@@ -41,6 +41,7 @@ enum What {
 
 /// Payments at even distances.
 struct Schedule {
+    name: String,
     began: Instant,
     rate: u64,
     count: u64,
@@ -49,7 +50,7 @@ struct Schedule {
 }
 
 #[derive(Default)]
-struct Latencies {
+pub(super) struct Latencies {
     accepted: Vec<Duration>,
     ended: Vec<Duration>,
     failures: Vec<String>,
@@ -60,15 +61,15 @@ pub(super) async fn measure(bed: &Bed) -> anyhow::Result<()> {
     let url = format!("http://{}", service.address()?);
     let stop = CancellationToken::new();
     let running = tokio::spawn(service.run(stop.clone()));
-    let measured = load(&bed.args, &url).await;
+    let measured = load(&bed.args, &url, "bench").await;
     stop.cancel();
     running.await.context("the service panicked")??;
     let (latencies, expected) = measured?;
-    latencies.print(expected)
+    latencies.print(expected).map(drop)
 }
 
 /// The defaults of `paylog up`, on the bed's log, with a gateway that answers at once.
-fn service_args(bed: &Bed) -> anyhow::Result<ServiceArgs> {
+pub(super) fn service_args(bed: &Bed) -> anyhow::Result<ServiceArgs> {
     tokio::task::block_in_place(|| bed.ensure())?;
     let Command::Up(args) = Cli::try_parse_from(["paylog", "up", "--listen", "127.0.0.1:0"])?.command else {
         bail!("up is not up");
@@ -77,8 +78,8 @@ fn service_args(bed: &Bed) -> anyhow::Result<ServiceArgs> {
     Ok(ServiceArgs { data_dir, kafka: bed.args.kafka.clone(), simulator_latency_ms: 0, ..args })
 }
 
-/// Answers with what was measured, and with how many payments it should have been.
-async fn load(args: &crate::config::BenchArgs, url: &str) -> anyhow::Result<(Latencies, u64)> {
+/// Answers with what was measured, and with how many payments it should have been. Its keys begin with `name`.
+pub(super) async fn load(args: &crate::config::BenchArgs, url: &str, name: &str) -> anyhow::Result<(Latencies, u64)> {
     let client = reqwest::Client::new();
     let (sender, seen) = unbounded_channel();
     for customer in 0..CUSTOMERS {
@@ -88,22 +89,22 @@ async fn load(args: &crate::config::BenchArgs, url: &str) -> anyhow::Result<(Lat
     }
     let counted_from = WARM_UP.as_secs() * args.rate;
     let count = counted_from + args.seconds * args.rate;
-    let schedule = Schedule { began: Instant::now(), rate: args.rate, count, counted_from };
+    let schedule = Schedule { name: name.to_owned(), began: Instant::now(), rate: args.rate, count, counted_from };
     let collecting = tokio::spawn(collect(seen, schedule.last() + PATIENCE, count));
     for n in 0..count {
         sleep_until(schedule.at(n)).await;
-        tokio::spawn(post(client.clone(), url.to_owned(), n, sender.clone()));
+        tokio::spawn(post(client.clone(), url.to_owned(), n, schedule.key(n), sender.clone()));
     }
     let seen = collecting.await.context("the collector panicked")?;
     Ok((schedule.latencies(seen), count - counted_from))
 }
 
-async fn post(client: reqwest::Client, url: String, n: u64, sender: UnboundedSender<Seen>) {
+async fn post(client: reqwest::Client, url: String, n: u64, key: String, sender: UnboundedSender<Seen>) {
     let customer = n % CUSTOMERS;
     let body =
         format!(r#"{{"amount":1999,"currency":"EUR","customer_id":"cus_{customer}","payment_method":"pm_card_visa"}}"#);
     let request = client.post(format!("{url}/v1/payments")).header("content-type", "application/json");
-    let answer = request.header("idempotency-key", key(n)).body(body).send().await;
+    let answer = request.header("idempotency-key", key).body(body).send().await;
     let what = match answer.and_then(reqwest::Response::error_for_status) {
         Ok(answer) if answer.status() == reqwest::StatusCode::ACCEPTED => What::Accepted(n),
         Ok(answer) => What::Failed(answer.status().to_string()),
@@ -136,13 +137,13 @@ async fn collect(mut inbox: UnboundedReceiver<Seen>, deadline: Instant, count: u
     seen
 }
 
-fn key(n: u64) -> String {
-    format!("bench-{n}")
-}
-
 impl Schedule {
     fn at(&self, n: u64) -> Instant {
         self.began + Duration::from_secs(1).mul_f64(n as f64 / self.rate as f64)
+    }
+
+    fn key(&self, n: u64) -> String {
+        format!("{}-{n}", self.name)
     }
 
     fn last(&self) -> Instant {
@@ -150,7 +151,7 @@ impl Schedule {
     }
 
     fn latencies(&self, seen: Vec<Seen>) -> Latencies {
-        let id = |n| IdempotencyKey::parse(&key(n)).map(|key| PaymentId::derive(&MerchantId::default(), &key));
+        let id = |n| IdempotencyKey::parse(&self.key(n)).map(|key| PaymentId::derive(&MerchantId::default(), &key));
         let ids = (0..self.count).filter_map(|n| Some((id(n).ok()?.to_string(), n)));
         let numbers: HashMap<String, u64> = ids.collect();
         let mut latencies = Latencies::default();
@@ -172,13 +173,16 @@ impl Schedule {
 }
 
 impl Latencies {
-    fn print(mut self, expected: u64) -> anyhow::Result<()> {
+    /// Answers with the p99 from POST to the last frame, in milliseconds.
+    pub fn print(mut self, expected: u64) -> anyhow::Result<f64> {
+        let mut p99 = f64::NAN;
         for (name, latencies) in [("POST to 202", &mut self.accepted), ("POST to the last frame", &mut self.ended)] {
             latencies.sort_unstable();
             let ms = |per_mille: usize| {
                 let index = (latencies.len() * per_mille / 1000).min(latencies.len().saturating_sub(1));
                 latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
             };
+            p99 = ms(990);
             println!(
                 "{name}: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} of {expected})",
                 ms(500),
@@ -188,7 +192,7 @@ impl Latencies {
             );
         }
         match self.failures.first() {
-            None => Ok(()),
+            None => Ok(p99),
             Some(first) => bail!("{} payments were not accepted, the first: {first}", self.failures.len()),
         }
     }

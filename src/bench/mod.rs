@@ -1,14 +1,16 @@
-//! `paylog bench`: what this machine does, on the journal it is given. Four figures, each from the product's own parts in
+//! `paylog bench`: what this machine does, on the journal it is given. Five figures, each from the product's own parts in
 //! their production wiring, with a gateway that costs nothing:
 //!
 //! * results per second from a backlog: initiations on the log, then the fold and the lanes are started;
 //! * latency from POST to the last frame of a stream, at a fixed rate (open loop: a late answer delays no request);
 //! * how much slower the others' payments become while the provider hangs for one merchant (`--bulkhead`);
+//! * how much slower payments become while a version of the projection is built beside the one that is served (`--beside`);
 //! * events per second of a rebuild: an empty store, the whole log.
 //!
 //! A figure is only as good as its conditions: quote them together, and compare only what ran in one run.
 
 mod backlog;
+mod beside;
 mod bulkhead;
 mod latency;
 mod rebuild;
@@ -62,6 +64,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     if args.bulkhead && args.rate > 0 && args.seconds > 0 {
         bulkhead::measure(&Bed::new(&args, "bulkhead")?).await?;
+    }
+    if args.beside && args.rate > 0 && args.seconds > 0 {
+        beside::measure(&Bed::new(&args, "beside")?).await?;
     }
     if args.rebuild > 0 {
         let bed = Bed::new(&args, "rebuild")?;

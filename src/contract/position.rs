@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::PaymentId;
-use crate::projection::{BadOffsets, Offsets, Row, View, home_of};
+use crate::projection::{BadOffsets, Live, Offsets, Row, Served, View, home_of};
 
 /// What a reader wants to have been folded before it is answered: `at_least=`, `Paylog-Position`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,15 +59,22 @@ impl AtLeast {
         }
     }
 
+    /// Moves `offsets` on so far that they cover it.
+    pub fn advance(&self, offsets: &mut Offsets) {
+        self.positions()
+            .into_iter()
+            .for_each(|last| offsets.advance(Position::new(last.partition, last.offset.next())));
+    }
+
     #[must_use]
     pub fn is_reached(&self, view: &View) -> bool {
         self.positions().into_iter().all(|position| view.has_folded(position))
     }
 
     /// Returns when all of it has been folded.
-    pub async fn reached(&self, view: &View) {
+    pub async fn reached<P: Served>(&self, live: &Live<P>) {
         for position in self.positions() {
-            view.wait_folded(position).await;
+            live.wait_folded(position).await;
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Offsets;
 use super::fields::{About, digest};
-use super::progress::{Halt, Progress};
+use super::progress::{self, Halt, Progress};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::home_of;
@@ -86,6 +86,11 @@ pub enum FoldError {
     )]
     OtherLog(String),
     #[error(
+        "the rows in this directory are those of the projection {0}: move it to where they belong, and rows of {1} are folded \
+         in its place"
+    )]
+    OtherProjection(String, String),
+    #[error(
         "the record at {0} is not the one that was folded: the log has been changed or replaced under this data directory; \
          find out how, then start with an empty --data-dir to fold it anew"
     )]
@@ -112,6 +117,17 @@ pub struct Fold<P> {
     halted: BTreeMap<Partition, Offset>,
     rejections: Rejections,
     known: Known,
+    /// Records that go into one batch.
+    batch_max: usize,
+}
+
+/// How [`Fold::fold_to`] has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoldedTo {
+    There,
+    Stopped,
+    /// It cannot fold this record, which is before where it was to come to.
+    Halt(Position),
 }
 
 /// Why reading has ended.
@@ -132,11 +148,13 @@ struct Moved<'i> {
 impl<P: Projection> Fold<P> {
     /// Opens the rows in `store` and compares them with the log that they claim to be of.
     pub fn new(store: Store, journal: &dyn Reader, codec: Arc<Codec>) -> Result<Self, FoldError> {
+        progress::check::<P>(&store)?;
         let projection = P::open(&store)?;
-        let progress = Arc::new(Progress::open(&store, journal)?);
+        let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         progress.compare(journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
-        Ok(Self { projection, store, codec, progress, halted, rejections, known })
+        let batch_max = reader::BATCH_MAX;
+        Ok(Self { projection, store, codec, progress, halted, rejections, known, batch_max })
     }
 
     /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
@@ -147,6 +165,11 @@ impl<P: Projection> Fold<P> {
             Some(position) => Err(FoldError::NeverRejected(position)),
             None => Ok(self),
         }
+    }
+
+    /// Folds so many records at once, at most; `None` for as many as make it fast.
+    pub fn set_batch_max(&mut self, batch_max: Option<usize>) {
+        self.batch_max = batch_max.unwrap_or(reader::BATCH_MAX);
     }
 
     /// How far it has come, for whoever waits for it.
@@ -180,13 +203,14 @@ impl<P: Projection> Fold<P> {
         after: &mut dyn FnMut(Duration) -> bool,
     ) -> Result<Ended, FoldError> {
         let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.codec));
-        let (rejections, known) = (self.rejections.clone(), self.known.count);
+        let (rejections, known, batch_max) = (self.rejections.clone(), self.known.count, self.batch_max);
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
         let stop = &stop.child_token();
         thread::scope(|scope| {
             // However this ends, the reader must too, and be it that there is nothing to read.
             let _ends = stop.clone().drop_guard();
-            let reading = move || reader::read(Source { tail, codec: &codec, rejections, known }, stop, &sender);
+            let reading =
+                move || reader::read(Source { tail, codec: &codec, rejections, known, batch_max }, stop, &sender);
             let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
             for batch in batches {
@@ -219,18 +243,33 @@ impl<P: Projection> Fold<P> {
         Ok(())
     }
 
-    /// Folds to `at`, and no further: it must not be there yet, in any partition. `false` if told to stop before.
-    pub fn fold_to(&mut self, at: &Offsets, journal: &dyn Reader, stop: &CancellationToken) -> Result<bool, FoldError> {
+    /// Folds to `at`, and no further: it must not be there yet, in any partition.
+    pub fn fold_to(
+        &mut self,
+        at: &Offsets,
+        journal: &dyn Reader,
+        stop: &CancellationToken,
+    ) -> Result<FoldedTo, FoldError> {
         let mut tail = self.tail(journal)?;
         while self.progress.folded() != *at {
             if stop.is_cancelled() {
-                return Ok(false);
+                return Ok(FoldedTo::Stopped);
             }
-            let items = reader::read_once(tail.as_mut(), &self.codec, reader::POLL)?;
+            let rejected = self.rejections.after(self.known.count);
+            self.learn(&rejected)?;
+            if !rejected.is_empty() && self.resume()? {
+                tail = self.tail(journal)?;
+            }
+            if let Some((partition, offset)) =
+                self.halted.iter().find(|(partition, offset)| **offset < at.of(**partition))
+            {
+                return Ok(FoldedTo::Halt(Position::new(*partition, *offset)));
+            }
+            let items = reader::read_once(tail.as_mut(), &self.codec, self.batch_max, reader::POLL)?;
             let items: Vec<Item> = items.into_iter().map(|item| item.up_to(at)).collect();
             self.fold(&items)?;
         }
-        Ok(true)
+        Ok(FoldedTo::There)
     }
 
     /// Reads the log from where this has folded it to.
@@ -242,7 +281,7 @@ impl<P: Projection> Fold<P> {
     /// Reads once, waiting no longer than `wait`, and folds what came: [`Fold::run`] without its threads, and without an ear
     /// for what is rejected meanwhile.
     pub fn turn(&mut self, tail: &mut dyn Tail, wait: Duration) -> Result<(), FoldError> {
-        let items = reader::read_once(tail, &self.codec, wait)?;
+        let items = reader::read_once(tail, &self.codec, self.batch_max, wait)?;
         if items.is_empty() { Ok(()) } else { self.fold(&items) }
     }
 
@@ -285,7 +324,7 @@ impl<P: Projection> Fold<P> {
 
     fn fold(&mut self, items: &[Item]) -> Result<(), FoldError> {
         if self.progress.speaks() {
-            telemetry::events_folded(items.iter().filter(|item| item.is_record()).count());
+            telemetry::events_folded(P::NAME, items.iter().filter(|item| item.is_record()).count());
         }
         let (mut batch, mut moved, mut caught_up) = (self.store.batch(), BTreeMap::new(), Vec::new());
         for item in items {
@@ -299,14 +338,16 @@ impl<P: Projection> Fold<P> {
                 }
                 Item::Event(recorded) if self.is_astray(recorded) => {
                     let fault = Fault::new("it belongs to another partition, by the payment's id");
-                    self.halt(recorded.position, fault);
+                    self.halt(recorded.position, fault, &mut moved);
                 }
                 Item::Event(recorded) => match self.projection.apply(recorded, &mut batch) {
                     Ok(()) => moves(&mut moved, partition, offset.next(), Some(recorded)),
                     Err(ApplyError::Store(error)) => return Err(error.into()),
-                    Err(ApplyError::Unfoldable(reason)) => self.halt(recorded.position, Fault::new(reason)),
+                    Err(ApplyError::Unfoldable(reason)) => {
+                        self.halt(recorded.position, Fault::new(reason), &mut moved);
+                    }
                 },
-                Item::Unreadable(position, fault) => self.halt(*position, fault.clone()),
+                Item::Unreadable(position, fault) => self.halt(*position, fault.clone(), &mut moved),
                 Item::Reached(next) => moves(&mut moved, partition, next.offset, None),
                 Item::CaughtUp(next) => {
                     moves(&mut moved, partition, next.offset, None);
@@ -348,11 +389,13 @@ impl<P: Projection> Fold<P> {
         Ok(())
     }
 
-    fn halt(&mut self, position: Position, fault: Fault) {
+    /// All before it has been folded, whether or not a reader said so: every fold stands at the same offset here.
+    fn halt(&mut self, position: Position, fault: Fault, moved: &mut BTreeMap<Partition, Moved<'_>>) {
+        moves(moved, position.partition, position.offset, None);
         let Fault { reason, may_be_newer } = fault;
         if self.progress.speaks() {
-            tracing::error!(%position, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
-            telemetry::partition_halted();
+            tracing::error!(%position, projection = P::NAME, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
+            telemetry::partition_halted(P::NAME);
         }
         self.halted.insert(position.partition, position.offset);
         let reason = format!("the record at {position} cannot be folded: {reason}");

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::fold::{Fold, Projection};
 use super::{Offsets, Progress};
+use crate::journal::Position;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// Between two looks at how far a store has come that is waited for.
@@ -80,21 +81,44 @@ impl<P: Served> Live<P> {
         &self.hearers
     }
 
-    /// Tells of every exchange.
-    pub(super) fn exchanges(&self) -> watch::Receiver<Arc<Built<P>>> {
-        self.built.subscribe()
+    /// Returns when the record at `position` is in the rows that are read then; never, for a partition that the log does not
+    /// have.
+    pub async fn wait_folded(&self, position: Position) {
+        let mut exchanges = self.built.subscribe();
+        loop {
+            let progress = Arc::clone(&exchanges.borrow_and_update().progress);
+            tokio::select! {
+                () = progress.wait_folded(position) => {}
+                _ = exchanges.changed() => {}
+            }
+            if self.built().progress.has_folded(position) {
+                return;
+            }
+        }
+    }
+
+    /// Returns when `to` is as far as what is read was when this was called. Blocks, no longer than `patience`.
+    pub fn meet(&self, to: &Built<P>, patience: Duration) -> Result<(), Behind> {
+        let (at, deadline) = (self.built().progress.folded(), Instant::now() + patience);
+        while !to.progress.folded().covers(&at) {
+            if Instant::now() >= deadline {
+                return Err(Behind(patience));
+            }
+            std::thread::sleep(TURN);
+        }
+        Ok(())
     }
 
     /// Has `to` read instead, once it is as far as what is read now. For that moment the fold of the latter stands still.
-    /// Blocks, no longer than `patience`.
+    /// Blocks, no longer than twice `patience`.
     pub fn exchange(&self, to: &Arc<Built<P>>, patience: Duration) -> Result<(), Behind> {
-        let (from, deadline) = (self.built(), Instant::now() + patience);
-        let behind = || Behind(patience);
+        let from = self.built();
         // Nearly as far, before anything has to stand still for it.
-        reach(to, &from.progress.folded(), deadline).ok_or_else(behind)?;
+        self.meet(to, patience)?;
         {
             let _held = from.progress.hold();
-            reach(to, &from.progress.folded(), deadline).ok_or_else(behind)?;
+            self.meet(to, patience)?;
+            to.progress.has_caught_up_as(&from.progress);
             self.built.send_replace(Arc::clone(to));
             from.progress.speak(false);
             to.progress.speak(true);
@@ -102,14 +126,4 @@ impl<P: Served> Live<P> {
         P::exchanged(&self.hearers, to.progress.partitions());
         Ok(())
     }
-}
-
-fn reach<P: Served>(built: &Built<P>, at: &Offsets, deadline: Instant) -> Option<()> {
-    while !built.progress.folded().covers(at) {
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(TURN);
-    }
-    Some(())
 }

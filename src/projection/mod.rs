@@ -17,9 +17,15 @@ mod damage_tests;
 mod difference;
 mod fields;
 mod fold;
+#[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
+mod full_disk_tests;
 mod gaps;
 pub mod kept;
 mod live;
+#[cfg(test)]
+mod live_tests;
 mod offsets;
 mod parked;
 mod payments;
@@ -36,7 +42,7 @@ mod watch;
 
 pub use difference::{Difference, Pair, Rows, compare, is_empty};
 pub use fields::About;
-pub use fold::{ApplyError, Fold, FoldError, Projection, versioned_name};
+pub use fold::{ApplyError, Fold, FoldError, FoldedTo, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
 pub use live::{Behind, Built, Live, Served};
 pub use offsets::{BadOffsets, Offsets};

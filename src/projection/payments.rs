@@ -120,8 +120,8 @@ impl Projection for Payments {
 
     fn apply(&mut self, recorded: &Recorded, batch: &mut Batch) -> Result<(), ApplyError> {
         let Recorded { position, appended_at, event, .. } = recorded;
-        if let Some(hearers) = self.hearers() {
-            hearers.clocks.saw(*appended_at);
+        if let Some((hearers, _)) = &self.told {
+            hearers.clocks.saw(*appended_at); // whoever folded it
         }
         let id = event.payment_id;
         let before = match self.staged.remove(&id) {

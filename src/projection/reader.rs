@@ -12,7 +12,7 @@ use crate::payment::{Event, Timestamp};
 use crate::schema::Codec;
 
 /// Records that go into one batch.
-const BATCH_MAX: usize = 5_000;
+pub(super) const BATCH_MAX: usize = 20_000;
 /// Batches that wait for the fold, beside the one in each thread's hand.
 pub(super) const AHEAD_MAX: usize = 1;
 /// How long one read of the log waits: the bound on how late a stop is noticed.
@@ -34,6 +34,8 @@ pub(super) struct Source<'a> {
     pub rejections: Rejections,
     /// How many of the rejections the fold knows already.
     pub known: usize,
+    /// Records that are read at once.
+    pub batch_max: usize,
 }
 
 /// What the log holds, as far as it can be told without knowing what came before.
@@ -83,15 +85,20 @@ impl Source<'_> {
             self.known += rejected.len();
             return Some(Ok(Batch::Rejected(rejected)));
         }
-        match read_once(self.tail.as_mut(), self.codec, POLL) {
+        match read_once(self.tail.as_mut(), self.codec, self.batch_max, POLL) {
             Ok(items) if items.is_empty() => None,
             items => Some(items.map(Batch::Items)),
         }
     }
 }
 
-pub(super) fn read_once(tail: &mut dyn Tail, codec: &Codec, wait: Duration) -> Result<Vec<Item>, JournalError> {
-    Ok(tail.poll(BATCH_MAX, wait)?.into_iter().map(|item| Item::read(item, codec)).collect())
+pub(super) fn read_once(
+    tail: &mut dyn Tail,
+    codec: &Codec,
+    max: usize,
+    wait: Duration,
+) -> Result<Vec<Item>, JournalError> {
+    Ok(tail.poll(max, wait)?.into_iter().map(|item| Item::read(item, codec)).collect())
 }
 
 impl Item {

@@ -2,15 +2,24 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `totals` | day, currency, status, merchant | [`Sum`] |
+//! | `totals` | merchant, day, currency, status | [`Sum`] |
 //! | `payments` | payment id | [`Counted`] |
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use super::fold::{ApplyError, Projection};
+use super::fields::About;
+use super::fold::{ApplyError, Fold, FoldError, Projection};
 use super::kept::{Kept, read};
+use super::live::{Live, Served};
 use super::reader::Recorded;
-use crate::payment::{Currency, MerchantId, Payment, Status, Timestamp};
+use super::rows::decode;
+use super::{Progress, Rejections};
+use crate::journal::Reader;
+use crate::payment::{Currency, MerchantId, Payment, PaymentId, Status, Timestamp};
+use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError, Table};
 
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
@@ -18,6 +27,7 @@ const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 pub struct Totals {
     payments: Kept<Counted>,
     totals: Kept<Sum>,
+    view: TotalsView,
 }
 
 /// A payment as far as its place among the sums depends on it.
@@ -36,11 +46,14 @@ pub struct Sum {
     pub amount: u128,
 }
 
+/// A day in UTC, in days since 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(pub u32);
+
 /// What is summed up together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// UTC, in days since 1970-01-01.
-    pub day: u32,
+    pub day: Day,
     pub merchant: MerchantId,
     pub currency: Currency,
     pub status: Status,
@@ -55,7 +68,12 @@ impl Projection for Totals {
     const VERSION: u32 = 1;
 
     fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self { payments: Kept::new(store.table("payments")?), totals: Kept::new(store.table("totals")?) })
+        let totals = store.table("totals")?;
+        Ok(Self {
+            payments: Kept::new(store.table("payments")?),
+            totals: Kept::new(totals.clone()),
+            view: TotalsView(totals),
+        })
     }
 
     fn apply(&mut self, recorded: &Recorded, _: &mut Batch) -> Result<(), ApplyError> {
@@ -86,6 +104,93 @@ impl Projection for Totals {
         self.payments.flush(batch)?;
         self.totals.flush(batch)
     }
+
+    fn about(_: &Codec, table: &str, key: &[u8], _: &[u8]) -> About {
+        let payment = key.first_chunk::<16>().filter(|_| table == "payments").map(|id| PaymentId::from_bytes(*id));
+        if let Some(id) = payment {
+            return About { key: id.to_string(), payment, position: None };
+        }
+        Kind::parse(key).map_or_else(|| About::of_key(key), |kind| About { key: kind.to_string(), ..About::default() })
+    }
+
+    fn fields(table: &str, _: &[u8], value: &[u8]) -> BTreeMap<String, String> {
+        let fields = match table {
+            "totals" => decode::<Sum>(value).ok().map(|sum| {
+                let Sum { payments, amount } = sum;
+                vec![("payments", payments.to_string()), ("amount", amount.to_string())]
+            }),
+            _ => decode::<Counted>(value).ok().map(|counted| match counted {
+                Counted::Ended => vec![("counted", "ended".to_owned())],
+                Counted::Open(payment) => {
+                    vec![("counted", "open".to_owned()), ("version", payment.version.to_string())]
+                }
+            }),
+        };
+        let fields = fields.unwrap_or_else(|| vec![("row", "cannot be read".to_owned())]);
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// For people: `2026-11-25 EUR successful default`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { day, merchant, currency, status } = self;
+        write!(f, "{day} {} {} {}", currency.code(), status.name(), merchant.as_str())
+    }
+}
+
+impl Served for Totals {
+    type Rows = TotalsView;
+    /// Nobody is told: whoever wants to know asks.
+    type Hearers = ();
+
+    fn rows(&self) -> TotalsView {
+        self.view.clone()
+    }
+
+    fn tell(&mut self, (): (), _: Arc<Progress>) {}
+
+    fn exchanged((): &(), _: u32) {}
+}
+
+impl Fold<Totals> {
+    /// Opens the sums in `store`, as [`Fold::new`] does, and what reads them.
+    pub fn open(
+        store: Store,
+        journal: &dyn Reader,
+        codec: Arc<Codec>,
+        rejections: &Rejections,
+    ) -> Result<(Self, Arc<Live<Totals>>), FoldError> {
+        let mut fold = Self::new(store, journal, codec)?.heeding(rejections)?;
+        let live = Live::new(fold.built(()), ());
+        Ok((fold, Arc::new(live)))
+    }
+}
+
+impl Day {
+    /// Of the instant.
+    #[must_use]
+    pub fn of(at: Timestamp) -> Self {
+        // Never before 1970: a timestamp is not before 2000.
+        Self(u32::try_from(at.as_micros() / DAY_US).unwrap_or_default())
+    }
+
+    /// From `2026-11-25`; `None` outside 2000 to 2100.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_day = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        Timestamp::parse(&format!("{text}T00:00:00Z")).filter(|_| is_day).map(Self::of)
+    }
+}
+
+/// As it is parsed.
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Timestamp::from_micros(i64::from(self.0) * DAY_US) {
+            Some(at) => f.write_str(at.to_string().get(..10).unwrap_or_default()),
+            None => write!(f, "day {}", self.0),
+        }
+    }
 }
 
 trait Summed {
@@ -115,29 +220,32 @@ fn amount_of(payment: &Payment) -> u128 {
     u128::try_from(payment.initiation.money.amount()).unwrap_or_default()
 }
 
-/// Never before 1970: a timestamp is not before 2000.
-fn day_of(at: Timestamp) -> u32 {
-    u32::try_from(at.as_micros() / DAY_US).unwrap_or_default()
+/// Before all rows of one merchant.
+fn prefix(merchant: &MerchantId) -> Vec<u8> {
+    let mut prefix = merchant.as_str().as_bytes().to_vec();
+    prefix.push(0); // no merchant's name goes on with it
+    prefix
 }
 
 fn key(payment: &Payment, status: Status) -> Vec<u8> {
     let initiation = &payment.initiation;
-    let mut key = day_of(payment.created_at).to_be_bytes().to_vec();
+    let mut key = prefix(&initiation.merchant_id);
+    key.extend_from_slice(&Day::of(payment.created_at).0.to_be_bytes());
     key.extend_from_slice(initiation.money.currency().code().as_bytes());
     key.push(status as u8);
-    key.extend_from_slice(initiation.merchant_id.as_str().as_bytes());
     key
 }
 
 impl Kind {
     fn parse(key: &[u8]) -> Option<Self> {
-        let (day, rest) = key.split_first_chunk::<4>()?;
-        let (currency, rest) = rest.split_first_chunk::<3>()?;
-        let (status, merchant) = rest.split_first()?;
+        let (status, rest) = key.split_last()?;
+        let (rest, currency) = rest.split_last_chunk::<3>()?;
+        let (rest, day) = rest.split_last_chunk::<4>()?;
+        let merchant = rest.strip_suffix(&[0])?;
         let status =
             [Status::InProgress, Status::Successful, Status::Failed].into_iter().find(|s| *s as u8 == *status)?;
         Some(Self {
-            day: u32::from_be_bytes(*day),
+            day: Day(u32::from_be_bytes(*day)),
             merchant: MerchantId::parse(std::str::from_utf8(merchant).ok()?).ok()?,
             currency: Currency::parse(std::str::from_utf8(currency).ok()?).ok()?,
             status,
@@ -150,18 +258,18 @@ impl TotalsView {
         Ok(Self(store.table("totals")?))
     }
 
-    /// The sums of those days, in the order of the days, and then of currency, status and merchant.
-    pub fn of_days(&self, days: RangeInclusive<u32>) -> Result<Vec<(Kind, Sum)>, StoreError> {
-        let (from, to) = (days.start().to_be_bytes(), (u64::from(*days.end()) + 1).to_be_bytes());
-        // Of eight bytes the last four, unless the last day is the last there can be.
-        let to = if *days.end() == u32::MAX { vec![0xFF; 5] } else { to[4..].to_vec() };
+    /// The sums of a merchant on those days, in the order of the days, and then of currency and status: a few for each day.
+    pub fn of_days(&self, merchant: &MerchantId, days: RangeInclusive<Day>) -> Result<Vec<(Kind, Sum)>, StoreError> {
+        let (from, to) = ([prefix(merchant), days.start().0.to_be_bytes().to_vec()], prefix(merchant));
+        // Behind every key of the last day.
+        let to = [to, days.end().0.to_be_bytes().to_vec(), vec![0xFF]];
         let parse = |row: Result<(Vec<u8>, Sum), StoreError>| {
             let (key, sum) = row?;
             let kind =
                 Kind::parse(&key).ok_or_else(|| StoreError::Damaged("a key of totals cannot be read".to_owned()))?;
             Ok((kind, sum))
         };
-        read(&self.0, &from, &to).map(parse).collect()
+        read(&self.0, &from.concat(), &to.concat()).map(parse).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Kind, Sum, Totals, TotalsView};
+use super::{Day, Kind, Sum, Totals, TotalsView};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, Offset};
 use crate::payment::samples::{failed, in_progress, retry, successful};
@@ -70,7 +70,7 @@ fn payments_are_counted_once_where_they_stand() {
     let journal = log(directory.path(), &events(90));
     let store = Store::in_memory();
     fold(&store, &journal).unwrap();
-    let sums = TotalsView::open(&store).unwrap().of_days(TODAY..=TODAY + 1).unwrap();
+    let sums = TotalsView::open(&store).unwrap().of_days(&MerchantId::default(), Day(TODAY)..=Day(TODAY + 1)).unwrap();
     for (status, rest) in [(Status::Successful, 0), (Status::Failed, 1), (Status::InProgress, 2)] {
         let mut expected = [Sum::default(); 2];
         for n in (0..90).filter(|n| n % 3 == rest) {
@@ -78,12 +78,14 @@ fn payments_are_counted_once_where_they_stand() {
             (sum.payments, sum.amount) = (sum.payments + 1, sum.amount + 100 + n as u128);
         }
         for (day, expected) in (TODAY..).zip(expected) {
-            let of = |(kind, _): &&(Kind, Sum)| kind.day == day && kind.status == status;
+            let of = |(kind, _): &&(Kind, Sum)| kind.day == Day(day) && kind.status == status;
             assert_eq!(sums.iter().find(of).unwrap().1, expected, "{status:?} on {day}");
         }
     }
     assert_eq!(sums.len(), 6);
-    assert!(TotalsView::open(&store).unwrap().of_days(TODAY + 2..=u32::MAX).unwrap().is_empty());
+    let (view, other) = (TotalsView::open(&store).unwrap(), MerchantId::parse("defaul").unwrap());
+    assert!(view.of_days(&MerchantId::default(), Day(TODAY + 2)..=Day(u32::MAX)).unwrap().is_empty());
+    assert!(view.of_days(&other, Day(0)..=Day(u32::MAX)).unwrap().is_empty(), "of the merchant alone");
 }
 
 /// Whatever a batch ends with, and however often the fold begins anew: the rows are the same.
@@ -119,4 +121,13 @@ fn an_event_without_a_beginning_halts_its_partition_and_counts_nothing() {
     assert!(fold.progress().is_halted(home));
     assert_eq!(fold.progress().folded_to(home), Offset(0));
     assert!(rows(&store.table("totals").unwrap()).is_empty());
+}
+
+#[test]
+fn a_day_is_written_as_it_is_read() {
+    assert_eq!(Day::parse("2026-11-25"), Some(Day(TODAY)));
+    assert_eq!(Day(TODAY + 1).to_string(), "2026-11-26");
+    for wrong in ["", "2026-11-31", "2026-11-25T", "26-11-2025", "1999-12-31", "2026-1-1", "today"] {
+        assert_eq!(Day::parse(wrong), None, "{wrong}");
+    }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::live::{Built, Live};
 use super::progress::lock;
 use super::rows::{FeedRow, customer_key, feed_key, home_of, offset_of, others_key};
-use super::{DueKey, FoldError, Halt, Offsets, Payments, Progress, Row, Watch};
+use super::{DueKey, Halt, Offsets, Payments, Progress, Row, Watch};
 use crate::clock::Clocks;
-use crate::journal::{LogId, Offset, Partition, Position, Reader};
+use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
 use crate::store::StoreError;
@@ -66,17 +66,6 @@ impl View {
     #[must_use]
     pub fn partitions(&self) -> u32 {
         self.progress().partitions()
-    }
-
-    /// Has anything that was read of the rows turned out not to be what was written?
-    #[must_use]
-    pub fn is_damaged(&self) -> bool {
-        self.built().store.is_damaged()
-    }
-
-    /// [`Progress::compare`].
-    pub fn compare(&self, journal: &dyn Reader) -> Result<(), FoldError> {
-        self.progress().compare(journal)
     }
 
     // === one payment ===
@@ -235,6 +224,12 @@ impl View {
         self.progress().folded()
     }
 
+    /// [`Progress::visible`].
+    #[must_use]
+    pub fn visible(&self) -> Offsets {
+        self.progress().visible()
+    }
+
     #[must_use]
     pub fn folded_to(&self, partition: Partition) -> Offset {
         self.progress().folded_to(partition)
@@ -245,19 +240,9 @@ impl View {
         self.progress().has_folded(position)
     }
 
-    /// [`Progress::wait_folded`], whichever store is read then.
+    /// [`Live::wait_folded`].
     pub async fn wait_folded(&self, position: Position) {
-        let mut exchanges = self.live.exchanges();
-        loop {
-            let progress = Arc::clone(&exchanges.borrow_and_update().progress);
-            tokio::select! {
-                () = progress.wait_folded(position) => {}
-                _ = exchanges.changed() => {}
-            }
-            if self.has_folded(position) {
-                return;
-            }
-        }
+        self.live.wait_folded(position).await;
     }
 
     #[must_use]

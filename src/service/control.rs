@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clock::Clocks;
 use crate::config::KafkaArgs;
 use crate::control::{self, Control, Follower, Import};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Journal, LogId};
-use crate::projection::{FoldError, Folder, Rejections, View};
-use crate::schema::Codec;
+use crate::projection::{FoldError, Rejections};
 use crate::store::Store;
 
 use super::data_dir::DataDir;
@@ -58,17 +56,8 @@ fn accept(import: &Import) -> anyhow::Result<()> {
 
 /// Opens the rows; those that hold a record which was rejected since, and those that are damaged, are deleted, for the log
 /// has everything.
-pub(super) fn fold(
-    store: &Path,
-    journal: &dyn Journal,
-    codec: &Arc<Codec>,
-    clocks: Clocks,
-    rejections: &Rejections,
-) -> anyhow::Result<(Folder, View)> {
-    let open = || -> Result<(Folder, View), FoldError> {
-        let (folder, view) = Folder::open(Store::open(store)?, journal, Arc::clone(codec), clocks.clone())?;
-        Ok((folder.heeding(rejections)?, view))
-    };
+pub(super) fn rows<T>(store: &Path, open: impl Fn(Store) -> Result<T, FoldError>) -> anyhow::Result<T> {
+    let open = || open(Store::open(store)?);
     match open() {
         Err(FoldError::RejectedSince(position)) => {
             tracing::warn!(%position, "the rows hold a record that was rejected since: they are folded anew without it");

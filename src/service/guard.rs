@@ -2,6 +2,7 @@
 //! last still stand there; are the lanes served? A refusal ends the process, and with it everything that appends: nothing may
 //! be written to a log that cannot be trusted. That the log cannot be asked is no verdict.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Engine, Journal, JournalError};
-use crate::projection::{FoldError, View};
+use crate::projection::FoldError;
+use crate::projection::versions::Rebuilds;
 use crate::telemetry;
 
 /// How often this thread wakes at all: the bound on how late it notices a stop, or lanes that hang. An embedded log costs
@@ -21,7 +23,7 @@ const TURN: Duration = Duration::from_millis(500);
 pub(super) fn watch(
     journal: &dyn Journal,
     others: &dyn Fn() -> Result<(), JournalError>,
-    view: &View,
+    rows: &[Arc<dyn Rebuilds>],
     every: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -34,13 +36,15 @@ pub(super) fn watch(
         thread::sleep(TURN.min(every));
         telemetry::keep_up();
         journal.check_members().context("a member of a group is not served")?;
-        anyhow::ensure!(!view.is_damaged(), "the rows of this process are damaged: the next start folds them anew");
+        let damaged = rows.iter().any(|rows| rows.is_damaged());
+        anyhow::ensure!(!damaged, "the rows of this process are damaged: the next start folds them anew");
         if looked.elapsed() < every {
             continue;
         }
         looked = Instant::now();
         let checked = journal.check().and_then(|()| others());
-        match checked.map_err(FoldError::from).and_then(|()| view.compare(journal)) {
+        let compared = || rows.iter().try_for_each(|rows| rows.compare());
+        match checked.map_err(FoldError::from).and_then(|()| compared()) {
             Ok(()) => {}
             Err(FoldError::Journal(JournalError::Unavailable(reason))) => {
                 tracing::warn!(reason, "the guards could not ask the log");
@@ -60,15 +64,11 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::watch;
-    use crate::clock::Clocks;
     use crate::journal::embedded::EmbeddedJournal;
     use crate::journal::{
         Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
         Record, Tail,
     };
-    use crate::projection::Folder;
-    use crate::schema::Codec;
-    use crate::store::Store;
 
     /// A log that is well but for two things.
     struct Ailing {
@@ -129,9 +129,7 @@ mod tests {
     ) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let log = EmbeddedJournal::open(&directory.path().join("journal"), 1)?;
-        let store = Store::open(&directory.path().join("store"))?;
-        let (_, view) = Folder::open(store, log.as_ref(), Arc::new(Codec::new()?), Clocks::system())?;
-        watch(&Ailing { log, check, check_members }, &|| Ok(()), &view, Duration::from_secs(60), stop)
+        watch(&Ailing { log, check, check_members }, &|| Ok(()), &[], Duration::from_secs(60), stop)
     }
 
     #[test]

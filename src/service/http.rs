@@ -14,8 +14,9 @@ use crate::api::{Api, ApiConfig, Operator};
 use crate::config::ServiceArgs;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
-use crate::projection::View;
+use crate::projection::totals::Totals;
 use crate::projection::versions::{Phase, Rebuilds};
+use crate::projection::{Live, View};
 use crate::schema::Codec;
 use crate::stream::Streams;
 use crate::{api, stream, telemetry};
@@ -30,11 +31,12 @@ pub(super) fn api(
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
     view: View,
+    totals: Option<Arc<Live<Totals>>>,
     stop: &CancellationToken,
 ) -> Arc<Api> {
     let config =
         ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
-    Arc::new(Api { journal, view, codec, config, shutdown: stop.clone() })
+    Arc::new(Api { journal, view, totals, codec, config, shutdown: stop.clone() })
 }
 
 pub(super) fn part(
@@ -68,7 +70,7 @@ fn metrics(operator: Arc<Operator>) -> BoxedFilter<(Response,)> {
         let operator = Arc::clone(&operator);
         async move {
             count_parked(operator.api.view.clone()).await;
-            operator.projections.iter().for_each(|projection| measure(projection.as_ref()));
+            measure(operator.projections.clone()).await;
             let content_type = "text/plain; version=0.0.4";
             warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
         }
@@ -76,11 +78,18 @@ fn metrics(operator: Arc<Operator>) -> BoxedFilter<(Response,)> {
     warp::path!("metrics").and(warp::get()).then(answer).boxed()
 }
 
-/// Of a version that is built beside the one that is served.
-fn measure(projection: &dyn Rebuilds) {
-    let versions = projection.versions();
-    let building = versions.iter().find(|version| version.phase == Phase::Building);
-    telemetry::rebuild(projection.name(), building.map(|version| (version.folded, version.pace)));
+/// Versions that are built beside those that are served.
+async fn measure(projections: Vec<Arc<dyn Rebuilds>>) {
+    let measure = move || {
+        for projection in projections {
+            let versions = projection.versions();
+            let building = versions.iter().find(|version| version.phase == Phase::Building);
+            telemetry::rebuild(projection.name(), building.map(|version| (version.folded, version.pace)));
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(measure).await {
+        tracing::error!(%error, "measuring what is built ended early");
+    }
 }
 
 pub(super) fn is_loopback(listener: &TcpListener) -> bool {

@@ -30,8 +30,9 @@ use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Engine, Journal, JournalError, Reader};
 use crate::lane::Driver;
 use crate::processor::Processor;
+use crate::projection::totals::Totals;
 use crate::projection::versions::{Effort, Folds, Rebuilds, Sources, Versions, serving_dir};
-use crate::projection::{FoldError, Payments, Rejections, View};
+use crate::projection::{Fold, FoldError, Folder, Live, Payments, Rejections, Served, View};
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
@@ -66,10 +67,33 @@ struct Opened {
     codec: Arc<Codec>,
     control: Arc<Control>,
     follower: Follower,
-    versions: Arc<Versions<Payments>>,
-    folds: Folds<Payments>,
+    payments: Versioned<Payments>,
     view: View,
+    totals: Option<Versioned<Totals>>,
     data: Arc<DataDir>,
+}
+
+/// A projection that is about to be folded.
+struct Versioned<P: Served> {
+    versions: Arc<Versions<P>>,
+    live: Arc<Live<P>>,
+    folds: Folds<P>,
+}
+
+impl<P: Served> Versioned<P> {
+    fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> anyhow::Result<Self> {
+        let (versions, folds) = Versions::new(sources, Arc::clone(&live), serving)?;
+        Ok(Self { versions, live, folds })
+    }
+
+    /// Folds until told to stop. Holds the directory for as long.
+    fn run(self, data: Arc<DataDir>, stop: &CancellationToken) -> anyhow::Result<()> {
+        let Self { versions, live, folds } = self;
+        let ended = versions.run(folds, stop);
+        drop((versions, live)); // the stores are in the directory
+        drop(data);
+        ended
+    }
 }
 
 impl Service {
@@ -92,7 +116,8 @@ impl Service {
         let (opening, wanted) = (args.clone(), CancellationToken::new());
         let unwanted = wanted.clone();
         let _while_waited_for = wanted.drop_guard();
-        let opened = tokio::task::spawn_blocking(move || open(&opening, &clocks, &unwanted)).await??;
+        let totals = args.totals && role != Role::Process;
+        let opened = tokio::task::spawn_blocking(move || open(&opening, totals, &clocks, &unwanted)).await??;
         Ok(Self { args, role, listener, opened })
     }
 
@@ -148,19 +173,21 @@ impl Service {
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
         let Self { args, role, listener, opened } = self;
-        let Opened { journal, codec, control, follower, versions, folds, view, data } = opened;
+        let Opened { journal, codec, control, follower, payments, view, totals, data } = opened;
         let mut front = Vec::new();
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
-        let (folding, folded) = (fold_stop.clone(), Arc::clone(&versions));
-        // The directory is let go when the fold, which ends last, has ended.
-        let fold = part("fold", stop, move || {
-            let ended = folded.run(folds, &folding);
-            drop(data);
-            ended
-        })?;
+        let (mut back, mut projections) = (Vec::new(), vec![Arc::clone(&payments.versions) as Arc<dyn Rebuilds>]);
+        let sums = totals.as_ref().map(|totals| Arc::clone(&totals.live));
+        let (folding, held) = (fold_stop.clone(), Arc::clone(&data));
+        back.push(part("fold", stop, move || payments.run(held, &folding))?);
+        if let Some(totals) = totals {
+            projections.push(Arc::clone(&totals.versions) as Arc<dyn Rebuilds>);
+            let folding = fold_stop.clone();
+            back.push(part("totals", stop, move || totals.run(data, &folding))?);
+        }
         let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
-        let (rows, guarding, every) = (view.clone(), stop.clone(), args.guard_every());
+        let (rows, guarding, every) = (projections.clone(), stop.clone(), args.guard_every());
         front.push(part("guard", stop, move || {
             guard::watch(log.as_ref(), &|| decisions.check(), &rows, every, &guarding)
         })?);
@@ -174,11 +201,10 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
-        let api = http::api(&args, journal, codec, view, stop);
-        let projections: Vec<Arc<dyn Rebuilds>> = vec![versions];
+        let api = http::api(&args, journal, codec, view, sums, stop);
         let operator = Operator { api, control, projections, loopback: http::is_loopback(&listener) };
         front.push(http::part(&args, role, listener, Arc::new(operator), stop));
-        Ok((front, vec![fold]))
+        Ok((front, back))
     }
 }
 
@@ -207,10 +233,10 @@ fn part(
 }
 
 /// Tries until the log answers.
-fn open(args: &ServiceArgs, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
+fn open(args: &ServiceArgs, totals: bool, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        match open_log(&args.kafka, clocks, &data, args.rebuild_effort()) {
+        match open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort()) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
                     let reason = format!("{error:#}");
@@ -238,7 +264,13 @@ fn is_away(error: &anyhow::Error) -> bool {
     matches!(journal, Some(JournalError::Unavailable(_)))
 }
 
-fn open_log(kafka: &KafkaArgs, clocks: &Clocks, data: &Arc<DataDir>, effort: Effort) -> anyhow::Result<Opened> {
+fn open_log(
+    kafka: &KafkaArgs,
+    totals: bool,
+    clocks: &Clocks,
+    data: &Arc<DataDir>,
+    effort: Effort,
+) -> anyhow::Result<Opened> {
     let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
         Some(config) => KafkaJournal::open(config)?,
@@ -248,12 +280,28 @@ fn open_log(kafka: &KafkaArgs, clocks: &Clocks, data: &Arc<DataDir>, effort: Eff
     let rejections = Rejections::default();
     let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
     let stores = data.stores();
-    let store = serving_dir::<Payments>(&stores)?;
-    let (folder, view) = control::fold(&store, journal.as_ref(), &codec, clocks.clone(), &rejections)?;
-    let (log, clocks) = (Arc::clone(&journal) as Arc<dyn Reader>, clocks.clone());
-    let sources = Sources { stores, log, codec: Arc::clone(&codec), rejections, clocks, effort };
-    let (versions, folds) = Versions::new(sources, Arc::clone(view.live()), folder)?;
-    Ok(Opened { journal, codec, control: Arc::new(control), follower, versions, folds, view, data: Arc::clone(data) })
+    let (log, shared) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(&codec));
+    let sources = Sources { stores, log, codec: shared, rejections, clocks: clocks.clone(), effort };
+    let (payments, view) = payments(&sources)?;
+    let totals = if totals { Some(sums(&sources)?) } else { None };
+    Ok(Opened { journal, codec, control: Arc::new(control), follower, payments, view, totals, data: Arc::clone(data) })
+}
+
+fn payments(sources: &Sources) -> anyhow::Result<(Versioned<Payments>, View)> {
+    let Sources { stores, log, codec, rejections, clocks, .. } = sources;
+    let (folder, view) = control::rows(&serving_dir::<Payments>(stores)?, |store| {
+        let (folder, view) = Folder::open(store, log.as_ref(), Arc::clone(codec), clocks.clone())?;
+        Ok((folder.heeding(rejections)?, view))
+    })?;
+    Ok((Versioned::new(sources.clone(), Arc::clone(view.live()), folder)?, view))
+}
+
+fn sums(sources: &Sources) -> anyhow::Result<Versioned<Totals>> {
+    let Sources { stores, log, codec, rejections, .. } = sources;
+    let (fold, live) = control::rows(&serving_dir::<Totals>(stores)?, |store| {
+        Fold::<Totals>::open(store, log.as_ref(), Arc::clone(codec), rejections)
+    })?;
+    Versioned::new(sources.clone(), live, fold)
 }
 
 fn driver(

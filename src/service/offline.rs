@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::data_dir::DataDir;
-use super::{Opened, open_log};
+use super::{Opened, Versioned, open_log};
 use crate::clock::Clocks;
 use crate::config::KafkaArgs;
 use crate::contract::ProjectionBody;
@@ -18,8 +18,9 @@ use crate::control;
 use crate::journal::Journal;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{KafkaConfig, KafkaJournal};
-use crate::projection::Payments;
-use crate::projection::versions::{Effort, Rebuilds, Versions};
+use crate::projection::Served;
+use crate::projection::totals::Totals;
+use crate::projection::versions::{Effort, Rebuilds, serving_dir};
 
 /// Both logs, and the directory that they are in, held as long as this is.
 pub struct Offline {
@@ -68,9 +69,9 @@ pub fn kafka_config(kafka: &KafkaArgs) -> Option<KafkaConfig> {
 /// The projections of an instance that does not run, folded as if it did, but for nobody: to have versions built and
 /// exchanged.
 pub struct Projections {
-    versions: Arc<Versions<Payments>>,
+    all: Vec<Arc<dyn Rebuilds>>,
     stop: CancellationToken,
-    folding: Option<JoinHandle<anyhow::Result<()>>>,
+    folding: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Projections {
@@ -85,38 +86,47 @@ impl Projections {
                 "there is no log in {shown}: give another --data-dir, or --bootstrap-servers"
             );
         }
-        let Opened { versions, folds, data, .. } = open_log(kafka, &Clocks::system(), &data, Effort::FULL)?;
-        let (stop, folded) = (CancellationToken::new(), Arc::clone(&versions));
-        let stopped = stop.clone();
-        let fold = move || {
-            let ended = folded.run(folds, &stopped);
-            drop(data);
-            ended
-        };
-        let folding = thread::Builder::new().name("fold".to_owned()).spawn(fold)?;
-        Ok(Self { versions, stop, folding: Some(folding) })
+        let with_totals = serving_dir::<Totals>(&data.stores())?.is_dir();
+        let Opened { payments, totals, data, .. } =
+            open_log(kafka, with_totals, &Clocks::system(), &data, Effort::FULL)?;
+        let mut projections = Self { all: Vec::new(), stop: CancellationToken::new(), folding: Vec::new() };
+        projections.fold(payments, &data)?;
+        totals.map(|totals| projections.fold(totals, &data)).transpose()?;
+        Ok(projections)
+    }
+
+    fn fold<P: Served + 'static>(&mut self, projection: Versioned<P>, data: &Arc<DataDir>) -> anyhow::Result<()> {
+        self.all.push(Arc::clone(&projection.versions) as Arc<dyn Rebuilds>);
+        let (data, stop) = (Arc::clone(data), self.stop.clone());
+        let fold =
+            thread::Builder::new().name(format!("fold-{}", P::NAME)).spawn(move || projection.run(data, &stop))?;
+        self.folding.push(fold);
+        Ok(())
     }
 
     /// As the operator's list says it.
     pub fn list(&self) -> anyhow::Result<Value> {
-        let failed = self.folding.as_ref().is_none_or(JoinHandle::is_finished);
+        let failed = self.folding.iter().any(JoinHandle::is_finished);
         ensure!(!failed, "the fold of what is served has ended: see the log");
-        Ok(serde_json::to_value([ProjectionBody::new(self.versions.as_ref())])?)
+        let all: Vec<_> = self.all.iter().map(|projection| ProjectionBody::new(projection.as_ref())).collect();
+        Ok(serde_json::to_value(all)?)
     }
 
     pub fn of(&self, projection: &str) -> anyhow::Result<Arc<dyn Rebuilds>> {
-        ensure!(projection == self.versions.name(), "there is no projection {projection}");
-        Ok(Arc::clone(&self.versions) as Arc<dyn Rebuilds>)
+        let found = self.all.iter().find(|known| known.name() == projection);
+        found.cloned().with_context(|| format!("there is no projection {projection}"))
     }
 }
 
 impl Drop for Projections {
     fn drop(&mut self) {
         self.stop.cancel();
-        match self.folding.take().map(JoinHandle::join) {
-            Some(Ok(Err(error))) => tracing::error!(error = %format!("{error:#}"), "folding failed"),
-            Some(Err(_)) => tracing::error!("folding panicked"),
-            Some(Ok(Ok(()))) | None => {}
+        for fold in self.folding.drain(..) {
+            match fold.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(error = %format!("{error:#}"), "folding failed"),
+                Err(_) => tracing::error!("folding panicked"),
+            }
         }
     }
 }

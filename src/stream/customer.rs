@@ -128,7 +128,7 @@ impl CustomerFeed {
     /// Returns when it is worth reading again.
     pub(super) async fn woken(&mut self) {
         match &self.gate {
-            Some(at_least) => at_least.reached(&self.view).await,
+            Some(at_least) => at_least.reached(self.view.live()).await,
             None => self.watch.changed().await,
         }
     }

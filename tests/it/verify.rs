@@ -20,14 +20,14 @@ use crate::operations::paylog;
 
 /// What a command said.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 /// Runs it away from the runtime, which the services beside it need.
-async fn run(words: Vec<String>) -> Said {
+pub async fn run(words: Vec<String>) -> Said {
     tokio::task::spawn_blocking(move || {
         let output = paylog(&words);
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -38,7 +38,7 @@ async fn run(words: Vec<String>) -> Said {
 }
 
 /// `replay verify` of the log of this bed, where an embedded one is that of `up`.
-async fn verify(bed: &Bed, more: &[&str]) -> Said {
+pub async fn verify(bed: &Bed, more: &[&str]) -> Said {
     let work = bed.directory.path().join("work");
     std::fs::create_dir_all(&work).unwrap();
     let mut words: Vec<String> = ["paylog", "replay", "verify", "--work-dir"].map(str::to_owned).to_vec();
@@ -56,17 +56,17 @@ async fn verify(bed: &Bed, more: &[&str]) -> Said {
     said
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
 /// The directory whose rows the front has written.
-fn front_dir(bed: &Bed) -> PathBuf {
+pub fn front_dir(bed: &Bed) -> PathBuf {
     bed.data_dir(if bed.is_kafka() { "serve" } else { "up" })
 }
 
 /// Payments that succeed, fail and are retried, all at once.
-async fn load(front: &Running, name: &str, count: usize) -> Vec<PaymentId> {
+pub async fn load(front: &Running, name: &str, count: usize) -> Vec<PaymentId> {
     let mut under_way = Vec::new();
     for n in 0..count {
         let (client, key) = (front.client.clone(), format!("{name}-{n}"));
@@ -81,7 +81,7 @@ async fn load(front: &Running, name: &str, count: usize) -> Vec<PaymentId> {
 }
 
 /// A foreign hand with the right to write begins a transaction, writes what would halt every fold, and aborts.
-fn aborted(bed: &Bed) {
+pub fn aborted(bed: &Bed) {
     let mut config = rdkafka::ClientConfig::new();
     config.set("bootstrap.servers", std::env::var("PAYLOG_TEST_BOOTSTRAP").unwrap());
     config.set("transactional.id", format!("{}-stranger", bed.prefix));

@@ -33,12 +33,16 @@ try {
   await pay('pm_card_visa_chargeDeclined', 'PaymentInProgress', 'PaymentFailed');
   await pay('pm_sim_transient', 'PaymentInProgress', 'PaymentRetryScheduled', 'PaymentSuccessful');
 
-  const rows = page.locator('table tbody tr');
+  const rows = page.locator('#rows tr');
   assert.equal(await rows.count(), 3, 'the list of payments is live');
+  const begun = await fetch(`${url}/v1/operator/projections/payments/rebuild`,
+    { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' });
+  assert.equal(begun.status, 202, 'a version is built beside the one that is served');
+  await page.getByRole('row', { name: /payments@\d+\.2 verified/ }).waitFor({ timeout: STEP_MS });
   if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
   assert.deepEqual(complaints, [], 'the browser has nothing to say, its content security policy included');
   assert.deepEqual(foreign, [], 'nothing comes from elsewhere');
-  console.log('page: 3 payments seen to their end');
+  console.log('page: 3 payments seen to their end, and a version of the projection');
 } finally {
   await browser.close();
 }

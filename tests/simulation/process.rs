@@ -85,7 +85,7 @@ impl Process {
         };
         let running = driver.start().map_err(|e| format!("cannot join the group: {e}"))?;
         let config = ApiConfig::new("simulator".to_owned());
-        let api = Api { journal, view: view.clone(), codec, config, shutdown: CancellationToken::new() };
+        let api = Api { journal, view: view.clone(), totals: None, codec, config, shutdown: CancellationToken::new() };
         let service = service(Arc::new(api));
         Ok(Self { life, view, store, service, tasks, folder, tail, running })
     }

@@ -55,7 +55,9 @@ impl FromStr for Change {
 
 pub(super) async fn list(operator: &Operator, query: &Query) -> Result<Response, Problem> {
     query.only(&[])?;
-    let data = operator.projections.iter().map(|projection| ProjectionBody::new(projection.as_ref())).collect();
+    let projections = operator.projections.clone();
+    let list = move || projections.iter().map(|projection| ProjectionBody::new(projection.as_ref())).collect();
+    let data = tokio::task::spawn_blocking(list).await.map_err(|_| Problem::internal())?;
     Ok(json(StatusCode::OK, &ListBody { data }))
 }
 
@@ -74,10 +76,11 @@ where
     let projection = operator.projections.iter().find(|projection| projection.name() == name).ok_or_else(no_such)?;
     let wish = wish(change, &document)?;
     let asked = Arc::clone(projection);
-    let done = tokio::task::spawn_blocking(move || wish.of(asked.as_ref())).await.map_err(|_| Problem::internal())?;
-    done.map_err(not_done)?;
+    let done = move || wish.of(asked.as_ref()).map(|()| ProjectionBody::new(asked.as_ref()));
+    let done = tokio::task::spawn_blocking(done).await.map_err(|_| Problem::internal())?;
+    let body = done.map_err(not_done)?;
     let status = if change == Change::Rebuild { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok(json(status, &ProjectionBody::new(projection.as_ref())))
+    Ok(json(status, &body))
 }
 
 /// What is wished, checked.
@@ -135,7 +138,7 @@ fn not_done(error: NotDone) -> Problem {
         NotDone::NoSuch(_) => (StatusCode::NOT_FOUND, "version_not_found"),
         NotDone::NotNow { .. } => (StatusCode::CONFLICT, "version_not_ready"),
         NotDone::NotTheSame(..) => (StatusCode::CONFLICT, "version_differs"),
-        NotDone::Behind(..) => (StatusCode::CONFLICT, "version_behind"),
+        NotDone::NotYet(_) | NotDone::Behind(..) => (StatusCode::CONFLICT, "version_behind"),
         NotDone::Fold(_) | NotDone::Io(_) => {
             tracing::error!(error = %format!("{error:#}"), "an operator's wish about a version failed");
             return Problem::internal();

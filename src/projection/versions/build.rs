@@ -6,22 +6,24 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::difference::{Pair, Rows, compare};
-use super::super::fold::{Fold, FoldError};
+use super::super::fold::{Fold, FoldError, FoldedTo};
 use super::super::live::{Live, Served};
 use super::super::{Built, Offsets};
 use super::manifest::Phase;
 use super::report::Report;
 use crate::journal::{JournalError, Partition, Position, Reader};
 use crate::schema::Codec;
+use crate::store::StoreError;
 
 /// Between two questions where the log ends.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks whether it should stop.
 const TURN: Duration = Duration::from_millis(20);
-/// How long the version that is served may take to come as far as the new one. Both follow the same log.
+/// How long the version that is served may stand still on its way to where the new one is.
 const MEET_MAX: Duration = Duration::from_secs(30);
-/// Rows that are compared at a stretch.
-const ROWS_MAX: u64 = 2_000;
+/// Records that are folded, and rows that are compared, at a stretch by one that rests in between: about a millisecond's work,
+/// for as long may what is served have to wait for a processor.
+const STRETCH_MAX: usize = 200;
 
 /// The part of the time in which it may work, so that what is served keeps its pace: it works for a batch, and then rests
 /// in proportion.
@@ -50,6 +52,10 @@ impl Effort {
         (1..=100).contains(&percent).then_some(Self(percent))
     }
 
+    fn batch_max(self) -> Option<usize> {
+        (self != Self::FULL).then_some(STRETCH_MAX)
+    }
+
     /// After so much work.
     fn rest(self, worked: Duration) -> Duration {
         worked * (100 - self.0) / self.0
@@ -59,7 +65,7 @@ impl Effort {
 impl<P: Served> Building<'_, P> {
     /// From `phase`, in which it was left, until told to stop.
     pub fn run(&self, mut fold: Fold<P>, phase: Phase) -> Result<(), FoldError> {
-        if !matches!(phase, Phase::Verified | Phase::Retired) {
+        if matches!(phase, Phase::Building) {
             self.build(&mut fold)?;
             if self.stop.is_cancelled() {
                 return Ok(());
@@ -67,12 +73,14 @@ impl<P: Served> Building<'_, P> {
             (self.reached)(Phase::CaughtUp, None);
             self.verify(&mut fold)?;
         }
+        self.report.follows();
         fold.run(self.log, self.stop)
     }
 
     /// To the end of the log.
     fn build(&self, fold: &mut Fold<P>) -> Result<(), FoldError> {
         let (progress, mut asked) = (fold.progress(), None::<Instant>);
+        fold.set_batch_max(self.effort.batch_max());
         fold.follow(self.log, self.stop, &mut |worked| {
             let now = Instant::now();
             if asked.is_none_or(|asked| now.duration_since(asked) >= ASK_EVERY) {
@@ -86,48 +94,82 @@ impl<P: Served> Building<'_, P> {
             }
             self.pause(self.effort.rest(worked));
             true
-        })
+        })?;
+        fold.set_batch_max(None);
+        Ok(())
     }
 
     /// At the same offsets, row by row.
     fn verify(&self, fold: &mut Fold<P>) -> Result<(), FoldError> {
-        let began = Instant::now();
-        while !self.live.built().progress.folded().covers(&self.built.progress.folded()) {
-            if self.stop.is_cancelled() {
-                return Ok(());
+        let tell = |note: String| (self.reached)(Phase::CaughtUp, Some(format!("it was not compared: {note}")));
+        if !self.meet() {
+            if !self.stop.is_cancelled() {
+                tell(
+                    "the version that is served does not come as far as this one (has a partition halted?)".to_owned(),
+                );
             }
-            if began.elapsed() > MEET_MAX {
-                let text = "it cannot be compared: the version that is served does not come as far as this one (has a \
-                            partition halted?)";
-                (self.reached)(Phase::CaughtUp, Some(text.to_owned()));
-                return Ok(());
-            }
-            self.pause(TURN);
-        }
-        let (served, at) = self.live.built().frozen()?;
-        if !fold.fold_to(&at, self.log, self.stop)? {
             return Ok(());
+        }
+        let served = self.live.built();
+        let (frozen, at) = served.frozen()?;
+        match fold.fold_to(&at, self.log, self.stop)? {
+            FoldedTo::There => {}
+            FoldedTo::Stopped => return Ok(()),
+            FoldedTo::Halt(position) => {
+                tell(format!("it cannot fold the record at {position}, which the version that is served has folded"));
+                return Ok(());
+            }
         }
         let (built, _) = self.built.frozen()?;
         self.report.compares();
-        let (mut worked, pair) = (Instant::now(), Pair { left: &served, right: &built, codec: self.codec });
+        match self.compare(&Pair { left: &frozen, right: &built, codec: self.codec }) {
+            // What is served is damaged, and this version is not the worse for it.
+            Err(error) if served.store.is_damaged() && !self.built.store.is_damaged() => {
+                tell(format!("the version that is served cannot be read: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+            Ok(_) if self.stop.is_cancelled() => {}
+            Ok(rows) => match self.report.compared().differences {
+                0 => (self.reached)(Phase::Verified, Some(format!("the same in {rows} rows"))),
+                n => (self.reached)(Phase::Different, Some(format!("{n} differences in {rows} rows"))),
+            },
+        }
+        Ok(())
+    }
+
+    /// Answers with how many rows were compared.
+    fn compare(&self, pair: &Pair<'_>) -> Result<u64, StoreError> {
+        let mut worked = Instant::now();
         let mut after = |rows: u64| {
-            if rows.is_multiple_of(ROWS_MAX) {
+            if rows.is_multiple_of(STRETCH_MAX as u64) {
                 self.report.compared_to(rows);
                 self.pause(self.effort.rest(worked.elapsed()));
                 worked = Instant::now();
             }
             !self.stop.is_cancelled()
         };
-        let rows = compare::<P>(&pair, &Rows::All, &mut |found| self.report.differs(found), &mut after)?;
+        let rows = compare::<P>(pair, &Rows::All, &mut |found| self.report.differs(found), &mut after)?;
         self.report.compared_to(rows);
-        let differences = self.report.compared().differences;
-        match differences {
-            _ if self.stop.is_cancelled() => {}
-            0 => (self.reached)(Phase::Verified, Some(format!("the same in {rows} rows"))),
-            n => (self.reached)(Phase::Different, Some(format!("{n} differences in {rows} rows"))),
+        Ok(rows)
+    }
+
+    /// Waits until the version that is served is as far as this one, which stands still; not for ever, if it stands still too.
+    fn meet(&self) -> bool {
+        let (mut moved, mut stands_at) = (Instant::now(), None);
+        while !self.stop.is_cancelled() {
+            let folded = self.live.built().progress.folded();
+            if folded.covers(&self.built.progress.folded()) {
+                return true;
+            }
+            if stands_at.as_ref() != Some(&folded) {
+                (moved, stands_at) = (Instant::now(), Some(folded));
+            }
+            if moved.elapsed() > MEET_MAX {
+                return false;
+            }
+            self.pause(TURN);
         }
-        Ok(())
+        false
     }
 
     fn pause(&self, time: Duration) {

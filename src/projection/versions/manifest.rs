@@ -83,7 +83,8 @@ impl Manifest {
                 io::Error::new(io::ErrorKind::InvalidData, text)
             }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { serving: Version::new(1, Phase::Serving, String::new()), other: None, last: 1 })
+                let serving = Version::new(1, Phase::Serving, String::new());
+                Ok(Self { serving, other: None, last: greatest::<P>(stores)? })
             }
             Err(e) => Err(e),
         }
@@ -104,10 +105,7 @@ impl Manifest {
     pub fn sweep<P: Projection>(&self, stores: &Path) -> Result<(), StoreError> {
         let kept = [Some(self.serving.number), self.other.as_ref().map(|other| other.number)];
         for number in (1..=self.last).filter(|number| !kept.contains(&Some(*number))) {
-            let path = stores.join(name::<P>(number));
-            if path.is_dir() {
-                Store::discard(&path)?;
-            }
+            Store::discard(&stores.join(name::<P>(number)))?;
         }
         Ok(())
     }
@@ -120,6 +118,21 @@ pub fn name<P: Projection>(number: u32) -> String {
         1 => versioned_name::<P>(),
         _ => format!("{}.{number}", versioned_name::<P>()),
     }
+}
+
+/// The greatest number that a directory has: were the list lost, no name would be given twice for it.
+fn greatest<P: Projection>(stores: &Path) -> io::Result<u32> {
+    let entries = match std::fs::read_dir(stores) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(1),
+        entries => entries?,
+    };
+    let (mut greatest, prefix) = (1, format!("{}.", versioned_name::<P>()));
+    for entry in entries {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok());
+        greatest = greatest.max(number.unwrap_or(1));
+    }
+    Ok(greatest)
 }
 
 fn path<P: Projection>(stores: &Path) -> PathBuf {

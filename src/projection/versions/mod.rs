@@ -14,6 +14,7 @@ mod wishes;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,10 +29,11 @@ use super::fold::{Fold, FoldError};
 use super::live::{Behind, Built, Live, Served};
 use super::progress::lock;
 use crate::clock::Clocks;
-use crate::journal::Reader;
+use crate::journal::{JournalError, Reader};
 use crate::payment::Signed;
 use crate::schema::Codec;
 use crate::store::{Open, Store};
+use crate::telemetry::Seldom;
 use build::Building;
 use manifest::{Manifest, Version, name};
 use report::Report;
@@ -58,6 +60,8 @@ pub enum NotDone {
         "{0} was not found to be the same as the version that is served ({1}): look at it, then accept or cancel it"
     )]
     NotTheSame(String, Phase),
+    #[error("{0} is still being built or compared, or has only just been opened: wait until it follows the log")]
+    NotYet(String),
     #[error("{0} does not take the other's place: {1}")]
     Behind(String, Behind),
     #[error(transparent)]
@@ -83,6 +87,12 @@ pub struct Status {
 pub trait Rebuilds: Send + Sync {
     /// Of the projection.
     fn name(&self) -> &'static str;
+
+    /// Has anything that was read of the rows that are served turned out not to be what was written?
+    fn is_damaged(&self) -> bool;
+
+    /// Do the records that were folded last still stand on the log?
+    fn compare(&self) -> Result<(), FoldError>;
 
     /// The one that is served first.
     fn versions(&self) -> Vec<Status>;
@@ -118,6 +128,8 @@ pub struct Versions<P: Served> {
     live: Arc<Live<P>>,
     state: Mutex<State<P>>,
     events: Sender<Event<P>>,
+    /// What cannot be deleted is said now and then.
+    seldom: Seldom,
 }
 
 struct State<P: Served> {
@@ -125,7 +137,7 @@ struct State<P: Served> {
     /// By number.
     running: BTreeMap<u32, Running<P>>,
     /// Versions to be deleted, as soon as nobody has them open.
-    condemned: Vec<(u32, Open)>,
+    condemned: Vec<(u32, Option<Open>)>,
 }
 
 /// A version that is folded.
@@ -149,7 +161,7 @@ struct Begin<P: Served> {
     effort: Effort,
 }
 
-/// Says that the fold of a version has ended, and be it by a panic.
+/// Says that the fold of a version has ended.
 struct Ends<P: Served> {
     number: u32,
     result: anyhow::Result<()>,
@@ -169,13 +181,16 @@ pub struct Folds<P: Served> {
 
 impl<P: Served> Versions<P> {
     /// `serving` folds the store that `live` reads, which is that in [`serving_dir`].
-    pub fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> io::Result<(Arc<Self>, Folds<P>)> {
+    /// That the log does not answer is told: the start is to be tried again.
+    pub fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> anyhow::Result<(Arc<Self>, Folds<P>)> {
         let manifest = Manifest::read::<P>(&sources.stores)?;
         let first = Running { built: live.built(), report: Arc::default(), stop: CancellationToken::new() };
         let running = BTreeMap::from([(manifest.serving.number, first)]);
         let state = Mutex::new(State { manifest, running, condemned: Vec::new() });
         let (sender, events) = channel();
-        Ok((Arc::new(Self { sources, live, state, events: sender }), Folds { serving, events }))
+        let versions = Self { sources, live, state, events: sender, seldom: Seldom::new() };
+        versions.take_up()?;
+        Ok((Arc::new(versions), Folds { serving, events }))
     }
 
     /// Folds the version that is served, and the other, until told to stop or until the fold of the one that is served fails.
@@ -183,13 +198,12 @@ impl<P: Served> Versions<P> {
     pub fn run(&self, folds: Folds<P>, stop: &CancellationToken) -> anyhow::Result<()> {
         let Folds { serving, events } = folds;
         let stop = &stop.child_token();
-        thread::scope(|scope| {
+        thread::scope(|scope| -> anyhow::Result<()> {
             // However this ends, all folds end with it.
             let _ends = stop.clone().drop_guard();
             let number = self.state().manifest.serving.number;
             let begin = Begin { number, phase: Phase::Serving, fold: serving, effort: Effort::FULL };
             self.spawn(scope, begin, stop)?;
-            self.take_up();
             loop {
                 match events.recv_timeout(SWEEP_EVERY) {
                     Ok(Event::Begin(begin)) => self.spawn(scope, *begin, stop)?,
@@ -219,7 +233,7 @@ impl<P: Served> Versions<P> {
         }) else {
             return Ok(());
         };
-        let mut ends = Ends { number, result: Err(anyhow!("the fold panicked")), events: self.events.clone() };
+        let mut ends = Ends { number, result: Ok(()), events: self.events.clone() };
         let run = move || {
             let reached = |phase, note| self.reached(number, phase, note);
             let Sources { log, codec, .. } = &self.sources;
@@ -233,41 +247,72 @@ impl<P: Served> Versions<P> {
                 stop: &stop,
                 reached: &reached,
             };
-            ends.with(building.run(fold, phase).map_err(anyhow::Error::from));
+            // fjall asserts on damaged bytes; of a version that is not served that is nobody else's business.
+            let run = std::panic::catch_unwind(AssertUnwindSafe(|| building.run(fold, phase)));
+            ends.with(run.map_err(|_| anyhow!("it panicked")).and_then(|ended| Ok(ended?)));
         };
         thread::Builder::new().name(format!("fold-{number}")).spawn_scoped(scope, run)?;
         Ok(())
     }
 
-    /// Goes on with the version that was beside the one that is served when the process ended.
-    fn take_up(&self) {
-        let Manifest { other, .. } = self.state().manifest.clone();
-        if let Err(error) = self.state().manifest.sweep::<P>(&self.sources.stores) {
+    /// Goes on with the version that was beside the one that is served when the process ended; one whose rows are of no use is
+    /// built anew.
+    fn take_up(&self) -> anyhow::Result<()> {
+        let manifest = self.state().manifest.clone();
+        if let Err(error) = manifest.sweep::<P>(&self.sources.stores) {
             tracing::error!(%error, "versions that were let go cannot be deleted");
         }
-        let Some(Version { number, phase, .. }) = other.filter(|other| other.phase != Phase::Failed) else { return };
-        let phase = match phase {
-            Phase::Verified | Phase::Retired => phase,
-            Phase::Building | Phase::CaughtUp | Phase::Different | Phase::Serving | Phase::Failed => Phase::Building,
+        let Some(Version { number, phase, .. }) = manifest.other else { return Ok(()) };
+        let (opened, kept) = match self.open(number) {
+            Err(FoldError::Journal(error @ JournalError::Unavailable(_))) => {
+                return Err(FoldError::Journal(error).into());
+            }
+            Err(FoldError::RejectedSince(_)) => (self.reopen(number), false),
+            Err(FoldError::Store(error)) if error.is_damage() => (self.reopen(number), false),
+            opened => (opened, true),
         };
-        match self.open(number) {
-            Ok(fold) => self.begin(Begin { number, phase, fold, effort: self.sources.effort }),
+        let phase = match phase {
+            Phase::Verified | Phase::Retired if kept => phase,
+            _ => Phase::Building,
+        };
+        match opened {
+            Ok(fold) => {
+                if phase == Phase::Building {
+                    self.reached(number, phase, None);
+                }
+                self.begin(Begin { number, phase, fold, effort: self.sources.effort });
+            }
             Err(error) => {
                 tracing::error!(version = name::<P>(number), %error, "a version that is not served cannot be opened");
                 self.reached(number, Phase::Failed, Some(error.to_string()));
             }
         }
+        Ok(())
     }
 
-    /// The store of a version that is not served; nobody is told of what its fold meets.
+    fn reopen(&self, number: u32) -> Result<Fold<P>, FoldError> {
+        tracing::warn!(version = name::<P>(number), "a version that is not served is of no use: it is built anew");
+        Store::discard(&self.sources.stores.join(name::<P>(number)))?;
+        self.open(number)
+    }
+
+    /// The store of a version that is not served; nobody is told of what its fold meets. Whoever let go of it meanwhile finds it
+    /// condemned.
     fn open(&self, number: u32) -> Result<Fold<P>, FoldError> {
         let Sources { stores, log, codec, rejections, .. } = &self.sources;
         let store = Store::open(&stores.join(name::<P>(number)))?;
+        let open = store.open_state();
         let mut fold = Fold::new(store, log.as_ref(), Arc::clone(codec))?.heeding(rejections)?;
         fold.progress().speak(false);
         let built = fold.built(self.live.hearers().clone());
         let running = Running { built, report: Arc::default(), stop: CancellationToken::new() };
-        self.state().running.insert(number, running);
+        let mut state = self.state();
+        if state.manifest.other.as_ref().is_some_and(|other| other.number == number) {
+            state.running.insert(number, running);
+        } else {
+            state.condemned.push((number, Some(open)));
+        }
+        drop(state);
         Ok(fold)
     }
 
@@ -286,11 +331,25 @@ impl<P: Served> Versions<P> {
         }
     }
 
+    /// Of a store that takes long to delete nobody else waits for the lock.
     fn delete_condemned(&self) {
-        self.state().condemned.retain(|(number, open)| {
-            let deleted = !open.is_open() && Store::discard(&self.sources.stores.join(name::<P>(*number))).is_ok();
-            !deleted
+        let mut condemned = std::mem::take(&mut self.state().condemned);
+        condemned.retain(|(number, open)| {
+            let path = self.sources.stores.join(name::<P>(*number));
+            if open.as_ref().is_some_and(Open::is_open) {
+                return true;
+            }
+            match Store::discard(&path) {
+                Ok(()) => false,
+                Err(error) => {
+                    if self.seldom.now() {
+                        tracing::warn!(path = %path.display(), %error, "a version that was let go cannot be deleted yet");
+                    }
+                    true
+                }
+            }
         });
+        self.state().condemned.extend(condemned);
     }
 
     fn state(&self) -> MutexGuard<'_, State<P>> {

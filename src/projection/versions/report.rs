@@ -25,6 +25,7 @@ struct Inner {
     /// When, and the sum of the offsets then.
     samples: VecDeque<(Instant, u64)>,
     compared: Compared,
+    follows: bool,
 }
 
 /// What has come of comparing it with the version that is served.
@@ -71,6 +72,15 @@ impl Report {
         let left = inner.end.map(|end| end.saturating_sub(folded) as f64);
         let seconds_left = left.zip(per_second.filter(|rate| *rate > 0.0)).map(|(left, rate)| left / rate);
         Pace { end: inner.end, per_second, seconds_left }
+    }
+
+    /// From now on it folds what comes as it comes.
+    pub fn follows(&self) {
+        lock(&self.0).follows = true;
+    }
+
+    pub fn does_follow(&self) -> bool {
+        lock(&self.0).follows
     }
 
     /// The comparison begins anew.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::FoldError;
 use super::super::live::Served;
 use super::manifest::{Manifest, Version, name};
 use super::report::sum;
@@ -13,11 +14,20 @@ impl<P: Served> Rebuilds for Versions<P> {
         P::NAME
     }
 
+    fn is_damaged(&self) -> bool {
+        self.live.built().store.is_damaged()
+    }
+
+    fn compare(&self) -> Result<(), FoldError> {
+        self.live.built().progress.compare(self.sources.log.as_ref())
+    }
+
     fn versions(&self) -> Vec<Status> {
         let state = self.state();
         let Manifest { serving, other, .. } = &state.manifest;
         let status = |version: &Version| {
             let running = state.running.get(&version.number);
+            let building = running.filter(|_| version.phase == Phase::Building);
             let folded = running.map_or(0, |running| sum(&running.built.progress.folded()));
             Status {
                 version: name::<P>(version.number),
@@ -25,7 +35,7 @@ impl<P: Served> Rebuilds for Versions<P> {
                 since: version.since.clone(),
                 note: version.note.clone(),
                 folded,
-                pace: running.map(|running| running.report.pace(folded)).unwrap_or_default(),
+                pace: building.map(|running| running.report.pace(folded)).unwrap_or_default(),
                 compared: running.map(|running| running.report.compared()).unwrap_or_default(),
             }
         };
@@ -81,10 +91,11 @@ impl<P: Served> Rebuilds for Versions<P> {
         let manifest = Manifest { other: None, ..state.manifest.clone() };
         manifest.write::<P>(&self.sources.stores)?;
         state.manifest = manifest;
-        if let Some(running) = state.running.remove(&other.number) {
+        let open = state.running.remove(&other.number).map(|running| {
             running.stop.cancel();
-            state.condemned.push((other.number, running.built.store.open_state()));
-        }
+            running.built.store.open_state()
+        });
+        state.condemned.push((other.number, open));
         let (operator, reason) = (by.operator(), by.reason());
         tracing::warn!(version, operator, reason, phase = %other.phase, "a version of a projection is let go");
         Ok(())
@@ -103,10 +114,16 @@ impl<P: Served> Versions<P> {
         let Some(other) = state.manifest.other.clone().filter(|other| name::<P>(other.number) == version) else {
             return Err(NotDone::NoSuch(version));
         };
-        may(version.clone(), other.phase)?;
-        let Some(to) = state.running.get(&other.number).map(|running| Arc::clone(&running.built)) else {
-            return Err(NotDone::NoSuch(version));
-        };
+        let running = state.running.get(&other.number);
+        let following =
+            running.filter(|running| running.report.does_follow()).map(|running| Arc::clone(&running.built));
+        if following.is_some() || other.phase == Phase::Failed {
+            may(version.clone(), other.phase)?;
+        }
+        let Some(to) = following else { return Err(NotDone::NotYet(version)) };
+        if let Err(behind) = self.live.meet(&to, EXCHANGE_MAX) {
+            return Err(NotDone::Behind(version, behind));
+        }
         let (operator, reason, now, before) = (by.operator(), by.reason(), self.now(), state.manifest.clone());
         let note = format!("{} until then, put in place by {operator}: {reason}", other.phase);
         let serving = Version { note: Some(note), ..Version::new(other.number, Phase::Serving, now.clone()) };
