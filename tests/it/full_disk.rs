@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, body};
 use crate::cluster::{Bed, PATIENCE, Running, ends_of, until};
+use crate::rebuild::{other, reaches, rebuild, wish};
 use crate::small_disk::SmallDisk;
-use crate::verify::verify;
+use crate::verify::{load, verify};
 
 const DISK_MIB: usize = 32;
 /// Room for some payments more, and for their rows, but not for many.
@@ -184,4 +185,33 @@ async fn a_first_start_on_a_full_disk_leaves_nothing_in_the_way_of_the_next() {
             if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
         }
     }
+}
+
+/// What is built beside the rows that are served takes as much room again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "mounts a file system of its own: see CONTRIBUTING.md"]
+async fn a_rebuild_for_which_there_is_no_room_fails_and_harms_nothing() {
+    const PAYMENTS: usize = 150;
+    let (bed, nothing) = (Bed::embedded(), serde_json::json!({}));
+    let disk = on_a_small_disk(&bed, "up");
+    let up = bed.run(Role::All, "up", &[]).await;
+    let (mut paid, client) = (load(&up, "before", PAYMENTS).await, &up.client);
+    // None for its tables; and some for them, but not for its rows.
+    for room in [64 * 1024, 192 * 1024] {
+        disk.fill(room);
+        let begun = client.post("/v1/operator/projections/payments/rebuild", &nothing).await;
+        assert!(matches!(begun.status, 202 | 500), "{begun:?}");
+        until("it fails", async || other(client).await.is_some_and(|other| other["phase"] == "failed")).await;
+        let failed = other(client).await.unwrap();
+        assert!(failed["note"].as_str().unwrap().contains("full"), "{failed}");
+        // There is the room again that there was.
+        paid.extend(pay(client, &format!("beside-{room}"), 3).await);
+        disk.make_space();
+        assert_eq!(wish(client, "cancel", failed["version"].as_str().unwrap()).await.status, 200);
+    }
+    rebuild(client, &nothing).await;
+    reaches(client, "verified").await;
+    paid.extend(pay(client, "after", 3).await);
+    all_end_once(&up, &paid).await;
+    up.stop().await;
 }

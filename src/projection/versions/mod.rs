@@ -32,7 +32,7 @@ use crate::clock::Clocks;
 use crate::journal::{JournalError, Reader};
 use crate::payment::Signed;
 use crate::schema::Codec;
-use crate::store::{Open, Store};
+use crate::store::{Open, Store, StoreError};
 use crate::telemetry::Seldom;
 use build::Building;
 use manifest::{Manifest, Version, name};
@@ -211,6 +211,7 @@ impl<P: Served> Versions<P> {
                         return result;
                     }
                     Ok(Event::Ended(number, Err(error))) => {
+                        self.make_room(number, error.downcast_ref());
                         let error = format!("{error:#}");
                         tracing::error!(version = name::<P>(number), error, "a version that is not served has failed");
                         self.reached(number, Phase::Failed, Some(error));
@@ -329,6 +330,19 @@ impl<P: Served> Versions<P> {
         if let Err(error) = state.manifest.write::<P>(&self.sources.stores) {
             tracing::error!(%error, "the list of versions cannot be written");
         }
+    }
+
+    /// A version that has failed because the disk is full lets go of its rows at once: what is served needs room too.
+    fn make_room(&self, number: u32, error: Option<&FoldError>) {
+        if !matches!(error, Some(FoldError::Store(StoreError::Full | StoreError::Shut))) {
+            return;
+        }
+        {
+            let mut state = self.state();
+            let open = state.running.remove(&number).map(|running| running.built.store.open_state());
+            state.condemned.push((number, open));
+        }
+        self.delete_condemned();
     }
 
     /// Of a store that takes long to delete nobody else waits for the lock.

@@ -56,8 +56,10 @@ impl<P: Served> Rebuilds for Versions<P> {
             state.manifest = manifest;
             number
         };
-        let fold =
-            self.open(number).inspect_err(|error| self.reached(number, Phase::Failed, Some(error.to_string())))?;
+        let fold = self.open(number).inspect_err(|error| {
+            self.make_room(number, Some(error));
+            self.reached(number, Phase::Failed, Some(error.to_string()));
+        })?;
         tracing::info!(version = name::<P>(number), "a version of a projection is built beside the one that is served");
         self.begin(Begin { number, phase: Phase::Building, fold, effort });
         Ok(name::<P>(number))
