@@ -26,6 +26,7 @@ pub mod journal;
 pub mod lane;
 pub mod payment;
 pub mod processor;
+pub mod progress;
 pub mod projection;
 pub mod reconcile;
 pub mod recording;

@@ -10,7 +10,6 @@ use warp::http::header::{CONTENT_TYPE, LOCATION};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
-use super::read::seen;
 use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_down};
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
 use crate::http::{Problem, read_body};
@@ -154,8 +153,9 @@ async fn answer(api: &Api, asked: &Asked, row: Row, appended: Option<&Appended>)
     let body = PaymentBody::new(&row.payment, &at_least);
     let mut response = json(if ended { StatusCode::OK } else { StatusCode::ACCEPTED }, &body);
     locate(&mut response, &format!("/v1/payments/{}?at_least={at_least}", asked.id));
-    let position = appended.map_or_else(|| seen(api, last), |appended| position_header(api, appended));
-    response.headers_mut().insert(POSITION, position);
+    if let Some(appended) = appended {
+        response.headers_mut().insert(POSITION, position_header(api, appended));
+    }
     if !mine {
         replayed(&mut response);
     }

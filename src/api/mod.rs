@@ -29,7 +29,7 @@ use crate::http::{Problem, Query, query};
 use crate::journal::{AppendError, Journal, Position};
 use crate::payment::{Event, MerchantId, Payment, PaymentId};
 use crate::projection::totals::Totals;
-use crate::projection::{Live, Row, View};
+use crate::projection::{Live, Offsets, Row, View};
 use crate::recording::event_record;
 use crate::schema::Codec;
 
@@ -75,13 +75,15 @@ fn payments(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     let path = || warp::path!("v1" / "payments");
     let create =
         path().and(warp::post()).and(with(api)).and(warp::header::headers_cloned()).and(warp::body::stream()).then(
-            async |api: Arc<Api>, headers: HeaderMap, body| api.answer(create::create(&api, &headers, body)).await,
+            async |api: Arc<Api>, headers: HeaderMap, body| {
+                api.answer(None, create::create(&api, &headers, body)).await
+            },
         );
     let list = path()
         .and(get())
         .and(with(api))
         .and(query())
-        .then(async |api: Arc<Api>, query: Query| api.answer(list::payments(&api, &query)).await);
+        .then(async |api: Arc<Api>, query: Query| api.answer(Some(&query), list::payments(&api, &query)).await);
     create.or(list).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
 }
 
@@ -93,7 +95,7 @@ fn payment(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(warp::header::headers_cloned())
         .and(query())
         .then(async |id: String, api: Arc<Api>, headers: HeaderMap, query: Query| {
-            api.answer(read::payment(&api, &id, &headers, &query)).await
+            api.answer(Some(&query), read::payment(&api, &id, &headers, &query)).await
         })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
@@ -106,7 +108,9 @@ fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(get())
         .and(with(api))
         .and(query())
-        .then(async |id: String, api: Arc<Api>, query: Query| api.answer(list::events(&api, &id, &query)).await)
+        .then(async |id: String, api: Arc<Api>, query: Query| {
+            api.answer(Some(&query), list::events(&api, &id, &query)).await
+        })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
         .boxed()
@@ -118,7 +122,7 @@ fn totals(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(get())
         .and(with(api))
         .and(query())
-        .then(async |api: Arc<Api>, query: Query| api.answer(totals::totals(&api, &query)).await)
+        .then(async |api: Arc<Api>, query: Query| api.answer(Some(&query), totals::totals(&api, &query)).await)
         .or(otherwise(path(), "GET, HEAD"))
         .unify()
         .boxed()
@@ -159,14 +163,28 @@ impl Api {
     }
 
     /// Every answer says how far it had seen, unless its handler has said more precisely.
-    async fn answer(&self, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+    async fn answer(
+        &self,
+        asked: Option<&Query>,
+        handler: impl Future<Output = Result<Response, Problem>>,
+    ) -> Response {
         let mut response = handler.await.unwrap_or_else(Problem::into_response);
         let headers = response.headers_mut();
         if !headers.contains_key(POSITION) {
-            headers.insert(POSITION, header_value(&self.view.folded().encode(self.view.log_id())));
+            let at_least = asked.and_then(|query| self.at_least(query).ok().flatten());
+            headers.insert(POSITION, self.position(self.view.visible(), at_least.as_ref()));
         }
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
+    }
+
+    /// Never less far than it was asked for, of which it may have waited for a part alone. So whoever asks with what the last
+    /// answer said, of whatever and of whichever instance, sees nothing go back.
+    fn position(&self, mut seen: Offsets, at_least: Option<&AtLeast>) -> HeaderValue {
+        if let Some(at_least) = at_least {
+            at_least.advance(&mut seen);
+        }
+        header_value(&seen.encode(self.view.log_id()))
     }
 
     /// The position that the client wants to be seen, if it named one.

@@ -240,7 +240,7 @@ impl Asked {
             permitted?;
             handler.await
         };
-        self.api().answer(answer).await
+        self.api().answer(None, answer).await
     }
 }
 

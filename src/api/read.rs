@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::etag::{self, Known};
-use super::{Api, POSITION, behind, create, header_value, json, not_found, prefer};
+use super::{Api, behind, create, json, not_found, prefer};
 use crate::contract::{
     AtLeast, PaymentBody, UnconfirmedBody, VersionId, bad_parameter, last_position, partition, position_text,
 };
@@ -72,16 +72,7 @@ fn shown(api: &Api, row: &Row) -> Response {
     let last = last_position(row, api.view.partitions());
     let mut response = json(StatusCode::OK, &PaymentBody::new(&row.payment, &position_text(log, last)));
     etag::set(&mut response, VersionId { log, version: row.payment.version });
-    response.headers_mut().insert(POSITION, seen(api, last));
     response
-}
-
-/// What has been folded, the last event of a row that is shown included: that may be a moment ahead of what has been
-/// announced.
-pub(super) fn seen(api: &Api, last: Position) -> HeaderValue {
-    let mut folded = api.view.folded();
-    folded.advance(Position::new(last.partition, last.offset.next()));
-    header_value(&folded.encode(api.view.log_id()))
 }
 
 /// The payment as it was at a time, by the log's clock: as the last record that the log had taken by then had made it.

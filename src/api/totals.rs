@@ -5,7 +5,7 @@ use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::{Api, POSITION, RETRY_AFTER, header_value, json};
+use super::{Api, POSITION, RETRY_AFTER, json};
 use crate::http::{Problem, Query};
 use crate::projection::totals::{Day, Kind, Sum};
 
@@ -46,7 +46,8 @@ pub(super) async fn totals(api: &Api, query: &Query) -> Result<Response, Problem
         let detail = format!("from must not be after to, and no more than {DAYS_MAX} days are answered at once");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_days", detail));
     }
-    if let Some(at_least) = api.at_least(query)? {
+    let at_least = api.at_least(query)?;
+    if let Some(at_least) = &at_least {
         api.in_time(at_least.reached(live)).await?;
     }
     let built = live.built();
@@ -54,14 +55,13 @@ pub(super) async fn totals(api: &Api, query: &Query) -> Result<Response, Problem
         let detail = "the totals have not been folded to the log's end since the start: ask again";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retry_after(RETRY_AFTER));
     }
-    // Asked for before the rows are read: they are of no earlier state.
-    let position = header_value(&built.progress.folded().encode(api.view.log_id()));
     let (merchant, of) = (api.merchant(), Arc::clone(&built));
     let read = move || of.rows.of_days(&merchant, from..=to);
     let rows = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())??;
     let halted = built.progress.halts().into_iter().next().map(|halt| halt.reason);
     let data = rows.into_iter().map(TotalBody::new).collect();
     let mut response = json(StatusCode::OK, &TotalsBody { data, halted });
+    let position = api.position(built.progress.visible(), at_least.as_ref());
     response.headers_mut().insert(POSITION, position);
     Ok(response)
 }

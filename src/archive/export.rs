@@ -4,9 +4,10 @@
 use anyhow::ensure;
 
 use super::selection::Chooser;
-use super::{Compression, Format, Header, Progress, Rejected, Selection, Target, Trailer, Writer};
+use super::{Compression, Format, Header, Rejected, Selection, Target, Trailer, Writer};
 use crate::journal::{Offset, Partition, Position, Reader};
 use crate::payment::Timestamp;
+use crate::progress::Progress;
 use crate::schema::Codec;
 
 /// What is exported, and into what.
@@ -39,14 +40,13 @@ pub fn export(export: &Export<'_>) -> anyhow::Result<(Header, Trailer)> {
     let looked_into: Vec<Partition> =
         (0..export.log.partitions()).map(Partition).filter(|p| chooser.looks_into(*p)).collect();
     let span = |p: &Partition| to[p.0 as usize].0.saturating_sub(from[p.0 as usize].0);
-    let mut progress = Progress::new("exporting", looked_into.iter().map(span).sum());
-    let (mut read, mut before) = (0, 0);
+    let mut progress = Progress::new("exporting", "offsets", looked_into.iter().map(span).sum());
+    let mut before = 0;
     for partition in looked_into {
         let (begin, end) = (from[partition.0 as usize], to[partition.0 as usize]);
         for record in export.log.originals(partition, begin, end)? {
             let record = record?;
-            read += 1;
-            progress.tell(read, before + record.position.offset.0.saturating_sub(begin.0));
+            progress.reached(before + record.position.offset.next().0.saturating_sub(begin.0));
             if chooser.takes(&record)? {
                 writer.add(&record, export.codec)?;
             }

@@ -14,7 +14,6 @@ mod chain;
 mod export;
 mod file;
 mod jsonl;
-mod progress;
 mod read;
 mod selection;
 #[cfg(test)]
@@ -27,7 +26,6 @@ use crate::payment::Timestamp;
 pub use chain::{Chain, Digest};
 pub use export::{Export, export};
 pub(crate) use file::Out;
-pub use progress::Progress;
 pub use read::Archive;
 pub use selection::{Scope, Selection, position};
 pub use write::{Compression, Format, Target, Writer};

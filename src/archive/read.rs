@@ -9,8 +9,9 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::avro::{EntryReader, MAGIC};
 use super::jsonl::LineReader;
-use super::{ArchiveError, Chain, Entry, Header, Progress, Trailer};
+use super::{ArchiveError, Chain, Entry, Header, Trailer};
 use crate::journal::{Position, SourceRecord};
+use crate::progress::Progress;
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B];
 const READ_BYTES: usize = 256 * 1024;
@@ -100,10 +101,10 @@ impl Archive {
     pub fn verify(mut self, mut each: impl FnMut(&SourceRecord)) -> Result<(Header, Trailer), ArchiveError> {
         // At most so many: markers of transactions have offsets too, and not all may have been chosen.
         let span = self.header.from.iter().zip(&self.header.to).map(|(from, to)| to.saturating_sub(*from));
-        let mut progress = Progress::new("checking", span.sum());
+        let mut progress = Progress::new("checking", "records", span.sum());
         while let Some(record) = self.next_record()? {
             each(&record);
-            progress.tell(self.records, self.records);
+            progress.reached(self.records);
         }
         progress.end();
         let whole = Trailer { records: self.records, digest: self.chain.last() };

@@ -59,6 +59,13 @@ impl AtLeast {
         }
     }
 
+    /// Moves `offsets` on so far that they cover it.
+    pub fn advance(&self, offsets: &mut Offsets) {
+        self.positions()
+            .into_iter()
+            .for_each(|last| offsets.advance(Position::new(last.partition, last.offset.next())));
+    }
+
     #[must_use]
     pub fn is_reached(&self, view: &View) -> bool {
         self.positions().into_iter().all(|position| view.has_folded(position))

@@ -16,10 +16,11 @@ use anyhow::{Context, bail, ensure};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, Header, Progress, Rejected, Scope, Trailer};
+use crate::archive::{Archive, Header, Rejected, Scope, Trailer};
 use crate::control::{Control, Decided, ImportedArchive, ImportedRange, NewRejection, Step};
 use crate::journal::{Appending, Journal, Offset, Partition, Position};
 use crate::payment::{Signed, Timestamp};
+use crate::progress::Progress;
 use crate::projection::Rejections;
 
 pub use args::{ArchiveCommand, ExportArgs, ImportArgs, LogsArgs};
@@ -190,14 +191,14 @@ fn append_all(archive: &Checked<'_>, log: &dyn Journal) -> anyhow::Result<u64> {
     let mut reading = Archive::open(archive.path)?;
     let mut ends = vec![Offset(0); archive.counts.len()];
     let mut in_flight = InFlight::default();
-    let (mut progress, mut records) = (Progress::new("importing", archive.trailer.records), 0);
+    let (mut progress, mut records) = (Progress::new("importing", "records", archive.trailer.records), 0);
     while let Some(record) = reading.next_record()? {
         let end = &mut ends[record.position.partition.0 as usize]; // compared with the header by `reading`
         let expected = Position::new(record.position.partition, *end);
         *end = end.next();
         in_flight.add(expected, record.weight(), log.restore(&record))?;
         records += 1;
-        progress.tell(records, records);
+        progress.reached(records);
     }
     in_flight.settle_all()?;
     progress.end();

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use history::{History, HistoryItem, Span, Written};
+pub use history::{History, HistoryItem, Span};
 pub use partitioner::partition_of;
 pub use record::{LogId, NewRecord, Offset, Partition, Position, Record};
 pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, SourceRecord, Target};
@@ -30,9 +30,11 @@ pub use requests::{Crossing, DeadLetter, Header, Incoming, Passage, Requests, So
 /// Which engine keeps the log. What differs between the two, by name and with the reason:
 ///
 /// * `one process`: the embedded log belongs to the process that holds the lock on its directory; there is no
-///   rebalance, because there is nobody to share with.
+///   rebalance, because there is nobody to share with, and no second instance that could be further or less far.
 /// * `no open transactions`: an embedded transaction is one atomic batch, so the end read uncommitted and the end read
 ///   committed are always the same.
+/// * `no gaps`: for the same reason nothing that was aborted stands on an embedded log, and nothing that marks the end of a
+///   transaction: every offset is a record. On Kafka both take offsets, at the end of the log too.
 /// * `no foreign writers`: nobody but its process can write to an embedded log, so there are no requests to take in and no
 ///   dead letters.
 /// * `no replicas`: the embedded log is as durable as its disk; replication factor and min ISR are Kafka's.
@@ -76,9 +78,8 @@ pub trait Reader: Send + Sync {
 
     /// The committed records of one partition from `from` to before `to`, exactly as they stand there, in order. `to` is at most
     /// the partition's committed end.
-    fn originals(&self, partition: Partition, from: Offset, _to: Offset) -> Result<Originals, JournalError> {
-        let at = Position::new(partition, from);
-        Err(JournalError::Refused(format!("the {} journal hands out no originals, not those at {at}", self.engine())))
+    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
+        Ok(Box::new(history::Copies::of(self.history(&[Span { partition, from, to }])?)))
     }
 
     /// The guards of DESIGN.md 4 that can be asked of the log itself. `Err` says what is wrong and what to do; until it

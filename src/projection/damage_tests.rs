@@ -17,14 +17,14 @@ use crate::store::{Store, StoreError};
 
 const PARTITIONS: u32 = 2;
 /// So small that much of a store is in files of every kind.
-const MEMTABLE: u64 = 16 * 1024;
+pub(super) const MEMTABLE: u64 = 16 * 1024;
 /// Files of each kind that are hurt.
 const OF_EACH_KIND: usize = 2;
 const PAYMENTS: usize = 300;
 
-type Rows = Vec<(String, Vec<u8>, Vec<u8>)>;
+pub(super) type Rows = Vec<(String, Vec<u8>, Vec<u8>)>;
 
-fn log(directory: &Path) -> Arc<EmbeddedJournal> {
+pub(super) fn log(directory: &Path) -> Arc<EmbeddedJournal> {
     let (journal, codec) = (EmbeddedJournal::open(directory, PARTITIONS).unwrap(), Codec::new().unwrap());
     let appends = (0..PAYMENTS).flat_map(|n| {
         let key = IdempotencyKey::parse(&format!("order-{n}")).unwrap();
@@ -41,7 +41,7 @@ fn log(directory: &Path) -> Arc<EmbeddedJournal> {
 }
 
 /// Opens, folds to the end and reads all there is.
-fn fold(directory: &Path, journal: &EmbeddedJournal) -> Result<Rows, FoldError> {
+pub(super) fn fold(directory: &Path, journal: &EmbeddedJournal) -> Result<Rows, FoldError> {
     let store = Store::open_with(directory, MEMTABLE)?;
     let codec = Arc::new(Codec::new().unwrap());
     let (mut folder, _view) = Folder::open(store.clone(), journal, codec, Clocks::system())?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::fields::{About, digest};
-use super::progress::{Halt, Progress};
+use super::progress::{self, Halt, Progress};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::home_of;
@@ -86,6 +86,11 @@ pub enum FoldError {
     )]
     OtherLog(String),
     #[error(
+        "the rows in this directory are those of the projection {0}: move it to where they belong, and rows of {1} are folded \
+         in its place"
+    )]
+    OtherProjection(String, String),
+    #[error(
         "the record at {0} is not the one that was folded: the log has been changed or replaced under this data directory; \
          find out how, then start with an empty --data-dir to fold it anew"
     )]
@@ -148,8 +153,9 @@ struct Moved<'i> {
 impl<P: Projection> Fold<P> {
     /// Opens the rows in `store` and compares them with the log that they claim to be of.
     pub fn new(store: Store, journal: &dyn Reader, codec: Arc<Codec>) -> Result<Self, FoldError> {
+        progress::check::<P>(&store)?;
         let projection = P::open(&store)?;
-        let progress = Arc::new(Progress::open(&store, journal)?);
+        let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         standing::compare(&progress, journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
         let batch_max = reader::BATCH_MAX;

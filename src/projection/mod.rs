@@ -16,6 +16,10 @@ mod damage_tests;
 mod difference;
 mod fields;
 mod fold;
+#[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
+mod full_disk_tests;
 mod gaps;
 pub mod kept;
 mod live;

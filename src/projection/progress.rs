@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `log`, or `p` and the partition | which log, or [`Folded`] |
+//! | `meta` | `log`, `name`, or `p` and the partition | which log, which projection, or [`Folded`] |
 //! | `rejected` | partition, offset | nothing: an operator's word was followed there |
 //! | every table | [`SEAL`] | the sum of the offsets: the same in all of them, or rows are missing in some |
 
@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Offsets;
-use super::fold::FoldError;
+use super::fields::is_of_engine;
+use super::fold::{FoldError, Projection, versioned_name};
 use super::rows::{decode, encode, offset_of};
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Batch, Row, Store, StoreError, Table};
@@ -30,6 +31,8 @@ pub struct Halt {
     pub may_be_newer: bool,
 }
 
+/// Where a store says of which projection its rows are, and of which version.
+const NAME: &[u8] = b"name";
 /// Behind every other key.
 pub(super) const SEAL: [u8; 32] = [0xFF; 32];
 
@@ -41,6 +44,8 @@ pub struct Progress {
     rejected: Table,
     /// The next offset to fold, each partition with its own waiters.
     folded: Vec<watch::Sender<Offset>>,
+    /// The same, a batch ahead while one is written.
+    visible: Mutex<Offsets>,
     /// The last record that was folded, as it stands in the store.
     lasts: Mutex<Vec<Option<Last>>>,
     /// Partitions that have stopped folding.
@@ -63,9 +68,24 @@ pub(super) struct Folded {
     pub last: Option<Last>,
 }
 
+/// Refuses a store that is something else than rows of `P`, before anything is written to it.
+pub(super) fn check<P: Projection>(store: &Store) -> Result<(), FoldError> {
+    let blank = Store::in_memory();
+    P::open(&blank)?;
+    let (tables, mine) = (blank.tables(), versioned_name::<P>());
+    let known = |name: &str| is_of_engine(name) || tables.iter().any(|(table, _)| table == name);
+    store.holds_only(&known, &format!("a store of {mine}"))?;
+    match store.table("meta")?.get(NAME)? {
+        Some(name) if *name != *mine.as_bytes() => {
+            Err(FoldError::OtherProjection(String::from_utf8_lossy(&name).into_owned(), mine))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Progress {
     /// As it stands in `store`, all of whose tables have been opened, and which is given to this log if it is of none yet.
-    pub(super) fn open(store: &Store, journal: &dyn Reader) -> Result<Self, FoldError> {
+    pub(super) fn open<P: Projection>(store: &Store, journal: &dyn Reader) -> Result<Self, FoldError> {
         let (meta, rejected) = (store.table("meta")?, store.table("rejected")?);
         let (log_id, partitions) = (journal.log_id(), journal.partitions());
         let row: Option<([u8; 16], u32)> = meta.get(b"log")?.map(|bytes| decode(&bytes)).transpose()?;
@@ -73,6 +93,7 @@ impl Progress {
             None => {
                 let mut batch = store.batch();
                 batch.insert(&meta, b"log", &encode(&(log_id.0, partitions))?);
+                batch.insert(&meta, NAME, versioned_name::<P>().as_bytes());
                 batch.commit()?;
             }
             Some(log) if log == (log_id.0, partitions) => {}
@@ -84,12 +105,17 @@ impl Progress {
         let folded = (0..partitions).map(folded).collect::<Result<Vec<_>, _>>()?;
         let tables = store.tables();
         check_seals(&tables, folded.iter().map(|folded| folded.next).sum())?;
+        let mut visible = Offsets::start(partitions);
+        for (folded, p) in folded.iter().zip(0..) {
+            visible.set(Position::new(Partition(p), Offset(folded.next)));
+        }
         Ok(Self {
             log_id,
             tables,
             meta,
             rejected,
             folded: folded.iter().map(|folded| watch::channel(Offset(folded.next)).0).collect(),
+            visible: Mutex::new(visible),
             lasts: Mutex::new(folded.into_iter().map(|folded| folded.last).collect()),
             halted: Mutex::default(),
             caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
@@ -123,6 +149,13 @@ impl Progress {
             offsets.set(Position::new(Partition(p), *next.borrow()));
         }
         offsets
+    }
+
+    /// As [`Progress::folded`], with everything that may have been read by now: the rows of a batch are there a moment before
+    /// anyone is told.
+    #[must_use]
+    pub fn visible(&self) -> Offsets {
+        lock(&self.visible).clone()
     }
 
     /// The next offset of one partition; 0 for one that the log does not have.
@@ -200,10 +233,12 @@ impl Progress {
         Ok(())
     }
 
-    /// Seals every table in a batch that takes the partitions so far: `moved` those that it moves.
+    /// Seals every table in a batch that takes the partitions so far: `moved` those that it moves. From now on they may be
+    /// seen there.
     pub(super) fn seal(&self, moved: impl Iterator<Item = Position>, batch: &mut Batch) {
         let mut next = self.folded();
         moved.for_each(|position| next.set(position));
+        lock(&self.visible).clone_from(&next);
         let sum: u64 = next.as_slice().iter().map(|offset| offset.0).sum();
         for (_, table) in &self.tables {
             batch.insert(table, &SEAL, &sum.to_be_bytes());

@@ -224,6 +224,12 @@ impl View {
         self.progress().folded()
     }
 
+    /// [`Progress::visible`].
+    #[must_use]
+    pub fn visible(&self) -> Offsets {
+        self.progress().visible()
+    }
+
     #[must_use]
     pub fn folded_to(&self, partition: Partition) -> Offset {
         self.progress().folded_to(partition)

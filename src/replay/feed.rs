@@ -1,16 +1,17 @@
 //! A stretch of the log as the fold takes it: what is not meant is left out, each record is judged on its way, and at the
 //! end the fold stands exactly where it was to come to.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::dispatcher::{self, Dispatch};
 
 use super::judge::Judge;
-use super::progress::Progress;
 use super::selection::Chosen;
 use crate::journal::{
-    History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, Span, Tail, TailItem, Written,
+    Header, History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, SourceRecord, Span, Tail,
+    TailItem,
 };
+use crate::progress::Progress;
 use crate::schema::Codec;
 use crate::store::StoreError;
 
@@ -18,6 +19,13 @@ use crate::store::StoreError;
 const BATCH_MAX: usize = 5_000;
 /// How long one read waits.
 const POLL: Duration = Duration::from_millis(200);
+
+/// A record as the fold takes it, with its headers.
+pub(super) struct Written {
+    pub record: Record,
+    /// `None` if they cannot be read, which is not the same as none.
+    pub headers: Option<Vec<Header>>,
+}
 
 /// Reads spans of the log, one after the other or all at once, and counts how far it has come.
 pub(super) struct Spans<'p> {
@@ -47,10 +55,10 @@ impl<'p> Spans<'p> {
         let mut pieces = Vec::new();
         for item in self.history.poll(max, wait)? {
             match item {
-                HistoryItem::Record(written) => {
-                    let Position { partition, offset } = written.record.position;
+                HistoryItem::Record(record) => {
+                    let Position { partition, offset } = record.position;
                     self.passed(partition, Some(offset.next()));
-                    pieces.push(Piece::Record(written));
+                    pieces.push(Piece::Record(record.into()));
                 }
                 HistoryItem::Done(partition) => {
                     self.passed(partition, None);
@@ -59,7 +67,7 @@ impl<'p> Spans<'p> {
                 }
             }
         }
-        self.progress.passed(0, Instant::now());
+        self.progress.look();
         Ok(pieces)
     }
 
@@ -67,7 +75,7 @@ impl<'p> Spans<'p> {
     fn passed(&mut self, partition: Partition, next: Option<Offset>) {
         if let Some(span) = self.left.iter_mut().find(|span| span.partition == partition) {
             let next = next.unwrap_or(span.to).max(span.from);
-            self.progress.passed(next.0 - span.from.0, Instant::now());
+            self.progress.passed(next.0 - span.from.0);
             span.from = next;
         }
     }
@@ -82,6 +90,13 @@ impl<'p> Spans<'p> {
             }
         }
         Ok(())
+    }
+}
+
+impl From<SourceRecord> for Written {
+    fn from(SourceRecord { position, timestamp_us, key, headers, value }: SourceRecord) -> Self {
+        let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+        Self { record: Record { position, appended_at_us: timestamp_us, key, value }, headers }
     }
 }
 

@@ -6,9 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::feed::Written;
 use super::report::{Invariant, Report};
 use crate::checker::{End, java_partition};
-use crate::journal::{Header, Offset, Partition, Position, Written};
+use crate::journal::{Header, Offset, Partition, Position};
 use crate::payment::{Event, EventData, Payment, PaymentId, Timestamp};
 use crate::schema::{Codec, Kind};
 use crate::store::{Store, StoreError, Table};

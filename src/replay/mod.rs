@@ -9,7 +9,6 @@
 mod args;
 mod feed;
 mod judge;
-mod progress;
 mod report;
 mod selection;
 #[cfg(test)]
@@ -17,7 +16,6 @@ mod tests;
 mod verify;
 
 pub use args::{VerifyArgs, WrongFlags};
-pub use progress::Tell;
 pub use report::{Counts, Finding, Invariant, Report};
 pub use selection::Selection;
 pub use verify::{Reading, Verification, ends_of, shown};

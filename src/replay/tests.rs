@@ -78,7 +78,7 @@ impl Bed {
 
     fn run(&self, verification: &Verification<'_>) -> anyhow::Result<Report> {
         let work = tempfile::tempdir_in(self.directory.path()).unwrap();
-        verification.run(work.path(), 10, Box::new(|_| {}))
+        verification.run(work.path(), 10)
     }
 
     fn verify(&self) -> Report {

@@ -11,11 +11,11 @@ use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::feed::{Feed, Spans};
 use super::judge::Judge;
-use super::progress::{Progress, Tell};
 use super::report::{Invariant, Report};
 use super::selection::{Chosen, Selection};
 use crate::clock::Clocks;
 use crate::journal::{Offset, Partition, Position, Reader, Span};
+use crate::progress::Progress;
 use crate::projection::{
     Difference, Folder, Gap, Offsets, Pair, Payments, Rejections, Rows, compare, gaps, home_of, is_empty, passed_over,
     stands_at,
@@ -68,9 +68,9 @@ impl Verification<'_> {
     }
 
     /// Does it, with its stores in `work`, an empty directory. Keeps at most `shown_max` findings of each invariant.
-    pub fn run(&self, work: &Path, shown_max: usize, tell: Tell) -> anyhow::Result<Report> {
+    pub fn run(&self, work: &Path, shown_max: usize) -> anyhow::Result<Report> {
         let total = self.readings().iter().flat_map(|reading| &reading.spans).map(Span::len_max).sum();
-        let (mut progress, mut report) = (Progress::new(total, tell), Report::new(shown_max));
+        let (mut progress, mut report) = (Progress::new("reading", "offsets", total), Report::new(shown_max));
         let rejected: HashSet<Position> = self.rejected.iter().copied().collect();
         let chosen = self.choose(Store::open(&work.join("chosen"))?, &mut progress)?;
         let stand = self.stand(&rejected, &mut report)?;
@@ -101,6 +101,7 @@ impl Verification<'_> {
         let pair = Pair { left: &first.snapshot()?, right: &second.snapshot()?, codec: &self.codec };
         let rows = compare::<Payments>(&pair, &Rows::All, &mut found, &mut |_| true)?;
         report.counts.rows_folded_twice = rows;
+        progress.end();
         Ok(report)
     }
 

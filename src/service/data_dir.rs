@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+const LOCK: &str = "lock";
+const INSTANCE_ID: &str = "instance-id";
+const JOURNAL: &str = "journal";
+const CONTROL: &str = "control";
+const STORES: &str = "store";
+
 pub struct DataDir {
     path: PathBuf,
     instance_id: String,
@@ -18,7 +24,13 @@ impl DataDir {
     pub fn take(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         std::fs::create_dir_all(path).with_context(|| format!("cannot create the data directory {shown}"))?;
-        let lock = File::create(path.join("lock")).with_context(|| format!("cannot write to {shown}"))?;
+        if let Some(name) = stranger(path).with_context(|| format!("cannot read {shown}"))? {
+            bail!(
+                "{shown} is no data directory of paylog, for there is {name} in it and nothing of paylog's: give an empty one \
+                 (--data-dir, PAYLOG_DATA_DIR), or one that does not exist"
+            );
+        }
+        let lock = File::create(path.join(LOCK)).with_context(|| format!("cannot write to {shown}"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!(
@@ -27,7 +39,7 @@ impl DataDir {
             ),
             Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {shown}")),
         }
-        let instance_id = instance_id(&path.join("instance-id"))?;
+        let instance_id = instance_id(&path.join(INSTANCE_ID))?;
         Ok(Self { path: path.to_owned(), instance_id, _lock: lock })
     }
 
@@ -39,13 +51,13 @@ impl DataDir {
 
     #[must_use]
     pub fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+        self.path.join(JOURNAL)
     }
 
     /// The embedded control log.
     #[must_use]
     pub fn control(&self) -> PathBuf {
-        self.path.join("control")
+        self.path.join(CONTROL)
     }
 
     /// The checkpoints that this instance makes while it runs.
@@ -57,8 +69,23 @@ impl DataDir {
     /// The directory of all stores.
     #[must_use]
     pub fn stores(&self) -> PathBuf {
-        self.path.join("store")
+        self.path.join(STORES)
     }
+}
+
+/// Something in a directory in which nothing is ours. What a file system puts there, and what is hidden, is nobody's.
+fn stranger(path: &Path) -> std::io::Result<Option<String>> {
+    let mut stranger = None;
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        match name.as_str() {
+            LOCK | INSTANCE_ID | JOURNAL | CONTROL | STORES => return Ok(None),
+            "lost+found" => {}
+            name if name.starts_with('.') => {}
+            _ => stranger = Some(name),
+        }
+    }
+    Ok(stranger)
 }
 
 fn instance_id(path: &Path) -> anyhow::Result<String> {

@@ -45,7 +45,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         return dry_run(&verification, out);
     }
     let work = WorkDir::make(&args.work_dir.clone().unwrap_or_else(std::env::temp_dir))?;
-    let report = verification.run(&work.0, args.show_max, Box::new(|line| eprintln!("{line}")))?;
+    let report = verification.run(&work.0, args.show_max)?;
     if args.json {
         let (log, ends) = (log.log_id().to_string(), shown(&verification.ends));
         let (violations, warnings) = (report.violations(), report.warnings());

@@ -5,9 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::files::beside;
+
 /// Beside a store on disk.
 #[derive(Debug)]
 pub(super) struct Damage {
+    store: PathBuf,
     mark: PathBuf,
     met: AtomicBool,
 }
@@ -15,7 +18,12 @@ pub(super) struct Damage {
 impl Damage {
     pub fn of(store: &Path) -> Self {
         let mark = mark_of(store);
-        Self { met: AtomicBool::new(mark.exists()), mark }
+        Self { met: AtomicBool::new(mark.exists()), mark, store: store.to_owned() }
+    }
+
+    /// Where it is.
+    pub fn store(&self) -> &Path {
+        &self.store
     }
 
     pub fn is_met(&self) -> bool {
@@ -34,9 +42,7 @@ impl Damage {
 
 /// Where a damaged store is marked.
 pub(super) fn mark_of(store: &Path) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(".damaged");
-    name.into()
+    beside(store, "damaged")
 }
 
 /// Does it say that bytes are not those that were written? A disk that is full or refuses us says nothing of them.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use fjall::PersistMode;
 
 use super::damage::mark_of;
-use super::{Kept, KeptRows, Row, Store, StoreError, remove};
+use super::files::{self, LOADED, remove, sync_parent};
+use super::{Kept, KeptRows, Row, Store, StoreError};
 
 /// A store on its way. Dropped before it is finished, it is gone.
 pub struct Load {
@@ -30,7 +31,7 @@ impl Load {
                 reason: "there is something under this name already".to_owned(),
             });
         }
-        let part = part_of(path);
+        let part = files::beside(path, LOADED);
         forget(&part)?;
         Ok(Self { store: Some(Store::open(&part)?), part, whole })
     }
@@ -68,9 +69,8 @@ impl Load {
             db.persist(PersistMode::SyncAll)?;
         }
         self.store = None; // whoever renames it must have closed it
-        std::fs::rename(&self.part, &self.whole)
-            .and_then(|()| self.whole.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()))
-            .map_err(|e| StoreError::Failed(e.into()))
+        let renamed = std::fs::rename(&self.part, &self.whole).and_then(|()| sync_parent(&self.whole));
+        renamed.map_err(|e| fjall::Error::from(e).into())
     }
 }
 
@@ -83,18 +83,11 @@ impl Drop for Load {
     }
 }
 
-/// Where a store is loaded: a name that is never opened to be read.
-pub(super) fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
 fn forget(part: &Path) -> Result<(), StoreError> {
     remove(part)
         .and_then(|()| match std::fs::remove_file(mark_of(part)) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             done => done,
         })
-        .map_err(|e| StoreError::Failed(e.into()))
+        .map_err(|e| fjall::Error::from(e).into())
 }

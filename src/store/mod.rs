@@ -4,20 +4,26 @@
 //! A store may be kept in memory instead, with the same promises but that nothing outlives it.
 
 mod damage;
+mod error;
+mod files;
 mod load;
 mod memory;
+#[cfg(test)]
+pub(crate) mod small_disk;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use damage::{Damage, is_damage, mark_of};
+use files::Found;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
 
+pub use error::StoreError;
 pub use load::Load;
 pub use snapshot::Snapshot;
 
@@ -27,34 +33,6 @@ const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
 const MEMTABLE_MAX: u64 = 16 * 1024 * 1024;
 /// Blocks kept in memory for reads, in bytes, over all tables of a store.
 const CACHE_MAX: u64 = 64 * 1024 * 1024;
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error(
-        "{0} is in use by another paylog process: stop that one, or give this one another --data-dir (PAYLOG_DATA_DIR)"
-    )]
-    Locked(PathBuf),
-    #[error("cannot open the store at {path}: {reason}")]
-    Open { path: PathBuf, reason: String },
-    #[error("the store failed: {0}")]
-    Failed(#[from] fjall::Error),
-    /// Its bytes are not those that were written. Rows that are folded from a log are folded anew at the next start; a log is
-    /// to be restored from a copy.
-    #[error("the store is damaged: {0}")]
-    Damaged(String),
-}
-
-impl StoreError {
-    /// Is the store not what was written?
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Damaged(_) => true,
-            Self::Failed(error) => is_damage(error),
-            Self::Locked(_) | Self::Open { .. } => false,
-        }
-    }
-}
 
 /// One directory, owned by one process; or the memory of one.
 #[derive(Clone)]
@@ -120,13 +98,21 @@ impl Store {
 
     /// With another bound than [`MEMTABLE_MAX`].
     pub(crate) fn open_with(path: &Path, memtable_max: u64) -> Result<Self, StoreError> {
-        let shut = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        let cleared = remove(&discarded(path)).and_then(|()| remove(&load::part_of(path)));
-        cleared.and_then(|()| std::fs::create_dir_all(path)).map_err(|e| shut(e.to_string()))?;
         let damage = Damage::of(path);
         if damage.is_met() {
             let mark = mark_of(path);
             return Err(StoreError::Damaged(format!("{} says so: delete it when all is restored", mark.display())));
+        }
+        let shut = |error: fjall::Error| match StoreError::from(error) {
+            StoreError::Failed(error) => StoreError::Open { path: path.to_owned(), reason: error.to_string() },
+            error => error,
+        };
+        files::sweep(path).map_err(|e| shut(e.into()))?;
+        match Found::at(path).map_err(|e| shut(e.into()))? {
+            Found::Store => {}
+            Found::Nothing => files::make(path).map_err(shut)?,
+            Found::Damaged => return Err(StoreError::Damaged(format!("{} has lost its marker", path.display()))),
+            Found::Foreign(found) => return Err(foreign(path, "a store", found)),
         }
         // It asserts on what it reads, too.
         let opened = std::panic::catch_unwind(|| {
@@ -136,7 +122,7 @@ impl Store {
             Ok(Ok(db)) => Ok(Self { memtable_max, ..Self::new(Kept::OnDisk(db, Arc::new(damage))) }),
             Ok(Err(fjall::Error::Locked)) => Err(StoreError::Locked(path.to_owned())),
             Ok(Err(e)) if is_damage(&e) => Err(StoreError::Damaged(format!("{}: {e}", path.display()))),
-            Ok(Err(e)) => Err(shut(e.to_string())),
+            Ok(Err(e)) => Err(shut(e)),
             Err(_) => Err(StoreError::Damaged(format!("{} cannot be read", path.display()))),
         }
     }
@@ -160,22 +146,25 @@ impl Store {
         })
     }
 
-    /// Deletes a store that nobody has open, with all that was left of its deletion before; one that is not there is no error. Killed at any moment, it is there whole or not at all: a store of which half the
-    /// files are gone might still open, and answer.
+    /// Deletes a store that nobody has open, with all that was left of its deletion before; one that is not there is no error.
+    /// Killed at any moment, it is there whole or not at all: a store of which half the files are gone might still open, and
+    /// answer.
     pub fn discard(path: &Path) -> Result<(), StoreError> {
-        let condemned = discarded(path);
-        let deleted = remove(&condemned)
-            .and_then(|()| match std::fs::rename(path, &condemned) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                done => done,
-            })
-            .and_then(|()| path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all()))
-            .and_then(|()| remove(&condemned))
-            .and_then(|()| match std::fs::remove_file(mark_of(path)) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                done => done,
-            });
-        deleted.map_err(|e| StoreError::Failed(e.into()))
+        files::discard(path).map_err(|e| fjall::Error::from(e).into())
+    }
+
+    /// Refuses it if there are tables in it that are not `known`: it is something else than `expected`, then.
+    pub fn holds_only(&self, known: &dyn Fn(&str) -> bool, expected: &str) -> Result<(), StoreError> {
+        let (names, path): (Vec<String>, _) = match &self.kept {
+            Kept::OnDisk(db, damage) => {
+                (db.list_keyspace_names().iter().map(ToString::to_string).collect(), damage.store())
+            }
+            Kept::InMemory(memory) => (memory.names(), Path::new("the store in memory")),
+        };
+        match names.into_iter().filter(|name| !known(name)).min() {
+            Some(name) => Err(foreign(path, expected, format!("the table {name}"))),
+            None => Ok(()),
+        }
     }
 
     /// An empty one, gone with its last clone.
@@ -219,18 +208,8 @@ impl Store {
     }
 }
 
-/// Where a store is deleted: a name that is never opened.
-fn discarded(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".discarded");
-    name.into()
-}
-
-fn remove(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+fn foreign(path: &Path, expected: &str, found: String) -> StoreError {
+    StoreError::Foreign { path: path.to_owned(), expected: expected.to_owned(), found }
 }
 
 impl Table {

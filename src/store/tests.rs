@@ -89,6 +89,7 @@ fn a_copy_is_as_it_was_and_goes_its_own_way() {
 fn a_store_is_discarded_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("payments@2");
+    let condemned = || super::files::beside(&path, super::files::DISCARDED);
     let written = |store: &Store| -> bool { store.table("rows").unwrap().get(b"a").unwrap().is_some() };
     let write = || {
         let store = Store::open(&path).unwrap();
@@ -105,8 +106,8 @@ fn a_store_is_discarded_whole_or_not_at_all() {
     assert!(names().is_empty(), "{:?}", names());
     write();
     // Killed in the middle of it: half of the files are gone, and those that are left stand under another name.
-    std::fs::rename(&path, super::discarded(&path)).unwrap();
-    let some = std::fs::read_dir(super::discarded(&path)).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(&path, condemned()).unwrap();
+    let some = std::fs::read_dir(condemned()).unwrap().next().unwrap().unwrap().path();
     if some.is_dir() {
         std::fs::remove_dir_all(some).unwrap()
     } else {
@@ -115,7 +116,7 @@ fn a_store_is_discarded_whole_or_not_at_all() {
     assert!(!written(&Store::open(&path).unwrap()), "nothing of it is opened");
     assert_eq!(names(), ["payments@2"], "and what was left is deleted");
     // And so it is before the next one is discarded.
-    std::fs::create_dir(super::discarded(&path)).unwrap();
+    std::fs::create_dir(condemned()).unwrap();
     Store::discard(&path).unwrap();
     assert!(names().is_empty(), "{:?}", names());
 }

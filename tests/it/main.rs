@@ -11,9 +11,11 @@
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `gateways`: a provider over HTTP, and its faults
+//! * `gaps`: what takes offsets and is no record
+//! * `full_disk`: a disk without room, under a service and at its start
 //! * `restarts`: services that stop and start in the middle
 //! * `crashes`: child processes of the real binary, killed with SIGKILL
-//! * `instances`, `rebalance`: what only Kafka has
+//! * `instances`, `alternating`, `rebalance`: what only Kafka has
 //! * `guards`: what may become of a topic under those who use it
 //! * `brokers`: what becomes of brokers, in clusters of the tests' own
 //! * `takeover`: owners that come and go, twins, strangers' transactions
@@ -22,6 +24,7 @@
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
+mod alternating;
 mod archives;
 mod bad_input;
 mod brokers;
@@ -31,6 +34,8 @@ mod cluster;
 mod crashes;
 mod foreign;
 mod foreign_hands;
+mod full_disk;
+mod gaps;
 mod gateways;
 mod guards;
 mod idempotency;
@@ -47,6 +52,8 @@ mod rebalance;
 mod rebuild;
 mod rejected;
 mod restarts;
+#[path = "../../src/store/small_disk.rs"]
+mod small_disk;
 mod starts;
 mod streams;
 mod takeover;
@@ -121,6 +128,8 @@ scenarios! {
     operations::a_data_directory_serves_one_process,
     operations::the_commands_pay_show_and_tail,
     operations::rows_of_another_log_are_refused,
+    operations::a_directory_of_something_else_is_refused_and_left_alone,
+    gaps::a_fold_from_the_start_comes_to_the_rows_and_offsets_of_the_live_one,
     verify::a_live_log_and_the_rows_of_a_stopped_instance_are_verified,
     verify::a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field,
     verify::what_is_wrong_with_the_log_is_told_by_payment_and_what_was_rejected_is_honoured,

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use paylog::projection::totals::Totals;
+use paylog::projection::{Payments, versioned_name};
 use paylog::service::Role;
 
 use crate::client::body;
@@ -77,6 +79,48 @@ pub async fn rows_of_another_log_are_refused(bed: &Bed) {
     std::fs::rename(mine, theirs).unwrap();
     let text = refusal(&other.words(command(bed), "up", &[]));
     assert!(text.contains("are of another log"), "{text}");
+}
+
+/// What was mixed up is told, and nothing is taken for damaged, written to or deleted.
+pub async fn a_directory_of_something_else_is_refused_and_left_alone(bed: &Bed) {
+    let role = if bed.is_kafka() { Role::Serve } else { Role::All };
+    let running = bed.run(role, "up", &[]).await;
+    let paid = running.client.pay("order-1", &body("cus_1", "pm_card_visa")).await;
+    running.stop().await;
+    let words = bed.words(command(bed), "up", &[]);
+    let stores = bed.data_dir("up").join("store");
+    let (rows, totals) = (stores.join(versioned_name::<Payments>()), stores.join(versioned_name::<Totals>()));
+    let aside = bed.data_dir("aside");
+    // The rows of another projection, or a log, under the name of the payments' rows.
+    std::fs::rename(&rows, &aside).unwrap();
+    std::fs::rename(&totals, &rows).unwrap();
+    let text = refusal(&words);
+    assert!(text.contains("is not a store of payments@") && text.contains("move it away"), "{text}");
+    std::fs::rename(&rows, &totals).unwrap();
+    std::fs::rename(&aside, &rows).unwrap();
+    if !bed.is_kafka() {
+        let log = bed.data_dir("up").join("journal");
+        std::fs::rename(&log, &aside).unwrap();
+        std::fs::rename(&rows, &log).unwrap();
+        let text = refusal(&words);
+        assert!(text.contains("is not a log") && text.contains("move it away"), "{text}");
+        std::fs::rename(&log, &rows).unwrap();
+        std::fs::rename(&aside, &log).unwrap();
+    }
+    let running = bed.run(role, "up", &[]).await;
+    assert_eq!(running.client.get(&format!("/v1/payments/{}", paid.id())).await.status, 200, "all is as it was");
+    running.stop().await;
+
+    let foreign = bed.data_dir("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("PG_VERSION"), "17").unwrap();
+    let text = refusal(&bed.words(command(bed), "foreign", &[]));
+    assert!(text.contains("there is PG_VERSION in it") && text.contains("--data-dir"), "{text}");
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1, "nothing was written there");
+    // What a file system or an operator's tools put there is in nobody's way.
+    std::fs::rename(foreign.join("PG_VERSION"), foreign.join(".keep")).unwrap();
+    std::fs::create_dir(foreign.join("lost+found")).unwrap();
+    bed.run(role, "foreign", &[]).await.stop().await;
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ async fn other_of(client: &Client, projection: &str) -> Option<Value> {
     all.iter().find(|found| found["projection"] == projection).unwrap()["versions"].get(1).cloned()
 }
 
-async fn other(client: &Client) -> Option<Value> {
+pub async fn other(client: &Client) -> Option<Value> {
     other_of(client, "payments").await
 }
 
@@ -94,7 +94,7 @@ pub async fn wish_of(client: &Client, projection: &str, wish: &str, version: &st
     client.post(&format!("{PROJECTIONS}/{projection}/{wish}"), &body).await
 }
 
-async fn wish(client: &Client, wish: &str, version: &str) -> Answer {
+pub async fn wish(client: &Client, wish: &str, version: &str) -> Answer {
     wish_of(client, "payments", wish, version).await
 }
 
@@ -122,7 +122,7 @@ pub async fn rebuild_of(client: &Client, projection: &str, body: &Value) -> Stri
     begun.body["versions"][1]["version"].as_str().unwrap().to_owned()
 }
 
-async fn rebuild(client: &Client, body: &Value) -> String {
+pub async fn rebuild(client: &Client, body: &Value) -> String {
     rebuild_of(client, "payments", body).await
 }
 
@@ -135,7 +135,7 @@ pub async fn reaches_of(client: &Client, projection: &str, phase: &str) {
     .await;
 }
 
-async fn reaches(client: &Client, phase: &str) {
+pub async fn reaches(client: &Client, phase: &str) {
     reaches_of(client, "payments", phase).await;
 }
 

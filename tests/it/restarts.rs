@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use paylog::projection::{Payments, versioned_name};
 use paylog::service::{Role, Service};
 
 use crate::client::body;
@@ -63,8 +64,12 @@ pub async fn an_instance_that_starts_empty_answers_the_same(bed: &Bed) {
 /// What was written last is gone, and what was written before it is not.
 pub async fn an_instance_whose_rows_are_damaged_answers_the_same(bed: &Bed) {
     answers_the_same_after(bed, |store| {
-        let projection = std::fs::read_dir(store).unwrap().next().unwrap().unwrap().path();
-        std::fs::remove_dir_all(projection.join("keyspaces").join("1")).unwrap();
+        let tables = store.join(versioned_name::<Payments>()).join("keyspaces");
+        let numbers =
+            std::fs::read_dir(&tables).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // 0 is the engine's own, with the names of the others.
+        let first = numbers.map(|number| number.parse::<u64>().unwrap()).filter(|number| *number > 0).min().unwrap();
+        std::fs::remove_dir_all(tables.join(first.to_string())).unwrap();
     })
     .await;
 }

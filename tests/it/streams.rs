@@ -45,7 +45,7 @@ pub async fn a_stream_resumes_at_every_position(bed: &Bed) {
 }
 
 /// The snapshot frames, up to and without the cursor, and the cursor.
-async fn snapshot(stream: &mut Stream) -> (Vec<Frame>, String) {
+pub async fn snapshot(stream: &mut Stream) -> (Vec<Frame>, String) {
     let mut frames = Vec::new();
     loop {
         let frame = stream.next().await.expect("the stream ended before its cursor");
@@ -58,7 +58,7 @@ async fn snapshot(stream: &mut Stream) -> (Vec<Frame>, String) {
 }
 
 /// Which event of which payment.
-fn mark(frame: &Frame) -> (String, u64) {
+pub fn mark(frame: &Frame) -> (String, u64) {
     (frame.data["payment"]["id"].as_str().unwrap().to_owned(), version(frame))
 }
 

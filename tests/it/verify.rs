@@ -38,7 +38,7 @@ pub async fn run(words: Vec<String>) -> Said {
 }
 
 /// `replay verify` of the log of this bed, where an embedded one is that of `up`.
-async fn verify(bed: &Bed, more: &[&str]) -> Said {
+pub async fn verify(bed: &Bed, more: &[&str]) -> Said {
     let work = bed.directory.path().join("work");
     std::fs::create_dir_all(&work).unwrap();
     let mut words: Vec<String> = ["paylog", "replay", "verify", "--work-dir"].map(str::to_owned).to_vec();
@@ -81,7 +81,7 @@ pub async fn load(front: &Running, name: &str, count: usize) -> Vec<PaymentId> {
 }
 
 /// A foreign hand with the right to write begins a transaction, writes what would halt every fold, and aborts.
-fn aborted(bed: &Bed) {
+pub fn aborted(bed: &Bed) {
     let mut config = rdkafka::ClientConfig::new();
     config.set("bootstrap.servers", std::env::var("PAYLOG_TEST_BOOTSTRAP").unwrap());
     config.set("transactional.id", format!("{}-stranger", bed.prefix));

@@ -1,7 +1,7 @@
 //! `projection ...` and `replay rebuild`: the versions of a projection, by way of the HTTP face of an instance on this
 //! machine, or in the data directory of one that does not run.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -11,17 +11,15 @@ use super::args::{Place, ProjectionCommand, RebuildArgs, Signed, Wish};
 use super::{get, line, post, text};
 use crate::client::client;
 use crate::payment;
+use crate::progress::{Line, Standing};
 use crate::projection::versions::{Effort, NotDone};
 use crate::service::offline::Projections;
 
 const PATH: &str = "/v1/operator/projections";
 /// Between two looks at a version that is being built.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Between two lines about it where they are not written over each other.
-const LINE_EVERY: Duration = Duration::from_secs(2);
 /// How long the folds of an instance that did not run may take to come as far as each other.
 const MEET_MAX: Duration = Duration::from_secs(60);
-const BAR_WIDTH: usize = 24;
 
 /// Who is asked.
 enum Door {
@@ -71,18 +69,18 @@ pub async fn rebuild(args: &RebuildArgs, out: &mut impl Write) -> anyhow::Result
     if args.detach {
         return line(out, &format!("{version} is being built: see `paylog projection ls`"));
     }
-    let mut bar = Bar::new();
+    let mut progress = Line::on_stderr();
     let built = loop {
         let other = door.other(name).await?.filter(|other| text(other, "version") == version);
         let Some(other) = other else { bail!("{version} was let go, or took its place, meanwhile") };
         match text(&other, "phase") {
-            "building" => bar.tell(&other),
-            "caught-up" if other["note"].is_null() => bar.tell(&other),
+            "building" => progress.tell_of(&standing(&other)),
+            "caught-up" if other["note"].is_null() => progress.tell_of(&standing(&other)),
             _ => break other,
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
-    bar.end();
+    progress.end();
     show(&built, out)?;
     let phase = text(&built, "phase");
     ensure!(phase == "verified", "{version} was not found to be the same as what is served: it is {phase}");
@@ -187,68 +185,40 @@ fn show(version: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One line that is written over on a terminal, a line now and then elsewhere.
-struct Bar {
-    terminal: bool,
-    said: Option<Instant>,
-}
-
-impl Bar {
-    fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), said: None }
+fn standing(version: &Value) -> Standing {
+    let name = text(version, "version");
+    if text(version, "phase") != "building" {
+        let what = format!("{name} is compared, {} differences", version["differences"]);
+        return Standing { what, unit: "rows", done: number(&version["rows_compared"]), ..Standing::default() };
     }
-
-    fn tell(&mut self, version: &Value) {
-        if !self.terminal && self.said.is_some_and(|said| said.elapsed() < LINE_EVERY) {
-            return;
-        }
-        self.said = Some(Instant::now());
-        let line = progress_line(version);
-        if self.terminal {
-            drop(write!(std::io::stderr(), "\r{line:<110}"));
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    fn end(&self) {
-        if self.terminal && self.said.is_some() {
-            drop(write!(std::io::stderr(), "\r{:<110}\r", ""));
-        }
+    Standing {
+        what: name.to_owned(),
+        unit: "offsets",
+        done: number(&version["folded_offsets"]),
+        total: version["end_offsets"].as_u64(),
+        per_second: version["offsets_per_second"].as_f64(),
+        seconds_left: version["seconds_left"].as_f64(),
     }
 }
 
-fn progress_line(version: &Value) -> String {
-    let (name, phase) = (text(version, "version"), text(version, "phase"));
-    if phase != "building" {
-        return format!(
-            "{name} is compared: {} rows, {} differences",
-            version["rows_compared"], version["differences"]
-        );
-    }
-    let folded = version["folded_offsets"].as_u64().unwrap_or_default();
-    let Some(end) = version["end_offsets"].as_u64() else { return format!("{name} begins") };
-    let part = if end == 0 { 1.0 } else { (folded as f64 / end as f64).min(1.0) };
-    let full = (part * BAR_WIDTH as f64) as usize;
-    let bar = format!("{}{}", "#".repeat(full), ".".repeat(BAR_WIDTH - full));
-    let (rate, left) = (version["offsets_per_second"].as_f64(), version["seconds_left"].as_f64());
-    let (rate, left) = (rate.unwrap_or_default(), left.map_or_else(|| "?".to_owned(), |left| format!("{left:.0}")));
-    format!("{name} [{bar}] {:.0} %, {folded} of {end} offsets, {rate:.0} a second, {left} s left", part * 100.0)
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::progress_line;
+    use super::standing;
 
     #[test]
-    fn the_bar_says_how_far_how_fast_and_how_long() {
-        let line = progress_line(&json!({"version": "payments@3.2", "phase": "building", "folded_offsets": 500,
-            "end_offsets": 1000, "offsets_per_second": 100.0, "seconds_left": 5.0}));
-        assert_eq!(line, "payments@3.2 [############............] 50 %, 500 of 1000 offsets, 100 a second, 5 s left");
-        let line = progress_line(&json!({"version": "payments@3.2", "phase": "building", "folded_offsets": 0,
-            "end_offsets": 0, "offsets_per_second": null, "seconds_left": null}));
-        assert!(line.contains("100 %") && line.contains("? s left"), "{line}");
+    fn it_says_how_far_how_fast_and_how_long() {
+        let mut version = json!({"version": "payments@3.2", "phase": "building", "folded_offsets": 500,
+            "end_offsets": 1000, "offsets_per_second": 100.0, "seconds_left": 5.0, "rows_compared": 7, "differences": 2});
+        let line = standing(&version).to_string();
+        assert_eq!(line, "payments@3.2: 50 %, 500 of 1000 offsets, 100 a second, 5 s left");
+        version["end_offsets"] = json!(null);
+        version["phase"] = json!("caught-up");
+        assert_eq!(standing(&version).to_string(), "payments@3.2 is compared, 2 differences: 7 rows");
     }
 }

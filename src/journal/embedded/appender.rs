@@ -184,7 +184,7 @@ impl Writer {
     }
 
     fn fail(&mut self, error: &StoreError, accepted: Vec<(oneshot::Sender<Answer>, Vec<Position>)>) {
-        let reason = format!("the log could not be written ({error}): see to the disk, then start paylog again");
+        let reason = format!("the log could not be written: {error}");
         tracing::error!(%error, "the log could not be written; nothing more is accepted until a restart");
         for (answer, _) in accepted {
             drop(answer.send(Err(AppendError::Unknown(reason.clone()))));

@@ -73,8 +73,8 @@ mod tests {
                     HistoryItem::Record(written) => {
                         let headers = written.headers.unwrap();
                         let header = String::from_utf8(headers[0].1.clone().unwrap()).unwrap();
-                        let value = String::from_utf8(written.record.value).unwrap();
-                        records.push(format!("{} {value} {}={header}", written.record.position, headers[0].0));
+                        let value = String::from_utf8(written.value.unwrap()).unwrap();
+                        records.push(format!("{} {value} {}={header}", written.position, headers[0].0));
                     }
                     HistoryItem::Done(partition) => done.push(partition.0),
                 }

@@ -5,9 +5,11 @@
 //! back. A transaction is one such batch, with the positions of its lanes in it.
 
 mod appender;
+#[cfg(test)]
+mod full_disk_tests;
 mod history;
 mod lanes;
-mod originals;
+mod restore;
 mod tail;
 
 use std::path::Path;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use crate::journal::{
     AppendError, Appending, Ends, Engine, Header, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset,
-    Originals, Partition, Position, Reader, Record, SourceRecord, Span, Tail, Written,
+    Partition, Position, Reader, Record, SourceRecord, Span, Tail,
 };
 use crate::store::{Store, StoreError, Table};
 use appender::Appender;
@@ -48,7 +50,7 @@ impl EmbeddedJournal {
     /// Opens the log in `path`, or creates it with `partitions`. Refuses if it exists with another number, for a key's
     /// partition can never change.
     pub fn open(path: &Path, partitions: u32) -> Result<Arc<Self>, JournalError> {
-        Self::open_in(Store::open(path).map_err(refused)?, path, partitions)
+        Self::open_in(open_store(path).map_err(refused)?, path, partitions)
     }
 
     /// The log that is in `path` already, for those who only read it.
@@ -57,7 +59,7 @@ impl EmbeddedJournal {
         if !path.is_dir() {
             return Err(missing());
         }
-        let store = Store::open(path).map_err(refused)?;
+        let store = open_store(path).map_err(refused)?;
         let created = read_u32(&store.table("meta").map_err(refused)?, "partitions").map_err(refused)?;
         Ok(Self::open_in(store, path, created.ok_or_else(missing)?)?)
     }
@@ -119,11 +121,6 @@ impl Reader for EmbeddedJournal {
         Ok(Box::new(history::EmbeddedHistory::new(Arc::clone(&self.tables), &ends, spans)?))
     }
 
-    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
-        let end = self.ends(partition)?.committed;
-        Ok(Box::new(originals::EmbeddedOriginals::new(Arc::clone(&self.tables), partition, from, to.min(end))))
-    }
-
     /// The directory is locked and the number of partitions was compared at the opening: only the disk can have failed.
     fn check(&self) -> Result<(), JournalError> {
         self.appender.failed().map_or(Ok(()), |reason| Err(JournalError::Broken(reason.to_owned())))
@@ -136,7 +133,7 @@ impl Journal for EmbeddedJournal {
     }
 
     fn restore(&self, record: &SourceRecord) -> Appending {
-        appending(self.appender.restore(originals::new_record(record), record.timestamp_us))
+        appending(self.appender.restore(restore::new_record(record), record.timestamp_us))
     }
 
     fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
@@ -206,12 +203,12 @@ fn decode(position: Position, row: &[u8]) -> Result<Record, JournalError> {
     decode_part(position, row).map(|(record, _headers)| record)
 }
 
-fn decode_whole(position: Position, row: &[u8]) -> Result<Written, JournalError> {
-    let (record, headers) = decode_part(position, row)?;
+fn decode_whole(position: Position, row: &[u8]) -> Result<SourceRecord, JournalError> {
+    let (Record { appended_at_us, key, value, .. }, headers) = decode_part(position, row)?;
     let headers = postcard::from_bytes::<Vec<(String, serde_bytes::ByteBuf)>>(headers).ok();
     let headers: Option<Vec<Header>> =
         headers.map(|all| all.into_iter().map(|(name, value)| (name, Some(value.into_vec()))).collect());
-    Ok(Written { record, headers })
+    Ok(SourceRecord { position, timestamp_us: appended_at_us, key: Some(key), headers, value: Some(value) })
 }
 
 /// The record, and the bytes that its headers are.
@@ -225,6 +222,14 @@ fn decode_part(position: Position, row: &[u8]) -> Result<(Record, &[u8]), Journa
 fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
     let bytes = key.try_into().map_err(|_| StoreError::Damaged("an offset is not 8 bytes".to_owned()))?;
     Ok(Offset(u64::from_be_bytes(bytes)))
+}
+
+/// One in which there is nothing, or a log.
+fn open_store(path: &Path) -> Result<Store, StoreError> {
+    let store = Store::open(path)?;
+    let is_partition = |name: &str| name.strip_prefix('p').is_some_and(|number| number.parse::<u32>().is_ok());
+    store.holds_only(&|table| table == "meta" || is_partition(table), "a log")?;
+    Ok(store)
 }
 
 /// The log's id, given once, together with its number of partitions.

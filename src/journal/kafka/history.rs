@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::KafkaConfig;
+use super::foreign::source_record_of;
 use super::heights::Heights;
 use super::look_up::LookUp;
 use super::tail::{KafkaTail, Read};
-use super::{KafkaConfig, native};
-use crate::journal::{History, HistoryItem, JournalError, Offset, Partition, Span, Written};
+use crate::journal::{History, HistoryItem, JournalError, Offset, Partition, Span};
 
 pub(super) struct KafkaHistory {
     config: KafkaConfig,
@@ -56,16 +57,9 @@ impl History for KafkaHistory {
         if !items.is_empty() || self.ends.is_empty() {
             return Ok(items);
         }
-        let read = self.tail.read(max, timeout, &|record, message| {
-            let headers = native::headers_of(message);
-            Written { record, headers }
-        })?;
-        for read in read {
+        for read in self.tail.read(max, timeout, &source_record_of)? {
             let (partition, next, record) = match read {
-                Read::Record(written, _) => {
-                    let position = written.record.position;
-                    (position.partition, position.offset.next(), Some(written))
-                }
+                Read::Record(record, _) => (record.position.partition, record.position.offset.next(), Some(record)),
                 Read::CaughtUp(next) => (next.partition, next.offset, None),
             };
             let Some(end) = self.ends.get(&partition).copied() else { continue }; // read ahead of the pause

@@ -18,7 +18,6 @@ mod look_up;
 #[cfg(test)]
 mod mock_tests;
 mod native;
-mod originals;
 mod pulse;
 mod reader;
 mod requests;
@@ -43,8 +42,8 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::journal::{
-    Appending, Ends, Engine, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Originals, Partition,
-    Position, Reader, Record, Requests, SourceRecord, Span, Tail,
+    Appending, Ends, Engine, History, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
+    Reader, Record, Requests, SourceRecord, Span, Tail,
 };
 use appender::Appender;
 use heights::Heights;
@@ -206,10 +205,6 @@ impl Reader for KafkaJournal {
 
     fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
         Ok(Box::new(history::KafkaHistory::open(&self.config, &self.heights, spans)?))
-    }
-
-    fn originals(&self, partition: Partition, from: Offset, to: Offset) -> Result<Originals, JournalError> {
-        Ok(Box::new(originals::KafkaOriginals::open(&self.config, partition, from, to)?))
     }
 
     fn check(&self) -> Result<(), JournalError> {

@@ -67,14 +67,12 @@ impl KafkaTail {
     fn item<T>(
         &self,
         read: Result<BorrowedMessage<'_>, KafkaError>,
-        of: &impl Fn(Record, &BorrowedMessage<'_>) -> T,
+        of: &impl Fn(&BorrowedMessage<'_>) -> Result<T, JournalError>,
     ) -> Result<Option<Read<T>>, JournalError> {
         let error = match read {
             Ok(message) => {
-                let record = record_of(&message)?;
-                self.heights.raise(record.position);
-                let bytes = record.key.len() + record.value.len();
-                return Ok(Some(Read::Record(of(record, &message), bytes)));
+                self.heights.raise(position_of(&message)?);
+                return Ok(Some(Read::Record(of(&message)?, message.key_len() + message.payload_len())));
             }
             Err(error) => error,
         };
@@ -125,7 +123,7 @@ impl KafkaTail {
         &self,
         max: usize,
         timeout: Duration,
-        of: &impl Fn(Record, &BorrowedMessage<'_>) -> T,
+        of: &impl Fn(&BorrowedMessage<'_>) -> Result<T, JournalError>,
     ) -> Result<Vec<Read<T>>, JournalError> {
         let consumer = self.consumer()?;
         let deadline = Instant::now() + timeout;
@@ -156,7 +154,7 @@ impl Tail for KafkaTail {
             Read::Record(record, _) => TailItem::Record(record),
             Read::CaughtUp(next) => TailItem::CaughtUp(next),
         };
-        Ok(self.read(max, timeout, &|record, _| record)?.into_iter().map(item).collect())
+        Ok(self.read(max, timeout, &record_of)?.into_iter().map(item).collect())
     }
 }
 

@@ -79,8 +79,8 @@ async fn two_folds_that_do_not_agree_are_told_by_payment_and_field() {
     bed.append(payment_id("order-3"), successful("ch_3")).await;
     let report = verify(&bed, |reading, items| {
         for item in items {
-            let HistoryItem::Record(written) = item else { continue };
-            let value = &mut written.record.value;
+            let HistoryItem::Record(record) = item else { continue };
+            let value = record.value.as_mut().unwrap();
             if let Some(at) = value.windows(4).position(|bytes| bytes == b"ch_3").filter(|_| reading > 0) {
                 value[at + 3] = b'4';
             }
@@ -98,7 +98,7 @@ async fn offsets_that_do_not_grow_are_found() {
     let position = bed.append(payment_id("order-1"), crate::payment::samples::in_progress(5)).await;
     let report = verify(&bed, |_, items| {
         let again = items.iter().find_map(|item| match item {
-            HistoryItem::Record(written) => Some(HistoryItem::Record(written.clone())),
+            HistoryItem::Record(record) => Some(HistoryItem::Record(record.clone())),
             HistoryItem::Done(_) => None,
         });
         items.splice(0..0, again);
