@@ -299,6 +299,8 @@ pub struct BenchArgs {
     /// Events of which the projection is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     pub rebuild: u64,
+    #[command(flatten)]
+    pub step: crate::bench::StepArgs,
 }
 
 impl ServiceArgs {

@@ -63,7 +63,7 @@ pub(super) fn fill(bed: &Bed, payments: u64) -> anyhow::Result<()> {
     append(journal.as_ref(), &bed.codec, (0..payments).flat_map(|n| [initiation(n), success(n)]))
 }
 
-fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
+pub(super) fn append(journal: &dyn Journal, codec: &Codec, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
     tokio::runtime::Handle::current().block_on(async {
         let mut appending = FuturesUnordered::new();
         for event in events {
@@ -93,7 +93,7 @@ fn id_of(merchant: &MerchantId, key: &str) -> PaymentId {
     IdempotencyKey::parse(key).map_or(PaymentId::ZERO, |key| PaymentId::derive(merchant, &key))
 }
 
-fn initiation(n: u64) -> Event {
+pub(super) fn initiation(n: u64) -> Event {
     initiation_of(&MerchantId::default(), &format!("bench-{n}"), n % CUSTOMERS)
 }
 
@@ -108,7 +108,7 @@ pub(super) fn initiation_of(merchant: &MerchantId, key: &str, customer: u64) -> 
     Event::new(id_of(merchant, key), Timestamp::now(), data)
 }
 
-fn success(n: u64) -> Event {
+pub(super) fn success(n: u64) -> Event {
     let (gateway, gateway_reference) = ("simulator".to_owned(), format!("ch_{n}"));
     let data = EventData::PaymentSuccessful(PaymentSuccessful { gateway, gateway_reference, attempt: 1 });
     Event::new(id(n), Timestamp::now(), data)

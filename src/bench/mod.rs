@@ -15,6 +15,7 @@ mod beside;
 mod bulkhead;
 mod checkpoint;
 mod latency;
+mod rebuild;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ use crate::projection::{Folder, View};
 use crate::schema::Codec;
 use crate::store::Store;
 
+pub use rebuild::StepArgs;
+
 /// How long the lanes wait for calls under way when a bench is over: what hangs by design is not waited for.
 const DRAIN: Duration = Duration::from_secs(1);
 /// How often a bench looks whether it is done: the resolution of its figures.
@@ -49,6 +52,9 @@ struct Bed {
 }
 
 pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    if let Some(step) = args.step.step {
+        return tokio::task::spawn_blocking(move || rebuild::run(step, &args)).await?;
+    }
     let engine = if args.kafka.servers().is_some() { "kafka" } else { "embedded" };
     println!("journal {engine}, {} partitions, gateway at zero cost", args.kafka.partitions);
     if args.backlog > 0 {

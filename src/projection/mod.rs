@@ -11,6 +11,7 @@
 //! * [`compare`] holds two stores against each other, row by row; [`gaps`] looks for gaps in the versions of one.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
+mod absent;
 #[cfg(test)]
 mod damage_tests;
 mod difference;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use super::absent::Absent;
 use super::fields::{About, TableName};
 use super::fold::{ApplyError, Fold, FoldError, Projection};
 use super::live::{Live, Served};
@@ -26,6 +27,8 @@ const OPEN_ROWS_MAX: usize = 100_000;
 pub struct Payments {
     tables: Tables,
     told: Option<(Arc<Hearers>, Arc<Progress>)>,
+    /// Payments that have no row.
+    absent: Absent,
     /// Rows of payments that have not ended.
     open: HashMap<PaymentId, Box<Row>>,
     /// Rows of this batch, in the order of the table, in which it takes them fastest.
@@ -104,8 +107,10 @@ impl Projection for Payments {
     const VERSION: u32 = 3;
 
     fn open(store: &Store) -> Result<Self, StoreError> {
+        let tables = Tables::open(store)?;
         Ok(Self {
-            tables: Tables::open(store)?,
+            absent: Absent::of(&tables.payments),
+            tables,
             told: None,
             open: HashMap::new(),
             staged: BTreeMap::new(),
@@ -147,6 +152,7 @@ impl Projection for Payments {
         let tables = &self.tables;
         for (id, StagedRow { row, partition, before }) in &self.staged {
             batch.insert(&tables.payments, id.as_bytes(), &encode(row)?);
+            self.absent.add(id.as_bytes());
             parked::stage(batch, &tables.parked, before.parked.as_ref(), &row.payment);
             let due_at = row.payment.due_at();
             if before.due_at == due_at {
@@ -222,6 +228,7 @@ impl Payments {
     fn load(&mut self, id: PaymentId, partition: Partition) -> Result<Option<StagedRow>, StoreError> {
         let row = match self.open.remove(&id) {
             Some(row) => Some(row),
+            None if self.absent.is_absent(id.as_bytes()) => None,
             None => self.tables.row(id)?.map(Box::new),
         };
         Ok(row.map(|row| StagedRow { before: Indexed::of(&row.payment), row, partition }))

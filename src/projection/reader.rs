@@ -12,7 +12,7 @@ use crate::payment::{Event, Timestamp};
 use crate::schema::Codec;
 
 /// Records that go into one batch.
-pub(super) const BATCH_MAX: usize = 5_000;
+pub(super) const BATCH_MAX: usize = 20_000;
 /// Batches that wait for the fold, beside the one in each thread's hand.
 pub(super) const AHEAD_MAX: usize = 1;
 /// How long one read of the log waits: the bound on how late a stop is noticed.

@@ -47,7 +47,10 @@ pub fn restore(file: &Path, data_dir: &Path) -> anyhow::Result<(Header, u64)> {
         );
     }
     let mut progress = Progress::new("restoring", "bytes", checkpoint.progress().1);
-    let made = make(checkpoint, &path, |read| progress.reached(read.progress().0));
+    let made = make(checkpoint, &path, |read| {
+        progress.reached(read.progress().0);
+        progress.look(); // a block is a long way
+    });
     progress.end();
     made.with_context(|| file.display().to_string()).map(|rows| (header, rows))
 }

@@ -58,7 +58,7 @@ pub(super) fn make(path: &Path) -> Result<(), fjall::Error> {
     Ok(sync_parent(path)?)
 }
 
-/// Deletes what [`discard`] and a load left when they were killed.
+/// Deletes what a [`discard`] and a load left that were killed.
 pub(super) fn sweep(path: &Path) -> io::Result<()> {
     remove(&beside(path, DISCARDED))?;
     remove(&beside(path, LOADED))
@@ -78,11 +78,10 @@ pub(super) fn discard(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Where a store is deleted: a name that is never opened.
-pub(super) const DISCARDED: &str = "discarded";
-
 /// Where a store is loaded: a name that is never opened to be read.
 pub(super) const LOADED: &str = "part";
+/// Where a store is deleted: a name that is never opened.
+pub(super) const DISCARDED: &str = "discarded";
 
 /// Another name in the same directory.
 pub(super) fn beside(path: &Path, what: &str) -> PathBuf {

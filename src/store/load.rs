@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fjall::PersistMode;
 
 use super::damage::mark_of;
-use super::files::{self, LOADED, remove, sync_parent};
+use super::files::{LOADED, beside, remove, sync_parent};
 use super::{Kept, KeptRows, Row, Store, StoreError};
 
 /// A store on its way. Dropped before it is finished, it is gone.
@@ -31,7 +31,7 @@ impl Load {
                 reason: "there is something under this name already".to_owned(),
             });
         }
-        let part = files::beside(path, LOADED);
+        let part = beside(path, LOADED);
         forget(&part)?;
         Ok(Self { store: Some(Store::open(&part)?), part, whole })
     }
@@ -69,8 +69,9 @@ impl Load {
             db.persist(PersistMode::SyncAll)?;
         }
         self.store = None; // whoever renames it must have closed it
-        let renamed = std::fs::rename(&self.part, &self.whole).and_then(|()| sync_parent(&self.whole));
-        renamed.map_err(|e| fjall::Error::from(e).into())
+        std::fs::rename(&self.part, &self.whole)
+            .and_then(|()| sync_parent(&self.whole))
+            .map_err(|e| fjall::Error::from(e).into())
     }
 }
 

@@ -31,6 +31,9 @@ pub use snapshot::Snapshot;
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
 /// One table's rows in memory before they are written out, in bytes.
 const MEMTABLE_MAX: u64 = 16 * 1024 * 1024;
+/// Threads that write memtables out and merge tables. With two or more, fjall 3.1 has one of them ask over and over, as fast as
+/// it can, whether there is a memtable to write while the others merge: a core that a rebuild needs (a fifth of all its work).
+const WORKERS: usize = 1;
 /// Blocks kept in memory for reads, in bytes, over all tables of a store.
 const CACHE_MAX: u64 = 64 * 1024 * 1024;
 
@@ -116,7 +119,8 @@ impl Store {
         }
         // It asserts on what it reads, too.
         let opened = std::panic::catch_unwind(|| {
-            Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX).open()
+            let settings = Database::builder(path).max_journaling_size(JOURNAL_MAX).cache_size(CACHE_MAX);
+            settings.worker_threads(WORKERS).open()
         });
         match opened {
             Ok(Ok(db)) => Ok(Self { memtable_max, ..Self::new(Kept::OnDisk(db, Arc::new(damage))) }),

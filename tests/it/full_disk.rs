@@ -57,7 +57,7 @@ impl Asked {
             let Ok(answer) = client.try_pay(&key, &body("cus_1", "pm_card_visa")).await else { break };
             match (answer.status, answer.body["code"].as_str()) {
                 (200 | 202, _) => self.taken.push(answer.id()),
-                (503, Some("append_unknown" | "not_appended" | "stopping")) => self.refused.push(key),
+                (503, Some("append_unknown" | "not_appended" | "shutting_down")) => self.refused.push(key),
                 _ => panic!("{answer:?}"),
             }
         }

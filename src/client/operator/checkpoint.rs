@@ -116,7 +116,10 @@ async fn create(args: &CreateArgs, out: &mut impl Write) -> anyhow::Result<()> {
 fn check(file: &Path) -> anyhow::Result<String> {
     let whole = Checkpoint::open(file).and_then(|checkpoint| {
         let mut progress = Progress::new("verifying", "bytes", checkpoint.progress().1);
-        let verified = checkpoint.verify(|read| progress.reached(read.progress().0));
+        let verified = checkpoint.verify(|read| {
+            progress.reached(read.progress().0);
+            progress.look(); // a block is a long way
+        });
         progress.end();
         verified
     });

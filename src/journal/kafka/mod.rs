@@ -4,6 +4,7 @@
 //! and gives out [`tail`]s and [`lanes`]; each of those owns its own client and belongs to one thread.
 
 mod appender;
+pub mod bare;
 mod committer;
 mod context;
 mod dead_letters;

@@ -117,7 +117,8 @@ impl<P: Served> Versions<P> {
         let running = state.running.get(&other.number);
         let following =
             running.filter(|running| running.report.does_follow()).map(|running| Arc::clone(&running.built));
-        if following.is_some() || other.phase == Phase::Failed {
+        // What is on its way will be something else soon.
+        if following.is_some() || !matches!(other.phase, Phase::Building | Phase::CaughtUp) {
             may(version.clone(), other.phase)?;
         }
         let Some(to) = following else { return Err(NotDone::NotYet(version)) };

@@ -1,0 +1,134 @@
+//! The rebuild from Kafka that `bench/rebuild` measures, a step at a time and each in a process of its own: a topic is
+//! filled, read with nothing but librdkafka, or folded into an empty store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use super::backlog::{append, initiation, success};
+use super::{figure, per_second};
+use crate::config::BenchArgs;
+use crate::journal::kafka::{self, KafkaConfig, KafkaJournal, bare};
+use crate::payment::{Event, Payment};
+use crate::projection::kept::Kept;
+use crate::projection::{ApplyError, Fold, Payments, Projection, Recorded};
+use crate::schema::Codec;
+use crate::store::{Batch, Store, StoreError};
+
+/// So many other payments are accepted until one ends: a second's worth at a thousand a second.
+const OPEN_AT_ONCE: u64 = 1_000;
+/// Where the pace and the memory so far are told, in percent of the log.
+const TOLD_AT: [u64; 5] = [10, 20, 50, 90, 100];
+
+#[derive(Clone, Debug, Args)]
+pub struct StepArgs {
+    /// Instead of all figures, one step of `bench/rebuild`, on the topic that --topic-prefix names.
+    #[arg(long, value_enum, requires = "bootstrap_servers")]
+    pub step: Option<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Step {
+    /// Makes the topic, with as many events as --rebuild says: of each payment that it began, and that it was charged.
+    Fill,
+    /// Reads the topic with nothing but librdkafka.
+    Consume,
+    /// Folds the topic into an empty store, as a version that is built beside another.
+    Fold,
+    /// Folds it into one table, of the payments as they are now: what Kafka Streams restores, but decoded and folded.
+    FoldTable,
+}
+
+/// One table, payment id to [`Payment`].
+struct States(Kept<Payment>);
+
+impl Projection for States {
+    const NAME: &'static str = "states";
+    const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self(Kept::new(store.table("states")?)))
+    }
+
+    fn apply(&mut self, recorded: &Recorded, _: &mut Batch) -> Result<(), ApplyError> {
+        let payment = self.0.row(recorded.event.payment_id.as_bytes())?;
+        let folded = Payment::fold(payment, &recorded.event, recorded.appended_at);
+        folded.map(drop).map_err(|lost| ApplyError::Unfoldable(lost.to_string()))
+    }
+
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        self.0.flush(batch)
+    }
+}
+
+/// Blocks; within a tokio runtime.
+pub(super) fn run(step: Step, args: &BenchArgs) -> anyhow::Result<()> {
+    let config = args.kafka.config("bench").context("--step needs --bootstrap-servers")?;
+    let config = KafkaConfig { allow_single_replica: true, ..config };
+    match step {
+        Step::Fill => fill(config, args.rebuild / 2),
+        Step::Consume => {
+            let consumed = bare::consume(&config)?;
+            let (seconds, megabytes) = (consumed.took.as_secs_f64(), consumed.bytes as f64 / 1e6);
+            let rate = per_second(consumed.records, consumed.took);
+            println!("consumed: {rate:.0}/s ({} in {seconds:.2} s, {megabytes:.0} MB)", consumed.records);
+            Ok(())
+        }
+        Step::Fold => fold::<Payments>(config, args.rebuild),
+        Step::FoldTable => fold::<States>(config, args.rebuild),
+    }
+}
+
+fn fill(config: KafkaConfig, payments: u64) -> anyhow::Result<()> {
+    kafka::ensure(&config, 1)?;
+    let journal = KafkaJournal::open(config)?;
+    let began = Instant::now();
+    append(journal.as_ref(), &Codec::new()?, events(payments))?;
+    figure("events appended", payments * 2, began);
+    Ok(())
+}
+
+fn events(payments: u64) -> impl Iterator<Item = Event> {
+    (0..payments + OPEN_AT_ONCE).flat_map(move |n| {
+        let begins = (n < payments).then(|| initiation(n));
+        begins.into_iter().chain(n.checked_sub(OPEN_AT_ONCE).map(success))
+    })
+}
+
+fn fold<P: Projection>(config: KafkaConfig, events: u64) -> anyhow::Result<()> {
+    let directory = std::env::temp_dir().join(format!("bench-fold-{}", uuid::Uuid::new_v4().simple()));
+    let folded = fold_into::<P>(&directory, config, events);
+    std::fs::remove_dir_all(&directory).context("cannot delete the bench's directory")?;
+    folded
+}
+
+fn fold_into<P: Projection>(directory: &std::path::Path, config: KafkaConfig, events: u64) -> anyhow::Result<()> {
+    let journal = kafka::reader(config)?;
+    let mut fold = Fold::<P>::new(Store::open(directory)?, journal.as_ref(), Arc::new(Codec::new()?))?;
+    let progress = fold.progress();
+    progress.speak(false);
+    let mut marks = TOLD_AT.iter().map(|percent| events * percent / 100).peekable();
+    let (began, mut last) = (Instant::now(), (Instant::now(), 0));
+    fold.follow(journal.as_ref(), &CancellationToken::new(), &mut |_| {
+        let folded = progress.folded().as_slice().iter().map(|offset| offset.0).sum::<u64>();
+        if marks.next_if(|mark| folded >= *mark).is_some() {
+            let rate = per_second(folded - last.1, last.0.elapsed());
+            let resident = resident_max().map_or_else(|| "unknown".to_owned(), |kb| format!("{} MB", kb / 1000));
+            println!("  at {folded}: {rate:.0}/s since the mark before, resident at most {resident}");
+            last = (Instant::now(), folded);
+        }
+        !progress.caught_up()
+    })?;
+    figure("events folded", last.1, began);
+    Ok(())
+}
+
+/// How much of the process has been in memory at once at most, in kB.
+fn resident_max() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
