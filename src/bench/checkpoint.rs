@@ -28,7 +28,7 @@ pub(super) fn measure(bed: &Bed, journal: &dyn Journal, built: &Built<Payments>)
     let began = Instant::now();
     let checkpoint = Checkpoint::open(&file)?;
     checkpoint.header().compare(journal)?;
-    restore(checkpoint, &store)?;
+    restore(checkpoint, &store, |_| {})?;
     figure("rows restored from a checkpoint", made.rows, began);
     let codec = Arc::clone(&bed.codec);
     let (mut folder, view) = Folder::open(Store::open(&store)?, journal, codec, Clocks::system())?;

@@ -8,7 +8,6 @@ use std::thread;
 
 use super::block::{Block, take};
 use super::{Checkpoint, CheckpointError, Header};
-use crate::progress::Progress;
 use crate::projection::Standing;
 use crate::store::{Load, Row, StoreError};
 
@@ -25,13 +24,18 @@ struct Rows<'a> {
     at: usize,
 }
 
-/// Into `store`, where there must be nothing yet. Answers with how many rows there are. Blocks.
-pub fn restore(checkpoint: Checkpoint, store: &Path) -> Result<u64, CheckpointError> {
+/// Into `store`, where there must be nothing yet. Answers with how many rows there are; `after` is called for every block that
+/// was read. Blocks.
+pub fn restore(
+    checkpoint: Checkpoint,
+    store: &Path,
+    after: impl FnMut(&Checkpoint) + Send,
+) -> Result<u64, CheckpointError> {
     let header = checkpoint.header().clone();
     let load = Load::begin(store)?;
     let (sender, blocks) = sync_channel(AHEAD_MAX);
     let rows = thread::scope(|scope| {
-        let reading = move || read(checkpoint, &sender);
+        let reading = move || read(checkpoint, &sender, after);
         thread::Builder::new().name("checkpoint-read".to_owned()).spawn_scoped(scope, reading)?;
         fill(&load, &header, blocks)
     })?;
@@ -48,17 +52,14 @@ pub fn restore(checkpoint: Checkpoint, store: &Path) -> Result<u64, CheckpointEr
 }
 
 /// To the end, or until nobody takes the blocks any more.
-fn read(mut checkpoint: Checkpoint, blocks: &SyncSender<Read>) {
-    let mut progress = Progress::new("restoring a checkpoint", "bytes", checkpoint.progress().1);
+fn read(mut checkpoint: Checkpoint, blocks: &SyncSender<Read>, mut after: impl FnMut(&Checkpoint)) {
     while let Some(block) = checkpoint.next_block().transpose() {
         let failed = block.is_err();
         if blocks.send(block).is_err() || failed {
             return;
         }
-        progress.reached(checkpoint.progress().0);
-        progress.look(); // a block is a long way
+        after(&checkpoint);
     }
-    progress.end();
 }
 
 fn fill(load: &Load, header: &Header, blocks: Receiver<Read>) -> Result<u64, CheckpointError> {

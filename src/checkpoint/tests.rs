@@ -52,7 +52,7 @@ impl Bed {
         let (file, store) = (self.path("other"), self.path("never"));
         std::fs::write(&file, bytes).unwrap();
         if restored {
-            let error = Checkpoint::open(&file).and_then(|checkpoint| restore(checkpoint, &store)).unwrap_err();
+            let error = Checkpoint::open(&file).and_then(|checkpoint| restore(checkpoint, &store, |_| {})).unwrap_err();
             let left = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
             let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("never")).collect();
             assert!(left.is_empty(), "{left:?} after {error}");
@@ -119,7 +119,7 @@ fn a_store_of_a_checkpoint_has_the_same_rows_and_is_folded_on() {
     let truth = rows(&Store::open(&bed.path("store")).unwrap());
     let checkpoint = Checkpoint::open(&bed.file()).unwrap();
     bed.header.compare(bed.journal.as_ref()).unwrap();
-    assert_eq!(restore(checkpoint, &path).unwrap(), truth.len() as u64);
+    assert_eq!(restore(checkpoint, &path, |_| {}).unwrap(), truth.len() as u64);
     let before = Store::open(&path).unwrap();
     assert!(rows(&before) == truth, "other rows");
     let (_, offsets) = stands_at(&before).unwrap().unwrap();
@@ -132,7 +132,7 @@ fn a_store_of_a_checkpoint_has_the_same_rows_and_is_folded_on() {
     }
     let (_, after) = stands_at(&Store::open(&path).unwrap()).unwrap().unwrap();
     assert!(after.covers(&offsets) && after != offsets);
-    let refused = restore(Checkpoint::open(&bed.file()).unwrap(), &path).unwrap_err();
+    let refused = restore(Checkpoint::open(&bed.file()).unwrap(), &path, |_| {}).unwrap_err();
     assert!(refused.to_string().contains("there is something under this name"), "{refused}");
 }
 
@@ -198,7 +198,7 @@ fn what_is_right_in_form_alone_is_refused() {
     // Rows that are not where the header says: nothing at all, here.
     let file = bed.path("lies");
     std::fs::write(&file, forged(&bed.header, &[], &trailer)).unwrap();
-    let refused = restore(Checkpoint::open(&file).unwrap(), &bed.path("never")).unwrap_err();
+    let refused = restore(Checkpoint::open(&file).unwrap(), &bed.path("never"), |_| {}).unwrap_err();
     assert!(refused.to_string().contains("do not stand where"), "{refused}");
     assert!(!bed.path("never").exists() && !bed.path("never.part").exists());
 }
@@ -229,7 +229,7 @@ fn what_a_killed_restore_has_left_is_never_opened_and_is_deleted() {
     let (store, part) = (bed.path("restored"), bed.path("restored.part"));
     std::fs::create_dir_all(part.join("keyspaces")).unwrap();
     std::fs::write(part.join("keyspaces").join("half"), b"half").unwrap();
-    restore(Checkpoint::open(&bed.file()).unwrap(), &store).unwrap();
+    restore(Checkpoint::open(&bed.file()).unwrap(), &store, |_| {}).unwrap();
     assert!(!part.exists() && store.is_dir());
     std::fs::create_dir_all(&part).unwrap();
     drop(Store::open(&store).unwrap());

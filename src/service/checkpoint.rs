@@ -9,6 +9,7 @@ use super::data_dir::DataDir;
 use crate::checkpoint::{Checkpoint, CheckpointError, Header, Made, restore as restore_into, write};
 use crate::journal::Reader;
 use crate::payment::Timestamp;
+use crate::progress::Progress;
 use crate::projection::totals::Totals;
 use crate::projection::versions::serving_dir;
 use crate::projection::{Payments, Projection, Standing, is_empty, versioned_name};
@@ -45,7 +46,13 @@ pub fn restore(file: &Path, data_dir: &Path) -> anyhow::Result<(Header, u64)> {
             path.display()
         );
     }
-    make(checkpoint, &path).with_context(|| file.display().to_string()).map(|rows| (header, rows))
+    let mut progress = Progress::new("restoring", "bytes", checkpoint.progress().1);
+    let made = make(checkpoint, &path, |read| {
+        progress.reached(read.progress().0);
+        progress.look(); // a block is a long way
+    });
+    progress.end();
+    made.with_context(|| file.display().to_string()).map(|rows| (header, rows))
 }
 
 /// Before the rows of a projection in `store` are opened: if there are none, they are made of the checkpoint among `files` that
@@ -70,7 +77,7 @@ pub(super) fn start_from<P: Projection>(files: &[PathBuf], store: &Path, log: &d
         return Ok(());
     };
     let (began, header) = (Instant::now(), checkpoint.header().clone());
-    match header.compare(log).and_then(|()| make(checkpoint, store)) {
+    match header.compare(log).and_then(|()| make(checkpoint, store, |_| {})) {
         Ok(rows) => {
             let (folded, created_at, seconds) = (header.offsets(), &header.created_at, began.elapsed().as_secs_f64());
             let checkpoint = file.display();
@@ -127,11 +134,11 @@ impl Known {
     }
 }
 
-fn make(checkpoint: Checkpoint, store: &Path) -> Result<u64, CheckpointError> {
+fn make(checkpoint: Checkpoint, store: &Path, after: impl FnMut(&Checkpoint) + Send) -> Result<u64, CheckpointError> {
     if store.exists() {
         Store::discard(store)?; // there are no rows in it
     }
-    restore_into(checkpoint, store)
+    restore_into(checkpoint, store, after)
 }
 
 /// Has anything been folded into it?

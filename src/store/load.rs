@@ -1,6 +1,9 @@
 //! A store made of rows that are there already, table after table and in the order of their keys: they go straight into
 //! files, past the journal and the memtables, several times as fast as batches do. It bears its name only when it is whole
 //! and on the disk: killed at any moment, there is no store, and the next one begins anew.
+//!
+//! Older versions of the engine lost sight of such rows at the next opening (fjall-rs/fjall#265): a test here opens them again,
+//! and writes over them.
 
 use std::path::{Path, PathBuf};
 

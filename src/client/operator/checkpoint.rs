@@ -12,6 +12,7 @@ use super::{get, line, post, text};
 use crate::checkpoint::{Checkpoint, Header};
 use crate::client::client;
 use crate::config::ClientArgs;
+use crate::progress::Progress;
 use crate::service::checkpoint as offline;
 
 const PATH: &str = "/v1/operator/checkpoints";
@@ -113,7 +114,15 @@ async fn create(args: &CreateArgs, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn check(file: &Path) -> anyhow::Result<String> {
-    let whole = Checkpoint::open(file).and_then(|checkpoint| checkpoint.verify(|_| {}));
+    let whole = Checkpoint::open(file).and_then(|checkpoint| {
+        let mut progress = Progress::new("verifying", "bytes", checkpoint.progress().1);
+        let verified = checkpoint.verify(|read| {
+            progress.reached(read.progress().0);
+            progress.look(); // a block is a long way
+        });
+        progress.end();
+        verified
+    });
     let whole = whole.with_context(|| file.display().to_string())?;
     Ok(format!("whole and unchanged: {} rows, {}, digest {}", whole.rows(), said(whole.header()), whole.digest()))
 }
