@@ -206,6 +206,16 @@ impl Store {
         tables.iter().map(|(name, table)| (name.clone(), table.clone())).collect()
     }
 
+    /// Has all rows of the tables that are open in files, as those of a store that has grown are.
+    #[cfg(test)]
+    pub(crate) fn write_out(&self) {
+        for (_, table) in self.tables() {
+            if let KeptRows::OnDisk(rows, _) = &table.0 {
+                rows.rotate_memtable_and_wait().unwrap();
+            }
+        }
+    }
+
     #[must_use]
     pub fn batch(&self) -> Batch {
         Batch { store: self.clone(), tables: Vec::new(), writes: Vec::new() }
