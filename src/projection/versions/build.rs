@@ -25,7 +25,7 @@ const MEET_MAX: Duration = Duration::from_secs(30);
 /// for as long may what is served have to wait for a processor.
 const STRETCH_MAX: usize = 200;
 
-/// The part of the time in which it may work, so that what is served keeps its pace: it works for a batch, and then rests
+/// The part of the time in which it may work, so that what is served is disturbed less: it works for a batch, and then rests
 /// in proportion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort(u32);
