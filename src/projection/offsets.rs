@@ -1,7 +1,7 @@
 //! How far each partition has been folded: for every partition the next offset to fold. One such vector names a state of
 //! the whole projection, and is what a cursor over several payments holds.
 
-use crate::journal::{LogId, Offset, Partition, Position};
+use crate::journal::{JournalError, LogId, Offset, Partition, Position, Reader};
 
 /// The next offset of every partition, by partition number.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -20,6 +20,15 @@ impl Offsets {
     #[must_use]
     pub fn start(partitions: u32) -> Self {
         Self(vec![Offset(0); partitions as usize])
+    }
+
+    /// The committed ends of the log, now. Blocks.
+    pub fn ends_of(log: &dyn Reader) -> Result<Self, JournalError> {
+        let mut ends = Self::start(log.partitions());
+        for partition in (0..log.partitions()).map(Partition) {
+            ends.set(Position::new(partition, log.ends(partition)?.committed));
+        }
+        Ok(ends)
     }
 
     /// The next offset of `partition`; 0 for one that the log does not have.

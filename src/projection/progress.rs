@@ -328,12 +328,18 @@ fn positions(rejected: &Table) -> Result<Vec<Position>, StoreError> {
 /// A table that was lost, or is older or newer than the others, has another seal.
 fn check_seals(tables: &[(String, Table)], sum: u64) -> Result<(), StoreError> {
     for (name, table) in tables {
-        let sealed = table.get(&SEAL)?.map_or(Some(0), |seal| Some(u64::from_be_bytes(seal.as_ref().try_into().ok()?)));
-        if sealed != Some(sum) {
-            return Err(StoreError::Damaged(format!("the table {name} does not belong to the others")));
-        }
+        check_seal(name, table.get(&SEAL)?.as_deref(), sum)?;
     }
     Ok(())
+}
+
+/// A table without one has never been written to.
+pub(super) fn check_seal(table: &str, seal: Option<&[u8]>, sum: u64) -> Result<(), StoreError> {
+    let sealed = seal.map_or(Some(0), |seal| Some(u64::from_be_bytes(seal.try_into().ok()?)));
+    if sealed == Some(sum) {
+        return Ok(());
+    }
+    Err(StoreError::Damaged(format!("the table {table} does not belong to the others")))
 }
 
 fn rejected_key(position: Position) -> Vec<u8> {

@@ -3,7 +3,7 @@
 
 use super::Offsets;
 use super::fold::FoldError;
-use super::progress::{Folded, Last, Progress, SEAL, compare_lasts, folded_key};
+use super::progress::{Folded, Last, Progress, SEAL, check_seal, compare_lasts, folded_key};
 use super::rows::decode;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Snapshot, StoreError};
@@ -36,12 +36,7 @@ impl Standing {
         }
         let sum: u64 = offsets.as_slice().iter().map(|next| next.0).sum();
         for table in rows.tables() {
-            let seal = rows
-                .get(&table, &SEAL)?
-                .map_or(Some(0), |seal| Some(u64::from_be_bytes(seal.as_ref().try_into().ok()?)));
-            if seal != Some(sum) {
-                return Err(StoreError::Damaged(format!("the table {table} does not belong to the others")));
-            }
+            check_seal(&table, rows.get(&table, &SEAL)?.as_deref(), sum)?;
         }
         Ok(Some(Self { log: LogId(log), offsets, lasts }))
     }

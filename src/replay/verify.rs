@@ -14,7 +14,7 @@ use super::judge::Judge;
 use super::report::{Invariant, Report};
 use super::selection::{Chosen, Selection};
 use crate::clock::Clocks;
-use crate::journal::{Offset, Partition, Position, Reader, Span};
+use crate::journal::{Offset, Position, Reader, Span};
 use crate::progress::Progress;
 use crate::projection::{
     Difference, Folder, Gap, Offsets, Pair, Payments, Rejections, Rows, compare, gaps, home_of, is_empty, passed_over,
@@ -50,11 +50,7 @@ pub struct Reading {
 
 /// The committed ends of the log, now: one vector of offsets.
 pub fn ends_of(log: &dyn Reader) -> anyhow::Result<Offsets> {
-    let mut ends = Offsets::start(log.partitions());
-    for partition in (0..log.partitions()).map(Partition) {
-        ends.set(Position::new(partition, log.ends(partition).context("cannot ask where the log ends")?.committed));
-    }
-    Ok(ends)
+    Offsets::ends_of(log).context("cannot ask where the log ends")
 }
 
 impl Verification<'_> {

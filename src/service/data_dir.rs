@@ -2,10 +2,12 @@
 //! group's.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+
+use crate::store::write_whole;
 
 const LOCK: &str = "lock";
 const INSTANCE_ID: &str = "instance-id";
@@ -95,18 +97,9 @@ fn instance_id(path: &Path) -> anyhow::Result<String> {
         Ok(_) => bail!("{shown} does not hold an instance id: delete it, and a new one is made"),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let id = uuid::Uuid::new_v4().to_string();
-            write_whole(path, &id).with_context(|| format!("cannot write {shown}"))?;
+            write_whole(path, id.as_bytes()).with_context(|| format!("cannot write {shown}"))?;
             Ok(id)
         }
         Err(e) => Err(e).with_context(|| format!("cannot read {shown}")),
     }
-}
-
-/// All of it or nothing, through a power cut too.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(part, path)
 }

@@ -2,7 +2,7 @@
 //! the middle, a full disk too; and one that is not a store's is left alone.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use fjall::Database;
@@ -82,6 +82,16 @@ pub(super) fn discard(path: &Path) -> io::Result<()> {
 pub(super) const LOADED: &str = "part";
 /// Where a store is deleted: a name that is never opened.
 pub(super) const DISCARDED: &str = "discarded";
+
+/// A small file, all of it or nothing, through a power cut too.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = beside(path, "part");
+    let mut file = File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(part, path)?;
+    sync_parent(path)
+}
 
 /// Another name in the same directory.
 pub(super) fn beside(path: &Path, what: &str) -> PathBuf {

@@ -24,6 +24,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
 
 pub use error::StoreError;
+pub use files::write_whole;
 pub use load::Load;
 pub use snapshot::Snapshot;
 

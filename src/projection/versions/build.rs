@@ -11,7 +11,7 @@ use super::super::live::{Live, Served};
 use super::super::{Built, Offsets};
 use super::manifest::Phase;
 use super::report::Report;
-use crate::journal::{JournalError, Partition, Position, Reader};
+use crate::journal::Reader;
 use crate::schema::Codec;
 use crate::store::StoreError;
 
@@ -87,7 +87,7 @@ impl<P: Served> Building<'_, P> {
             if asked.is_none_or(|asked| now.duration_since(asked) >= ASK_EVERY) {
                 asked = Some(now);
                 // The next answer will do as well.
-                ends(self.log).into_iter().for_each(|ends| self.report.ends_at(&ends));
+                Offsets::ends_of(self.log).into_iter().for_each(|ends| self.report.ends_at(&ends));
             }
             self.report.passed(&progress.folded(), now);
             if progress.caught_up() {
@@ -183,12 +183,4 @@ impl<P: Served> Building<'_, P> {
             std::thread::sleep(left.min(TURN));
         }
     }
-}
-
-fn ends(log: &dyn Reader) -> Result<Offsets, JournalError> {
-    let mut ends = Offsets::start(log.partitions());
-    for partition in (0..log.partitions()).map(Partition) {
-        ends.set(Position::new(partition, log.ends(partition)?.committed));
-    }
-    Ok(ends)
 }

@@ -1,14 +1,13 @@
 //! Which versions of a projection there are on disk, and which of them is served: a small file beside their directories,
 //! written whole, so that whatever kills the process, the next start finds what there was.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::fold::{Projection, versioned_name};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, write_whole};
 
 /// How far a version has come on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,13 +91,7 @@ impl Manifest {
 
     /// All of it or nothing, through a power cut too.
     pub fn write<P: Projection>(&self, stores: &Path) -> io::Result<()> {
-        let path = path::<P>(stores);
-        let part = path.with_extension("json.part");
-        let mut file = File::create(&part)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()?;
-        std::fs::rename(&part, &path)?;
-        File::open(stores)?.sync_all()
+        write_whole(&path::<P>(stores), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Deletes the directories of versions that are not in it: those whose deletion was cut short.
