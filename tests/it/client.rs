@@ -46,6 +46,12 @@ impl Client {
         Self { http, url: url.to_owned() }
     }
 
+    /// The same, over HTTP/2 with prior knowledge.
+    pub fn over_http2(&self) -> Self {
+        let http = reqwest::Client::builder().timeout(PATIENCE).http2_prior_knowledge().build().unwrap();
+        Self { http, url: self.url.clone() }
+    }
+
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Answer {
         self.try_send(method, path, headers, body).await.unwrap()
     }
@@ -108,7 +114,7 @@ impl Client {
     }
 
     pub async fn stream(&self, query: &str, last_event_id: Option<&str>) -> (u16, Stream) {
-        let mut request = reqwest::Client::new().get(format!("{}/v1/stream?{query}", self.url));
+        let mut request = self.http.get(format!("{}/v1/stream?{query}", self.url));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
@@ -150,6 +156,20 @@ impl Answer {
 impl Stream {
     pub fn header(&self, name: &str) -> String {
         self.response.headers().get(name).map_or_else(String::new, |v| v.to_str().unwrap().to_owned())
+    }
+
+    pub fn version(&self) -> reqwest::Version {
+        self.response.version()
+    }
+
+    /// The next frame that is a change: cursors and snapshots are passed over.
+    pub async fn next_change(&mut self) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the stream has ended");
+            if frame.data.get("event").is_some() {
+                return frame;
+            }
+        }
     }
 
     /// The rest of the body as text, for an answer that is no stream.
