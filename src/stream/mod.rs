@@ -1,5 +1,5 @@
 //! What happens, told as it happens: a payment, or all payments of a customer or a merchant. One feed and one cursor, over
-//! Server-Sent Events (WHATWG HTML 9.2).
+//! Server-Sent Events (WHATWG HTML 9.2) and WebSocket (RFC 6455).
 //!
 //! A stream is a cursor and nothing else. It is woken when something of its own was folded, reads what comes next from the
 //! view, and reads on only when the socket has taken that: there is no queue that could overflow, a slow reader costs what a
@@ -10,10 +10,13 @@
 //! with 503 would end a browser's EventSource for ever, a refused connection it tries again.
 
 mod feed;
+mod message;
 mod payment;
 mod returning;
+mod socket;
 mod sse;
 mod types;
+mod websocket;
 mod wide;
 
 use std::sync::Arc;
@@ -56,13 +59,13 @@ impl Default for StreamConfig {
 }
 
 pub fn routes(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
-    let streams = Arc::clone(streams);
+    let (streams, sockets) = (Arc::clone(streams), Arc::clone(streams));
     let path = || warp::path!("v1" / "stream");
     let open = path().and(warp::get()).and(warp::header::headers_cloned()).and(query()).map(
         move |headers: HeaderMap, query: Query| streams.sse(&headers, &query).unwrap_or_else(Problem::into_response),
     );
     let otherwise = path().map(|| Problem::method_not_allowed("GET").into_response());
-    open.or(otherwise).unify().boxed()
+    open.or(otherwise).unify().or(websocket::route(&sockets)).unify().boxed()
 }
 
 /// What a client wants to follow, and from where on, in its own words.

@@ -4,6 +4,7 @@
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
+//! * `socket`: the same over a WebSocket
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -54,6 +55,7 @@ mod rejected;
 mod restarts;
 #[path = "../../src/store/small_disk.rs"]
 mod small_disk;
+mod socket;
 mod starts;
 mod streams;
 mod takeover;
@@ -101,6 +103,12 @@ scenarios! {
     streams::bad_stream_requests_are_refused,
     streams::a_silent_stream_sends_heartbeats_and_an_old_one_ends,
     streams::a_reader_that_sleeps_misses_nothing,
+    socket::one_socket_carries_several_subscriptions,
+    socket::a_cursor_goes_from_one_channel_to_the_other,
+    socket::what_a_socket_is_asked_wrongly_is_answered_with_a_code,
+    socket::a_socket_is_closed_with_the_code_that_says_why,
+    socket::a_stop_tells_each_client_when_to_come_back,
+    socket::an_old_socket_is_sent_away_and_resumes,
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,
