@@ -9,6 +9,7 @@
 mod body;
 mod connection;
 mod multiplexed;
+pub mod prefer;
 mod problem;
 mod query;
 mod stall;

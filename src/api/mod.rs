@@ -7,7 +7,6 @@ mod health;
 mod list;
 mod operator;
 mod page;
-mod prefer;
 mod read;
 mod totals;
 mod trace;

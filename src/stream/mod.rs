@@ -1,5 +1,5 @@
 //! What happens, told as it happens: a payment, or all payments of a customer or a merchant. One feed and one cursor, over
-//! Server-Sent Events (WHATWG HTML 9.2) and WebSocket (RFC 6455).
+//! Server-Sent Events (WHATWG HTML 9.2), WebSocket (RFC 6455) and, for backends that poll, a page at a time.
 //!
 //! A stream is a cursor and nothing else. It is woken when something of its own was folded, reads what comes next from the
 //! view, and reads on only when the socket has taken that: there is no queue that could overflow, a slow reader costs what a
@@ -12,6 +12,7 @@
 mod feed;
 mod message;
 mod payment;
+mod poll;
 mod returning;
 mod socket;
 mod sse;
@@ -65,7 +66,7 @@ pub fn routes(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
         move |headers: HeaderMap, query: Query| streams.sse(&headers, &query).unwrap_or_else(Problem::into_response),
     );
     let otherwise = path().map(|| Problem::method_not_allowed("GET").into_response());
-    open.or(otherwise).unify().or(websocket::route(&sockets)).unify().boxed()
+    open.or(otherwise).unify().or(websocket::route(&sockets)).unify().or(poll::route(&sockets)).unify().boxed()
 }
 
 /// What a client wants to follow, and from where on, in its own words.

@@ -11,8 +11,8 @@ use crate::payment::{MerchantId, PaymentId};
 use crate::projection::{BadOffsets, Entry, View, Watch};
 use crate::store::StoreError;
 
-/// Frames read at once, at most.
-const READ_MAX: usize = 100;
+/// Frames read at once, at most: what a reader who has stopped may hold of them.
+const READ_MAX: usize = 32;
 
 pub(super) struct PaymentFeed {
     view: View,

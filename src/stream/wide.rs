@@ -11,8 +11,8 @@ use crate::payment::{EventData, PaymentId};
 use crate::projection::{BadOffsets, Entry, Offsets, Scope, View, Watch};
 use crate::store::StoreError;
 
-/// Frames read at once, at most.
-const READ_MAX: usize = 100;
+/// Frames read at once, at most: what a reader who has stopped may hold of them.
+const READ_MAX: usize = 32;
 /// The newest payments that a stream opens with.
 const SNAPSHOTS_MAX: usize = 100;
 

@@ -4,7 +4,8 @@
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
-//! * `socket`: the same over a WebSocket
+//! * `socket`, `polling`: the same over a WebSocket, and a page at a time
+//! * `conformance`: the same story over every channel, with connections that are cut
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -32,6 +33,7 @@ mod brokers;
 mod checkpoints;
 mod client;
 mod cluster;
+mod conformance;
 mod crashes;
 mod foreign;
 mod foreign_hands;
@@ -48,6 +50,7 @@ mod operations;
 mod outcomes;
 mod parked;
 mod payments;
+mod polling;
 mod reading;
 mod rebalance;
 mod rebuild;
@@ -109,6 +112,10 @@ scenarios! {
     socket::a_socket_is_closed_with_the_code_that_says_why,
     socket::a_stop_tells_each_client_when_to_come_back,
     socket::an_old_socket_is_sent_away_and_resumes,
+    polling::what_has_happened_since_a_cursor_is_paged,
+    polling::a_page_is_held_open_until_something_happens,
+    conformance::every_channel_tells_every_version_once_and_in_order_over_a_thousand_cuts,
+    conformance::a_payments_long_poll_tells_what_its_stream_tells,
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::client::{Client, Frame, body};
 use crate::cluster::{Bed, PATIENCE};
@@ -27,22 +27,38 @@ impl Socket {
         Self { ws }
     }
 
+    /// Of a server, or a way to it, that may break.
+    pub async fn open_if_it_lives(client: &Client) -> Option<Self> {
+        Self::handshake(client, &[]).await.ok().map(|(ws, _)| Self { ws })
+    }
+
     /// The status of a refusal is the error.
     async fn try_open(
         client: &Client,
         headers: &[(&'static str, &str)],
     ) -> Result<(WebSocketStream<TcpStream>, Response), u16> {
+        match Self::handshake(client, headers).await {
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            other => Ok(other.unwrap()),
+        }
+    }
+
+    async fn handshake(
+        client: &Client,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(WebSocketStream<TcpStream>, Response), Error> {
         let address = client.url.strip_prefix("http://").unwrap();
         let tcp = TcpStream::connect(address).await.unwrap();
         let mut request = format!("ws://{address}/v1/ws").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        match tokio_tungstenite::client_async(request, tcp).await {
-            Ok(opened) => Ok(opened),
-            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
-            Err(e) => panic!("{e}"),
-        }
+        tokio_tungstenite::client_async(request, tcp).await
+    }
+
+    /// `false` if nobody is there any more.
+    pub async fn ask_if_it_lives(&mut self, message: &Value) -> bool {
+        self.ws.send(Message::text(message.to_string())).await.is_ok()
     }
 
     pub async fn ask(&mut self, message: &Value) {
