@@ -50,7 +50,7 @@ pub enum Command {
     Process(ServiceArgs),
     /// Pay, as a client of a running paylog.
     Pay(PayArgs),
-    /// Follow one payment or one customer, as a client.
+    /// Follow one payment, one customer or all payments, as a client.
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
@@ -234,8 +234,8 @@ pub struct PayArgs {
 pub struct TailArgs {
     #[command(flatten)]
     pub client: ClientArgs,
-    /// One payment.
-    #[arg(long, conflicts_with = "customer", required_unless_present = "customer")]
+    /// One payment, until it has ended; without it and without --customer, all payments.
+    #[arg(long, conflicts_with = "customer")]
     pub payment: Option<String>,
     /// All payments of one customer.
     #[arg(long)]
@@ -412,7 +412,6 @@ mod tests {
             &["paylog", "up", "--lane-in-flight", "0"],
             &["paylog", "up", "--kafka", "no-equals-sign"],
             &["paylog", "up", "--listen", "8080"],
-            &["paylog", "tail"],
             &["paylog", "tail", "--payment", "a", "--customer", "b"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
