@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::fields::{About, digest};
-use super::progress::{self, Halt, Progress};
+use super::progress::{self, Halt, Progress, hash_of};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
 use super::rows::home_of;
@@ -32,6 +32,10 @@ pub trait Projection: Sized + Send {
     const NAME: &'static str;
     /// Whoever changes what it writes counts this up, and the log is folded anew.
     const VERSION: u32;
+    /// If all that it reads in its store while it folds an event was written for the same payment: the tables to which it writes in
+    /// the order of their keys when payments come in the order of their ids, each with all its events. Then a whole log can be
+    /// folded much faster ([`super::bulk`]). `None`: record by record.
+    const BY_PAYMENT: Option<&'static [&'static str]> = None;
 
     /// Opens its tables in `store`, new or as they were left. The names `meta` and `rejected` are taken.
     fn open(store: &Store) -> Result<Self, StoreError>;
@@ -378,7 +382,7 @@ impl<P: Projection> Fold<P> {
         let _writing = progress.hold();
         self.projection.flush(&mut batch)?;
         for (partition, Moved { next, last }) in moved {
-            let last = last.map(|last| (last.position.offset, last.value.as_slice()));
+            let last = last.map(|last| (last.position.offset.0, hash_of(&last.value)));
             self.progress.stage(Position::new(*partition, *next), last, &mut batch)?;
         }
         if !moved.is_empty() {

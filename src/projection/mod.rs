@@ -12,6 +12,7 @@
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod absent;
+pub mod bulk;
 #[cfg(test)]
 mod damage_tests;
 mod difference;

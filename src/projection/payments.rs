@@ -105,6 +105,7 @@ impl Hearers {
 impl Projection for Payments {
     const NAME: &'static str = "payments";
     const VERSION: u32 = 3;
+    const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["payments", "others"]);
 
     fn open(store: &Store) -> Result<Self, StoreError> {
         let tables = Tables::open(store)?;
