@@ -11,7 +11,7 @@ use super::sorter::failed;
 use super::{Batch, Merge, Row, Sorter, StoreError, Table};
 
 /// Batches of sorted rows that wait to be written.
-const AHEAD_MAX: usize = 1;
+const AHEAD_MAX: usize = 4;
 
 /// Rows for tables that have none. Each row is written once, and none is removed.
 pub struct Sink<'a> {

@@ -54,6 +54,7 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
     }
     let rows = sorter.rows();
     let merge = sorter.merge(&encode(&gathered)?)?;
+    tracing::info!(store = %bulk.store.display(), records = rows, "the log is sorted by payment");
     Ok(Ended::There(gathered, merge, rows))
 }
 

@@ -15,7 +15,7 @@ use crate::journal::JournalError;
 use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
 
 /// What waits between two threads, beside what each has in its hand.
-const AHEAD_MAX: usize = 1;
+const AHEAD_MAX: usize = 4;
 
 pub(super) struct Loading<'a> {
     pub bulk: &'a Bulk<'a>,
@@ -90,6 +90,8 @@ impl Loading<'_> {
             spawned("fold").spawn_scoped(scope, folding).map_err(no_thread)?;
             self.write(folded, &mut sink, ordered)
         })?;
+        let unsorted = sink.unsorted();
+        tracing::info!(store = %self.bulk.store.display(), unsorted, "all payments are folded");
         if !whole || !self.finish(sink)? {
             return Ok(Done::Stopped);
         }
