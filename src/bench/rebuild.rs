@@ -11,8 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{append, initiation, success};
-use super::{figure, per_second};
-use crate::config::BenchArgs;
+use super::{BenchArgs, figure, per_second};
 use crate::journal::kafka::{self, KafkaConfig, KafkaJournal, bare};
 use crate::payment::{Event, Payment};
 use crate::projection::bulk::{self, Bulk, Done};

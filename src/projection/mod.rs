@@ -16,6 +16,7 @@ pub mod bulk;
 #[cfg(test)]
 mod damage_tests;
 mod difference;
+mod error;
 mod fields;
 mod fold;
 #[cfg(test)]
@@ -43,8 +44,9 @@ mod view;
 mod watch;
 
 pub use difference::{Difference, Pair, Rows, compare, is_empty};
+pub use error::{ApplyError, FoldError};
 pub use fields::About;
-pub use fold::{ApplyError, Fold, FoldError, FoldedTo, Projection, versioned_name};
+pub use fold::{Fold, FoldedTo, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
 pub use live::{Behind, Built, Live, Served};
 pub use offsets::{BadOffsets, Offsets};

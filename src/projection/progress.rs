@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Offsets;
+use super::error::FoldError;
 use super::fields::is_of_engine;
-use super::fold::{FoldError, Projection, versioned_name};
+use super::fold::{Projection, versioned_name};
 use super::rows::{decode, encode, offset_of};
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Batch, Row, Store, StoreError, Table};

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::fold::{ApplyError, FoldError, Projection};
+use super::super::error::{ApplyError, FoldError};
+use super::super::fold::Projection;
 use super::super::reader::Recorded;
 use super::super::rows::home_of;
 use super::super::{Progress, progress};

@@ -19,7 +19,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Offsets;
-use super::fold::{FoldError, Projection};
+use super::error::FoldError;
+use super::fold::Projection;
 use super::progress::{Last, Progress};
 use crate::journal::Reader;
 use crate::schema::Codec;

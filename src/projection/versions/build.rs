@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::difference::{Pair, Rows, compare};
-use super::super::fold::{Fold, FoldError, FoldedTo};
+use super::super::error::FoldError;
+use super::super::fold::{Fold, FoldedTo};
 use super::super::live::{Live, Served};
 use super::super::{Built, Offsets};
 use super::manifest::Phase;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::fold::{Projection, versioned_name};
-use super::discard;
+use super::stores::discard;
 use crate::store::{StoreError, write_whole};
 
 /// How far a version has come on its way.

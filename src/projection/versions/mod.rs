@@ -9,6 +9,7 @@ mod build;
 mod make;
 mod manifest;
 mod report;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -26,18 +27,17 @@ use anyhow::anyhow;
 use tokio_util::sync::CancellationToken;
 
 use super::Rejections;
-use super::bulk::{self, Done};
-use super::fold::{Fold, FoldError};
+use super::error::FoldError;
+use super::fold::Fold;
 use super::live::{Behind, Built, Live, Served};
 use super::progress::lock;
 use crate::clock::Clocks;
-use crate::journal::{JournalError, Reader};
+use crate::journal::Reader;
 use crate::payment::Signed;
 use crate::schema::Codec;
-use crate::store::{Open, Store, StoreError};
+use crate::store::Open;
 use crate::telemetry::Seldom;
 use build::Building;
-use make::Making;
 use manifest::{Manifest, Version, name};
 use report::{Report, sum};
 
@@ -275,104 +275,8 @@ impl<P: Served> Versions<P> {
         building.run(fold, phase)
     }
 
-    /// The store of a version that has none, from the whole log at once, if that can be; `None` if it was stopped.
-    fn make(
-        &self,
-        number: u32,
-        report: &Report,
-        effort: Effort,
-        stop: &CancellationToken,
-    ) -> Result<Option<Fold<P>>, FoldError> {
-        let Sources { stores, log, codec, rejections, .. } = &self.sources;
-        let (log, store) = (log.as_ref(), &stores.join(name::<P>(number)));
-        let making = Making { log, rejections, codec, store, report, effort, stop };
-        match making.run::<P>(self.live.hearers())? {
-            Done::Whole => {}
-            Done::Stopped => return Ok(None),
-            Done::NotSorted(why) => {
-                tracing::info!(
-                    version = name::<P>(number),
-                    why,
-                    "a version of a projection is folded record by record"
-                );
-            }
-        }
-        self.open(number).map(Some)
-    }
-
     fn running<T>(&self, number: u32, of: impl FnOnce(&Running<P>) -> T) -> Option<T> {
         self.state().running.get(&number).map(of)
-    }
-
-    /// Goes on with the version that was beside the one that is served when the process ended; one whose rows are of no use is
-    /// built anew.
-    fn take_up(&self) -> anyhow::Result<()> {
-        let manifest = self.state().manifest.clone();
-        if let Err(error) = manifest.sweep::<P>(&self.sources.stores) {
-            tracing::error!(%error, "versions that were let go cannot be deleted");
-        }
-        let Some(Version { number, phase, .. }) = manifest.other else { return Ok(()) };
-        if phase == Phase::Building && !self.sources.stores.join(name::<P>(number)).exists() {
-            self.begin_anew(number, self.sources.effort);
-            return Ok(());
-        }
-        let (opened, kept) = match self.open(number) {
-            Err(FoldError::Journal(error @ JournalError::Unavailable(_))) => {
-                return Err(FoldError::Journal(error).into());
-            }
-            Err(FoldError::RejectedSince(_)) => (self.reopen(number), false),
-            Err(FoldError::Store(error)) if error.is_damage() => (self.reopen(number), false),
-            opened => (opened, true),
-        };
-        let phase = match phase {
-            Phase::Verified | Phase::Retired if kept => phase,
-            _ => Phase::Building,
-        };
-        match opened {
-            Ok(fold) => {
-                if phase == Phase::Building {
-                    self.reached(number, phase, None);
-                }
-                self.begin(Begin { number, phase, fold: Some(fold), effort: self.sources.effort });
-            }
-            Err(error) => {
-                tracing::error!(version = name::<P>(number), %error, "a version that is not served cannot be opened");
-                self.reached(number, Phase::Failed, Some(error.to_string()));
-            }
-        }
-        Ok(())
-    }
-
-    fn reopen(&self, number: u32) -> Result<Fold<P>, FoldError> {
-        tracing::warn!(version = name::<P>(number), "a version that is not served is of no use: it is built anew");
-        discard(&self.sources.stores.join(name::<P>(number)))?;
-        self.open(number)
-    }
-
-    /// There is no store yet, but maybe a part of what it is made from.
-    fn begin_anew(&self, number: u32, effort: Effort) {
-        self.state().running.insert(number, Running::of(None));
-        self.begin(Begin { number, phase: Phase::Building, fold: None, effort });
-    }
-
-    /// The store of a version that is not served; nobody is told of what its fold meets. Whoever let go of it meanwhile finds it
-    /// condemned.
-    fn open(&self, number: u32) -> Result<Fold<P>, FoldError> {
-        let Sources { stores, log, codec, rejections, .. } = &self.sources;
-        let store = Store::open(&stores.join(name::<P>(number)))?;
-        let open = store.open_state();
-        let mut fold = Fold::new(store, log.as_ref(), Arc::clone(codec))?.heeding(rejections)?;
-        fold.progress().speak(false);
-        let built = fold.built(self.live.hearers().clone());
-        let mut state = self.state();
-        if state.manifest.other.as_ref().is_some_and(|other| other.number == number) {
-            // Whoever watches its making goes on watching.
-            state.running.entry(number).or_insert_with(|| Running::of(None)).built = Some(built);
-        } else {
-            state.condemned.push((number, Some(open)));
-        }
-        drop(state);
-        Ok(fold)
     }
 
     fn begin(&self, begin: Begin<P>) {
@@ -388,40 +292,6 @@ impl<P: Served> Versions<P> {
         if let Err(error) = state.manifest.write::<P>(&self.sources.stores) {
             tracing::error!(%error, "the list of versions cannot be written");
         }
-    }
-
-    /// A version that has failed because the disk is full lets go of its rows at once: what is served needs room too.
-    fn make_room(&self, number: u32, error: Option<&FoldError>) {
-        if !matches!(error, Some(FoldError::Store(StoreError::Full | StoreError::Shut))) {
-            return;
-        }
-        {
-            let mut state = self.state();
-            let open = state.running.remove(&number).map(|running| running.open_state());
-            state.condemned.push((number, open));
-        }
-        self.delete_condemned();
-    }
-
-    /// Of a store that takes long to delete nobody else waits for the lock.
-    fn delete_condemned(&self) {
-        let mut condemned = std::mem::take(&mut self.state().condemned);
-        condemned.retain(|(number, open)| {
-            let path = self.sources.stores.join(name::<P>(*number));
-            if open.as_ref().is_some_and(Open::is_open) {
-                return true;
-            }
-            match discard(&path) {
-                Ok(()) => false,
-                Err(error) => {
-                    if self.seldom.now() {
-                        tracing::warn!(path = %path.display(), %error, "a version that was let go cannot be deleted yet");
-                    }
-                    true
-                }
-            }
-        });
-        self.state().condemned.extend(condemned);
     }
 
     fn state(&self) -> MutexGuard<'_, State<P>> {
@@ -446,12 +316,6 @@ impl<P: Served> Running<P> {
     fn open_state(&self) -> Open {
         self.built.as_ref().map_or_else(|| Open::of(&self.making), |built| built.store.open_state())
     }
-}
-
-/// A store, and what it was made from.
-fn discard(store: &Path) -> Result<(), StoreError> {
-    bulk::discard(store)?;
-    Store::discard(store)
 }
 
 impl<P: Served> Ends<P> {
