@@ -1,6 +1,6 @@
 //! Reads the log to where it ends, and sorts its records by payment. What they say is not looked at yet.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::progress::{Last, hash_of};
 use super::super::reader::POLL;
@@ -20,6 +20,8 @@ pub(super) enum Ended {
 
 /// What a record is sorted by, and so the order in which it is folded.
 pub(super) const KEY_BYTES: usize = 24;
+/// What is in memory goes to a run after so long, full or not: it is what a kill costs.
+const RUN_MAX: Duration = Duration::from_secs(2);
 /// In front of what stands on the log: its partition, and when the log took it.
 pub(super) const FRAME_BYTES: usize = 12;
 
@@ -31,7 +33,7 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
         None => Gathered::nothing_of(bulk.log),
     };
     let from: Vec<Offset> = gathered.partitions.iter().map(|(next, _)| Offset(*next)).collect();
-    let mut tail = bulk.log.tail(&from)?;
+    let (mut tail, mut rotated) = (bulk.log.tail(&from)?, Instant::now());
     while !gathered.offsets().covers(to) {
         if bulk.stop.is_cancelled() {
             // What is in memory is read again.
@@ -45,10 +47,11 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
         if let Err(why) = gathered.take(&items, to, &mut sorter) {
             return Ok(Ended::NotSorted(why));
         }
-        if sorter.is_full() {
-            sorter.rotate(encode(&gathered)?)?;
-        }
         if !items.is_empty() {
+            if sorter.is_full() || rotated.elapsed() > RUN_MAX {
+                sorter.rotate(encode(&gathered)?)?;
+                rotated = Instant::now();
+            }
             (bulk.after)(began.elapsed(), sum(&gathered.offsets()) / 3);
         }
     }
