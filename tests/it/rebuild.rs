@@ -290,7 +290,7 @@ pub async fn a_build_that_was_killed_goes_on_where_it_was(bed: &Bed) {
     let folded = is_far().await;
     // Of two files that were begun one after the other since, the second holds all of that.
     let gathered = bed.data_dir("front").join(format!("store/{version}.gathered"));
-    let files = || std::fs::read_dir(&gathered).map_or(0, |all| all.filter(|file| is_run(file)).count());
+    let files = || std::fs::read_dir(&gathered).map_or(0, |all| all.filter(is_run).count());
     let before = files();
     until("what was gathered is on disk", async || is_far().await > 0 && files() >= before + 2).await;
     let metrics = metrics(&front.client.url).await;
