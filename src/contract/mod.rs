@@ -6,9 +6,11 @@
 //! * [`EventBody`]: one event of it; [`HistoryBody`]: the same in its history, with the state after it.
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
+//! * [`merchant_of`]: who asks.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
+mod caller;
 mod event;
 mod frame;
 mod history;
@@ -19,6 +21,7 @@ mod refusal;
 
 use std::fmt;
 
+pub use caller::merchant_of;
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody};
 pub use history::HistoryBody;

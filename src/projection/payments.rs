@@ -11,7 +11,7 @@ use super::fold::{Fold, Projection};
 use super::live::{Live, Served};
 use super::progress::lock;
 use super::reader::Recorded;
-use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, others_key};
+use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, merchant_key, others_key};
 use super::view::Listener;
 use super::watch::Registry;
 use super::{DueKey, ParkedKey, Progress, Row, View, parked};
@@ -105,7 +105,7 @@ impl Hearers {
 
 impl Projection for Payments {
     const NAME: &'static str = "payments";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["payments", "others"]);
 
     fn open(store: &Store) -> Result<Self, StoreError> {
@@ -221,6 +221,10 @@ impl Payments {
         if effective {
             let customer = customer_key(&payment.initiation.merchant_id, &payment.initiation.customer_id);
             batch.insert(&self.tables.feed, &feed_key(&customer, partition, offset), &value);
+            // Behind what it leads to, for the same reason.
+            let merchant = merchant_key(&payment.initiation.merchant_id);
+            let customer = payment.initiation.customer_id.as_str().as_bytes();
+            batch.insert(&self.tables.merchants, &feed_key(&merchant, partition, offset), customer);
         } else {
             batch.insert(&self.tables.others, &others_key(payment.id, offset), &value);
         }

@@ -56,7 +56,8 @@ pub(super) fn part(
             public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed()
         }
     };
-    let limits = Limits { connections: args.bounds.connections_max, ..Limits::default() };
+    let connection_age = args.streams().max_age;
+    let limits = Limits { connections: args.bounds.connections_max, connection_age, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);
     Box::pin(async move {
         serve(listener, routes, limits, stop, drain).await;
