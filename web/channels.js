@@ -48,16 +48,9 @@ export class Follow {
       }),
       hears: ifMine((event, data) => this.hears(event, data)),
     });
-    // It may have ended in the call.
-    if (this.mine !== mine) this.opened.close();
   }
 
-  // There is nothing more to hear.
-  end() {
-    this.close();
-    this.connection.becomes('ended');
-  }
-
+  // Also when there is nothing more to hear.
   close() {
     this.mine = null;
     follows.delete(this);

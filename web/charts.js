@@ -2,19 +2,23 @@
 // does not see it.
 
 import uPlot from './vendor/uplot/uPlot.esm.js';
-import { element } from './dom.js';
+import { element, timeOf } from './dom.js';
 
 // Points kept: ten minutes, at one every two seconds.
 const POINTS_MAX = 300;
+// As wide as this from the beginning.
+const SECONDS_MIN = 60;
 const HEIGHT = 190;
+// Steps between the ticks of an axis.
+const WHOLE = [...Array(12).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
 
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Chart {
-  // Each of `series` is { name, colour, dash }, `colour` a custom property of the style; `say` makes text of a value.
-  constructor(place, title, series, say) {
-    Object.assign(this, { series, say, times: [], values: series.map(() => []) });
+  // Each of `series` is { name, colour, dash }, `colour` a custom property of the style; `say` makes text of a value, `whole` if there are no halves.
+  constructor(place, title, series, say, whole = false) {
+    Object.assign(this, { series, say, whole, times: [], values: series.map(() => []) });
     const figure = element('figure', undefined, 'chart');
     const caption = element('figcaption');
     this.legend = series.map((one) => this.entry(one));
@@ -71,8 +75,14 @@ export class Chart {
       legend: { show: false },
       cursor: { show: false },
       padding: [8, 8, 0, 0],
-      scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
-      axes: [{ ...axis, space: 70 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.say(tick)) }],
+      scales: {
+        x: { range: (_, min, max) => [Math.min(min, max - SECONDS_MIN), max] },
+        y: { range: (_, __, max) => [0, Math.max(max * 1.15, this.whole ? 4 : 0) || 1] },
+      },
+      axes: [
+        { ...axis, space: 90, values: (_, ticks) => ticks.map((tick) => timeOf(tick * 1000, 0)) },
+        { ...axis, size: 62, incrs: this.whole ? WHOLE : undefined, values: (_, ticks) => ticks.map((tick) => this.say(tick)) },
+      ],
       series: [{}, ...this.series.map(line)],
     };
   }

@@ -17,7 +17,7 @@ const remember = (key, value) => { try { localStorage.setItem(key, value); } cat
 const customer = byId('customer');
 
 export function startCheckout() {
-  byId('method').append(...TOKENS.map(([token, what]) => new Option(`${token}: ${what}`, token)));
+  offerTokens();
   offerChannels();
   customer.value = remembered('customer') || `cus_${newKey().replaceAll('-', '').slice(0, 8)}`;
   customer.addEventListener('change', () => isCustomer(customer.value.trim()) && list(customer.value.trim()));
@@ -26,6 +26,15 @@ export function startCheckout() {
     submitted();
   });
   list(customer.value.trim());
+}
+
+function offerTokens() {
+  const method = byId('method');
+  method.append(...TOKENS.map(([token, what]) => new Option(`${token}: ${what}`, token)));
+  // The whole of it, where the field is too narrow.
+  const says = () => { byId('method-says').textContent = new Map(TOKENS).get(method.value); };
+  method.addEventListener('change', says);
+  says();
 }
 
 function offerChannels() {

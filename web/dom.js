@@ -37,7 +37,7 @@ export function fill(body, rows, table, instead) {
   if (instead) instead.hidden = rows.length > 0;
 }
 
-const TIME = { hour: '2-digit', minute: '2-digit', second: '2-digit' };
+const TIME = { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' };
 
 export function timeOf(at, digits = 3) {
   const options = digits ? { ...TIME, fractionalSecondDigits: digits } : TIME;

@@ -5,7 +5,7 @@ import { Connection } from './connection.js';
 import { byId, element, timeOf } from './dom.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
-import { getJson } from './server.js';
+import { backoff, getJson, pause } from './server.js';
 
 let following = null;
 
@@ -19,13 +19,16 @@ export function followPayment(payment) {
   byId('follow-link').href = `#/payments/${payment.id}`;
   showStatus(byId('follow-badge'), payment);
   following = new FollowedPayment(payment);
+  // On a phone it is below the form.
+  const { top } = byId('follow-title').getBoundingClientRect();
+  if (top < 0 || top > innerHeight * 0.8) byId('follow-title').scrollIntoView();
 }
 
 class FollowedPayment {
   constructor(payment) {
     this.steps = byId('steps');
-    this.events = payment.links.events;
     this.version = 0;
+    this.whole = Promise.resolve();
     const atLeast = new URL(payment.links.stream, location.href).searchParams.get('at_least');
     const wish = { payment_id: payment.id, at_least: atLeast };
     this.connection = new Connection(byId('payment-connection'));
@@ -43,14 +46,21 @@ class FollowedPayment {
       this.version = payment.version;
       showStatus(byId('follow-badge'), payment);
     }
-    if (hasEnded(payment)) queueMicrotask(() => this.follow.end());
-    if (event === 'snapshot') await this.history(payment);
+    if (event === 'snapshot') this.whole = this.history(payment.links.events);
+    if (!hasEnded(payment)) return;
+    this.follow.close();
+    await this.whole;
+    if (following === this) this.connection.becomes('ended');
   }
 
-  // What happened before the channel began.
-  async history(payment) {
-    const { data } = await getJson(payment.links.events).catch(() => ({ data: [] }));
-    if (following === this) for (const event of data) step(this.steps, event);
+  // What happened before the channel began. The channel goes on from its cursor, so that nobody else would tell it.
+  async history(path) {
+    for (let tries = 0; following === this; tries += 1) {
+      const { data } = await getJson(path).catch(() => ({ data: null }));
+      if (data && following === this) data.forEach((event) => step(this.steps, event));
+      if (data) return;
+      await pause(backoff(tries));
+    }
   }
 }
 

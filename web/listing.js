@@ -60,7 +60,7 @@ function keep(payment) {
 function rowOf(payment) {
   const link = element('a', payment.id, 'mono');
   link.href = `#/payments/${payment.id}`;
-  const made = row(cell(link), cell(shown(payment), 'number'), cell(badge(...statusOf(payment))), timeOf(payment.updated_at));
+  const made = row(cell(link), cell(shown(payment), 'number'), cell(badge(...statusOf(payment))), cell(timeOf(payment.updated_at), 'wide'));
   made.dataset.id = payment.id;
   made.dataset.createdAt = payment.created_at;
   return made;

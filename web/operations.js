@@ -32,11 +32,11 @@ function make() {
   const place = byId('charts');
   charts = {
     rates: new Chart(place, 'Payments a second', [{ name: 'in', colour: '--chart-1' }, { name: 'out', colour: '--chart-2', dash: [6, 4] }], rate),
-    open: new Chart(place, 'Open payments', [{ name: 'open', colour: '--chart-1' }], count),
+    open: new Chart(place, 'Open payments', [{ name: 'open', colour: '--chart-1' }], count, true),
     times: new Chart(place, 'Time to a result', [{ name: 'p50', colour: '--chart-1' }, { name: 'p99', colour: '--chart-3', dash: [6, 4] }], seconds),
-    lag: new Chart(place, 'Offsets behind the log', [{ name: 'all partitions', colour: '--chart-1' }, { name: 'the worst', colour: '--chart-3', dash: [6, 4] }], count),
+    lag: new Chart(place, 'Offsets behind the log', [{ name: 'all partitions', colour: '--chart-1' }, { name: 'the worst', colour: '--chart-3', dash: [6, 4] }], count, true),
   };
-  tiles = Object.fromEntries(['In a second', 'Out a second', 'Open', 'p50', 'p99', 'Behind', 'Parked', 'Dead letters'].map(tile));
+  tiles = Object.fromEntries(['In / s', 'Out / s', 'Open', 'p50', 'p99', 'Behind', 'Parked', 'Dead letters'].map(tile));
   byId('pause').addEventListener('click', () => {
     paused = !paused;
     byId('pause').setAttribute('aria-pressed', String(paused));
@@ -108,12 +108,14 @@ function showNumbers(samples) {
 }
 
 function showLags(lags, worst) {
-  byId('lag-rows').replaceChildren(...lags.map(({ labels, value }) => {
+  byId('lags').replaceChildren(...lags.map(({ labels, value }) => {
     const share = element('meter');
     share.max = Math.max(worst || 0, 1);
     share.value = value || 0;
-    share.setAttribute('aria-label', `Partition ${labels.partition}`);
-    return row(labels.partition, cell(value === null ? 'not known' : count(value), 'number'), cell(share));
+    share.setAttribute('aria-label', `Share of partition ${labels.partition}`);
+    const item = element('li');
+    item.append(element('span', `Partition ${labels.partition}`), share, element('b', value === null ? 'not known' : count(value)));
+    return item;
   }));
 }
 

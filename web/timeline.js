@@ -36,7 +36,7 @@ class OpenPayment {
 
   hears(payment) {
     this.load();
-    if (payment && hasEnded(payment)) queueMicrotask(() => this.follow.close());
+    if (payment && hasEnded(payment)) this.follow.close();
   }
 
   async load() {
@@ -94,31 +94,33 @@ function fact(name, value) {
 function moment(event, first) {
   const item = element('li', undefined, event.version === null ? 'nothing' : kindOf(event));
   const after = new Date(event.occurred_at) - new Date(first.occurred_at);
-  const head = element('strong', event.type);
+  const head = element('div', undefined, 'line');
   const where = element('span', undefined, 'where mono');
   where.append(`partition ${event.partition}, offset ${event.offset}`);
   const when = element('span');
   when.append('happened ', momentOf(event.occurred_at), event === first ? '' : ` (+${took(after)})`,
-    ', on the log ', momentOf(event.appended_at), `, written by the ${event.written_by.part}`);
-  item.append(head, where, when);
+    ', on the log ', momentOf(event.appended_at), `, written by the ${PARTS[event.written_by.part] || event.written_by.part}`);
+  head.append(element('strong', event.type), where);
   const detail = detailOf(event);
-  if (detail) item.append(element('span', detail));
+  item.append(head, detail && element('span', detail), when);
   const effect = event.version === null ? 'without effect: the payment stayed as it was'
     : `version ${event.version}: ${event.state.phase === 'done' ? event.state.status : event.state.phase}`;
   item.append(element('span', effect, 'effect'));
   return item;
 }
 
+const PARTS = { api: 'API' };
+
 const RESULTS = {
   PaymentSuccessful: ['successful', 'good'],
   PaymentFailed: ['declined', 'bad'],
-  PaymentRetryScheduled: ['not made', 'wait'],
+  PaymentRetryScheduled: ['not charged', 'wait'],
   PaymentOutcomeUnknown: ['unknown', 'wait'],
 };
 
 function attempt({ type, data, appended_at: at }) {
   const said = data.gateway_reference || (data.code && `${data.message} (${data.code})`) || data.reason || '';
   const next = data.not_before || data.next_inquiry_at;
-  return row(cell(String(data.attempt), 'number'), cell(badge(...(RESULTS[type] || [type, 'wait']))), said, cell(momentOf(at)),
+  return row(String(data.attempt), cell(badge(...(RESULTS[type] || [type, 'wait']))), said, cell(momentOf(at)),
     next ? cell(momentOf(next)) : 'none');
 }
