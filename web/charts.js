@@ -32,10 +32,10 @@ export class Chart {
     dark.addEventListener('change', () => this.draw());
   }
 
-  entry({ name, colour: property }) {
+  entry({ name, colour: property, dash }) {
     const item = element('span', undefined, 'key');
-    const swatch = element('i');
-    swatch.style.setProperty('background', `var(${property})`);
+    const swatch = element('i', undefined, dash && 'dashed');
+    swatch.style.setProperty('border-color', `var(${property})`);
     const value = element('b', '–');
     item.append(swatch, `${name} `, value);
     return { item, value };
@@ -61,7 +61,7 @@ export class Chart {
 
   draw() {
     const width = this.canvas.clientWidth;
-    if (width === 0) return; // it is not seen, and will be drawn when it is
+    if (width === 0 || this.times.length === 0) return; // it is not seen, and will be drawn when it is
     if (this.plot) this.plot.destroy();
     this.plot = new uPlot(this.options(width), [this.times, ...this.values], this.canvas);
   }
@@ -74,13 +74,13 @@ export class Chart {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 28, 0, 0],
       scales: {
-        x: { range: (_, min, max) => [Math.min(min, max - SECONDS_MIN), max] },
+        x: { range: () => [Math.min(this.times[0], this.times.at(-1) - SECONDS_MIN), this.times.at(-1)] },
         y: { range: (_, __, max) => [0, Math.max(max * 1.15, this.whole ? 4 : 0) || 1] },
       },
       axes: [
-        { ...axis, space: 90, values: (_, ticks) => ticks.map((tick) => timeOf(tick * 1000, 0)) },
+        { ...axis, space: 90, size: 30, values: (_, ticks) => ticks.map((tick) => timeOf(tick * 1000, 0)) },
         { ...axis, size: 62, incrs: this.whole ? WHOLE : undefined, values: (_, ticks) => ticks.map((tick) => this.say(tick)) },
       ],
       series: [{}, ...this.series.map(line)],

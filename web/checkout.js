@@ -62,7 +62,7 @@ function list(name) {
 
 function complain(text, field) {
   byId('error').textContent = text;
-  for (const one of [byId('amount'), customer]) one.toggleAttribute('aria-invalid', one === field);
+  for (const one of [byId('amount'), customer]) one.setAttribute('aria-invalid', String(one === field));
   if (field) field.focus();
 }
 

@@ -8,6 +8,8 @@ import { getJson } from './server.js';
 import { showVersions } from './versions.js';
 
 const EVERY_MS = 2000;
+// Answers that will not be others the next time.
+const NOT_HERE = [401, 403, 404];
 
 const count = (value) => Math.round(value).toLocaleString();
 const rate = (value) => (value >= 100 ? count(value) : value.toFixed(1).replace(/\.0$/, ''));
@@ -31,7 +33,7 @@ export function closeOperations() {
 function make() {
   const place = byId('charts');
   charts = {
-    rates: new Chart(place, 'Payments a second', [{ name: 'in', colour: '--chart-1' }, { name: 'out', colour: '--chart-2', dash: [6, 4] }], rate),
+    rates: new Chart(place, 'Payments a second', [{ name: 'in', colour: '--chart-1' }, { name: 'out', colour: '--chart-2', dash: [6, 4] }], rate, true),
     open: new Chart(place, 'Open payments', [{ name: 'open', colour: '--chart-1' }], count, true),
     times: new Chart(place, 'Time to a result', [{ name: 'p50', colour: '--chart-1' }, { name: 'p99', colour: '--chart-3', dash: [6, 4] }], seconds),
     lag: new Chart(place, 'Offsets behind the log', [{ name: 'all partitions', colour: '--chart-1' }, { name: 'the worst', colour: '--chart-3', dash: [6, 4] }], count, true),
@@ -64,6 +66,10 @@ async function look() {
   if (!running || paused || document.hidden) return;
   try {
     const answer = await fetch('/metrics', { cache: 'no-store' });
+    if (NOT_HERE.includes(answer.status)) {
+      show('not shown here', 'bad');
+      return;
+    }
     if (!answer.ok) throw new Error(`the server answered with ${answer.status}`);
     showNumbers(parse(await answer.text()));
     await lookAsOperator();
@@ -128,7 +134,7 @@ async function lookAsOperator() {
     byId('parked').hidden = false;
     fill(byId('parked-rows'), parked.data.map(parkedRow), byId('parked-table'), byId('parked-empty'));
   } catch (error) {
-    if (![401, 403, 404].includes(error.status)) throw error;
+    if (!NOT_HERE.includes(error.status)) throw error;
     isOperator = false;
     byId('elsewhere').hidden = false;
   }

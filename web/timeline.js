@@ -11,7 +11,7 @@ let open = null;
 
 export function openPayment(id) {
   byId('payment-body').hidden = true;
-  byId('payment-title').textContent = `Payment ${id}`;
+  byId('payment-title').replaceChildren('Payment ', element('span', id, 'mono'));
   say(byId('payment-error'), '');
   open = new OpenPayment(id);
 }

@@ -9,6 +9,7 @@ import { Link } from './link.mjs';
 import { looks } from './looks.mjs';
 import { Paylog } from './paylog.mjs';
 import { channels, checkout, keyboard, operations, reconnects, timeline } from './scenes.mjs';
+import { told } from './told.mjs';
 
 const [binary, shots] = process.argv.slice(2);
 if (!binary) throw new Error('which paylog? node tests/page/page.mjs PAYLOG [SCREENSHOTS]');
@@ -21,7 +22,7 @@ await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [checkout, channels, reconnects, timeline, operations, keyboard, looks]) {
+  for (const scene of [checkout, channels, reconnects, timeline, operations, told, keyboard, looks]) {
     const began = Date.now();
     const shown = await scene({ browser, paylog, link, shots });
     console.log(`page: ${shown} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
