@@ -14,6 +14,7 @@ use warp::reply::{Reply, Response};
 use super::feed::{Block, Feed, Next, Reading};
 use super::{Streams, returning};
 use crate::journal::LogId;
+use crate::telemetry::{self, OpenStream};
 
 /// Blocks are sent together up to about this many bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -51,6 +52,7 @@ pub(super) fn respond(streams: &Streams, feed: Feed) -> Response {
         heartbeat: streams.config.heartbeat,
         old_at: returning::old_at(streams.config.max_age),
         shutdown: streams.shutdown.clone(),
+        _counted: telemetry::stream_opened("sse"),
     };
     let body = stream::unfold(pump, async |mut pump: Pump| {
         let chunk = pump.next().await?;
@@ -75,6 +77,7 @@ struct Pump {
     heartbeat: Duration,
     old_at: Instant,
     shutdown: CancellationToken,
+    _counted: OpenStream,
 }
 
 /// What comes after a chunk.

@@ -101,6 +101,7 @@ scenarios! {
     streams::a_merchants_whole_stream_resumes_at_every_position,
     streams::types_are_asked_for_by_their_names,
     streams::an_instance_that_is_behind_waits_in_silence,
+    streams::tail_follows_all_payments,
     streams::http2_with_prior_knowledge_carries_streams,
     streams::a_stream_of_another_log_is_reset,
     streams::bad_stream_requests_are_refused,

@@ -334,6 +334,10 @@ pub async fn a_stop_tells_each_client_when_to_come_back(bed: &Bed) {
         socket.cursor("all").await;
         sockets.push(socket);
     }
+    let metrics = reqwest::get(format!("{}/metrics", client.url)).await.unwrap().text().await.unwrap();
+    for channel in ["sse", "websocket"] {
+        assert!(metrics.contains(&format!("paylog_streams_open{{channel=\"{channel}\"}}")), "{metrics}");
+    }
     let stopping = tokio::spawn(system.stop());
     let mut told = std::collections::BTreeSet::new();
     for mut stream in streams {
