@@ -25,6 +25,8 @@ export async function looks({ browser, link, shots }) {
       await page.locator('#reading').filter({ hasText: 'live' }).waitFor({ timeout: STEP_MS });
       await page.locator('#version-rows tr').nth(1).waitFor({ timeout: STEP_MS });
       await page.locator('.plot canvas').nth(3).waitFor({ timeout: STEP_MS });
+      // There is a rate once there are two readings.
+      await page.locator('#tiles dd').first().filter({ hasText: /\d/ }).waitFor({ timeout: STEP_MS });
       await look('operations');
       await visitor.leave();
     }
