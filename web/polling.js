@@ -19,14 +19,16 @@ export function openPolling(wish, told) {
 }
 
 async function poll(polled, told, signal) {
-  for (let tries = 0; !signal.aborted;) {
+  // The first answer, and the first after a loss, comes at once: until then nobody knows that there is a server.
+  for (let [tries, isLive] = [0, false]; !signal.aborted;) {
     try {
-      await polled.next();
+      await polled.next(isLive ? { Prefer: `wait=${WAIT_SECONDS}` } : {});
       if (signal.aborted) return;
-      tries = 0;
+      [tries, isLive] = [0, true];
       told.becomes('live');
     } catch (error) {
       if (signal.aborted) return;
+      isLive = false;
       if (error instanceof Refused && error.status === 409) polled.reset(); // another log
       else if (error instanceof Refused && error.status < 500) {
         told.becomes('refused', error.message);
@@ -50,9 +52,9 @@ class PolledPayment {
     Object.assign(this, { id, atLeast, cursor, told, ask });
   }
 
-  async next() {
+  async next(patience) {
     const query = this.atLeast ? `?${new URLSearchParams({ at_least: this.atLeast })}` : '';
-    const headers = this.cursor ? { 'If-None-Match': `"${this.cursor}"`, Prefer: `wait=${WAIT_SECONDS}` } : {};
+    const headers = this.cursor ? { 'If-None-Match': `"${this.cursor}"`, ...patience } : {};
     const answer = await this.ask(`/v1/payments/${encodeURIComponent(this.id)}${query}`, headers);
     if (answer.status === 304) return;
     const cursor = answer.headers.get('etag').replace(/^W\/|"/g, '');
@@ -74,10 +76,10 @@ class PolledCustomer {
     Object.assign(this, { customer, cursor, told, ask });
   }
 
-  async next() {
+  async next(patience) {
     if (!this.cursor) return this.first();
     const query = new URLSearchParams({ customer_id: this.customer, after: this.cursor });
-    const answer = await this.ask(`/v1/events?${query}`, { Prefer: `wait=${WAIT_SECONDS}` });
+    const answer = await this.ask(`/v1/events?${query}`, patience);
     const { data, next_cursor: next } = await answer.json();
     for (const change of data) this.told.hears(change.event.type, change);
     return this.moved(next);
