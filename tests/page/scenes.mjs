@@ -129,7 +129,7 @@ export async function operations({ browser, paylog, link, shots }) {
   for (const chart of ['Payments a second', 'Open payments', 'Time to a result', 'Offsets behind the log']) {
     await page.getByRole('img', { name: new RegExp(`^${chart}, now: .* \\d`) }).locator('canvas').waitFor({ timeout: STEP_MS });
   }
-  await page.getByRole('listitem').filter({ hasText: /^Partition 11/ }).waitFor({ timeout: STEP_MS });
+  assert.equal(await page.locator('#lags li').filter({ hasText: /^Partition \d+\s+\d/ }).count(), 12, 'a lag for each partition');
   await paylog.rebuild();
   const built = page.getByRole('progressbar', { name: /Rebuild of payments@/ });
   await built.waitFor({ timeout: STEP_MS });
