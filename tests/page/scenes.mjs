@@ -136,7 +136,7 @@ export async function operations({ browser, paylog, link, shots }) {
   await page.waitForFunction(() => document.querySelector('progress')?.value > 0, null, { timeout: STEP_MS });
   await visitor.isAccessible('operations with a rebuild under way');
   await visitor.shoot('operations-rebuild');
-  await page.getByRole('row', { name: /payments@\d+\.\d+ verified/ }).waitFor({ timeout: 2 * STEP_MS });
+  await page.getByRole('row', { name: /payments@\d+\.\d+ verified/ }).waitFor({ timeout: 4 * STEP_MS });
   await page.getByRole('button', { name: 'Pause' }).click();
   await page.locator('#reading').filter({ hasText: 'paused' }).waitFor({ timeout: STEP_MS });
   await page.getByRole('button', { name: 'Pause' }).click();
