@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 
 use hyper::body::Incoming;
-use hyper::header::UPGRADE;
+use hyper::header::{HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -101,7 +101,8 @@ where
                 Protocol::Http2 => {
                     let activity = Activity::default();
                     let watched = activity.clone();
-                    let service = service_fn(move |request: Request<Incoming>| {
+                    let service = service_fn(move |mut request: Request<Incoming>| {
+                        name_host(&mut request);
                         watched.during(service.call(request.map(|body| TimedBody::new(body, body_wait))))
                     });
                     let connection = http2.serve_connection(TokioIo::new(io), service);
@@ -109,5 +110,13 @@ where
                 }
             }
         }
+    }
+}
+
+/// HTTP/2 says in the target of a request what HTTP/1.1 says in `Host` (RFC 9113, 8.3.1). Routes look at one place.
+fn name_host(request: &mut Request<Incoming>) {
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = authority {
+        request.headers_mut().insert(HOST, host);
     }
 }

@@ -10,6 +10,7 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::{Part, Role};
+use crate::access::Access;
 use crate::api::{Api, ApiConfig, Operator};
 use crate::config::ServiceArgs;
 use crate::http::{Limits, serve};
@@ -28,6 +29,7 @@ const READ_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn api(
     args: &ServiceArgs,
+    access: Arc<Access>,
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
     view: View,
@@ -36,7 +38,7 @@ pub(super) fn api(
 ) -> Arc<Api> {
     let config =
         ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
-    Arc::new(Api { journal, view, totals, codec, config, shutdown: stop.clone() })
+    Arc::new(Api { journal, view, totals, codec, access, config, shutdown: stop.clone() })
 }
 
 pub(super) fn part(
@@ -47,7 +49,8 @@ pub(super) fn part(
     stop: &CancellationToken,
 ) -> Part {
     let api = Arc::clone(&operator.api);
-    let streams = Arc::new(Streams { view: api.view.clone(), config: args.streams(), shutdown: stop.clone() });
+    let (view, access) = (api.view.clone(), Arc::clone(&api.access));
+    let streams = Arc::new(Streams { view, access, config: args.streams(), shutdown: stop.clone() });
     let metrics = metrics(Arc::clone(&operator));
     let routes = match role {
         Role::Process => api::health(&api).or(metrics).unify().boxed(),
@@ -91,10 +94,6 @@ async fn measure(projections: Vec<Arc<dyn Rebuilds>>) {
     if let Err(error) = tokio::task::spawn_blocking(measure).await {
         tracing::error!(%error, "measuring what is built ended early");
     }
-}
-
-pub(super) fn is_loopback(listener: &TcpListener) -> bool {
-    listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
 }
 
 /// From the state, at every scrape: a counter would forget, or count twice.

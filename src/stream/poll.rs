@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::Streams;
 use super::types::Types;
-use crate::contract::{FrameBody, bad_parameter, bad_place, merchant_of};
+use crate::access::Caller;
+use crate::contract::{FrameBody, bad_parameter, bad_place};
 use crate::http::{Problem, Query, prefer, query};
 use crate::payment::{CustomerId, EventData};
 use crate::projection::{Changes, Offsets, Scope};
@@ -58,7 +59,7 @@ pub(super) fn route(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
 
 impl Streams {
     async fn page(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
-        let asked = self.asked(headers, query)?;
+        let asked = self.asked(&self.access.caller(headers)?, query)?;
         let wait = prefer::wait(headers);
         let changes = self.changes(&asked, wait.unwrap_or_default()).await?;
         let log = self.view.log_id();
@@ -82,14 +83,14 @@ impl Streams {
         Ok(response)
     }
 
-    fn asked(&self, headers: &HeaderMap, query: &Query) -> Result<Asked, Problem> {
+    fn asked(&self, caller: &Caller, query: &Query) -> Result<Asked, Problem> {
         query.only(&["after", "limit", "types", "customer_id"])?;
         let customer = query.get("customer_id").map(CustomerId::parse).transpose().map_err(bad_parameter)?;
         let after = |text| Offsets::decode(text, self.view.log_id(), self.view.partitions());
         let after =
             query.get("after").map(after).transpose().map_err(|bad| bad_place(bad, "invalid_cursor", "after"))?;
         Ok(Asked {
-            scope: Scope { merchant: merchant_of(headers)?, customer },
+            scope: caller.scope(customer)?,
             types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
             after: after.unwrap_or_else(|| Offsets::start(self.view.partitions())),
             limit: query.get("limit").map_or(Ok(PAGE), limit)?,
