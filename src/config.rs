@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::access::AccessArgs;
+use crate::bench::BenchArgs;
 use crate::client::ShowArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
@@ -53,7 +54,7 @@ pub enum Command {
     Process(ServiceArgs),
     /// Pay, as a client of a running paylog.
     Pay(PayArgs),
-    /// Follow one payment or one customer, as a client.
+    /// Follow one payment, one customer or all payments, as a client.
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
@@ -244,8 +245,8 @@ pub struct PayArgs {
 pub struct TailArgs {
     #[command(flatten)]
     pub client: ClientArgs,
-    /// One payment.
-    #[arg(long, conflicts_with = "customer", required_unless_present = "customer")]
+    /// One payment, until it has ended; without it and without --customer, all payments.
+    #[arg(long, conflicts_with = "customer")]
     pub payment: Option<String>,
     /// All payments of one customer.
     #[arg(long)]
@@ -285,32 +286,6 @@ pub enum TopicsCommand {
 pub enum ConfigCommand {
     /// Exits with 0 if a service would start with these settings, as far as that can be told without I/O.
     Check(ServiceArgs),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-    /// Initiations in the backlog that is drained.
-    #[arg(long, default_value_t = 200_000)]
-    pub backlog: u64,
-    /// Payments a second for the latency from POST to SSE.
-    #[arg(long, default_value_t = 200)]
-    pub rate: u64,
-    /// For how many seconds.
-    #[arg(long, default_value_t = 20)]
-    pub seconds: u64,
-    /// Also measure how much slower payments become while the provider hangs for another merchant.
-    #[arg(long)]
-    pub bulkhead: bool,
-    /// Also measure how much slower payments become while a version of the projection is built from a log of --rebuild events.
-    #[arg(long)]
-    pub beside: bool,
-    /// Events of which the projection is rebuilt.
-    #[arg(long, default_value_t = 1_000_000)]
-    pub rebuild: u64,
-    #[command(flatten)]
-    pub step: crate::bench::StepArgs,
 }
 
 impl ServiceArgs {
@@ -422,7 +397,6 @@ mod tests {
             &["paylog", "up", "--lane-in-flight", "0"],
             &["paylog", "up", "--kafka", "no-equals-sign"],
             &["paylog", "up", "--listen", "8080"],
-            &["paylog", "tail"],
             &["paylog", "tail", "--payment", "a", "--customer", "b"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");

@@ -26,6 +26,7 @@ pub mod intake;
 pub mod journal;
 pub mod lane;
 pub mod payment;
+mod priority;
 pub mod processor;
 pub mod progress;
 pub mod projection;

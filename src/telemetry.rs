@@ -29,6 +29,7 @@ const REQUESTS_GONE: &str = "paylog_requests_gone_total";
 const DEAD_LETTERS: &str = "paylog_dead_letters_total";
 const DEAD_LETTERS_SLOWED: &str = "paylog_dead_letters_slowed_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
+const STREAMS_OPEN: &str = "paylog_streams_open";
 const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
 
 /// How often what goes on and on is said in the log.
@@ -107,6 +108,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(DEAD_LETTERS_SLOWED, "Times that a partition of requests was slowed for its dead letters");
         describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
         describe_counter!(BREAKER_OPENED, "Times that calls to the gateway were held because it did not answer");
+        describe_gauge!(STREAMS_OPEN, "Streams that are open to clients of this process, by channel");
         describe_gauge!(
             CLOCK_BEHIND,
             metrics::Unit::Seconds,
@@ -197,4 +199,19 @@ pub fn dead_letter(reason: &'static str) {
 
 pub fn dead_letters_slowed() {
     counter!(DEAD_LETTERS_SLOWED).increment(1);
+}
+
+/// Counted for as long as it lives.
+pub struct OpenStream(&'static str);
+
+#[must_use]
+pub fn stream_opened(channel: &'static str) -> OpenStream {
+    gauge!(STREAMS_OPEN, "channel" => channel).increment(1.0);
+    OpenStream(channel)
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        gauge!(STREAMS_OPEN, "channel" => self.0).decrement(1.0);
+    }
 }

@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use paylog::http::{Limits, Problem, bind, read_body, serve};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use paylog::http::{Lifetime, Limits, Problem, bind, read_body, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -53,7 +55,28 @@ fn routes() -> BoxedFilter<(Response,)> {
         tokio::time::sleep(PATIENCE * 2).await;
         warp::reply().into_response()
     });
-    echo.or(flood).unify().or(slow).unify().boxed()
+    echo.or(flood).unify().or(slow).unify().or(take()).unify().boxed()
+}
+
+/// `/take` takes the connection over, and reads it until it or the server ends.
+fn take() -> BoxedFilter<(Response,)> {
+    let answer = |upgrade: Option<OnUpgrade>, lifetime: Option<Lifetime>| {
+        tokio::spawn(async move {
+            let upgraded = upgrade.unwrap().await.unwrap();
+            let (mut taken, lifetime) = (TokioIo::new(upgraded), lifetime.unwrap());
+            let mut buffer = [0; 16];
+            let read = async { while taken.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+            tokio::select! {
+                () = read => {}
+                () = lifetime.ended() => {}
+            }
+        });
+        let mut response = warp::http::StatusCode::SWITCHING_PROTOCOLS.into_response();
+        response.headers_mut().insert("upgrade", "taken".parse().unwrap());
+        response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        response
+    };
+    warp::path!("take").and(warp::ext::optional()).and(warp::ext::optional()).map(answer).boxed()
 }
 
 async fn server(limits: Limits) -> Server {
@@ -234,6 +257,36 @@ async fn shutdown_lets_idle_connections_go_and_drains_the_others_for_so_long() {
     assert_eq!(rest(&mut slow).await, "");
     tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
     assert!(TcpStream::connect(server.address).await.is_err(), "nothing listens any more");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_taken_over_keeps_its_place_and_ends_with_the_server() {
+    let server = server(Limits { connections: 1, head_wait: PATIENCE * 2, ..limits() }).await;
+    let take = async || {
+        let mut taken = server.connect().await;
+        taken
+            .write_all(b"GET /take HTTP/1.1\r\nhost: x\r\nupgrade: taken\r\nconnection: upgrade\r\n\r\n")
+            .await
+            .unwrap();
+        let mut head = [0; 12];
+        let read = taken.read_exact(&mut head).await;
+        read.is_ok().then_some((taken, head))
+    };
+    let (taken, head) = take().await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    assert_eq!(rest(&mut server.connect().await).await, "", "there is no place for another");
+    drop(taken);
+    let again = async {
+        loop {
+            if let Some((taken, _)) = take().await {
+                return taken;
+            }
+        }
+    };
+    let mut taken = tokio::time::timeout(PATIENCE, again).await.expect("the place should be free again");
+    server.shutdown.cancel();
+    tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
+    assert!(rest(&mut taken).await.ends_with("\r\n\r\n"), "nothing but the end comes");
 }
 
 // === HTTP/2, of clients that begin with it ===

@@ -39,6 +39,12 @@ impl Caller {
         Self { merchant, named, permit }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(merchant: MerchantId) -> Self {
+        let permit = Permit { keys: Keys::default(), clocks: Clocks::system(), key: None, ends_at: None };
+        Self { merchant, named: None, permit }
+    }
+
     /// The merchant itself; 403 for somebody with a stream token.
     pub fn merchant(&self) -> Result<&MerchantId, Problem> {
         match self.named {

@@ -75,6 +75,12 @@ impl Access {
         Self { keys, tokens, tickets: Tickets::default(), door, clocks }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_a_test() -> Self {
+        let door = Door { loopback: true, without_key: WithoutKey::Always };
+        Self::new(Keys::default(), None, door, Clocks::system())
+    }
+
     /// A key of this process, which stands on no log and ends with it: to try things out with.
     #[must_use]
     pub fn demo_key(&self) -> ApiKey {

@@ -6,8 +6,9 @@
 //! quick one costs, and where it left off is in the id of the last frame it got. So nothing is skipped or repeated over
 //! any disconnect (promise 5).
 //!
-//! How many there may be is bounded by the number of connections ([`crate::http::Limits`]) and by nothing else: a refusal
-//! with 503 would end a browser's EventSource for ever, a refused connection it tries again.
+//! How many there may be is bounded by the number of connections ([`crate::http::Limits`]), and on each by how many requests
+//! HTTP/2 may have at once, or by the subscriptions of a socket; by nothing else: a refusal with 503 would end a browser's
+//! EventSource for ever, a refused connection it tries again.
 
 mod feed;
 mod message;
@@ -16,6 +17,8 @@ mod poll;
 mod returning;
 mod socket;
 mod sse;
+#[cfg(test)]
+mod tests;
 mod types;
 mod websocket;
 mod wide;

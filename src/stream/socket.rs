@@ -11,7 +11,7 @@ use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -25,6 +25,7 @@ use super::{Streams, Wish, returning};
 use crate::access::Caller;
 use crate::http::Problem;
 use crate::journal::LogId;
+use crate::telemetry::{self, OpenStream};
 
 /// Subscriptions of one socket.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 100;
@@ -60,6 +61,7 @@ struct Socket {
     mistakes: usize,
     /// When something came from the client last.
     heard: Instant,
+    _counted: OpenStream,
 }
 
 /// Why a socket ends.
@@ -92,6 +94,7 @@ pub(super) async fn serve(io: Io, streams: Arc<Streams>, caller: Caller) {
         flows: SelectAll::new(),
         mistakes: 0,
         heard: Instant::now(),
+        _counted: telemetry::stream_opened("websocket"),
     };
     let ending = match socket.run().await {
         Ok(ending) | Err(ending) => ending,
@@ -107,19 +110,21 @@ impl Socket {
         let mut old = pin!(sleep_until(returning::old_at(self.streams.config.max_age)));
         let mut permit = pin!(self.caller.permit().clone().ended());
         let mut pings = interval_at(Instant::now() + heartbeat, heartbeat);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(Ending::GoingAway { retry_ms: returning::drain_retry_ms() }),
                 () = permit.as_mut() => return Ok(Ending::NoLongerPermitted),
                 () = old.as_mut() => return Ok(Ending::GoingAway { retry_ms: returning::retry_ms() }),
+                // Before the pings: what has come while the socket was full is an answer too.
+                received = self.ws.next() => self.received(received).await?,
                 _ = pings.tick() => {
                     if self.heard.elapsed() >= heartbeat * PINGS_UNANSWERED_MAX {
                         return Ok(Ending::Because(CloseCode::Policy, "no answer to a ping"));
                     }
                     self.send(Message::Ping(Vec::new().into())).await?;
                 }
-                received = self.ws.next() => self.received(received).await?,
                 Some(flowed) = self.flows.next(), if !self.flows.is_empty() => self.tell(flowed).await?,
             }
         }

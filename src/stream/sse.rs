@@ -16,6 +16,7 @@ use super::feed::{Block, Feed, Next, Reading};
 use super::{Streams, returning};
 use crate::access::Permit;
 use crate::journal::LogId;
+use crate::telemetry::{self, OpenStream};
 
 /// Blocks are sent together up to about this many bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -55,6 +56,7 @@ pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit) -> Respons
         // A box for those alone who need one: most of a machine's memory is streams.
         permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
         shutdown: streams.shutdown.clone(),
+        _counted: telemetry::stream_opened("sse"),
     };
     let body = stream::unfold(pump, async |mut pump: Pump| {
         let chunk = pump.next().await?;
@@ -82,6 +84,7 @@ struct Pump {
     old_at: Instant,
     permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
+    _counted: OpenStream,
 }
 
 /// What comes after a chunk.

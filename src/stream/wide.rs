@@ -156,36 +156,12 @@ impl WideFeed {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::sync::Arc;
-    use std::time::Duration;
 
     use super::{Block, Read, Scope, Start, Types, WideFeed};
-    use crate::clock::Clocks;
-    use crate::journal::embedded::EmbeddedJournal;
-    use crate::journal::{Journal, NewRecord, Offset, Partition, Position, Reader};
+    use crate::journal::{Offset, Partition, Position};
     use crate::payment::samples::{event, in_progress, parked, payment_id, retry};
-    use crate::payment::{CustomerId, EventData, MerchantId};
-    use crate::projection::{Folder, View};
-    use crate::schema::Codec;
-    use crate::store::Store;
-
-    /// One payment, and what happened to it, folded.
-    async fn folded(directory: &std::path::Path, events: Vec<EventData>) -> View {
-        let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
-        let codec = Arc::new(Codec::new().unwrap());
-        for (seconds, data) in (1..).zip(events) {
-            let value = codec.encode(&event(seconds, data)).unwrap();
-            let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
-            journal.append(record).await.unwrap();
-        }
-        let store = Store::open(&directory.join("store")).unwrap();
-        let (mut folder, view) = Folder::open(store, journal.as_ref(), codec, Clocks::system()).unwrap();
-        let (mut tail, end) = (folder.tail(journal.as_ref()).unwrap(), journal.ends(Partition(0)).unwrap().committed);
-        while view.folded_to(Partition(0)) < end {
-            folder.turn(tail.as_mut(), Duration::from_millis(50)).unwrap();
-        }
-        view
-    }
+    use crate::payment::{CustomerId, MerchantId};
+    use crate::stream::tests::folded;
 
     fn ids(read: Read) -> Vec<Option<String>> {
         match read {
@@ -198,7 +174,8 @@ mod tests {
     #[tokio::test]
     async fn no_cursor_is_given_that_would_repeat_what_a_snapshot_had() {
         let directory = tempfile::tempdir().unwrap();
-        let view = folded(directory.path(), vec![in_progress(1999), retry(1), parked()]).await;
+        let events = [in_progress(1999), retry(1), parked()].into_iter().zip(1..).map(|(data, n)| event(n, data));
+        let view = folded(directory.path(), events.collect()).await;
         let scope = Scope { merchant: MerchantId::default(), customer: Some(CustomerId::parse("cus_42").unwrap()) };
         let start = || Start { last_event_id: None, at_least: None, reset: false, types: Types::default() };
         let open = || WideFeed::open(&view, scope.clone(), start()).unwrap();

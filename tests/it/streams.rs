@@ -1,10 +1,11 @@
 //! Server-sent events: nothing is skipped and nothing repeated, from whatever position a client comes back.
 
+use paylog::client::Followed;
 use paylog::journal::{Offset, Position};
 use serde_json::Value;
 
 use crate::client::{Frame, Stream, body};
-use crate::cluster::Bed;
+use crate::cluster::{Bed, PATIENCE};
 
 fn version(frame: &Frame) -> u64 {
     frame.data["payment"]["version"].as_u64().unwrap_or_else(|| panic!("no version in {frame:?}"))
@@ -183,6 +184,39 @@ pub async fn an_instance_that_is_behind_waits_in_silence(bed: &Bed) {
     assert!(!snapshot(&mut gated).await.0.is_empty(), "as far as it was asked to be, it says what there is");
     client.pay_to_the_end("last", &body("cus_1", "pm_card_visa")).await;
     stream.next_change().await;
+    system.stop().await;
+}
+
+/// What the command writes, line by line.
+struct Lines(tokio::sync::mpsc::UnboundedSender<String>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let line = String::from_utf8(bytes.to_vec()).unwrap();
+        self.0.send(line).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub async fn tail_follows_all_payments(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
+    let (lines, mut written) = tokio::sync::mpsc::unbounded_channel();
+    let url = client.url.clone();
+    let tailing =
+        tokio::spawn(async move { paylog::client::tail(&url, &Followed::All, None, &mut Lines(lines)).await });
+    let mut text = String::new();
+    for customer in ["cus_1", "cus_2"] {
+        let paid = client.pay_to_the_end(customer, &body(customer, "pm_card_visa")).await;
+        while !text.lines().any(|line| line.contains(paid.text("id")) && line.contains("successful/done")) {
+            text.push_str(&tokio::time::timeout(PATIENCE, written.recv()).await.expect("it is silent").unwrap());
+        }
+    }
+    tailing.abort();
     system.stop().await;
 }
 
