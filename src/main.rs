@@ -142,8 +142,9 @@ fn announce(args: &ServiceArgs, role: Role, service: &Service) -> anyhow::Result
         );
     }
     if let Some(key) = service.demo_key() {
+        let here = if args.access.require_keys { "" } else { "; from this machine none is needed" };
         text += &format!(
-            "from this machine no key is needed; elsewhere one is, as this, which is good for the merchant default until this process ends:
+            "a key to try things out with, of the merchant default, good until this process ends{here}:
 
   curl -s http://{address}/v1/payments -H 'Authorization: Bearer {}'
 

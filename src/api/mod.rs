@@ -13,6 +13,7 @@ mod totals;
 mod trace;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,7 +222,8 @@ impl Api {
         Ok(self.view.payment(id)?.filter(|row| caller.sees(&row.payment)))
     }
 
-    /// The payment as soon as it is `done`; as it is, or is not, when the deadline or the shutdown comes first.
+    /// The payment as soon as it is `done`; as it is, or is not, when the deadline, the shutdown or the end of what lets the caller
+    /// in comes first.
     async fn payment_when(
         &self,
         caller: &Caller,
@@ -231,13 +233,17 @@ impl Api {
     ) -> Result<Option<Row>, Problem> {
         // Made before the first read, so that nothing happens unseen between the two.
         let mut watch = self.view.watch_payment(id);
+        let mut permit = pin!(caller.permit().clone().ended());
         loop {
             let row = self.row(caller, id)?;
             if row.as_ref().is_some_and(|row| done(&row.payment)) {
                 return Ok(row);
             }
-            let changed = tokio::time::timeout_at(deadline, self.until_shutdown(watch.changed())).await;
-            if changed != Ok(true) {
+            let changed = tokio::select! {
+                changed = tokio::time::timeout_at(deadline, self.until_shutdown(watch.changed())) => changed == Ok(true),
+                () = permit.as_mut() => false,
+            };
+            if !changed {
                 return Ok(row);
             }
         }

@@ -11,13 +11,10 @@
 //! A plain hash is enough, and a slow one would be a mistake: a key is 256 random bits, so that there is nothing to guess,
 //! and it is hashed with every request, whoever sends it.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
-use tokio::sync::watch;
 
 use super::document::reason_of;
 use super::import::Mark;
@@ -155,6 +152,11 @@ impl Key {
         self.revoked.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
 
+    /// Is it more than a key of one process?
+    pub(super) fn stands_on_the_log(&self) -> bool {
+        self.version > 0
+    }
+
     #[cfg(test)]
     pub(crate) fn with_end(&self, end: Timestamp) -> Self {
         Self { expires_at: Some(end), ..self.clone() }
@@ -268,61 +270,9 @@ fn digest(hex: &str) -> Option<KeyDigest> {
     HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok().map(KeyDigest)
 }
 
-// === for those who let in ===
-
-/// Every key there is, as this instance knows it now. Cheap to clone; all clones are one.
-#[derive(Clone)]
-pub struct Keys(Arc<Shared>);
-
-struct Shared {
-    known: RwLock<HashMap<KeyId, Arc<Key>>>,
-    changed: watch::Sender<()>,
-}
-
-impl Default for Keys {
-    fn default() -> Self {
-        Self(Arc::new(Shared { known: RwLock::default(), changed: watch::channel(()).0 }))
-    }
-}
-
-impl Keys {
-    #[must_use]
-    pub fn find(&self, id: &KeyId) -> Option<Arc<Key>> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    /// By id.
-    #[must_use]
-    pub fn all(&self) -> Vec<Arc<Key>> {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = known.values().cloned().collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
-    }
-
-    /// Was there ever a key on the log, whatever has become of it? One that was revoked closes the door as one that is good.
-    #[must_use]
-    pub fn ever_any(&self) -> bool {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.values().any(|key| key.version > 0)
-    }
-
-    /// Wakes whenever something has become of a key.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.0.changed.subscribe()
-    }
-
-    /// Has a key known that stands on no log, or what a document has made of one that does.
-    pub fn tell(&self, key: Key) {
-        self.0.known.write().unwrap_or_else(PoisonError::into_inner).insert(key.id.clone(), Arc::new(key));
-        self.0.changed.send_replace(());
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Holder, Key, KeyDigest, KeyId, KeyStep, Keys, encode, fold};
+    use super::{Holder, Key, KeyDigest, KeyId, KeyStep, encode, fold};
     use crate::payment::samples::at;
     use crate::payment::{MerchantId, Signed};
 
@@ -366,17 +316,6 @@ mod tests {
         ] {
             assert!(folded(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn what_is_told_of_keys_is_known_at_once_and_a_revoked_one_still_counts() {
-        let keys = Keys::default();
-        let changes = keys.changes();
-        keys.tell(Key::of_this_process(id(), Holder::Operator, KeyDigest([1; 32]), at(0)));
-        assert!(changes.has_changed().unwrap() && !keys.ever_any(), "it stands on no log");
-        keys.tell(folded(&[create(), KeyStep::Revoke]).unwrap());
-        assert!(keys.ever_any() && !keys.find(&id()).unwrap().is_good(at(0)));
-        assert_eq!(keys.all().len(), 1);
     }
 
     #[test]

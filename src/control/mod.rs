@@ -10,6 +10,7 @@
 mod document;
 mod import;
 mod key;
+mod keys;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,8 @@ use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
-pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep, Keys};
+pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep};
+pub use keys::Keys;
 use state::{Folded, State};
 
 /// The control log has one partition, so that everything on it has one order.

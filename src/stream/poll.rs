@@ -7,6 +7,7 @@ use warp::http::header::CACHE_CONTROL;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,9 +60,10 @@ pub(super) fn route(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
 
 impl Streams {
     async fn page(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
-        let asked = self.asked(&self.access.caller(headers)?, query)?;
+        let caller = self.access.caller(headers)?;
+        let asked = self.asked(&caller, query)?;
         let wait = prefer::wait(headers);
-        let changes = self.changes(&asked, wait.unwrap_or_default()).await?;
+        let changes = self.changes(&caller, &asked, wait.unwrap_or_default()).await?;
         let log = self.view.log_id();
         let body = PageBody {
             data: changes.entries.iter().map(|entry| FrameBody::new(entry, log)).collect(),
@@ -97,11 +99,13 @@ impl Streams {
         })
     }
 
-    /// Something, as soon as there is something; nothing when the wait is over, or this instance stops.
-    async fn changes(&self, asked: &Asked, wait: Duration) -> Result<Changes, Problem> {
+    /// Something, as soon as there is something; nothing when the wait is over, or this instance stops, or the caller may no
+    /// longer ask.
+    async fn changes(&self, caller: &Caller, asked: &Asked, wait: Duration) -> Result<Changes, Problem> {
         // Made before the first read, so that nothing happens unseen between the two.
         let mut watch = self.view.watch(&asked.scope);
         let (mut after, deadline) = (asked.after.clone(), Instant::now() + wait);
+        let mut permit = pin!(caller.permit().clone().ended());
         let wanted = |data: &EventData| asked.types.has(data);
         loop {
             let changes = self.view.changes(&asked.scope, &wanted, &after, asked.limit)?;
@@ -116,6 +120,7 @@ impl Streams {
             let woken = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => false,
+                () = permit.as_mut() => false,
                 woken = tokio::time::timeout_at(deadline, watch.changed()) => woken.is_ok(),
             };
             if !woken {
