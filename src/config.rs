@@ -149,7 +149,7 @@ pub struct ServiceArgs {
     /// After how long a silent stream sends a comment, in milliseconds, so that proxies and clients know it lives.
     #[arg(long, env = "PAYLOG_STREAM_HEARTBEAT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub stream_heartbeat_ms: u64,
-    /// How long one stream may last, in seconds; clients come back with their id, and spread over the instances again.
+    /// How long one stream may last, in seconds, or up to a fifth less; clients come back with their id, and spread over the instances again.
     #[arg(long, env = "PAYLOG_STREAM_MAX_AGE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     pub stream_max_age_seconds: u64,
     /// How often to look again whether the topic on Kafka is still the one and as it must be, in seconds. What is wrong ends

@@ -197,8 +197,15 @@ pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand
     for channel in channels {
         transcripts.push(channel.await.unwrap());
     }
+    judge(&transcripts, &paid);
+    let cuts: Vec<usize> = cutters.iter().map(|cutter| cutter.cuts()).collect();
+    println!("{} payments, {versions} changes told on each of 4 channels over {cuts:?} cuts", paid.len());
+    system.stop().await;
+}
+
+fn judge(transcripts: &[(&str, Transcript)], paid: &HashMap<String, u64>) {
     let of_first = transcripts[0].1.by_payment();
-    for (channel, transcript) in &transcripts {
+    for (channel, transcript) in transcripts {
         let payments = transcript.by_payment();
         assert_eq!(payments.len(), paid.len(), "{channel}");
         for (id, changes) in &payments {
@@ -207,9 +214,6 @@ pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand
         }
         assert!(payments == of_first, "{channel} tells the same as the others");
     }
-    let cuts: Vec<usize> = cutters.iter().map(|cutter| cutter.cuts()).collect();
-    println!("{} payments, {versions} changes told on each of 4 channels over {cuts:?} cuts", paid.len());
-    system.stop().await;
 }
 
 /// The long-poll of one payment tells states and not events: none goes back, each is what a frame says of that version, and

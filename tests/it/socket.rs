@@ -150,7 +150,7 @@ fn frame(message: &Value) -> Frame {
     }
 }
 
-pub async fn one_socket_carries_several_subscriptions(bed: &Bed) {
+pub async fn a_payment_that_has_ended_ends_its_subscription(bed: &Bed) {
     let system = bed.start().await;
     let client = &system.front.client;
     let before = client.pay_to_the_end("before", &body("cus_1", "pm_card_visa")).await;
@@ -163,7 +163,13 @@ pub async fn one_socket_carries_several_subscriptions(bed: &Bed) {
     // At the version that it ended with there is nothing to tell; and the id is free again.
     socket.subscribe("one", json!({"payment_id": before.text("id"), "cursor": told["cursor"]})).await;
     assert_eq!(socket.next().await, json!({"type": "end", "id": "one"}));
+    system.stop().await;
+}
 
+pub async fn one_socket_carries_several_subscriptions(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
+    let mut socket = Socket::open(client).await;
     socket.subscribe("all", json!({})).await;
     socket.cursor("all").await;
     socket.subscribe("second", json!({"customer_id": "cus_2"})).await;
@@ -272,8 +278,13 @@ pub async fn what_a_socket_is_asked_wrongly_is_answered_with_a_code(bed: &Bed) {
         }
     };
     assert_eq!(refused["error"]["code"], "too_many_subscriptions");
+    system.stop().await;
+}
 
-    // Refused before it is a socket.
+/// Refused before it is a socket.
+pub async fn a_page_of_another_origin_opens_no_socket(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
     for (headers, status) in [
         (&[("origin", "https://evil.example")][..], 403),
         (&[("origin", "null")][..], 403),

@@ -113,20 +113,23 @@ async fn resumes_at_every_position(bed: &Bed, query: &str, customers: &[&str]) {
             let frame = resumed.next().await.unwrap();
             missed.extend((frame.data != Value::Null).then_some(frame));
         }
-        let mut missed: Vec<_> = missed.iter().map(mark).collect();
-        let mut expected = marks[position..].to_vec();
-        // Between partitions there is no order, so only within one payment it must be kept.
-        for (id, _) in &expected {
-            let of = |marks: &[(String, u64)]| -> Vec<u64> {
-                marks.iter().filter(|(other, _)| other == id).map(|(_, v)| *v).collect()
-            };
-            assert_eq!(of(&missed), of(&expected));
-        }
-        missed.sort();
-        expected.sort();
-        assert_eq!(missed, expected, "resumed after position {position}");
+        let missed: Vec<_> = missed.iter().map(mark).collect();
+        same_but_for_partitions(missed, marks[position..].to_vec(), &format!("resumed after position {position}"));
     }
     system.stop().await;
+}
+
+/// Between partitions there is no order, so only within one payment it must be kept.
+fn same_but_for_partitions(mut told: Vec<(String, u64)>, mut expected: Vec<(String, u64)>, what: &str) {
+    for (id, _) in &expected {
+        let of = |marks: &[(String, u64)]| -> Vec<u64> {
+            marks.iter().filter(|(other, _)| other == id).map(|(_, v)| *v).collect()
+        };
+        assert_eq!(of(&told), of(&expected), "{what}");
+    }
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected, "{what}");
 }
 
 /// What is not asked for moves the cursor all the same, and a silent stream tells it.
