@@ -32,11 +32,13 @@ impl Socket {
         Self::handshake(client, &[]).await.ok().map(|(ws, _)| Self { ws })
     }
 
-    /// By a ticket in the URL. The status of a refusal is the error.
+    /// By a ticket in the URL, from the page of another origin. The status of a refusal is the error.
     pub async fn open_by_ticket(client: &Client, ticket: &str) -> Result<Self, u16> {
         let address = client.url.strip_prefix("http://").unwrap();
         let tcp = TcpStream::connect(address).await.unwrap();
-        match tokio_tungstenite::client_async(format!("ws://{address}/v1/ws?ticket={ticket}"), tcp).await {
+        let mut request = format!("ws://{address}/v1/ws?ticket={ticket}").into_client_request().unwrap();
+        request.headers_mut().insert("origin", "https://shop.example".parse().unwrap());
+        match tokio_tungstenite::client_async(request, tcp).await {
             Ok((ws, _)) => Ok(Self { ws }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("{error}"),
