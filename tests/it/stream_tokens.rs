@@ -16,7 +16,8 @@ pub async fn a_socket_opens_by_a_ticket_and_is_told_when_it_is_over(bed: &Bed) {
     let paid = acme.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
     let token = token(&acme, json!({"customer_id": "cus_1", "expires_in": 3})).await;
     let ticket = nobody.with_key(&token).send(Method::POST, "/v1/stream_tokens/ticket", &[], None).await;
-    let mut socket = Socket::open_by_ticket(nobody, ticket.text("ticket")).await.ok().expect("it is let in");
+    let mut socket =
+        Socket::open_by_ticket(nobody, ticket.text("ticket")).await.unwrap_or_else(|status| panic!("{status}"));
     assert_eq!(Socket::open_by_ticket(nobody, ticket.text("ticket")).await.err(), Some(401), "once");
     socket.subscribe("a", json!({"customer_id": "cus_1"})).await;
     for (id, wish) in [("b", json!({})), ("c", json!({"customer_id": "cus_2"}))] {
@@ -34,6 +35,7 @@ pub async fn a_socket_opens_by_a_ticket_and_is_told_when_it_is_over(bed: &Bed) {
     }
     assert_eq!(messages.last().unwrap()["error"]["code"], "token_expired", "{messages:?}");
     assert_eq!(close.map(|(code, _)| code), Some(1008));
+    drop(socket);
     system.stop().await;
 }
 
