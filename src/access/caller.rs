@@ -98,6 +98,9 @@ impl Permit {
 
     /// Returns when it has ended: with the token, with the key that the token was asked for with, or with the key itself.
     pub async fn ended(self) {
+        if self.is_endless() {
+            return std::future::pending().await;
+        }
         let mut changes = self.keys.changes();
         loop {
             changes.mark_unchanged();

@@ -70,7 +70,7 @@ fn a_key_opens_what_its_holder_has() {
     let (acme, ops) = (world.acme(), world.key(Holder::Operator));
     let caller = world.access.caller(&bearer(acme.reveal())).unwrap();
     assert_eq!(caller.merchant().unwrap().as_str(), "acme");
-    assert_eq!(world.access.operator(&bearer(ops.reveal())).is_ok(), true);
+    assert!(world.access.operator(&bearer(ops.reveal())).is_ok());
     assert_eq!(
         refused(world.access.caller(&bearer(ops.reveal()))),
         is(403, "insufficient_scope", "insufficient_scope")

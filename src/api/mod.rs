@@ -240,6 +240,7 @@ impl Api {
                 return Ok(row);
             }
             let changed = tokio::select! {
+                biased;
                 changed = tokio::time::timeout_at(deadline, self.until_shutdown(watch.changed())) => changed == Ok(true),
                 () = permit.as_mut() => false,
             };
