@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::access::AccessArgs;
 use crate::bench::BenchArgs;
 use crate::client::ShowArgs;
-use crate::client::operator::{CheckpointCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
+use crate::client::operator::{
+    CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
+};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -75,6 +78,11 @@ pub enum Command {
         #[command(subcommand)]
         command: CheckpointCommand,
     },
+    /// API keys of merchants and of operators: create, list, rotate, revoke.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Create the topics on Kafka, or look whether they are as they must be.
     Topics {
         #[command(subcommand)]
@@ -124,6 +132,8 @@ pub struct ServiceArgs {
     pub gateway: GatewayArgs,
     #[command(flatten)]
     pub intake: IntakeArgs,
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,

@@ -2,11 +2,12 @@
 //!
 //! The walk of one payment, a module a step: [`api`] takes it in, [`schema`] writes it down, [`journal`] keeps it,
 //! [`projection`] folds it (by the rules of [`payment`], into [`store`]), [`lane`] finds it due, [`processor`] charges it at
-//! a [`gateway`], and [`stream`] tells whoever follows it. What
-//! operators decide about the installation is kept by [`control`]. `service` wires a process of them.
+//! a [`gateway`], and [`stream`] tells whoever follows it. Who asks
+//! is known by [`access`]. What operators decide about the installation is kept by [`control`]. `service` wires a process of them.
 
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod archive;
 pub mod bench;

@@ -56,6 +56,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Projection { command } => client::operator::projection(command, &mut std::io::stdout()).await,
+        Command::Keys { command } => client::operator::keys(command, &mut std::io::stdout()).await,
         Command::Checkpoint { command } => client::operator::checkpoint(command, &mut std::io::stdout()).await,
         Command::Replay { command: ReplayCommand::Rebuild(args) } => {
             client::operator::rebuild(&args, &mut std::io::stdout()).await
@@ -138,6 +139,17 @@ fn announce(args: &ServiceArgs, role: Role, service: &Service) -> anyhow::Result
   curl -N 'http://{address}/v1/stream?customer_id=cus_42'
 
 "
+        );
+    }
+    if let Some(key) = service.demo_key() {
+        let here = if args.access.require_keys { "" } else { "; from this machine none is needed" };
+        text += &format!(
+            "a key to try things out with, of the merchant default, good until this process ends{here}:
+
+  curl -s http://{address}/v1/payments -H 'Authorization: Bearer {}'
+
+",
+            key.reveal()
         );
     }
     drop(std::io::stdout().write_all(text.as_bytes()));

@@ -30,7 +30,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("projection", &["api", "control", "gateway", "http", "intake", "lane", "processor", "service", "stream"]),
+    (
+        "projection",
+        &["access", "api", "control", "gateway", "http", "intake", "lane", "processor", "service", "stream"],
+    ),
     // What copies the log can append to none, and make no effect.
     (
         "archive",
@@ -85,7 +88,14 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "schema",
         &["api", "control", "gateway", "intake", "journal", "lane", "processor", "projection", "store", "stream"],
     ),
-    ("control", &["api", "gateway", "http", "intake", "lane", "processor", "schema", "service", "store", "stream"]),
+    (
+        "control",
+        &["access", "api", "gateway", "http", "intake", "lane", "processor", "schema", "service", "store", "stream"],
+    ),
+    (
+        "access",
+        &["api", "bench", "client", "gateway", "intake", "lane", "processor", "schema", "service", "store", "stream"],
+    ),
     ("lane", &["api", "gateway", "http", "intake", "processor", "stream"]),
     ("intake", &["api", "contract", "control", "gateway", "http", "lane", "processor", "service", "stream"]),
     ("api", &["gateway", "intake", "lane", "processor", "service", "store", "stream"]),

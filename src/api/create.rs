@@ -11,11 +11,12 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use super::{Api, POSITION, RETRY_AFTER, header_value, json, shutting_down};
+use crate::access::Caller;
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
 use crate::http::{Problem, prefer, read_body};
 use crate::journal::Position;
 use crate::payment::request::Fingerprint;
-use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};
+use crate::payment::{Event, EventData, IdempotencyKey, NewPayment, Payment, PaymentId, RequestId};
 use crate::projection::Row;
 
 /// The largest body of a request for a payment.
@@ -26,7 +27,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What was asked for, checked.
 struct Asked {
-    merchant: MerchantId,
+    caller: Caller,
     id: PaymentId,
     payment: NewPayment,
     fingerprint: Fingerprint,
@@ -82,16 +83,17 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
+    let caller = api.access.caller(headers)?;
+    let merchant = caller.merchant()?;
     require_json(headers)?;
     let key = idempotency_key(headers)?;
     let payment = NewPayment::parse(&read_body(body, BODY_MAX_BYTES).await?)?;
-    let merchant = api.merchant();
     Ok(Asked {
-        id: PaymentId::derive(&merchant, &key),
-        fingerprint: payment.fingerprint(&merchant),
+        id: PaymentId::derive(merchant, &key),
+        fingerprint: payment.fingerprint(merchant),
         wait: prefer::wait(headers),
         arrived: Instant::now(),
-        merchant,
+        caller,
         payment,
     })
 }
@@ -121,7 +123,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
 
 async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appended, Problem> {
     let request_id = RequestId::random();
-    let accepted = asked.payment.clone().accept(asked.merchant.clone(), &api.config.gateway, request_id.clone());
+    let accepted =
+        asked.payment.clone().accept(asked.caller.merchant()?.clone(), &api.config.gateway, request_id.clone());
     let event = Event::new(asked.id, api.view.clocks().machine(), EventData::PaymentInProgress(accepted));
     let position = api.append(&event, headers).await?;
     Ok(Appended { request_id, position })
@@ -141,7 +144,7 @@ async fn answer(api: &Api, asked: &Asked, row: Row, appended: Option<&Appended>)
     let mine = appended.is_some_and(|appended| appended.request_id == row.payment.initiation.request_id);
     let row = match asked.wait {
         Some(wait) => {
-            let ended = api.payment_when(asked.id, asked.arrived + wait, Payment::is_terminal).await?;
+            let ended = api.payment_when(&asked.caller, asked.id, asked.arrived + wait, Payment::is_terminal).await?;
             ended.unwrap_or(row)
         }
         None => row,

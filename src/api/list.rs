@@ -1,9 +1,10 @@
 //! Lists: payments of all customers or of one, and a payment's events. One envelope for all: `data` and `next_cursor`.
 
-use warp::http::StatusCode;
+use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::{Api, json, not_found};
+use crate::access::Caller;
 use crate::contract::{HistoryBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
 use crate::http::{Problem, Query};
 use crate::payment::{CustomerId, PaymentId, Status};
@@ -30,9 +31,10 @@ struct Page {
 }
 
 /// `GET /v1/payments`, of all customers or of the one named by `customer_id`: newest first.
-pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Problem> {
+pub(super) async fn payments(api: &Api, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
     query.only(&["customer_id", "status", "cursor", "limit", "at_least"])?;
-    let page = Page::parse(api, query)?;
+    let caller = api.access.caller(headers)?;
+    let page = Page::parse(api, &caller, query)?;
     if let Some(at_least) = api.at_least(query)? {
         api.in_time(at_least.reached(api.view.live())).await?;
     }
@@ -46,12 +48,12 @@ pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Probl
 }
 
 impl Page {
-    fn parse(api: &Api, query: &Query) -> Result<Self, Problem> {
+    fn parse(api: &Api, caller: &Caller, query: &Query) -> Result<Self, Problem> {
         let view = &api.view;
         let customer = query.get("customer_id").map(CustomerId::parse).transpose().map_err(bad_parameter)?;
         let cursor = |text| Offsets::decode(text, view.log_id(), view.partitions());
         Ok(Self {
-            scope: Scope { merchant: api.merchant(), customer },
+            scope: caller.scope(customer)?,
             status: query.get("status").map(status).transpose()?,
             before: query
                 .get("cursor")
@@ -83,9 +85,11 @@ pub(super) fn limit(digits: &str) -> Result<usize, Problem> {
 
 /// `GET /v1/payments/{id}/events`: the effective ones in order of their versions; with `all=true` the others too, each at
 /// its place on the log. A payment has few events, so that there is one page.
-pub(super) async fn events(api: &Api, id: &str, query: &Query) -> Result<Response, Problem> {
+pub(super) async fn events(api: &Api, id: &str, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
     query.only(&["all", "at_least"])?;
+    let caller = api.access.caller(headers)?;
     let id = PaymentId::parse(id).ok_or_else(not_found)?;
+    caller.may_ask(id)?;
     let all = match query.get("all") {
         None | Some("false") => false,
         Some("true") => true,
@@ -95,13 +99,13 @@ pub(super) async fn events(api: &Api, id: &str, query: &Query) -> Result<Respons
     {
         api.in_time(api.view.wait_folded(position)).await?;
     }
+    if api.row(&caller, id)?.is_none() {
+        return Err(not_found());
+    }
     let entries = match all {
         true => api.view.history(id)?,
         false => api.view.events_after(id, 0, usize::MAX)?,
     };
-    if entries.is_empty() {
-        return Err(not_found());
-    }
     let data = entries.iter().map(|entry| HistoryBody::new(entry, api.view.log_id())).collect();
     Ok(json(StatusCode::OK, &ListBody { data, next_cursor: None }))
 }

@@ -8,10 +8,12 @@ mod list;
 mod operator;
 mod page;
 mod read;
+mod tokens;
 mod totals;
 mod trace;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +25,11 @@ use warp::http::header::{self, CACHE_CONTROL};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
+use crate::access::{Access, Caller};
 use crate::contract::{AtLeast, bad_place, partition};
 use crate::http::{Problem, Query, query};
 use crate::journal::{AppendError, Journal, Position};
-use crate::payment::{Event, MerchantId, Payment, PaymentId};
+use crate::payment::{Event, Payment, PaymentId};
 use crate::projection::totals::Totals;
 use crate::projection::{Live, Offsets, Row, View};
 use crate::recording::event_record;
@@ -43,6 +46,7 @@ pub struct Api {
     /// `None` if this instance keeps none.
     pub totals: Option<Arc<Live<Totals>>>,
     pub codec: Arc<Codec>,
+    pub access: Arc<Access>,
     pub config: ApiConfig,
     pub shutdown: CancellationToken,
 }
@@ -66,7 +70,8 @@ impl ApiConfig {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let every = [payment(api), events(api), payments(api), totals(api), health(api), page::route()];
+    let every =
+        [payment(api), events(api), payments(api), totals(api), tokens::routes(api), health(api), page::route()];
     every.into_iter().reduce(|all, one| all.or(one).unify().boxed()).unwrap_or_else(page::route)
 }
 
@@ -78,11 +83,11 @@ fn payments(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
                 api.answer(None, create::create(&api, &headers, body)).await
             },
         );
-    let list = path()
-        .and(get())
-        .and(with(api))
-        .and(query())
-        .then(async |api: Arc<Api>, query: Query| api.answer(Some(&query), list::payments(&api, &query)).await);
+    let list = path().and(get()).and(with(api)).and(warp::header::headers_cloned()).and(query()).then(
+        async |api: Arc<Api>, headers: HeaderMap, query: Query| {
+            api.answer(Some(&query), list::payments(&api, &headers, &query)).await
+        },
+    );
     create.or(list).unify().or(otherwise(path(), "GET, HEAD, POST")).unify().boxed()
 }
 
@@ -106,9 +111,10 @@ fn events(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     path()
         .and(get())
         .and(with(api))
+        .and(warp::header::headers_cloned())
         .and(query())
-        .then(async |id: String, api: Arc<Api>, query: Query| {
-            api.answer(Some(&query), list::events(&api, &id, &query)).await
+        .then(async |id: String, api: Arc<Api>, headers: HeaderMap, query: Query| {
+            api.answer(Some(&query), list::events(&api, &id, &headers, &query)).await
         })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
@@ -120,8 +126,11 @@ fn totals(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     path()
         .and(get())
         .and(with(api))
+        .and(warp::header::headers_cloned())
         .and(query())
-        .then(async |api: Arc<Api>, query: Query| api.answer(Some(&query), totals::totals(&api, &query)).await)
+        .then(async |api: Arc<Api>, headers: HeaderMap, query: Query| {
+            api.answer(Some(&query), totals::totals(&api, &headers, &query)).await
+        })
         .or(otherwise(path(), "GET, HEAD"))
         .unify()
         .boxed()
@@ -156,11 +165,6 @@ fn with(api: &Arc<Api>) -> impl Filter<Extract = (Arc<Api>,), Error = std::conve
 const POSITION: HeaderName = HeaderName::from_static("paylog-position");
 
 impl Api {
-    /// Without keys there is one merchant.
-    fn merchant(&self) -> MerchantId {
-        MerchantId::default()
-    }
-
     /// Every answer says how far it had seen, unless its handler has said more precisely.
     async fn answer(
         &self,
@@ -213,22 +217,34 @@ impl Api {
         if waited == Ok(true) { Ok(()) } else { Err(behind()) }
     }
 
-    /// The payment as soon as it is `done`; as it is, or is not, when the deadline or the shutdown comes first.
+    /// A payment that the caller may not see is as one that is not there.
+    fn row(&self, caller: &Caller, id: PaymentId) -> Result<Option<Row>, Problem> {
+        Ok(self.view.payment(id)?.filter(|row| caller.sees(&row.payment)))
+    }
+
+    /// The payment as soon as it is `done`; as it is, or is not, when the deadline, the shutdown or the end of what lets the caller
+    /// in comes first.
     async fn payment_when(
         &self,
+        caller: &Caller,
         id: PaymentId,
         deadline: Instant,
         done: impl Fn(&Payment) -> bool,
     ) -> Result<Option<Row>, Problem> {
         // Made before the first read, so that nothing happens unseen between the two.
         let mut watch = self.view.watch_payment(id);
+        let mut permit = pin!(caller.permit().clone().ended());
         loop {
-            let row = self.view.payment(id)?;
+            let row = self.row(caller, id)?;
             if row.as_ref().is_some_and(|row| done(&row.payment)) {
                 return Ok(row);
             }
-            let changed = tokio::time::timeout_at(deadline, self.until_shutdown(watch.changed())).await;
-            if changed != Ok(true) {
+            let changed = tokio::select! {
+                biased;
+                changed = tokio::time::timeout_at(deadline, self.until_shutdown(watch.changed())) => changed == Ok(true),
+                () = permit.as_mut() => false,
+            };
+            if !changed {
                 return Ok(row);
             }
         }

@@ -9,6 +9,7 @@ use warp::reply::{Reply, Response};
 
 use super::etag::{self, Known};
 use super::{Api, behind, create, json, not_found};
+use crate::access::Caller;
 use crate::contract::{
     AtLeast, PaymentBody, UnconfirmedBody, VersionId, bad_parameter, last_position, partition, position_text,
 };
@@ -20,21 +21,23 @@ use crate::projection::Row;
 
 pub(super) async fn payment(api: &Api, id: &str, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
     query.only(&["at", "at_least", "request_id"])?;
+    let caller = api.access.caller(headers)?;
     let id = PaymentId::parse(id).ok_or_else(not_found)?;
+    caller.may_ask(id)?;
     let at_least = api.at_least(query)?;
     if let Some(at) = query.get("at") {
-        return as_it_was(api, id, at, query).await;
+        return as_it_was(api, &caller, id, at, query).await;
     }
     if let Some(request_id) = query.get("request_id") {
         let request_id = RequestId::parse(request_id).map_err(bad_parameter)?;
-        return request(api, id, &request_id, at_least).await;
+        return request(api, &caller, id, &request_id, at_least).await;
     }
     if let Some(position) = at_least.and_then(|at_least| at_least.on(partition(id, api.view.partitions()))) {
         api.in_time(api.view.wait_folded(position)).await?;
     }
     let known = etag::known(headers, api.view.log_id());
     let wait = prefer::wait(headers).filter(|_| known.is_some());
-    let mut response = unless_known(api, id, known, wait.unwrap_or_default()).await?;
+    let mut response = unless_known(api, &caller, id, known, wait.unwrap_or_default()).await?;
     if let Some(wait) = wait {
         prefer::applied(&mut response, wait);
     }
@@ -43,12 +46,20 @@ pub(super) async fn payment(api: &Api, id: &str, headers: &HeaderMap, query: &Qu
 
 /// The payment, once it is newer than what the client has; 304 if that takes longer than `wait`. An instance that is behind
 /// the client has nothing newer either: a reader never goes back in time.
-async fn unless_known(api: &Api, id: PaymentId, known: Option<Known>, wait: Duration) -> Result<Response, Problem> {
+async fn unless_known(
+    api: &Api,
+    caller: &Caller,
+    id: PaymentId,
+    known: Option<Known>,
+    wait: Duration,
+) -> Result<Response, Problem> {
     let row = match known {
-        None => api.view.payment(id)?.ok_or_else(not_found)?,
-        Some(Known::Any) => api.payment_when(id, Instant::now() + wait, |_| false).await?.ok_or_else(not_found)?,
+        None => api.row(caller, id)?.ok_or_else(not_found)?,
+        Some(Known::Any) => {
+            api.payment_when(caller, id, Instant::now() + wait, |_| false).await?.ok_or_else(not_found)?
+        }
         Some(Known::Version(version)) => {
-            let row = api.payment_when(id, Instant::now() + wait, |payment| payment.version > version).await?;
+            let row = api.payment_when(caller, id, Instant::now() + wait, |payment| payment.version > version).await?;
             // Some instance had it, or the client would not know its version.
             row.ok_or_else(behind)?
         }
@@ -76,7 +87,7 @@ fn shown(api: &Api, row: &Row) -> Response {
 }
 
 /// The payment as it was at a time, by the log's clock: as the last record that the log had taken by then had made it.
-async fn as_it_was(api: &Api, id: PaymentId, at: &str, query: &Query) -> Result<Response, Problem> {
+async fn as_it_was(api: &Api, caller: &Caller, id: PaymentId, at: &str, query: &Query) -> Result<Response, Problem> {
     if query.get("request_id").is_some() {
         let detail = "at asks for the past, and request_id for what has become of a request: give one of them";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_at", detail));
@@ -87,7 +98,7 @@ async fn as_it_was(api: &Api, id: PaymentId, at: &str, query: &Query) -> Result<
     {
         api.in_time(api.view.wait_folded(position)).await?;
     }
-    let entry = api.view.payment_at(id, at)?.ok_or_else(not_found)?;
+    let entry = api.view.payment_at(id, at)?.filter(|entry| caller.sees(&entry.payment)).ok_or_else(not_found)?;
     let log = api.view.log_id();
     Ok(json(StatusCode::OK, &PaymentBody::new(&entry.payment, &position_text(log, entry.position))))
 }
@@ -97,6 +108,7 @@ async fn as_it_was(api: &Api, id: PaymentId, at: &str, query: &Query) -> Result<
 /// What became of the request that was appended at a position: for who was told `confirmed: false`.
 async fn request(
     api: &Api,
+    caller: &Caller,
     id: PaymentId,
     request_id: &RequestId,
     at_least: Option<AtLeast>,
@@ -113,7 +125,7 @@ async fn request(
         let text = position_text(api.view.log_id(), position);
         return Ok(json(StatusCode::ACCEPTED, &UnconfirmedBody::new(id, request_id, &text)));
     }
-    let row = api.view.payment(id)?.ok_or_else(not_found)?;
+    let row = api.row(caller, id)?.ok_or_else(not_found)?;
     let initiation = &row.payment.initiation;
     if initiation.request_id == *request_id {
         return Ok(shown(api, &row));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use warp::http::StatusCode;
+use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::{Api, POSITION, RETRY_AFTER, json};
@@ -33,8 +33,10 @@ struct TotalsBody {
     halted: Option<String>,
 }
 
-pub(super) async fn totals(api: &Api, query: &Query) -> Result<Response, Problem> {
+pub(super) async fn totals(api: &Api, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
     query.only(&["from", "to", "at_least"])?;
+    let caller = api.access.caller(headers)?;
+    let merchant = caller.merchant()?.clone();
     let live = api.totals.as_ref().ok_or_else(|| {
         let detail = "this instance keeps no totals: start it with --totals true";
         Problem::new(StatusCode::NOT_FOUND, "no_totals", detail)
@@ -55,7 +57,7 @@ pub(super) async fn totals(api: &Api, query: &Query) -> Result<Response, Problem
         let detail = "the totals have not been folded to the log's end since the start: ask again";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retry_after(RETRY_AFTER));
     }
-    let (merchant, of) = (api.merchant(), Arc::clone(&built));
+    let of = Arc::clone(&built);
     let read = move || of.rows.of_days(&merchant, from..=to);
     let rows = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())??;
     let halted = built.progress.halts().into_iter().next().map(|halt| halt.reason);

@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
 
+/// A merchant's or an operator's key, for those that ask for one. Never a flag: every process on the machine could read it.
+const API_KEY: &str = "PAYLOG_API_KEY";
 /// For a request to be connected and answered, beside what it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a payment is sent before it is given up: with one key all of them are one payment.
@@ -94,7 +97,22 @@ pub(crate) async fn get(client: &reqwest::Client, address: &str) -> anyhow::Resu
 }
 
 pub(crate) fn client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder().connect_timeout(PATIENCE).build().context("setting up the HTTP client")
+    let builder = reqwest::Client::builder()
+        .connect_timeout(PATIENCE)
+        .default_headers(authorization(std::env::var(API_KEY).ok())?);
+    builder.build().context("setting up the HTTP client")
+}
+
+/// With whose key it is asked, if there is one.
+fn authorization(key: Option<String>) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key.as_deref().map(str::trim).filter(|key| !key.is_empty()) {
+        let value =
+            HeaderValue::from_str(&format!("Bearer {key}")).ok().with_context(|| format!("{API_KEY} is no key"))?;
+        headers.insert(AUTHORIZATION, value);
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+    }
+    Ok(headers)
 }
 
 pub(crate) fn address(url: &str, path: &str) -> String {

@@ -1,8 +1,10 @@
-//! The commands `parked`, `rejected`, `projection` and `checkpoint`: what an operator decides, by way of the HTTP face of an instance on this machine.
+//! The commands `parked`, `rejected`, `projection`, `checkpoint` and `keys`: what an operator decides, by way of the HTTP face of an
+//! instance on this machine, or elsewhere with an operator's key.
 
 mod adopt;
 mod args;
 mod checkpoint;
+mod keys;
 mod parked;
 mod projection;
 mod rejected;
@@ -17,6 +19,7 @@ use super::{PATIENCE, address, success};
 
 pub use args::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 pub use checkpoint::{CheckpointCommand, checkpoint};
+pub use keys::{KeysCommand, keys};
 pub use parked::parked;
 pub use projection::{projection, rebuild};
 pub use rejected::rejected;

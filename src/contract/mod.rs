@@ -4,16 +4,15 @@
 //!
 //! * [`PaymentBody`], [`Links`]: a payment as it is.
 //! * [`EventBody`]: one event of it; [`HistoryBody`]: the same in its history, with the state after it.
-//! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees.
+//! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees; [`KeyBody`], [`NewKeyBody`]: keys.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
-//! * [`merchant_of`]: who asks.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
-mod caller;
 mod event;
 mod frame;
 mod history;
+mod key;
 mod operator;
 mod payment;
 mod position;
@@ -21,10 +20,10 @@ mod refusal;
 
 use std::fmt;
 
-pub use caller::merchant_of;
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody};
 pub use history::HistoryBody;
+pub use key::{KeyBody, NewKeyBody};
 pub use operator::{CheckpointBody, HaltBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};

@@ -1,6 +1,7 @@
 //! The control log: what operators have decided about the installation itself. A second journal with one partition, kept
 //! for ever like the first, and folded by every instance (docs/decisions/0006). So far it holds which records of the log of
-//! payments are rejected (DESIGN.md 4), and which were imported from another (docs/decisions/0009).
+//! payments are rejected (DESIGN.md 4), which were imported from another (docs/decisions/0009), and the keys of the HTTP
+//! face (docs/decisions/0016).
 //!
 //! [`Control`] is held by whoever asks or decides; a [`Follower`] reads on, on a thread of its own, and tells the fold of
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
@@ -8,6 +9,8 @@
 
 mod document;
 mod import;
+mod key;
+mod keys;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{
     AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Reader, Tail, TailItem,
 };
-use crate::payment::{Signed, Timestamp};
+use crate::payment::{MerchantId, Signed, Timestamp};
 use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
+pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep};
+pub use keys::Keys;
 use state::{Folded, State};
 
 /// The control log has one partition, so that everything on it has one order.
@@ -59,6 +64,7 @@ struct Shared {
     next: watch::Sender<Offset>,
     rejections: Rejections,
     imports: Imports,
+    keys: Keys,
 }
 
 /// What became of a decision.
@@ -86,8 +92,9 @@ fn read_to_the_end(
     // Past the committed end stands at most what a transaction still holds back; none of ours is there.
     let end = journal.ends(PARTITION)?.committed;
     let tail = journal.tail(&[Offset(0)])?;
-    let (state, next, imports) = (Mutex::default(), watch::channel(Offset(0)).0, Imports::default());
-    let shared = Arc::new(Shared { payments, state, next, rejections, imports });
+    let (state, next) = (Mutex::default(), watch::channel(Offset(0)).0);
+    let (imports, keys) = (Imports::default(), Keys::default());
+    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys });
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let deadline = Instant::now() + START_MAX;
     while *shared.next.borrow() < end {
@@ -171,6 +178,32 @@ impl Control {
         })
     }
 
+    /// Who may come in, for those who let in.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        self.shared.keys.clone()
+    }
+
+    /// Creates a key, gives it an end or revokes it. Whether that may be done is for the caller to know.
+    pub async fn step_key(
+        &self,
+        id: &KeyId,
+        step: &KeyStep,
+        signed: &Signed,
+        at: Timestamp,
+        patience: Duration,
+    ) -> Result<Decided<Key>, AppendError> {
+        let version = key::next_version(self.shared.state().key(id));
+        let value = key::encode(id, version, step, signed, at).map_err(not_encoded)?;
+        Ok(match self.decide(key::entity_of(id), value, patience).await? {
+            None => Decided::Unconfirmed,
+            Some(_) => match self.shared.state().key(id) {
+                Some(now) if now.is_by(version, signed, at) => Decided::Effective(now.clone()),
+                _ => Decided::Late,
+            },
+        })
+    }
+
     /// Appends a decision, and waits for this instance to fold it: `None` if it has not in time.
     async fn decide(&self, key: String, value: Vec<u8>, patience: Duration) -> Result<Option<Offset>, AppendError> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
@@ -239,6 +272,12 @@ impl Shared {
                 let (records, finished, adopted) = (import.archive.records, import.finished, import.adopted.is_some());
                 tracing::warn!(records, finished, adopted, "the log of payments holds records that were imported");
                 self.imports.tell(&import, Timestamp::now());
+            }
+            Folded::Key(key) => {
+                let merchant = key.holder.merchant().map(MerchantId::as_str);
+                let (scope, ended) = (key.holder.scope(), key.revoked.is_some() || key.expires_at.is_some());
+                tracing::info!(key = %key.id, scope, merchant, ended, "a key of the HTTP face is known");
+                self.keys.tell(key);
             }
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),

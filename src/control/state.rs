@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, reason_of};
 use super::import::{self, IMPORT_ADOPTED, IMPORT_BEGUN, IMPORT_FINISHED, Import};
+use super::key::{self, KEY_CREATED, KEY_EXPIRES, KEY_REVOKED, Key, KeyId};
 use crate::journal::{LogId, Offset, Partition, Position};
 
 #[derive(Default)]
@@ -12,6 +13,7 @@ pub(super) struct State {
     versions: HashMap<String, u64>,
     rejections: BTreeMap<(Partition, Offset), Rejection>,
     import: Option<Import>,
+    keys: HashMap<KeyId, Key>,
 }
 
 /// What one record of the control log did.
@@ -21,6 +23,8 @@ pub(super) enum Folded {
     Rejected(Rejection),
     /// The import into our log is this now.
     Imported(Import),
+    /// This key is so now.
+    Key(Key),
     /// It is of a type, or about a log, that is not for this fold.
     NotForUs,
     /// Another has made that version, at a lower offset, or the one before was never made.
@@ -46,6 +50,10 @@ impl State {
             IMPORT_BEGUN | IMPORT_FINISHED | IMPORT_ADOPTED => {
                 import::fold(payments, self.import.as_ref(), value).map(|now| now.map(Folded::Imported))
             }
+            KEY_CREATED | KEY_EXPIRES | KEY_REVOKED => {
+                let before = key::id_in(&envelope.entity).and_then(|id| self.keys.get(&id));
+                key::fold(before, value).map(|now| Some(Folded::Key(now)))
+            }
             _ => Ok(None),
         };
         let folded = match folded {
@@ -59,6 +67,7 @@ impl State {
                 self.rejections.insert((partition, offset), rejection.clone());
             }
             Folded::Imported(import) => self.import = Some(import.clone()),
+            Folded::Key(key) => drop(self.keys.insert(key.id.clone(), key.clone())),
             Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
         }
         folded
@@ -67,6 +76,10 @@ impl State {
     /// The import into our log, if there ever was one.
     pub fn import(&self) -> Option<&Import> {
         self.import.as_ref()
+    }
+
+    pub fn key(&self, id: &KeyId) -> Option<&Key> {
+        self.keys.get(id)
     }
 
     /// By position.

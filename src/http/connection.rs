@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::UPGRADE;
+use hyper::header::{HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -107,12 +107,23 @@ where
     async fn http2(self: Arc<Self>, io: StallIo) {
         let activity = Activity::default();
         let (server, watched) = (Arc::clone(&self), activity.clone());
-        let service = service_fn(move |request: Request<Incoming>| watched.during(server.call(request)));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            name_host(&mut request);
+            watched.during(server.call(request))
+        });
         let connection = self.http2.serve_connection(TokioIo::new(io), service);
         multiplexed::drive(connection, activity, &self.limits, &self.shutdown).await;
     }
 
     fn call(&self, request: Request<Incoming>) -> S::Future {
         self.service.call(request.map(|body| TimedBody::new(body, self.limits.body_wait)))
+    }
+}
+
+/// HTTP/2 says in the target of a request what HTTP/1.1 says in `Host` (RFC 9113, 8.3.1). Routes look at one place.
+fn name_host(request: &mut Request<Incoming>) {
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = authority {
+        request.headers_mut().insert(HOST, host);
     }
 }

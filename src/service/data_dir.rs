@@ -68,6 +68,12 @@ impl DataDir {
         self.path.join("checkpoints")
     }
 
+    /// What signs stream tokens, where one process has all of the log.
+    #[must_use]
+    pub fn token_key(&self) -> PathBuf {
+        self.path.join("token-key")
+    }
+
     /// The directory of all stores.
     #[must_use]
     pub fn stores(&self) -> PathBuf {

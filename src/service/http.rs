@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
 use super::{Part, Role, measures};
+use crate::access::Access;
 use crate::api::{Api, ApiConfig, Operator};
 use crate::config::ServiceArgs;
 use crate::http::{Limits, serve};
@@ -25,6 +26,7 @@ const READ_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn api(
     args: &ServiceArgs,
+    access: Arc<Access>,
     journal: Arc<dyn Journal>,
     codec: Arc<Codec>,
     view: View,
@@ -33,7 +35,7 @@ pub(super) fn api(
 ) -> Arc<Api> {
     let config =
         ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
-    Arc::new(Api { journal, view, totals, codec, config, shutdown: stop.clone() })
+    Arc::new(Api { journal, view, totals, codec, access, config, shutdown: stop.clone() })
 }
 
 pub(super) fn part(
@@ -44,7 +46,8 @@ pub(super) fn part(
     stop: &CancellationToken,
 ) -> Part {
     let api = Arc::clone(&operator.api);
-    let streams = Arc::new(Streams { view: api.view.clone(), config: args.streams(), shutdown: stop.clone() });
+    let (view, access) = (api.view.clone(), Arc::clone(&api.access));
+    let streams = Arc::new(Streams { view, access, config: args.streams(), shutdown: stop.clone() });
     let metrics = measures::route(Arc::clone(&operator));
     let routes = match role {
         Role::Process => api::health(&api).or(metrics).unify().boxed(),
@@ -60,8 +63,4 @@ pub(super) fn part(
         serve(listener, routes, limits, stop, drain).await;
         Ok(())
     })
-}
-
-pub(super) fn is_loopback(listener: &TcpListener) -> bool {
-    listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
 }

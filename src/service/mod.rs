@@ -1,6 +1,7 @@
 //! One process: opens the journal, folds it, and serves, processes, or both, until told to stop or until a part of it
 //! fails; then drains. Tests start it exactly as `main` does.
 
+mod access;
 pub mod checkpoint;
 mod control;
 mod data_dir;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, ApiKey};
 use crate::api::Operator;
 use crate::checkpoint::Maker;
 use crate::clock::Clocks;
@@ -63,6 +65,7 @@ pub struct Service {
     role: Role,
     listener: TcpListener,
     opened: Opened,
+    access: Arc<Access>,
 }
 
 /// What a process works on.
@@ -122,7 +125,8 @@ impl Service {
         let _while_waited_for = wanted.drop_guard();
         let totals = args.totals && role != Role::Process;
         let opened = tokio::task::spawn_blocking(move || open(&opening, totals, &clocks, &unwanted)).await??;
-        Ok(Self { args, role, listener, opened })
+        let access = access::open(&args, role, listener.local_addr()?, &opened)?;
+        Ok(Self { args, role, listener, opened, access })
     }
 
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
@@ -142,6 +146,13 @@ impl Service {
     #[must_use]
     pub fn view(&self) -> View {
         self.opened.view.clone()
+    }
+
+    /// A key to try things out with, as long as this process runs: where it is `up`, on this machine.
+    #[must_use]
+    pub fn demo_key(&self) -> Option<ApiKey> {
+        let here = self.role == Role::All && self.listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        here.then(|| self.access.demo_key())
     }
 
     /// Runs until `stop`, then drains: first HTTP and the lanes, while the fold still moves, then the fold.
@@ -176,7 +187,7 @@ impl Service {
 
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
-        let Self { args, role, listener, opened } = self;
+        let Self { args, role, listener, opened, access } = self;
         let Opened { journal, codec, control, follower, payments, view, totals, data } = opened;
         let mut front = Vec::new();
         let following = stop.clone();
@@ -207,8 +218,8 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
-        let api = http::api(&args, journal, codec, view, sums, stop);
-        let operator = Operator { api, control, projections, checkpoints, loopback: http::is_loopback(&listener) };
+        let api = http::api(&args, access, journal, codec, view, sums, stop);
+        let operator = Operator { api, control, projections, checkpoints };
         front.push(http::part(&args, role, listener, Arc::new(operator), stop));
         Ok((front, back))
     }

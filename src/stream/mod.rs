@@ -32,10 +32,11 @@ use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
-use crate::contract::{AtLeast, bad_parameter, bad_place, merchant_of};
+use crate::access::{Access, Caller};
+use crate::contract::{AtLeast, bad_parameter, bad_place};
 use crate::http::{Problem, Query, query};
-use crate::payment::{CustomerId, MerchantId, PaymentId};
-use crate::projection::{BadOffsets, Scope, View};
+use crate::payment::{CustomerId, PaymentId};
+use crate::projection::{BadOffsets, View};
 
 use feed::Feed;
 use payment::PaymentFeed;
@@ -44,6 +45,7 @@ use wide::WideFeed;
 
 pub struct Streams {
     pub view: View,
+    pub access: Arc<Access>,
     pub config: StreamConfig,
     pub shutdown: CancellationToken,
 }
@@ -95,7 +97,8 @@ struct Start {
 
 impl Streams {
     fn sse(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
-        query.only(&["payment_id", "customer_id", "types", "last_event_id", "at_least"])?;
+        query.only(&["payment_id", "customer_id", "types", "last_event_id", "at_least", "ticket"])?;
+        let caller = self.access.follower(headers, query.get("ticket"))?;
         let header = headers.get("last-event-id").map(|value| value.to_str().map_err(|_| malformed_id()));
         let wish = Wish {
             payment_id: query.get("payment_id"),
@@ -104,15 +107,15 @@ impl Streams {
             at_least: query.get("at_least"),
             types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
         };
-        match self.feed(merchant_of(headers)?, wish)? {
-            Some(feed) => Ok(sse::respond(self, feed)),
+        match self.feed(&caller, wish)? {
+            Some(feed) => Ok(sse::respond(self, feed, caller.permit())),
             // "A client can be told to stop reconnecting" (9.2.1).
             None => Ok(StatusCode::NO_CONTENT.into_response()),
         }
     }
 
     /// `None` if it is a payment that has ended and whose end the client has seen.
-    fn feed(&self, merchant: MerchantId, wish: Wish<'_>) -> Result<Option<Feed>, Problem> {
+    fn feed(&self, caller: &Caller, wish: Wish<'_>) -> Result<Option<Feed>, Problem> {
         let (payment, customer) = (wish.payment_id, wish.customer_id);
         let start = self.start(wish)?;
         match (payment, customer) {
@@ -121,12 +124,12 @@ impl Streams {
                     let detail = "payment_id is not the id of a payment";
                     Problem::new(StatusCode::BAD_REQUEST, "invalid_payment_id", detail)
                 })?;
-                let feed = PaymentFeed::open(&self.view, &merchant, id, start)?;
+                let feed = PaymentFeed::open(&self.view, caller, id, start)?;
                 Ok(feed.map(|feed| Feed::Payment(Box::new(feed))))
             }
             (None, customer) => {
                 let customer = customer.map(CustomerId::parse).transpose().map_err(bad_parameter)?;
-                let feed = WideFeed::open(&self.view, Scope { merchant, customer }, start)?;
+                let feed = WideFeed::open(&self.view, caller.scope(customer)?, start)?;
                 Ok(Some(Feed::Wide(Box::new(feed))))
             }
             (Some(_), Some(_)) => {

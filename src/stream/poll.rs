@@ -7,6 +7,7 @@ use warp::http::header::CACHE_CONTROL;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use tokio::time::Instant;
 
 use super::Streams;
 use super::types::Types;
-use crate::contract::{FrameBody, bad_parameter, bad_place, merchant_of};
+use crate::access::Caller;
+use crate::contract::{FrameBody, bad_parameter, bad_place};
 use crate::http::{Problem, Query, prefer, query};
 use crate::payment::{CustomerId, EventData};
 use crate::projection::{Changes, Offsets, Scope};
@@ -58,9 +60,10 @@ pub(super) fn route(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
 
 impl Streams {
     async fn page(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
-        let asked = self.asked(headers, query)?;
+        let caller = self.access.caller(headers)?;
+        let asked = self.asked(&caller, query)?;
         let wait = prefer::wait(headers);
-        let changes = self.changes(&asked, wait.unwrap_or_default()).await?;
+        let changes = self.changes(&caller, &asked, wait.unwrap_or_default()).await?;
         let log = self.view.log_id();
         let body = PageBody {
             data: changes.entries.iter().map(|entry| FrameBody::new(entry, log)).collect(),
@@ -82,25 +85,27 @@ impl Streams {
         Ok(response)
     }
 
-    fn asked(&self, headers: &HeaderMap, query: &Query) -> Result<Asked, Problem> {
+    fn asked(&self, caller: &Caller, query: &Query) -> Result<Asked, Problem> {
         query.only(&["after", "limit", "types", "customer_id"])?;
         let customer = query.get("customer_id").map(CustomerId::parse).transpose().map_err(bad_parameter)?;
         let after = |text| Offsets::decode(text, self.view.log_id(), self.view.partitions());
         let after =
             query.get("after").map(after).transpose().map_err(|bad| bad_place(bad, "invalid_cursor", "after"))?;
         Ok(Asked {
-            scope: Scope { merchant: merchant_of(headers)?, customer },
+            scope: caller.scope(customer)?,
             types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
             after: after.unwrap_or_else(|| Offsets::start(self.view.partitions())),
             limit: query.get("limit").map_or(Ok(PAGE), limit)?,
         })
     }
 
-    /// Something, as soon as there is something; nothing when the wait is over, or this instance stops.
-    async fn changes(&self, asked: &Asked, wait: Duration) -> Result<Changes, Problem> {
+    /// Something, as soon as there is something; nothing when the wait is over, or this instance stops, or the caller may no
+    /// longer ask.
+    async fn changes(&self, caller: &Caller, asked: &Asked, wait: Duration) -> Result<Changes, Problem> {
         // Made before the first read, so that nothing happens unseen between the two.
         let mut watch = self.view.watch(&asked.scope);
         let (mut after, deadline) = (asked.after.clone(), Instant::now() + wait);
+        let mut permit = pin!(caller.permit().clone().ended());
         let wanted = |data: &EventData| asked.types.has(data);
         loop {
             let changes = self.view.changes(&asked.scope, &wanted, &after, asked.limit)?;
@@ -115,6 +120,7 @@ impl Streams {
             let woken = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => false,
+                () = permit.as_mut() => false,
                 woken = tokio::time::timeout_at(deadline, watch.changed()) => woken.is_ok(),
             };
             if !woken {

@@ -22,9 +22,9 @@ use super::feed::{Next, Reading};
 use super::message::{Asked, Subscribe, Told};
 use super::types::Types;
 use super::{Streams, Wish, returning};
+use crate::access::Caller;
 use crate::http::Problem;
 use crate::journal::LogId;
-use crate::payment::MerchantId;
 use crate::telemetry::{self, OpenStream};
 
 /// Subscriptions of one socket.
@@ -55,7 +55,7 @@ enum Flowed {
 struct Socket {
     ws: WebSocketStream<Io>,
     streams: Arc<Streams>,
-    merchant: MerchantId,
+    caller: Caller,
     subscriptions: HashMap<Arc<str>, AbortHandle>,
     flows: Flows,
     mistakes: usize,
@@ -75,10 +75,12 @@ enum Ending {
         retry_ms: u64,
     },
     TooLong,
+    /// What it was let in by has ended.
+    NoLongerPermitted,
     Because(CloseCode, &'static str),
 }
 
-pub(super) async fn serve(io: Io, streams: Arc<Streams>, merchant: MerchantId) {
+pub(super) async fn serve(io: Io, streams: Arc<Streams>, caller: Caller) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -87,7 +89,7 @@ pub(super) async fn serve(io: Io, streams: Arc<Streams>, merchant: MerchantId) {
     let mut socket = Socket {
         ws: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
         streams,
-        merchant,
+        caller,
         subscriptions: HashMap::new(),
         flows: SelectAll::new(),
         mistakes: 0,
@@ -106,12 +108,14 @@ impl Socket {
         let heartbeat = self.streams.config.heartbeat;
         let shutdown = self.streams.shutdown.clone();
         let mut old = pin!(sleep_until(returning::old_at(self.streams.config.max_age)));
+        let mut permit = pin!(self.caller.permit().clone().ended());
         let mut pings = interval_at(Instant::now() + heartbeat, heartbeat);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(Ending::GoingAway { retry_ms: returning::drain_retry_ms() }),
+                () = permit.as_mut() => return Ok(Ending::NoLongerPermitted),
                 () = old.as_mut() => return Ok(Ending::GoingAway { retry_ms: returning::retry_ms() }),
                 // Before the pings: what has come while the socket was full is an answer too.
                 received = self.ws.next() => self.received(received).await?,
@@ -189,7 +193,7 @@ impl Socket {
             types: types.transpose()?.unwrap_or_default(),
         };
         let id: Arc<str> = asked.id.as_str().into();
-        let reading = self.streams.feed(self.merchant.clone(), wish)?.map(Reading::new);
+        let reading = self.streams.feed(&self.caller, wish)?.map(Reading::new);
         let (log, heartbeat) = (self.streams.view.log_id(), self.streams.config.heartbeat);
         let flow = Flow { id: Arc::clone(&id), reading, log, heartbeat };
         let (flow, handle) = stream::abortable(flow.messages());
@@ -251,6 +255,14 @@ impl Socket {
                     return;
                 }
                 (close(CloseCode::Away, format!("come back in {retry_ms} ms")), true)
+            }
+            Ending::NoLongerPermitted => {
+                let problem = self.caller.permit().problem();
+                let told = Told::Error { id: None, error: problem.body() }.text();
+                if self.send(Message::text(told)).await.is_err() {
+                    return;
+                }
+                (close(CloseCode::Policy, "no longer permitted".to_owned()), true)
             }
             Ending::TooLong => (close(CloseCode::Size, format!("at most {MESSAGE_MAX_BYTES} bytes")), false),
             Ending::Because(code, reason) => (close(code, reason.to_owned()), code != CloseCode::Protocol),

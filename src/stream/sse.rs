@@ -1,10 +1,11 @@
 //! Server-Sent Events: blocks to bytes, and the loop that reads a feed as fast as its socket drains and no faster.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
@@ -13,6 +14,7 @@ use warp::reply::{Reply, Response};
 
 use super::feed::{Block, Feed, Next, Reading};
 use super::{Streams, returning};
+use crate::access::Permit;
 use crate::journal::LogId;
 use crate::telemetry::{self, OpenStream};
 
@@ -43,7 +45,7 @@ fn retry(ms: u64) -> String {
     format!("retry: {ms}\n\n")
 }
 
-pub(super) fn respond(streams: &Streams, feed: Feed) -> Response {
+pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit) -> Response {
     let pump = Pump {
         reading: Reading::new(feed),
         log: streams.view.log_id(),
@@ -51,6 +53,8 @@ pub(super) fn respond(streams: &Streams, feed: Feed) -> Response {
         over: false,
         heartbeat: streams.config.heartbeat,
         old_at: returning::old_at(streams.config.max_age),
+        // A box for those alone who need one: most of a machine's memory is streams.
+        permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
         shutdown: streams.shutdown.clone(),
         _counted: telemetry::stream_opened("sse"),
     };
@@ -69,6 +73,8 @@ pub(super) fn respond(streams: &Streams, feed: Feed) -> Response {
     response
 }
 
+type PermitEnded = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
 struct Pump {
     reading: Reading,
     log: LogId,
@@ -76,6 +82,7 @@ struct Pump {
     over: bool,
     heartbeat: Duration,
     old_at: Instant,
+    permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
     _counted: OpenStream,
 }
@@ -91,7 +98,7 @@ impl Pump {
     /// The next bytes; `None` ends the stream. Called when the socket has taken the bytes before.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if self.over || Instant::now() >= self.old_at {
+            if self.over || Instant::now() >= self.old_at || self.is_no_longer_permitted() {
                 return None;
             }
             if self.shutdown.is_cancelled() {
@@ -112,11 +119,17 @@ impl Pump {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Some(self.going()),
+                () = ended(&mut self.permit_ended) => self.over = true,
                 () = self.reading.woken() => {}
                 () = sleep_until(self.old_at) => return None,
                 () = sleep(self.heartbeat) => return Some(self.heartbeat()),
             }
         }
+    }
+
+    /// A stream that always has something to say does not wait, and so does not hear of it there.
+    fn is_no_longer_permitted(&mut self) -> bool {
+        ended(&mut self.permit_ended).now_or_never().is_some()
     }
 
     /// What there is to say now, without waiting.
@@ -149,6 +162,13 @@ impl Pump {
         let mut bytes = Vec::new();
         write(&cursor, self.log, &mut bytes);
         bytes.into()
+    }
+}
+
+async fn ended(permit: &mut Option<PermitEnded>) {
+    match permit {
+        Some(permit) => permit.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::{Data, Next, Reading};
 use super::{StreamConfig, Streams, Wish};
+use crate::access::{Access, Caller};
 use crate::clock::Clocks;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, NewRecord, Partition, Reader};
@@ -48,7 +49,7 @@ fn of(merchant: &MerchantId, key: &str) -> Event {
 fn told(streams: &Streams, merchant: &MerchantId, wish: impl Fn() -> Wish<'static>) -> [Vec<String>; 2] {
     let start = crate::projection::Offsets::start(1).encode(streams.view.log_id());
     [None, Some(start.as_str())].map(|cursor| {
-        let feed = streams.feed(merchant.clone(), Wish { cursor, ..wish() }).unwrap().unwrap();
+        let feed = streams.feed(&Caller::of(merchant.clone()), Wish { cursor, ..wish() }).unwrap().unwrap();
         let (mut reading, mut payments) = (Reading::new(feed), Vec::new());
         while let Next::Block(block) = reading.next() {
             match block.data {
@@ -67,7 +68,8 @@ async fn nothing_of_another_merchant_is_told() {
     // The name of the one begins with that of the other, and the customer is of the same name.
     let (one, other) = (MerchantId::parse("m").unwrap(), MerchantId::parse("m1").unwrap());
     let view = folded(directory.path(), vec![of(&one, "a"), of(&other, "b"), of(&one, "c")]).await;
-    let streams = Streams { view, config: StreamConfig::default(), shutdown: CancellationToken::new() };
+    let (access, config) = (Arc::new(Access::of_a_test()), StreamConfig::default());
+    let streams = Streams { view, access, config, shutdown: CancellationToken::new() };
     let ids = |keys: &[&str]| keys.iter().map(|key| payment_id(key).to_string()).collect::<Vec<_>>();
     for customer_id in [None, Some("cus_42")] {
         let wish = || Wish { customer_id, ..Wish::default() };
@@ -77,7 +79,14 @@ async fn nothing_of_another_merchant_is_told() {
     }
     let id = payment_id("b").to_string();
     let of_payment = || Wish { payment_id: Some(&id), ..Wish::default() };
-    assert!(streams.feed(other, of_payment()).is_ok());
-    let refused = streams.feed(one, of_payment()).err().unwrap();
+    assert!(streams.feed(&Caller::of(other), of_payment()).is_ok());
+    let refused = streams.feed(&Caller::of(one.clone()), of_payment()).err().unwrap();
     assert!(serde_json::to_string(&refused.body()).unwrap().contains("payment_not_found"));
+    // Somebody who says to have seen a version is answered as one who asks for what is not there yet: by silence.
+    let version = format!("{}.1", streams.view.log_id().log8());
+    for id in [payment_id("b"), payment_id("nowhere")].map(|id| id.to_string()) {
+        let wish = Wish { payment_id: Some(&id), cursor: Some(&version), ..Wish::default() };
+        let feed = streams.feed(&Caller::of(one.clone()), wish).unwrap().unwrap();
+        assert!(matches!(Reading::new(feed).next(), Next::Wait), "{id}");
+    }
 }

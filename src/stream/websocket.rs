@@ -15,7 +15,6 @@ use warp::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use warp::reply::{Reply, Response};
 
 use super::{Streams, socket};
-use crate::contract::merchant_of;
 use crate::http::{Lifetime, Problem, Query, query};
 
 /// The one version there is.
@@ -44,18 +43,22 @@ pub(super) fn route(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
 }
 
 fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upgrade) -> Result<Response, Problem> {
-    query.only(&[])?;
+    query.only(&["ticket"])?;
     let key = key(headers)?;
-    same_origin(headers)?;
-    let merchant = merchant_of(headers)?;
+    // A ticket was given to the page that shows it; what a browser adds by itself, and where no key is needed, is not.
+    if query.get("ticket").is_none() {
+        same_origin(headers)?;
+    }
     let (Some(connection), Some(lifetime)) = (upgrade.connection, upgrade.lifetime) else {
         return Err(upgrade_required());
     };
+    // The last of all, so that a ticket is not taken by a request that comes to nothing.
+    let caller = streams.access.follower(headers, query.get("ticket"))?;
     let streams = Arc::clone(streams);
     tokio::spawn(async move {
         // Of a client that is gone before it begins there is nothing to say.
         let Ok(connection) = connection.await else { return };
-        let serve = socket::serve(TokioIo::new(connection), streams, merchant);
+        let serve = socket::serve(TokioIo::new(connection), streams, caller);
         tokio::select! {
             () = serve => {}
             () = lifetime.ended() => {}

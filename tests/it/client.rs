@@ -46,6 +46,14 @@ impl Client {
         Self { http, url: url.to_owned() }
     }
 
+    /// The same, with a key or a token.
+    pub fn with_key(&self, key: &str) -> Self {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
+        let http = reqwest::Client::builder().timeout(PATIENCE).default_headers(headers).build().unwrap();
+        Self { http, url: self.url.clone() }
+    }
+
     /// The same, over HTTP/2 with prior knowledge.
     pub fn over_http2(&self) -> Self {
         let http = reqwest::Client::builder().timeout(PATIENCE).http2_prior_knowledge().build().unwrap();

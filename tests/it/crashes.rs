@@ -21,9 +21,15 @@ pub struct Process {
 
 impl Process {
     pub async fn start(words: Vec<String>) -> Self {
+        Self::start_logging(words, "warn", Stdio::inherit()).await
+    }
+
+    /// With a log of this filter that goes there.
+    pub async fn start_logging(words: Vec<String>, filter: &str, to: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_paylog"))
             .args(&words[1..])
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", filter)
+            .stderr(to)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

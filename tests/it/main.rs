@@ -6,6 +6,7 @@
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
 //! * `conformance`: the same story over every channel, with connections that are cut
+//! * `keys`, `stream_tokens`: whose request it is, and what a browser is given
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -46,6 +47,7 @@ mod imports;
 mod instances;
 mod intake;
 mod intake_faults;
+mod keys;
 mod operations;
 mod outcomes;
 mod parked;
@@ -60,6 +62,7 @@ mod restarts;
 mod small_disk;
 mod socket;
 mod starts;
+mod stream_tokens;
 mod streams;
 mod takeover;
 mod totals;
@@ -119,6 +122,14 @@ scenarios! {
     polling::a_page_is_held_open_until_something_happens,
     conformance::every_channel_tells_every_version_once_and_in_order_over_a_thousand_cuts,
     conformance::a_payments_long_poll_tells_what_its_stream_tells,
+    keys::a_merchant_sees_what_is_its_own_and_another_is_told_that_nothing_is_there,
+    keys::a_key_is_rotated_with_an_overlap_and_revoked_at_once,
+    stream_tokens::a_stream_token_opens_what_it_names_until_it_ends,
+    stream_tokens::a_socket_opens_by_a_ticket_and_is_told_when_it_is_over,
+    stream_tokens::a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket,
+    keys::without_keys_this_machine_is_let_in_and_no_other_address_is_served,
+    keys::the_commands_take_a_key_from_the_environment,
+    keys::nothing_of_keys_or_tokens_is_written_anywhere,
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,

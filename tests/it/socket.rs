@@ -18,7 +18,7 @@ pub struct Socket {
 }
 
 /// How a socket was closed.
-type Close = Option<(u16, String)>;
+pub type Close = Option<(u16, String)>;
 
 impl Socket {
     pub async fn open(client: &Client) -> Self {
@@ -30,6 +30,19 @@ impl Socket {
     /// Of a server, or a way to it, that may break.
     pub async fn open_if_it_lives(client: &Client) -> Option<Self> {
         Self::handshake(client, &[]).await.ok().map(|(ws, _)| Self { ws })
+    }
+
+    /// By a ticket in the URL, from the page of another origin. The status of a refusal is the error.
+    pub async fn open_by_ticket(client: &Client, ticket: &str) -> Result<Self, u16> {
+        let address = client.url.strip_prefix("http://").unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut request = format!("ws://{address}/v1/ws?ticket={ticket}").into_client_request().unwrap();
+        request.headers_mut().insert("origin", "https://shop.example".parse().unwrap());
+        match tokio_tungstenite::client_async(request, tcp).await {
+            Ok((ws, _)) => Ok(Self { ws }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The status of a refusal is the error.
@@ -94,7 +107,7 @@ impl Socket {
     }
 
     /// What there is until it is closed, and how.
-    async fn rest(&mut self) -> (Vec<Value>, Close) {
+    pub async fn rest(&mut self) -> (Vec<Value>, Close) {
         let mut messages = Vec::new();
         loop {
             match self.next_or_close().await {

@@ -13,6 +13,8 @@ use crate::process::Service;
 use crate::random::Random;
 use crate::world::World;
 
+/// They are on the machine of who answers, and so need no key.
+const HOST: &str = "127.0.0.1";
 /// A client waits this long for an answer.
 const PATIENCE_US: u64 = 40 * SECOND_US;
 
@@ -121,8 +123,10 @@ pub fn pay(world: &Arc<World>, process: usize, order: usize) {
         "amount": body.amount, "currency": body.currency, "customer_id": body.customer_id,
         "payment_method": body.payment_method,
     });
-    let request =
-        Request::post("/v1/payments").header("idempotency-key", &key).header("content-type", "application/json");
+    let request = Request::post("/v1/payments")
+        .header("idempotency-key", &key)
+        .header("content-type", "application/json")
+        .header("host", HOST);
     let request = request.body(Full::from(text.to_string())).expect("a request that we made");
     let operation = Operation { key: Some(key), body: Some(body), ..operation(world, process, Kind::Pay) };
     call(world, process, order, operation, request);
@@ -136,7 +140,7 @@ pub fn get(world: &Arc<World>, process: usize, order: usize) {
     };
     let id = payment_id(&key).to_string();
     let least = known.as_ref().map(|position| format!("?at_least={position}")).unwrap_or_default();
-    let request = Request::get(format!("/v1/payments/{id}{least}")).body(Full::default());
+    let request = Request::get(format!("/v1/payments/{id}{least}")).header("host", HOST).body(Full::default());
     let at_least = known.as_deref().and_then(place);
     let operation = Operation { payment_id: Some(id), at_least, ..operation(world, process, Kind::Get) };
     call(world, process, order, operation, request.expect("a request that we made"));

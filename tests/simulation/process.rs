@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::service::TowerToHyperService;
+use paylog::access;
 use paylog::api::{Api, ApiConfig};
 use paylog::clock::{Clock, Clocks};
-use paylog::control::Imports;
+use paylog::control::{Imports, Keys};
 use paylog::journal::{Journal, Tail};
 use paylog::lane::{Bounds, Driver, Executor, Running};
 use paylog::payment::Timestamp;
@@ -85,7 +86,10 @@ impl Process {
         };
         let running = driver.start().map_err(|e| format!("cannot join the group: {e}"))?;
         let config = ApiConfig::new("simulator".to_owned());
-        let api = Api { journal, view: view.clone(), totals: None, codec, config, shutdown: CancellationToken::new() };
+        let door = access::Door { loopback: true, without_key: access::WithoutKey::Always };
+        let access = Arc::new(access::Access::new(Keys::default(), None, door, view.clocks().clone()));
+        let (totals, shutdown) = (None, CancellationToken::new());
+        let api = Api { journal, view: view.clone(), totals, codec, access, config, shutdown };
         let service = service(Arc::new(api));
         Ok(Self { life, view, store, service, tasks, folder, tail, running })
     }
