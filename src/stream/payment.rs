@@ -8,14 +8,15 @@ use crate::contract::{VersionId, last_position, partition, position_text};
 use crate::http::Problem;
 use crate::journal::Position;
 use crate::payment::{MerchantId, PaymentId};
-use crate::projection::{BadOffsets, Entry, View, Watch};
+use crate::projection::{BadOffsets, Entry, Row, View, Watch};
 use crate::store::StoreError;
 
 /// Frames read at once, at most: what a reader who has stopped may hold of them.
-const READ_MAX: usize = 32;
+const READ_MAX: usize = 8;
 
 pub(super) struct PaymentFeed {
     view: View,
+    merchant: MerchantId,
     id: PaymentId,
     watch: Watch,
     /// What must be folded before anything is said.
@@ -45,16 +46,21 @@ impl PaymentFeed {
         let gate = gate.filter(|position| !view.has_folded(*position));
         // The watch is made before the first read, so that nothing happens unseen between the two.
         let watch = view.watch_payment(id);
-        let feed = Self { watch, view: view.clone(), id, gate, reset, types: start.types, sent, ended: false };
-        let not_found = || Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment");
-        match view.payment(id)? {
-            Some(row) if row.payment.initiation.merchant_id != *merchant => Err(not_found()),
+        let (view, merchant) = (view.clone(), merchant.clone());
+        let feed = Self { watch, view, merchant, id, gate, reset, types: start.types, sent, ended: false };
+        match feed.row()? {
             Some(row) if row.payment.is_terminal() && sent >= Some(row.payment.version) => Ok(None),
             Some(_) => Ok(Some(feed)),
             // Whoever knows a version or a position of it has been told of it by an instance that was further.
             None if feed.gate.is_some() || sent > Some(0) => Ok(Some(feed)),
             None => Err(not_found()),
         }
+    }
+
+    /// One of another merchant is as one that is not there, whatever else is known of it, now and later.
+    fn row(&self) -> Result<Option<Row>, StoreError> {
+        let row = self.view.payment(self.id)?;
+        Ok(row.filter(|row| row.payment.initiation.merchant_id == self.merchant))
     }
 
     pub(super) fn read(&mut self) -> Result<Read, StoreError> {
@@ -72,8 +78,8 @@ impl PaymentFeed {
     }
 
     fn snapshot(&mut self) -> Result<Read, StoreError> {
-        // It was to be there once its position had been folded. The client comes back, and is told 404.
-        let Some(row) = self.view.payment(self.id)? else { return Ok(Read::End) };
+        // It was to be there once its position had been folded.
+        let Some(row) = self.row()? else { return Ok(Read::NotFound) };
         let mut blocks = Vec::new();
         if self.reset {
             blocks.push(Block::reset());
@@ -88,10 +94,11 @@ impl PaymentFeed {
     }
 
     fn changes(&mut self, after: u64) -> Result<Read, StoreError> {
-        let entries = self.view.events_after(self.id, after, READ_MAX)?;
+        let mut entries = self.view.events_after(self.id, after, READ_MAX)?;
+        entries.retain(|entry| entry.payment.initiation.merchant_id == self.merchant);
         let Some(last) = entries.last() else {
             // The end may be what this client had seen before this instance had.
-            let row = self.view.payment(self.id)?;
+            let row = self.row()?;
             let seen = row.is_some_and(|row| row.payment.is_terminal() && row.payment.version <= after);
             return Ok(if seen { Read::End } else { Read::Wait });
         };
@@ -114,4 +121,8 @@ impl PaymentFeed {
             None => self.watch.changed().await,
         }
     }
+}
+
+pub(super) fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment")
 }

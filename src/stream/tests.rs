@@ -129,6 +129,35 @@ async fn nothing_of_another_merchant_is_told() {
     assert!(serde_json::to_string(&refused.body()).unwrap().contains("payment_not_found"));
 }
 
+/// It is told of before it is there, to somebody who is ahead of this instance; and then it is another's.
+#[tokio::test]
+async fn a_payment_that_comes_later_and_is_anothers_is_not_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (MerchantId::parse("m").unwrap(), MerchantId::parse("m1").unwrap());
+    let mut log = Growing::open(directory.path());
+    let streams = log.streams();
+    let id = payment_id("b").to_string();
+    let at_least = position_text(streams.view.log_id(), Position::new(Partition(0), Offset(0)));
+    let version = format!("{}.1", streams.view.log_id().log8());
+    let open = |merchant: &MerchantId, at_least, cursor| {
+        let wish = Wish { payment_id: Some(&id), at_least, cursor, ..Wish::default() };
+        Reading::new(streams.feed(merchant.clone(), wish).unwrap().unwrap())
+    };
+    let [mut snapshot, mut own] = [&one, &other].map(|merchant| open(merchant, Some(&at_least), None));
+    let [mut changes, mut own_changes] = [&one, &other].map(|merchant| open(merchant, None, Some(&version)));
+    assert!(matches!(snapshot.next(), Next::Wait) && matches!(changes.next(), Next::Wait));
+    log.grow(vec![of(&other, "b"), Event { payment_id: payment_id("b"), ..event(1, retry(1)) }]).await;
+
+    // Not the end: it was not told whole.
+    let Next::Failed(problem) = snapshot.next() else { panic!("something was told") };
+    assert!(serde_json::to_string(&problem.body()).unwrap().contains("payment_not_found"));
+    assert!(matches!(snapshot.next(), Next::End));
+    assert!(matches!(changes.next(), Next::Wait), "as of one that is not there yet");
+    for told in [own.next(), own_changes.next()] {
+        assert!(matches!(told, Next::Block(_)), "its own merchant is told");
+    }
+}
+
 /// Nothing that is asked for, among much that is not: the reader looks up between.
 #[tokio::test]
 async fn a_long_look_is_taken_in_pieces() {

@@ -166,7 +166,7 @@ mod tests {
     fn ids(read: Read) -> Vec<Option<String>> {
         match read {
             Read::Blocks(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
-            Read::Wait | Read::End => Vec::new(),
+            Read::Wait | Read::End | Read::NotFound => Vec::new(),
         }
     }
 
