@@ -15,6 +15,11 @@ use crate::projection::versions::Pace;
 const EVENTS_FOLDED: &str = "paylog_events_folded_total";
 const PARTITIONS_HALTED: &str = "paylog_partitions_halted_total";
 const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
+const ACCEPTED: &str = "paylog_payments_accepted_total";
+const ENDED: &str = "paylog_payments_ended_total";
+const RESULT_SECONDS: &str = "paylog_payment_result_seconds";
+const OPEN: &str = "paylog_payments_open";
+const LAG: &str = "paylog_fold_lag_offsets";
 const PARKED: &str = "paylog_payments_parked";
 const REBUILD_FOLDED: &str = "paylog_rebuild_folded_offsets";
 const REBUILD_END: &str = "paylog_rebuild_end_offsets";
@@ -85,6 +90,18 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             "Partitions that stopped at a record that cannot be folded, by projection"
         );
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
+        describe_counter!(ACCEPTED, "Payments whose beginning was folded since this instance was at the log's end");
+        describe_counter!(ENDED, "Payments whose end was folded since this instance was at the log's end, by status");
+        describe_histogram!(
+            RESULT_SECONDS,
+            metrics::Unit::Seconds,
+            "From a payment's beginning to its end, of those that are counted as ended"
+        );
+        describe_gauge!(OPEN, "Payments that have not ended, by the state of this instance");
+        describe_gauge!(
+            LAG,
+            "Offsets of the log that this instance has not folded yet, by partition; NaN while the log's end is not known"
+        );
         describe_gauge!(PARKED, "Payments that wait for a person, by the state of this instance");
         describe_gauge!(
             REBUILD_FOLDED,
@@ -141,6 +158,25 @@ pub fn partition_halted(projection: &'static str) {
 
 pub fn payment_ended_again(agreed: bool) {
     counter!(ENDED_AGAIN, "agreed" => if agreed { "yes" } else { "no" }).increment(1);
+}
+
+pub fn payments_accepted(count: u64) {
+    counter!(ACCEPTED).increment(count);
+}
+
+pub fn payment_ended(status: &'static str, seconds: f64) {
+    counter!(ENDED, "status" => status).increment(1);
+    histogram!(RESULT_SECONDS).record(seconds);
+}
+
+/// As counted from the state.
+pub fn open(count: u64) {
+    gauge!(OPEN).set(count as f64);
+}
+
+/// `None` if the partition's end is not known.
+pub fn fold_lag(partition: u32, offsets: Option<u64>) {
+    gauge!(LAG, "partition" => partition.to_string()).set(offsets.map_or(f64::NAN, |offsets| offsets as f64));
 }
 
 /// Of a version of a projection that is being built: offsets folded, and how fast; `None` if none is.

@@ -1,8 +1,8 @@
 //! One connection: what it speaks, and how it ends.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::UPGRADE;
@@ -11,6 +11,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use warp::http::Request;
 use warp::reply::Response;
@@ -44,70 +45,74 @@ pub(super) struct Server<S> {
 
 impl<S> Server<S>
 where
-    S: Service<Request<TimedBody>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<Request<TimedBody>, Response = Response, Error = Infallible> + Send + Sync + 'static,
     S::Future: Send,
 {
-    pub(super) fn new(service: S, limits: Limits, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(service: S, limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_wait)
             .max_buf_size(limits.header_bytes.max(8192));
         let http2 = multiplexed::builder(&limits);
-        Self { http1, http2, service, limits, shutdown, end: CancellationToken::new() }
+        Arc::new(Self { http1, http2, service, limits, shutdown, end: CancellationToken::new() })
     }
 
-    pub(super) fn spawn(&self, socket: TcpStream, place: OwnedSemaphorePermit) {
+    /// What is kept for a connection is kept for each of thousands: one pointer to what they share.
+    pub(super) fn spawn(self: &Arc<Self>, socket: TcpStream, place: OwnedSemaphorePermit) {
         // Without it a short frame waits for the acknowledgement of the one before.
         let _ = socket.set_nodelay(true);
-        let serve = self.serve(StallIo::new(socket, place, self.limits.write_stall));
-        let end = self.end.clone();
+        let io = StallIo::new(socket, place, self.limits.write_stall);
+        let server = Arc::clone(self);
         tokio::spawn(async move {
+            let ended = server.end.clone();
             tokio::select! {
-                () = serve => {}
-                () = end.cancelled() => {}
+                () = server.serve(io) => {}
+                () = ended.cancelled() => {}
             }
         });
     }
 
-    fn serve(&self, mut io: StallIo) -> impl Future<Output = ()> + Send + use<S> {
-        let (http1, http2, service) = (self.http1.clone(), self.http2.clone(), self.service.clone());
-        let (limits, shutdown, lifetime) = (self.limits.clone(), self.shutdown.clone(), Lifetime(self.end.clone()));
-        let (head_wait, body_wait) = (limits.head_wait, limits.body_wait);
-        async move {
-            let protocol = tokio::select! {
-                biased;
-                protocol = tokio::time::timeout(head_wait, io.protocol()) => protocol,
-                () = shutdown.cancelled() => return,
-            };
-            // How a client left, before or after, is its own affair.
-            let Ok(Ok(protocol)) = protocol else { return };
-            match protocol {
-                Protocol::Http1 => {
-                    let service = service_fn(move |mut request: Request<Incoming>| {
-                        if request.headers().contains_key(UPGRADE) {
-                            request.extensions_mut().insert(lifetime.clone());
-                        }
-                        service.call(request.map(|body| TimedBody::new(body, body_wait)))
-                    });
-                    let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());
-                    tokio::select! {
-                        _ = connection.as_mut() => return,
-                        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-                    }
-                    let _ = connection.await;
-                }
-                // Apart, for it is large, and most connections are not of it.
-                Protocol::Http2 => {
-                    let activity = Activity::default();
-                    let watched = activity.clone();
-                    let service = service_fn(move |request: Request<Incoming>| {
-                        watched.during(service.call(request.map(|body| TimedBody::new(body, body_wait))))
-                    });
-                    let connection = http2.serve_connection(TokioIo::new(io), service);
-                    Box::pin(multiplexed::drive(connection, activity, limits, shutdown)).await;
-                }
-            }
+    /// How a client left, before or after it said something, is its own affair.
+    async fn serve(self: Arc<Self>, mut io: StallIo) {
+        let protocol = tokio::select! {
+            biased;
+            protocol = timeout(self.limits.head_wait, io.protocol()) => protocol,
+            () = self.shutdown.cancelled() => return,
+        };
+        match protocol {
+            Ok(Ok(Protocol::Http1)) => self.http1(io).await,
+            // Apart, for it is large, and most connections are not of it.
+            Ok(Ok(Protocol::Http2)) => Box::pin(self.http2(io)).await,
+            Ok(Err(_)) | Err(_) => {}
         }
+    }
+
+    async fn http1(self: Arc<Self>, io: StallIo) {
+        let server = Arc::clone(&self);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(Lifetime(server.end.clone()));
+            }
+            server.call(request)
+        });
+        let mut connection = pin!(self.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+
+    async fn http2(self: Arc<Self>, io: StallIo) {
+        let activity = Activity::default();
+        let (server, watched) = (Arc::clone(&self), activity.clone());
+        let service = service_fn(move |request: Request<Incoming>| watched.during(server.call(request)));
+        let connection = self.http2.serve_connection(TokioIo::new(io), service);
+        multiplexed::drive(connection, activity, &self.limits, &self.shutdown).await;
+    }
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        self.service.call(request.map(|body| TimedBody::new(body, self.limits.body_wait)))
     }
 }

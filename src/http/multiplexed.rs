@@ -165,8 +165,8 @@ impl<B: Body + Unpin> Body for Answer<B> {
 pub(super) async fn drive(
     connection: impl GracefulConnection,
     activity: Activity,
-    limits: Limits,
-    shutdown: CancellationToken,
+    limits: &Limits,
+    shutdown: &CancellationToken,
 ) {
     let mut connection = pin!(connection);
     let age = limits.connection_age.mul_f64(rand::random_range(0.8..1.0));
@@ -178,13 +178,10 @@ pub(super) async fn drive(
         () = activity.idle(limits.head_wait) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let nothing_left = async {
-        activity.idle(limits.write_stall).await;
-    };
     tokio::select! {
         _ = connection.as_mut() => {}
         () = activity.stalled(limits.write_stall) => {}
         // Of answers that were given whole, and which nobody takes.
-        () = nothing_left => {}
+        () = activity.idle(limits.write_stall) => {}
     }
 }

@@ -71,16 +71,21 @@ impl StallIo {
 
 impl AsyncRead for StallIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.looked_at.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, into);
+        }
+        let taken = into.remaining().min(self.looked_at.len());
+        into.put_slice(&self.looked_at[..taken]);
+        self.looked_at.drain(..taken);
         if !self.looked_at.is_empty() {
-            let taken = into.remaining().min(self.looked_at.len());
-            into.put_slice(&self.looked_at[..taken]);
-            self.looked_at.drain(..taken);
-            if self.looked_at.is_empty() {
-                self.looked_at = Vec::new();
-            }
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.socket).poll_read(cx, into)
+        self.looked_at = Vec::new();
+        // With what is there besides: for a second read hyper would make room anew, and keep that for the connection's life.
+        match Pin::new(&mut self.socket).poll_read(cx, into) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
     }
 }
 
