@@ -338,16 +338,33 @@ async fn half_a_preface_is_closed() {
     assert_eq!(server.exchange(b"PRI * HTTP/2.0\r\n\r\n").await, "");
 }
 
-/// It reads the connection, so that pings are answered and the socket is never full, and takes nothing of its answer.
+/// It reads the connection, so that pings are answered and the socket is never full, and takes nothing of one answer.
 #[tokio::test]
-async fn a_reader_that_stops_on_http2_is_closed() {
-    let server = server(Limits { head_wait: PATIENCE * 2, ..limits() }).await;
-    let (mut sender, connection) = speak_http2(&server).await;
-    let (answer, _) = sender.send_request(ask("GET", "/flood"), true).unwrap();
-    let mut unread = answer.await.unwrap().into_body();
-    let _ = tokio::time::timeout(PATIENCE, connection).await.expect("it should have been closed").unwrap();
+async fn a_reader_that_stops_on_http2_loses_that_answer_and_no_other() {
+    let patient = Limits { head_wait: PATIENCE * 2, write_stall: Duration::from_secs(2), ..limits() };
+    let server = server(patient).await;
+    // What is not read of the one leaves room for the other.
+    let roomy = h2::client::Builder::new().initial_connection_window_size(1024 * 1024).clone();
+    let (sender, connection) = roomy.handshake::<_, Bytes>(server.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let flood = async || {
+        let mut sender = sender.clone().ready().await.unwrap();
+        sender.send_request(ask("GET", "/flood"), true).unwrap().0.await.unwrap().into_body()
+    };
+    let (mut unread, mut reading) = (flood().await, flood().await);
     let broken = async { while unread.data().await.expect("an end in the middle is no end").is_ok() {} };
-    tokio::time::timeout(PATIENCE, broken).await.expect("what it had asked for breaks off");
+    let mut read = async || {
+        let piece = reading.data().await.unwrap().expect("the other goes on");
+        reading.flow_control().release_capacity(piece.len()).unwrap();
+    };
+    tokio::select! {
+        broken = tokio::time::timeout(PATIENCE, broken) => broken.expect("what is not read breaks off"),
+        () = async { loop { read().await } } => {}
+    }
+    for _ in 0..100 {
+        tokio::time::timeout(PATIENCE, read()).await.expect("the other still goes on");
+    }
+    assert_eq!(answered(&mut sender.clone(), ask("POST", "/echo"), "ab").await, (200, "2".to_owned()));
 }
 
 #[tokio::test]

@@ -8,10 +8,13 @@ use crate::access::Caller;
 use crate::contract::{HistoryBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
 use crate::http::{Problem, Query};
 use crate::payment::{CustomerId, PaymentId, Status};
-use crate::projection::{Offsets, Scope};
+use crate::projection::{Offsets, Row, Scope, View};
+use crate::store::StoreError;
 
 pub(super) const PAGE: usize = 50;
 const PAGE_MAX: usize = 200;
+/// Reads for one page, at most: a filter that matches nothing still ends.
+const READS_MAX: usize = 40;
 
 #[derive(serde::Serialize)]
 pub(super) struct ListBody<T> {
@@ -38,8 +41,7 @@ pub(super) async fn payments(api: &Api, headers: &HeaderMap, query: &Query) -> R
     if let Some(at_least) = api.at_least(query)? {
         api.in_time(at_least.reached(api.view.live())).await?;
     }
-    let Page { scope, status, before, limit } = page;
-    let (rows, next) = api.view.payments_of(&scope, status, before.as_ref(), limit)?;
+    let (rows, next) = page.read(&api.view).await?;
     let position = |row| position_text(api.view.log_id(), last_position(row, api.view.partitions()));
     let positions: Vec<String> = rows.iter().map(position).collect();
     let data = rows.iter().zip(&positions).map(|(row, at_least)| PaymentBody::new(&row.payment, at_least)).collect();
@@ -62,6 +64,20 @@ impl Page {
                 .map_err(|bad| bad_place(bad, "invalid_cursor", "cursor"))?,
             limit: query.get("limit").map_or(Ok(PAGE), limit)?,
         })
+    }
+
+    async fn read(self, view: &View) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
+        let (mut rows, mut before) = (Vec::new(), self.before);
+        for _ in 0..READS_MAX {
+            let (more, next) = view.payments_of(&self.scope, self.status, before.as_ref(), self.limit - rows.len())?;
+            rows.extend(more);
+            before = next;
+            if before.is_none() || rows.len() >= self.limit {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok((rows, before))
     }
 }
 

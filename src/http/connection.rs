@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use warp::reply::Response;
 
 use super::Limits;
 use super::body::TimedBody;
-use super::multiplexed::{self, Activity};
+use super::multiplexed::{self, Activity, Answering};
 use super::stall::{Protocol, StallIo};
 
 /// Of a connection that a request may take over (`Upgrade`): who does must end when it does. Among the extensions of such a
@@ -35,7 +35,7 @@ impl Lifetime {
 
 pub(super) struct Server<S> {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<Answering>,
     service: S,
     pub(super) limits: Limits,
     shutdown: CancellationToken,

@@ -2,20 +2,21 @@
 //! connection on which nothing is asked any more, an answer that nobody reads although the connection lives, and one that
 //! has become old.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::Response;
 
@@ -26,11 +27,50 @@ const ANSWER_BUFFER_BYTES: usize = 64 * 1024;
 /// How often a silent client is asked whether it is there, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_WAIT: Duration = Duration::from_secs(15);
-/// A connection is looked at so many times before its patience is over.
-const LOOKS: u32 = 10;
 
-pub(super) fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+tokio::task_local! {
+    /// When the answer that this task sends last gave something that has not been taken yet.
+    static GIVEN: Cell<Option<Instant>>;
+}
+
+/// Sends each answer in a task of its own, for as long as it is taken.
+#[derive(Clone)]
+pub(super) struct Answering {
+    patience: Duration,
+}
+
+impl<F> Executor<F> for Answering
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, answer: F) {
+        tokio::spawn(GIVEN.scope(Cell::new(None), while_taken(answer, self.patience)));
+    }
+}
+
+/// An answer that ends before its end is reset (RST_STREAM), and what is kept of it let go. The others on its connection go
+/// on: that it lives at all is for the pings to find out, and for the socket.
+async fn while_taken(answer: impl Future, patience: Duration) {
+    let (mut answer, mut clock) = (pin!(answer), None::<Pin<Box<Sleep>>>);
+    poll_fn(|cx| {
+        if answer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(over) = GIVEN.with(Cell::get).map(|since| since + patience) else {
+            clock = None;
+            return Poll::Pending;
+        };
+        let clock = clock.get_or_insert_with(|| Box::pin(sleep_until(over)));
+        if clock.deadline() != over {
+            clock.as_mut().reset(over);
+        }
+        clock.as_mut().poll(cx)
+    })
+    .await;
+}
+
+pub(super) fn builder(limits: &Limits) -> http2::Builder<Answering> {
+    let mut builder = http2::Builder::new(Answering { patience: limits.write_stall });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.requests_at_once)
@@ -41,34 +81,18 @@ pub(super) fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// What is going on on one connection.
-#[derive(Clone, Default)]
-pub(super) struct Activity(Arc<State>);
+/// What is going on on one connection: how many requests are not answered to the end.
+#[derive(Clone)]
+pub(super) struct Activity(Arc<watch::Sender<u64>>);
 
-struct State {
-    /// Requests that are not answered to the end.
-    open: watch::Sender<u64>,
-    /// When an answer last gave something that has not been taken yet.
-    given: Mutex<Given>,
-}
-
-#[derive(Default)]
-struct Given {
-    next: u64,
-    since: HashMap<u64, Instant>,
-}
-
-impl Default for State {
+impl Default for Activity {
     fn default() -> Self {
-        Self { open: watch::channel(0).0, given: Mutex::default() }
+        Self(Arc::new(watch::channel(0).0))
     }
 }
 
 /// One request, for as long as it is not answered to the end.
-struct Open {
-    activity: Activity,
-    number: u64,
-}
+struct Open(Activity);
 
 impl Activity {
     /// Counts a request from now until the end of its answer.
@@ -80,12 +104,12 @@ impl Activity {
         F: Future<Output = Result<Response<B>, Infallible>>,
     {
         let open = Open::new(self.clone());
-        async move { Ok(answer.await?.map(|body| Answer { body, open })) }
+        async move { Ok(answer.await?.map(|body| Answer { body, _open: open })) }
     }
 
     /// Returns when nothing has been asked for so long.
     async fn idle(&self, wait: Duration) {
-        let mut open = self.0.open.subscribe();
+        let mut open = self.0.subscribe();
         loop {
             // The sender is in `self`, so that these wait for nothing else.
             let _ = open.wait_for(|open| *open == 0).await;
@@ -94,46 +118,26 @@ impl Activity {
             }
         }
     }
-
-    /// Returns when something has not been taken for so long.
-    async fn stalled(&self, patience: Duration) {
-        let every = (patience / LOOKS).max(Duration::from_millis(1));
-        let mut looks = interval(every);
-        loop {
-            looks.tick().await;
-            if self.given().since.values().any(|since| since.elapsed() + every >= patience) {
-                return;
-            }
-        }
-    }
-
-    fn given(&self) -> MutexGuard<'_, Given> {
-        self.0.given.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Open {
     fn new(activity: Activity) -> Self {
-        activity.0.open.send_modify(|open| *open += 1);
-        let mut given = activity.given();
-        given.next += 1;
-        let number = given.next;
-        drop(given);
-        Self { activity, number }
+        activity.0.send_modify(|open| *open += 1);
+        Self(activity)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.activity.given().since.remove(&self.number);
-        self.activity.0.open.send_modify(|open| *open -= 1);
+        self.0.0.send_modify(|open| *open -= 1);
     }
 }
 
-/// The body of an answer. It is asked for more only when its reader has room for more.
+/// The body of an answer. It is asked for more when what it gave has gone on its way, whole or to the last piece of it, and
+/// not while its reader has room for nothing: what it gave is then waiting.
 pub(super) struct Answer<B> {
     body: B,
-    open: Open,
+    _open: Open,
 }
 
 impl<B: Body + Unpin> Body for Answer<B> {
@@ -141,14 +145,10 @@ impl<B: Body + Unpin> Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let number = self.open.number;
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        let mut given = self.open.activity.given();
-        match frame {
-            Poll::Ready(Some(Ok(_))) => drop(given.since.insert(number, Instant::now())),
-            _ => drop(given.since.remove(&number)),
-        }
-        drop(given);
+        let given = matches!(frame, Poll::Ready(Some(Ok(_)))).then(Instant::now);
+        // It is polled by the task that sends it.
+        let _ = GIVEN.try_with(|since| since.set(given));
         frame
     }
 
@@ -172,7 +172,6 @@ pub(super) async fn drive(
     let age = limits.connection_age.mul_f64(rand::random_range(0.8..1.0));
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = activity.stalled(limits.write_stall) => return,
         () = shutdown.cancelled() => {}
         () = sleep(age) => {}
         () = activity.idle(limits.head_wait) => {}
@@ -180,7 +179,6 @@ pub(super) async fn drive(
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = activity.stalled(limits.write_stall) => {}
         // Of answers that were given whole, and which nobody takes.
         () = activity.idle(limits.write_stall) => {}
     }

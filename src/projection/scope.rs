@@ -10,8 +10,9 @@ use crate::payment::{CustomerId, EventData, MerchantId, PaymentId, Status, Times
 use crate::schema::Codec;
 use crate::store::StoreError;
 
-/// Rows looked at for one page of a list or of changes, at most: a filter that matches nothing still ends.
-const LOOKED_AT_MAX: usize = 10_000;
+/// Rows looked at in one read, at most. Async code reads as it is, and so a read has to be short whatever it finds; where it
+/// stopped is in its cursor, and whoever goes on lets others go first.
+const LOOKED_AT_MAX: usize = 250;
 
 /// Whose events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,9 +37,26 @@ type StoreRow = Result<crate::store::Row, StoreError>;
 /// Rows of the feed, by partition and offset; their keys end with the offset.
 type FeedRows<'a> = Box<dyn DoubleEndedIterator<Item = StoreRow> + 'a>;
 
+/// Where a payment begins in the feed.
+#[derive(Clone, Copy)]
+struct Initiation {
+    created_at: Timestamp,
+    payment_id: PaymentId,
+    offset: Offset,
+}
+
+/// The payments of one partition, newest first.
+struct Column<'a> {
+    partition: Partition,
+    rows: std::iter::Rev<FeedRows<'a>>,
+    /// The newest that has not been taken; `None` if it is not known yet, or if there is none.
+    head: Option<Initiation>,
+    ended: bool,
+}
+
 impl View {
-    /// Its payments, newest first, at most `max`. `before` is where the page before ended; so is the answer's second part,
-    /// which is `None` at the end.
+    /// Its payments, newest first, at most `max`, and fewer, or none, if they are far apart. `before` is where the read before
+    /// ended; so is the answer's second part, which is `None` at the end.
     pub fn payments_of(
         &self,
         scope: &Scope,
@@ -48,25 +66,32 @@ impl View {
     ) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
         let built = self.built();
         let mut cursor = before.cloned().unwrap_or_else(|| built.progress.folded());
-        let mut columns = Vec::new();
-        for end in cursor.positions() {
-            let mut column = scope.feed(&built, end.partition, Offset(0), end.offset).rev();
-            let head = next_initiation(self.codec(), &mut column)?;
-            columns.push((head, column));
-        }
-        let (mut page, mut looked_at) = (Vec::new(), 0);
+        let column = |end: Position| {
+            let rows = scope.feed(&built, end.partition, Offset(0), end.offset).rev();
+            Column { partition: end.partition, rows, head: None, ended: false }
+        };
+        let mut columns: Vec<Column<'_>> = cursor.positions().map(column).collect();
+        // To find again what the read before had found at the end of each, and then to come on.
+        let mut looks = columns.len() + LOOKED_AT_MAX;
+        let mut page = Vec::new();
         loop {
+            for column in &mut columns {
+                if !column.find(self.codec(), &mut looks, &mut cursor)? {
+                    return Ok((page, Some(cursor)));
+                }
+            }
             // The newest head; between equals the higher partition, so that the order is always the same.
-            let newest = columns.iter().enumerate().filter_map(|(p, (head, _))| head.map(|h| (h.created_at, p))).max();
-            let Some((_, p)) = newest else { return Ok((page, None)) };
-            if page.len() >= max || looked_at >= LOOKED_AT_MAX {
+            let newest = columns.iter_mut().filter(|column| column.head.is_some());
+            let newest = newest.max_by_key(|column| (column.head.map(|head| head.created_at), column.partition));
+            let Some((column, initiation)) = newest.and_then(|column| column.head.map(|head| (column, head))) else {
+                return Ok((page, None));
+            };
+            if page.len() >= max || looks == 0 {
                 return Ok((page, Some(cursor)));
             }
-            let (head, column) = &mut columns[p];
-            let Some(initiation) = *head else { return Ok((page, None)) };
-            *head = next_initiation(self.codec(), column)?;
-            cursor.set(Position::new(Partition(p as u32), initiation.offset));
-            looked_at += 1;
+            column.head = None;
+            cursor.set(Position::new(column.partition, initiation.offset));
+            looks -= 1;
             let row = built.rows.row(initiation.payment_id)?;
             page.extend(row.filter(|row| status.is_none_or(|wanted| row.payment.status() == wanted)));
         }
@@ -129,25 +154,25 @@ impl Scope {
     }
 }
 
-/// Where a payment begins in the feed.
-#[derive(Clone, Copy)]
-struct Initiation {
-    created_at: Timestamp,
-    payment_id: PaymentId,
-    offset: Offset,
-}
-
-fn next_initiation(
-    codec: &Codec,
-    column: &mut impl Iterator<Item = StoreRow>,
-) -> Result<Option<Initiation>, StoreError> {
-    for row in column {
-        let (key, value) = row?;
-        let (event, _, _) = FeedRow::read(codec, &value)?;
-        if matches!(event.data, EventData::PaymentInProgress(_)) {
-            let (created_at, payment_id, offset) = (event.occurred_at, event.payment_id, offset_of(&key)?);
-            return Ok(Some(Initiation { created_at, payment_id, offset }));
+impl Column<'_> {
+    /// Looks for its head, and moves the cursor past what is none. `false` if there were not looks enough.
+    fn find(&mut self, codec: &Codec, looks: &mut usize, cursor: &mut Offsets) -> Result<bool, StoreError> {
+        while self.head.is_none() && !self.ended {
+            let Some(rest) = looks.checked_sub(1) else { return Ok(false) };
+            let Some(row) = self.rows.next() else {
+                self.ended = true;
+                break;
+            };
+            *looks = rest;
+            let (key, value) = row?;
+            let offset = offset_of(&key)?;
+            let (event, _, _) = FeedRow::read(codec, &value)?;
+            if matches!(event.data, EventData::PaymentInProgress(_)) {
+                self.head = Some(Initiation { created_at: event.occurred_at, payment_id: event.payment_id, offset });
+            } else {
+                cursor.set(Position::new(self.partition, offset));
+            }
         }
+        Ok(true)
     }
-    Ok(None)
 }

@@ -1,5 +1,6 @@
-//! The readers' side. Every read is a point read or a short scan of the store, of microseconds: it may be called from
-//! async code as it is.
+//! The readers' side. Every read is a point read of microseconds, the few events of one payment, or a scan that ends after
+//! some hundred rows and says where it stopped: it may be called from async code as it is, and who scans on lets others go
+//! first.
 
 use std::sync::Arc;
 

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::payment::PaymentFeed;
+use super::payment::{PaymentFeed, not_found};
 use super::wide::WideFeed;
 use crate::contract::{FrameBody, ResetBody, SnapshotBody};
+use crate::http::Problem;
 use crate::journal::LogId;
 use crate::payment::Payment;
 use crate::projection::Entry;
@@ -25,7 +26,7 @@ pub(super) enum Data {
         last: Option<Option<String>>,
     },
     Change(Box<Entry>),
-    /// An id alone: a place to come back to.
+    /// An id alone: a place to come back to. There may have been a long look before it: let others go first.
     Nothing,
 }
 
@@ -40,12 +41,14 @@ pub(super) enum Body<'a> {
 
 /// What a feed has for now.
 pub(super) enum Read {
-    /// None of them is: it has looked at much that is not asked for, and there is more.
+    /// If there are none, there may be some behind what was looked at: read again, but let others go first.
     Blocks(Vec<Block>),
     /// Nothing, until it is woken.
     Wait,
-    /// Nothing, ever.
+    /// Nothing, ever: all was told.
     End,
+    /// Nothing, ever: it is not there, or it is another's.
+    NotFound,
 }
 
 /// What a client follows.
@@ -108,8 +111,10 @@ pub(super) enum Next {
     Later,
     /// Nothing, until it is woken.
     Wait,
-    /// Nothing, ever.
+    /// Nothing, ever: all was told.
     End,
+    /// Nothing, ever, although not all was told.
+    Failed(Box<Problem>),
 }
 
 impl Reading {
@@ -134,17 +139,21 @@ impl Reading {
                 self.pending = VecDeque::new();
                 Next::Wait
             }
-            Ok(Read::End) => self.end(),
+            Ok(Read::End) => {
+                self.ended = true;
+                Next::End
+            }
+            Ok(Read::NotFound) => self.failed(not_found()),
             Err(e) => {
                 tracing::error!(error = %e, "a stream ends: the store cannot be read");
-                self.end()
+                self.failed(Problem::internal())
             }
         }
     }
 
-    fn end(&mut self) -> Next {
+    fn failed(&mut self, problem: Problem) -> Next {
         self.ended = true;
-        Next::End
+        Next::Failed(Box::new(problem))
     }
 
     /// Returns when it is worth reading again.

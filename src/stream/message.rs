@@ -11,7 +11,7 @@
 //! | `{"type": "frame", "id", "event", "cursor", "data"}` | `event` and `data` as Server-Sent Events have them; a `cursor` of `null` moves none |
 //! | `{"type": "cursor", "id", "cursor"}` | a place to come back to |
 //! | `{"type": "end", "id"}` | the payment has ended, and all of it was told: the subscription is over |
-//! | `{"type": "error", "id", "error"}` | a problem as HTTP answers it; `id` is `null` where none could be read |
+//! | `{"type": "error", "id", "error"}` | a problem as HTTP answers it; `id` is `null` where none could be read. What had begun and fails is over |
 //! | `{"type": "going_away", "retry_ms"}` | the last message, before a close with 1001 |
 
 use warp::http::StatusCode;

@@ -13,7 +13,7 @@ use crate::projection::{BadOffsets, Entry, Row, View, Watch};
 use crate::store::StoreError;
 
 /// Frames read at once, at most: what a reader who has stopped may hold of them.
-const READ_MAX: usize = 32;
+const READ_MAX: usize = 8;
 
 pub(super) struct PaymentFeed {
     view: View,
@@ -45,7 +45,6 @@ impl PaymentFeed {
         let watch = view.watch_payment(id);
         let (view, caller) = (view.clone(), caller.clone());
         let feed = Self { watch, view, caller, id, gate, reset, types: start.types, sent, ended: false };
-        let not_found = || Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment");
         match feed.row()? {
             Some(row) if row.payment.is_terminal() && sent >= Some(row.payment.version) => Ok(None),
             Some(_) => Ok(Some(feed)),
@@ -55,7 +54,7 @@ impl PaymentFeed {
         }
     }
 
-    /// One that the caller may not see is as one that is not there, whatever else is known of it.
+    /// One that the caller may not see is as one that is not there, whatever else is known of it, now and later.
     fn row(&self) -> Result<Option<Row>, StoreError> {
         Ok(self.view.payment(self.id)?.filter(|row| self.caller.sees(&row.payment)))
     }
@@ -75,8 +74,8 @@ impl PaymentFeed {
     }
 
     fn snapshot(&mut self) -> Result<Read, StoreError> {
-        // It was to be there once its position had been folded. The client comes back, and is told 404.
-        let Some(row) = self.row()? else { return Ok(Read::End) };
+        // It was to be there once its position had been folded.
+        let Some(row) = self.row()? else { return Ok(Read::NotFound) };
         let mut blocks = Vec::new();
         if self.reset {
             blocks.push(Block::reset());
@@ -118,4 +117,8 @@ impl PaymentFeed {
             None => self.watch.changed().await,
         }
     }
+}
+
+pub(super) fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment")
 }

@@ -24,6 +24,8 @@ use crate::projection::{Changes, Offsets, Scope};
 /// Changes of one page, unless the client says how many.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 200;
+/// So often is read on for what is asked for, among much that is not, although nobody waits.
+const READS_MIN: usize = 40;
 
 const POSITION: HeaderName = HeaderName::from_static("paylog-position");
 
@@ -107,9 +109,14 @@ impl Streams {
         let (mut after, deadline) = (asked.after.clone(), Instant::now() + wait);
         let mut permit = pin!(caller.permit().clone().ended());
         let wanted = |data: &EventData| asked.types.has(data);
+        let mut reads = 0;
         loop {
+            reads += 1;
             let changes = self.view.changes(&asked.scope, &wanted, &after, asked.limit)?;
-            if !changes.entries.is_empty() || Instant::now() >= deadline {
+            if !changes.entries.is_empty() || self.shutdown.is_cancelled() {
+                return Ok(changes);
+            }
+            if Instant::now() >= deadline && (!changes.more || reads >= READS_MIN) {
                 return Ok(changes);
             }
             after = changes.next.clone();
@@ -143,7 +150,13 @@ fn limit(digits: &str) -> Result<usize, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::limit;
+    use std::time::Duration;
+
+    use super::{Asked, Types, limit};
+    use crate::access::Caller;
+    use crate::payment::MerchantId;
+    use crate::projection::{Offsets, Scope};
+    use crate::stream::tests::{Growing, begun_and_tried_again};
 
     #[test]
     fn a_limit_is_taken_as_documented_or_not_at_all() {
@@ -151,5 +164,25 @@ mod tests {
         for wrong in ["", "0", "201", "-1", "+1", "1.0", "ten", "99999999999999999999999"] {
             assert!(limit(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_held_looks_at_the_stop_while_it_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Growing::open(directory.path());
+        log.grow(begun_and_tried_again(400)).await;
+        let streams = log.streams();
+        let caller = Caller::of(MerchantId::default());
+        let asked = || Asked {
+            scope: Scope { merchant: MerchantId::default(), customer: None },
+            types: Types::listed("PaymentParked").unwrap(),
+            after: Offsets::start(1),
+            limit: 1,
+        };
+        let whole = streams.changes(&caller, &asked(), Duration::ZERO).await.ok().unwrap();
+        assert!(!whole.more && whole.next.covers(&streams.view.folded()), "who does not wait is spared the pieces");
+        streams.shutdown.cancel();
+        let some = streams.changes(&caller, &asked(), Duration::from_secs(60)).await.ok().unwrap();
+        assert!(some.more && some.entries.is_empty(), "it left off, and says where: {:?}", some.next);
     }
 }

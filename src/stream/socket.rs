@@ -11,14 +11,14 @@ use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use warp::http::StatusCode;
 
-use super::feed::{Next, Reading};
+use super::feed::{Data, Next, Reading};
 use super::message::{Asked, Subscribe, Told};
 use super::types::Types;
 use super::{Streams, Wish, returning};
@@ -41,6 +41,8 @@ const TOGETHER_MAX: usize = 64;
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// More than the largest message is: a payment and its event, made of records of 64 KiB at most, and escaped.
+const TOLD_MAX_BYTES: usize = 512 * 1024;
 
 type Io = TokioIo<Upgraded>;
 type Flows = SelectAll<Pin<Box<dyn Stream<Item = Flowed> + Send>>>;
@@ -48,8 +50,12 @@ type Flows = SelectAll<Pin<Box<dyn Stream<Item = Flowed> + Send>>>;
 /// What a subscription has come to.
 enum Flowed {
     Message(String),
+    /// A message that tells a cursor alone, with perhaps a long look before it.
+    Cursor(String),
     /// All was told.
     End(Arc<str>),
+    /// Not all was told, and no more will be.
+    Failed(Arc<str>, Box<Problem>),
 }
 
 struct Socket {
@@ -59,8 +65,8 @@ struct Socket {
     subscriptions: HashMap<Arc<str>, AbortHandle>,
     flows: Flows,
     mistakes: usize,
-    /// When something came from the client last.
-    heard: Instant,
+    /// Pings sent since something came from the client.
+    unanswered: u32,
     _counted: OpenStream,
 }
 
@@ -81,25 +87,30 @@ enum Ending {
 }
 
 pub(super) async fn serve(io: Io, streams: Arc<Streams>, caller: Caller) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_message_size(Some(MESSAGE_MAX_BYTES))
-        .max_frame_size(Some(MESSAGE_MAX_BYTES));
     let mut socket = Socket {
-        ws: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
+        ws: WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await,
         streams,
         caller,
         subscriptions: HashMap::new(),
         flows: SelectAll::new(),
         mistakes: 0,
-        heard: Instant::now(),
+        unanswered: 0,
         _counted: telemetry::stream_opened("websocket"),
     };
     let ending = match socket.run().await {
         Ok(ending) | Err(ending) => ending,
     };
     socket.end(ending).await;
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        // Or the answers to the pings of a client that reads nothing are kept, all of them.
+        .max_write_buffer_size(WRITE_BUFFER_BYTES + TOLD_MAX_BYTES)
+        .max_message_size(Some(MESSAGE_MAX_BYTES))
+        .max_frame_size(Some(MESSAGE_MAX_BYTES))
 }
 
 impl Socket {
@@ -120,9 +131,10 @@ impl Socket {
                 // Before the pings: what has come while the socket was full is an answer too.
                 received = self.ws.next() => self.received(received).await?,
                 _ = pings.tick() => {
-                    if self.heard.elapsed() >= heartbeat * PINGS_UNANSWERED_MAX {
+                    if self.unanswered >= PINGS_UNANSWERED_MAX {
                         return Ok(Ending::Because(CloseCode::Policy, "no answer to a ping"));
                     }
+                    self.unanswered += 1;
                     self.send(Message::Ping(Vec::new().into())).await?;
                 }
                 Some(flowed) = self.flows.next(), if !self.flows.is_empty() => self.tell(flowed).await?,
@@ -133,7 +145,7 @@ impl Socket {
     // === from the client ===
 
     async fn received(&mut self, received: Option<Result<Message, Error>>) -> Result<(), Ending> {
-        self.heard = Instant::now();
+        self.unanswered = 0;
         match received {
             Some(Ok(Message::Text(text))) => self.asked(&text).await,
             // The library answers pings.
@@ -195,7 +207,8 @@ impl Socket {
         let id: Arc<str> = asked.id.as_str().into();
         let reading = self.streams.feed(&self.caller, wish)?.map(Reading::new);
         let (log, heartbeat) = (self.streams.view.log_id(), self.streams.config.heartbeat);
-        let flow = Flow { id: Arc::clone(&id), reading, log, heartbeat };
+        let silent_until = Instant::now() + heartbeat;
+        let flow = Flow { id: Arc::clone(&id), reading, log, heartbeat, silent_until };
         let (flow, handle) = stream::abortable(flow.messages());
         self.subscriptions.insert(id, handle);
         self.flows.push(Box::pin(flow));
@@ -220,23 +233,37 @@ impl Socket {
 
     /// This, and what else is ready.
     async fn tell(&mut self, first: Flowed) -> Result<(), Ending> {
-        self.write(first).await?;
+        let mut looked = self.write(first).await?;
         for _ in 1..TOGETHER_MAX {
+            if looked {
+                break;
+            }
             let Some(flowed) = self.flows.next().now_or_never().flatten() else { break };
-            self.write(flowed).await?;
+            looked = self.write(flowed).await?;
         }
-        self.ws.flush().await.map_err(|_| Ending::Gone)
+        self.ws.flush().await.map_err(|_| Ending::Gone)?;
+        if looked {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
-    async fn write(&mut self, flowed: Flowed) -> Result<(), Ending> {
+    /// Are others to go first now?
+    async fn write(&mut self, flowed: Flowed) -> Result<bool, Ending> {
+        let looked = matches!(flowed, Flowed::Cursor(_));
         let text = match flowed {
-            Flowed::Message(text) => text,
+            Flowed::Message(text) | Flowed::Cursor(text) => text,
             Flowed::End(id) => {
                 self.subscriptions.remove(&id);
                 Told::End { id: &id }.text()
             }
+            Flowed::Failed(id, problem) => {
+                self.subscriptions.remove(&id);
+                Told::Error { id: Some(&id), error: problem.body() }.text()
+            }
         };
-        self.ws.feed(Message::text(text)).await.map_err(|_| Ending::Gone)
+        self.ws.feed(Message::text(text)).await.map_err(|_| Ending::Gone)?;
+        Ok(looked)
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Ending> {
@@ -265,7 +292,11 @@ impl Socket {
                 (close(CloseCode::Policy, "no longer permitted".to_owned()), true)
             }
             Ending::TooLong => (close(CloseCode::Size, format!("at most {MESSAGE_MAX_BYTES} bytes")), false),
-            Ending::Because(code, reason) => (close(code, reason.to_owned()), code != CloseCode::Protocol),
+            Ending::Because(code, reason) => {
+                // What was not understood has ended the reading of messages; what comes behind it is taken as bytes.
+                let readable = !matches!(code, CloseCode::Protocol | CloseCode::Invalid);
+                (close(code, reason.to_owned()), readable)
+            }
         };
         let closing = async {
             if self.ws.close(frame).await.is_err() {
@@ -292,6 +323,8 @@ struct Flow {
     reading: Option<Reading>,
     log: LogId,
     heartbeat: Duration,
+    /// Until when nothing need be told: kept over every wake that brings nothing for this subscription.
+    silent_until: Instant,
 }
 
 impl Flow {
@@ -307,17 +340,77 @@ impl Flow {
                 Next::Later => tokio::task::yield_now().await,
                 Next::Wait => tokio::select! {
                     () = reading.woken() => {}
-                    () = sleep(self.heartbeat) => {
-                        if let Some(block) = reading.moved() {
-                            break block;
-                        }
-                    }
+                    () = sleep_until(self.silent_until) => {}
                 },
                 Next::End => return (Flowed::End(self.id), None),
+                Next::Failed(problem) => return (Flowed::Failed(self.id, problem), None),
+            }
+            if Instant::now() >= self.silent_until {
+                self.silent_until = Instant::now() + self.heartbeat;
+                if let Some(block) = reading.moved() {
+                    break block;
+                }
             }
         };
+        self.silent_until = Instant::now() + self.heartbeat;
         let text = Told::block(&self.id, &block, self.log).text();
         self.reading = Some(reading);
-        (Flowed::Message(text), Some(self))
+        match block.data {
+            Data::Nothing => (Flowed::Cursor(text), Some(self)),
+            _ => (Flowed::Message(text), Some(self)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, SinkExt, StreamExt};
+    use tokio::time::Instant;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+    use tokio_tungstenite::tungstenite::{Error, Message};
+
+    use super::{Flow, Flowed, Reading, TOLD_MAX_BYTES, WRITE_BUFFER_BYTES, config};
+    use crate::access::Caller;
+    use crate::payment::MerchantId;
+    use crate::stream::tests::{Growing, all_of_type};
+
+    /// Each ping is answered, and the answers are taken by nobody.
+    #[tokio::test]
+    async fn what_is_kept_for_a_client_that_pings_and_reads_nothing_has_an_end() {
+        const PINGS: usize = (WRITE_BUFFER_BYTES + TOLD_MAX_BYTES) / 125 + 1;
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let mut server = WebSocketStream::from_raw_socket(ours, Role::Server, Some(config())).await;
+        let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        for _ in 0..PINGS {
+            let ping = Message::Ping(vec![0; 125].into());
+            let (sent, received) = tokio::join!(client.send(ping), server.next());
+            assert!(sent.is_ok() && matches!(received, Some(Ok(Message::Ping(_)))), "{sent:?} {received:?}");
+        }
+        let told = server.feed(Message::text("x".repeat(1024))).now_or_never();
+        assert!(matches!(told, Some(Err(Error::WriteBufferFull(_)))), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_filtered_subscription_of_a_busy_merchant_tells_its_cursor() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Growing::open(directory.path());
+        let streams = log.streams();
+        let feed =
+            streams.feed(&Caller::of(MerchantId::default()), all_of_type("PaymentParked", None)).unwrap().unwrap();
+        let heartbeat = streams.config.heartbeat;
+        let flow = Flow {
+            id: "a".into(),
+            reading: Some(Reading::new(feed)),
+            log: streams.view.log_id(),
+            heartbeat,
+            silent_until: Instant::now() + heartbeat,
+        };
+        let mut messages = Box::pin(flow.messages());
+        assert!(matches!(messages.next().await, Some(Flowed::Cursor(_))), "the opening");
+        tokio::select! {
+            told = messages.next() => assert!(matches!(told, Some(Flowed::Cursor(_)))),
+            () = log.is_busy() => panic!("nothing was told"),
+        }
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
 use warp::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use warp::reply::{Reply, Response};
 
-use super::feed::{Block, Feed, Next, Reading};
+use super::feed::{Block, Data, Feed, Next, Reading};
 use super::{Streams, returning};
 use crate::access::Permit;
 use crate::journal::LogId;
@@ -46,19 +46,7 @@ fn retry(ms: u64) -> String {
 }
 
 pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit) -> Response {
-    let pump = Pump {
-        reading: Reading::new(feed),
-        log: streams.view.log_id(),
-        opened: false,
-        over: false,
-        heartbeat: streams.config.heartbeat,
-        old_at: returning::old_at(streams.config.max_age),
-        // A box for those alone who need one: most of a machine's memory is streams.
-        permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
-        shutdown: streams.shutdown.clone(),
-        _counted: telemetry::stream_opened("sse"),
-    };
-    let body = stream::unfold(pump, async |mut pump: Pump| {
+    let body = stream::unfold(Pump::new(streams, feed, permit), async |mut pump: Pump| {
         let chunk = pump.next().await?;
         Some((Ok::<_, Infallible>(chunk), pump))
     });
@@ -80,7 +68,11 @@ struct Pump {
     log: LogId,
     opened: bool,
     over: bool,
+    /// There was a long look: others go first.
+    looked: bool,
     heartbeat: Duration,
+    /// Until when nothing need go out: kept over every wake that brings nothing for this client.
+    silent_until: Instant,
     old_at: Instant,
     permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
@@ -95,9 +87,36 @@ enum Then {
 }
 
 impl Pump {
+    fn new(streams: &Streams, feed: Feed, permit: &Permit) -> Self {
+        let heartbeat = streams.config.heartbeat;
+        Self {
+            reading: Reading::new(feed),
+            log: streams.view.log_id(),
+            opened: false,
+            over: false,
+            looked: false,
+            heartbeat,
+            silent_until: Instant::now() + heartbeat,
+            old_at: returning::old_at(streams.config.max_age),
+            // A box for those alone who need one: most of a machine's memory is streams.
+            permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
+            shutdown: streams.shutdown.clone(),
+            _counted: telemetry::stream_opened("sse"),
+        }
+    }
+
     /// The next bytes; `None` ends the stream. Called when the socket has taken the bytes before.
     async fn next(&mut self) -> Option<Bytes> {
+        let bytes = self.bytes().await;
+        self.silent_until = Instant::now() + self.heartbeat;
+        bytes
+    }
+
+    async fn bytes(&mut self) -> Option<Bytes> {
         loop {
+            if std::mem::take(&mut self.looked) {
+                tokio::task::yield_now().await;
+            }
             if self.over || Instant::now() >= self.old_at || self.is_no_longer_permitted() {
                 return None;
             }
@@ -108,13 +127,14 @@ impl Pump {
             if !chunk.is_empty() {
                 return Some(chunk.into());
             }
-            match then {
-                Then::More => {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                Then::Wait => {}
-                Then::End => return None,
+            if matches!(then, Then::End) {
+                return None;
+            }
+            if Instant::now() >= self.silent_until {
+                return Some(self.heartbeat());
+            }
+            if matches!(then, Then::More) {
+                continue;
             }
             tokio::select! {
                 biased;
@@ -122,7 +142,7 @@ impl Pump {
                 () = ended(&mut self.permit_ended) => self.over = true,
                 () = self.reading.woken() => {}
                 () = sleep_until(self.old_at) => return None,
-                () = sleep(self.heartbeat) => return Some(self.heartbeat()),
+                () = sleep_until(self.silent_until) => return Some(self.heartbeat()),
             }
         }
     }
@@ -142,10 +162,20 @@ impl Pump {
         }
         while chunk.len() < CHUNK_BYTES {
             match self.reading.next() {
-                Next::Block(block) => write(&block, self.log, &mut chunk),
-                Next::Later => return (chunk, Then::More),
+                Next::Block(block) => {
+                    write(&block, self.log, &mut chunk);
+                    if matches!(block.data, Data::Nothing) {
+                        self.looked = true;
+                        return (chunk, Then::More);
+                    }
+                }
+                Next::Later => {
+                    self.looked = true;
+                    return (chunk, Then::More);
+                }
                 Next::Wait => return (chunk, Then::Wait),
-                Next::End => return (chunk, Then::End),
+                // A client that was not told all comes back, and is told why.
+                Next::End | Next::Failed(_) => return (chunk, Then::End),
             }
         }
         (chunk, Then::More)
@@ -174,11 +204,12 @@ async fn ended(permit: &mut Option<PermitEnded>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, write};
+    use super::{Block, Data, Pump, Then, write};
+    use crate::access::Caller;
     use crate::journal::{LogId, Offset, Partition, Position};
-    use crate::payment::{Payment, samples};
+    use crate::payment::{MerchantId, Payment, samples};
     use crate::projection::Entry;
-    use crate::stream::feed::Data;
+    use crate::stream::tests::{Growing, all_of_type, begun_and_tried_again};
 
     fn written(id: Option<&str>, data: Data) -> String {
         let mut bytes = Vec::new();
@@ -206,5 +237,40 @@ mod tests {
         let data: serde_json::Value = serde_json::from_str(lines[1].strip_prefix("data: ").unwrap()).unwrap();
         assert_eq!((&data["event"]["version"], &data["payment"]["amount"]), (&1.into(), &1999.into()));
         assert_eq!(lines[3..], ["", ""]);
+    }
+
+    /// What happens and is not asked for is no reason to be silent.
+    #[tokio::test]
+    async fn a_filtered_stream_of_a_busy_merchant_sends_its_heartbeats() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Growing::open(directory.path());
+        let streams = log.streams();
+        let caller = Caller::of(MerchantId::default());
+        let feed = streams.feed(&caller, all_of_type("PaymentParked", None)).unwrap().unwrap();
+        let mut pump = Pump::new(&streams, feed, caller.permit());
+        let opening = pump.next().await.unwrap();
+        assert!(opening.starts_with(b"retry: "), "{opening:?}");
+        tokio::select! {
+            told = pump.next() => {
+                let told = told.unwrap();
+                assert!(told.starts_with(b"id: "), "the cursor, which has moved: {told:?}");
+            }
+            () = log.is_busy() => panic!("nothing was told"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chunk_ends_with_a_long_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Growing::open(directory.path());
+        log.grow(begun_and_tried_again(400)).await;
+        let streams = log.streams();
+        let start: &'static str = crate::projection::Offsets::start(1).encode(streams.view.log_id()).leak();
+        let caller = Caller::of(MerchantId::default());
+        let feed = streams.feed(&caller, all_of_type("PaymentParked", Some(start))).unwrap().unwrap();
+        let mut pump = Pump::new(&streams, feed, caller.permit());
+        let (chunk, then) = pump.chunk();
+        let ids = String::from_utf8(chunk).unwrap().matches("id: ").count();
+        assert!(ids == 1 && matches!(then, Then::More) && pump.looked, "{ids} cursors");
     }
 }

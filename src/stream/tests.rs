@@ -7,36 +7,88 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Data, Next, Reading};
-use super::{StreamConfig, Streams, Wish};
+use super::{StreamConfig, Streams, Types, Wish};
 use crate::access::{Access, Caller};
 use crate::clock::Clocks;
+use crate::contract::position_text;
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Journal, NewRecord, Partition, Reader};
-use crate::payment::samples::{event, in_progress, payment_id};
+use crate::journal::{Journal, NewRecord, Offset, Partition, Position, Reader, Tail};
+use crate::payment::samples::{event, in_progress, payment_id, retry};
 use crate::payment::{Event, EventData, MerchantId};
-use crate::projection::{Folder, View};
+use crate::projection::{Folder, Scope, View};
 use crate::schema::Codec;
 use crate::store::Store;
 
-/// A log of these events, on one partition, folded.
-pub(super) async fn folded(directory: &Path, events: Vec<Event>) -> View {
-    let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
-    let codec = Arc::new(Codec::new().unwrap());
-    for event in events {
-        let value = codec.encode(&event).unwrap();
-        let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
-        journal.append(record).await.unwrap();
-    }
-    let store = Store::open(&directory.join("store")).unwrap();
-    let (mut folder, view) = Folder::open(store, journal.as_ref(), codec, Clocks::system()).unwrap();
-    let (mut tail, end) = (folder.tail(journal.as_ref()).unwrap(), journal.ends(Partition(0)).unwrap().committed);
-    while view.folded_to(Partition(0)) < end {
-        folder.turn(tail.as_mut(), Duration::from_millis(50)).unwrap();
-    }
-    view
+/// A log of one partition that is folded as it grows.
+pub(super) struct Growing {
+    journal: Arc<EmbeddedJournal>,
+    codec: Arc<Codec>,
+    folder: Folder,
+    tail: Box<dyn Tail>,
+    pub(super) view: View,
 }
 
-fn of(merchant: &MerchantId, key: &str) -> Event {
+impl Growing {
+    pub(super) fn open(directory: &Path) -> Self {
+        let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
+        let codec = Arc::new(Codec::new().unwrap());
+        let store = Store::open(&directory.join("store")).unwrap();
+        let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&codec), Clocks::system()).unwrap();
+        let tail = folder.tail(journal.as_ref()).unwrap();
+        Self { journal, codec, folder, tail, view }
+    }
+
+    pub(super) async fn grow(&mut self, events: Vec<Event>) {
+        for event in events {
+            let value = self.codec.encode(&event).unwrap();
+            let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
+            self.journal.append(record).await.unwrap();
+        }
+        let end = self.journal.ends(Partition(0)).unwrap().committed;
+        while self.view.folded_to(Partition(0)) < end {
+            self.folder.turn(self.tail.as_mut(), Duration::from_millis(50)).unwrap();
+        }
+    }
+
+    /// Something happens every 20 ms, for as long as anybody may need to hear of it. Nobody asks for it by this type.
+    pub(super) async fn is_busy(&mut self) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        for n in 0..500 {
+            ticks.tick().await;
+            self.grow(vec![of(&MerchantId::default(), &format!("busy-{n}"))]).await;
+        }
+    }
+
+    pub(super) fn streams(&self) -> Streams {
+        let config = StreamConfig { heartbeat: Duration::from_millis(100), ..StreamConfig::default() };
+        Streams {
+            view: self.view.clone(),
+            access: Arc::new(Access::of_a_test()),
+            config,
+            shutdown: CancellationToken::new(),
+        }
+    }
+}
+
+/// A log of these events, on one partition, folded.
+pub(super) async fn folded(directory: &Path, events: Vec<Event>) -> View {
+    let mut log = Growing::open(directory);
+    log.grow(events).await;
+    log.view
+}
+
+/// Payments that were all begun, and then all tried again.
+pub(super) fn begun_and_tried_again(count: usize) -> Vec<Event> {
+    let begun = (0..count).map(|n| of(&MerchantId::default(), &format!("order-{n}")));
+    let again = (0..count).map(|n| Event { payment_id: payment_id(&format!("order-{n}")), ..event(1, retry(1)) });
+    begun.chain(again).collect()
+}
+
+pub(super) fn all_of_type(name: &'static str, cursor: Option<&'static str>) -> Wish<'static> {
+    Wish { types: Types::listed(name).unwrap(), cursor, ..Wish::default() }
+}
+
+pub(super) fn of(merchant: &MerchantId, key: &str) -> Event {
     let mut event = event(1, in_progress(1999));
     event.payment_id = payment_id(key);
     if let EventData::PaymentInProgress(data) = &mut event.data {
@@ -89,4 +141,63 @@ async fn nothing_of_another_merchant_is_told() {
         let feed = streams.feed(&Caller::of(one.clone()), wish).unwrap().unwrap();
         assert!(matches!(Reading::new(feed).next(), Next::Wait), "{id}");
     }
+}
+
+/// It is told of before it is there, to somebody who is ahead of this instance; and then it is another's.
+#[tokio::test]
+async fn a_payment_that_comes_later_and_is_anothers_is_not_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (MerchantId::parse("m").unwrap(), MerchantId::parse("m1").unwrap());
+    let mut log = Growing::open(directory.path());
+    let streams = log.streams();
+    let id = payment_id("b").to_string();
+    let at_least = position_text(streams.view.log_id(), Position::new(Partition(0), Offset(0)));
+    let version = format!("{}.1", streams.view.log_id().log8());
+    let open = |merchant: &MerchantId, at_least, cursor| {
+        let wish = Wish { payment_id: Some(&id), at_least, cursor, ..Wish::default() };
+        Reading::new(streams.feed(&Caller::of(merchant.clone()), wish).unwrap().unwrap())
+    };
+    let [mut snapshot, mut own] = [&one, &other].map(|merchant| open(merchant, Some(&at_least), None));
+    let [mut changes, mut own_changes] = [&one, &other].map(|merchant| open(merchant, None, Some(&version)));
+    assert!(matches!(snapshot.next(), Next::Wait) && matches!(changes.next(), Next::Wait));
+    log.grow(vec![of(&other, "b"), Event { payment_id: payment_id("b"), ..event(1, retry(1)) }]).await;
+
+    // Not the end: it was not told whole.
+    let Next::Failed(problem) = snapshot.next() else { panic!("something was told") };
+    assert!(serde_json::to_string(&problem.body()).unwrap().contains("payment_not_found"));
+    assert!(matches!(snapshot.next(), Next::End));
+    assert!(matches!(changes.next(), Next::Wait), "as of one that is not there yet");
+    for told in [own.next(), own_changes.next()] {
+        assert!(matches!(told, Next::Block(_)), "its own merchant is told");
+    }
+}
+
+/// Nothing that is asked for, among much that is not: the reader looks up between.
+#[tokio::test]
+async fn a_long_look_is_taken_in_pieces() {
+    const PAYMENTS: usize = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = Growing::open(directory.path());
+    log.grow(begun_and_tried_again(PAYMENTS)).await;
+    let streams = log.streams();
+    let start: &'static str = crate::projection::Offsets::start(1).encode(streams.view.log_id()).leak();
+    let feed =
+        streams.feed(&Caller::of(MerchantId::default()), all_of_type("PaymentParked", Some(start))).unwrap().unwrap();
+    let (mut reading, mut pieces) = (Reading::new(feed), 0);
+    while let Next::Block(block) = reading.next() {
+        assert!(matches!(block.data, Data::Nothing) && block.id.is_some(), "a place to come back to");
+        pieces += 1;
+    }
+    assert!(pieces > 2, "{} rows in {pieces} pieces", 2 * PAYMENTS);
+
+    // A list, too, whose newest events begin no payment.
+    let scope = Scope { merchant: MerchantId::default(), customer: None };
+    let (mut found, mut before, mut reads) = (Vec::new(), None, 0);
+    while found.len() < 3 {
+        let (rows, next) = streams.view.payments_of(&scope, None, before.as_ref(), 3 - found.len()).unwrap();
+        found.extend(rows.into_iter().map(|row| row.payment.id));
+        (before, reads) = (next, reads + 1);
+    }
+    let newest = [1, 2, 3].map(|n| payment_id(&format!("order-{}", PAYMENTS - n)));
+    assert!(reads > 1 && found == newest, "{reads} reads: {found:?}");
 }

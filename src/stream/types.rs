@@ -1,5 +1,7 @@
 //! Which events a client wants to be told of, by their names.
 
+use std::collections::BTreeSet;
+
 use warp::http::StatusCode;
 
 use crate::http::Problem;
@@ -8,8 +10,8 @@ use crate::payment::EventData;
 /// Snapshots and resets come whatever it says: they are what is, and not what happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Types {
-    /// `None` is all of them.
-    names: Option<Vec<&'static str>>,
+    /// `None` is all of them. Each once, however often it was named.
+    names: Option<BTreeSet<&'static str>>,
 }
 
 impl Types {
@@ -20,7 +22,7 @@ impl Types {
 
     pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> Result<Self, Problem> {
         let known = |name: &str| EventData::NAMES.into_iter().find(|known| *known == name);
-        let names: Option<Vec<_>> = names.map(known).collect();
+        let names: Option<BTreeSet<_>> = names.map(known).collect();
         match names {
             Some(names) if !names.is_empty() => Ok(Self { names: Some(names) }),
             _ => {
@@ -31,7 +33,7 @@ impl Types {
     }
 
     pub(super) fn has(&self, data: &EventData) -> bool {
-        self.names.as_ref().is_none_or(|names| names.contains(&data.name()))
+        self.names.as_ref().is_none_or(|names| names.contains(data.name()))
     }
 }
 
@@ -57,5 +59,10 @@ mod tests {
             assert!(Types::listed(wrong).is_err(), "{wrong}");
         }
         assert!(Types::named(std::iter::empty()).is_err());
+        let often = Types::named(std::iter::repeat_n("PaymentFailed", 1_000)).unwrap();
+        assert_eq!(
+            (often.names.as_ref().map(BTreeSet::len), often),
+            (Some(1), Types::listed("PaymentFailed").unwrap())
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The stream of several payments, a customer's or all of a merchant's: a cursor is the next offset of every partition.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::feed::{Block, Data, Read};
 use super::{Start, Types, malformed_id};
@@ -12,7 +12,7 @@ use crate::projection::{BadOffsets, Entry, Offsets, Scope, View, Watch};
 use crate::store::StoreError;
 
 /// Frames read at once, at most: what a reader who has stopped may hold of them.
-const READ_MAX: usize = 32;
+const READ_MAX: usize = 8;
 /// The newest payments that a stream opens with.
 const SNAPSHOTS_MAX: usize = 100;
 
@@ -24,6 +24,7 @@ pub(super) struct WideFeed {
     /// What must be folded before anything is said.
     gate: Option<AtLeast>,
     reset: bool,
+    opening: Option<Opening>,
     /// Up to where the client has everything; `None` before the snapshots.
     cursor: Option<Offsets>,
     /// The cursor that the client was told last; `None` if that was none.
@@ -31,6 +32,16 @@ pub(super) struct WideFeed {
     /// Versions that a snapshot already had although the cursor stands before them: not to be told again. Until it is empty
     /// no id is given, for a client that came back with it would be told them again.
     told: HashMap<PaymentId, u64>,
+}
+
+/// The newest payments, told before anything else. Of each only the id is kept until its turn has come.
+struct Opening {
+    /// From where changes go on. It was taken before anything was read, so that nothing is lost in between.
+    cursor: Offsets,
+    ids: VecDeque<PaymentId>,
+    /// Where the search goes on; `None` from the newest.
+    before: Option<Offsets>,
+    found: bool,
 }
 
 impl WideFeed {
@@ -50,6 +61,7 @@ impl WideFeed {
             types: start.types,
             gate: start.at_least.filter(|at_least| !at_least.is_reached(view)),
             reset,
+            opening: None,
             given: cursor.clone(),
             cursor,
             told: HashMap::new(),
@@ -62,37 +74,50 @@ impl WideFeed {
         }
         self.gate = None;
         match self.cursor.clone() {
-            None => Ok(Read::Blocks(self.snapshots()?)),
+            None => Ok(Read::Blocks(self.opening()?)),
             Some(cursor) => self.changes(cursor),
         }
     }
 
-    /// The payments as they are, then the cursor from which changes go on. The cursor is taken first, so that nothing is
-    /// lost in between; what a row already had beyond it is noted, so that nothing is told twice.
-    fn snapshots(&mut self) -> Result<Vec<Block>, StoreError> {
-        let cursor = self.view.folded();
-        let (rows, next) = self.view.payments_of(&self.scope, None, None, SNAPSHOTS_MAX)?;
-        let log = self.view.log_id();
-        let mut blocks = Vec::with_capacity(rows.len() + 2);
-        if self.reset {
+    /// The payments as they are, then the cursor from which changes go on: a piece of the search, or one payment. What a row
+    /// already had beyond the cursor is noted, so that nothing is told twice.
+    fn opening(&mut self) -> Result<Vec<Block>, StoreError> {
+        let start = || Opening { cursor: self.view.folded(), ids: VecDeque::new(), before: None, found: false };
+        let mut opening = self.opening.take().unwrap_or_else(start);
+        let mut blocks = Vec::new();
+        if std::mem::take(&mut self.reset) {
             blocks.push(Block::reset());
         }
-        let (count, next_cursor) = (rows.len(), next.map(|next| next.encode(log)));
-        for (row, n) in rows.into_iter().zip(1..) {
-            let position = last_position(&row, self.view.partitions());
-            if position.offset >= cursor.of(position.partition) {
-                self.told.insert(row.payment.id, row.payment.version);
+        if !opening.found {
+            opening.search(&self.view, &self.scope)?;
+        }
+        if opening.found {
+            blocks.extend(self.snapshot(&mut opening)?);
+            if opening.ids.is_empty() {
+                self.cursor = Some(opening.cursor);
+                blocks.extend(self.moved());
+                return Ok(blocks);
             }
-            let last = (n == count).then(|| next_cursor.clone());
-            let data = Data::Snapshot { payment: Box::new(row.payment), at_least: position_text(log, position), last };
-            blocks.push(Block { id: None, data });
         }
-        if self.told.is_empty() {
-            blocks.push(Block::cursor(cursor.encode(log)));
-            self.given = Some(cursor.clone());
-        }
-        self.cursor = Some(cursor);
+        self.opening = Some(opening);
         Ok(blocks)
+    }
+
+    fn snapshot(&mut self, opening: &mut Opening) -> Result<Option<Block>, StoreError> {
+        let log = self.view.log_id();
+        while let Some(id) = opening.ids.pop_front() {
+            // Another store may be read by now, which has not come to this one yet: it is told as a change.
+            let Some(row) = self.view.payment(id)? else { continue };
+            let position = last_position(&row, self.view.partitions());
+            if position.offset >= opening.cursor.of(position.partition) {
+                self.told.insert(id, row.payment.version);
+            }
+            let next_cursor = || opening.before.as_ref().map(|before| before.encode(log));
+            let last = opening.ids.is_empty().then(next_cursor);
+            let data = Data::Snapshot { payment: Box::new(row.payment), at_least: position_text(log, position), last };
+            return Ok(Some(Block { id: None, data }));
+        }
+        Ok(None)
     }
 
     fn changes(&mut self, mut cursor: Offsets) -> Result<Read, StoreError> {
@@ -153,6 +178,18 @@ impl WideFeed {
     }
 }
 
+impl Opening {
+    /// One read on.
+    fn search(&mut self, view: &View, scope: &Scope) -> Result<(), StoreError> {
+        let missing = SNAPSHOTS_MAX - self.ids.len();
+        let (rows, next) = view.payments_of(scope, None, self.before.as_ref(), missing)?;
+        self.ids.extend(rows.iter().map(|row| row.payment.id));
+        self.found = next.is_none() || self.ids.len() >= SNAPSHOTS_MAX;
+        self.before = next;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -161,12 +198,13 @@ mod tests {
     use crate::journal::{Offset, Partition, Position};
     use crate::payment::samples::{event, in_progress, parked, payment_id, retry};
     use crate::payment::{CustomerId, MerchantId};
-    use crate::stream::tests::folded;
+    use crate::stream::feed::Data;
+    use crate::stream::tests::{begun_and_tried_again, folded};
 
     fn ids(read: Read) -> Vec<Option<String>> {
         match read {
             Read::Blocks(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
-            Read::Wait | Read::End => Vec::new(),
+            Read::Wait | Read::End | Read::NotFound => Vec::new(),
         }
     }
 
@@ -197,5 +235,30 @@ mod tests {
         ahead.cursor = Some(behind);
         let rest = ids(ahead.read().unwrap());
         assert_eq!(rest, [], "all of it was told, and the cursor stands before what was: no id yet");
+    }
+
+    /// A hundred payments are told, and one is held.
+    #[tokio::test]
+    async fn a_stream_opens_with_one_payment_at_a_time() {
+        const PAYMENTS: usize = 300;
+        let directory = tempfile::tempdir().unwrap();
+        let view = folded(directory.path(), begun_and_tried_again(PAYMENTS)).await;
+        let scope = Scope { merchant: MerchantId::default(), customer: None };
+        let start = Start { last_event_id: None, at_least: None, reset: true, types: Types::default() };
+        let mut feed = WideFeed::open(&view, scope, start).unwrap();
+        let mut told = Vec::new();
+        while told.last().is_none_or(|block: &Block| block.id.is_none()) {
+            let Read::Blocks(blocks) = feed.read().unwrap() else { panic!("it has ended before its cursor") };
+            let held = blocks.iter().filter(|block| matches!(block.data, Data::Snapshot { .. })).count();
+            assert!(held <= 1, "{held} at once");
+            told.extend(blocks);
+        }
+        assert!(matches!(told[0].data, Data::Reset) && told.len() == 102, "{}", told.len());
+        for (block, n) in told[1..101].iter().zip(1..) {
+            let Data::Snapshot { payment, last, .. } = &block.data else { panic!("no snapshot") };
+            assert_eq!((payment.id, payment.version), (payment_id(&format!("order-{}", PAYMENTS - n)), 2));
+            assert_eq!((last.is_some(), last.as_ref().is_some_and(Option::is_some)), (n == 100, n == 100));
+        }
+        assert!(matches!(feed.read().unwrap(), Read::Wait));
     }
 }

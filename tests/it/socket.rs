@@ -2,11 +2,13 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::client::{Client, Frame, body};
@@ -323,8 +325,15 @@ pub async fn a_socket_is_closed_with_the_code_that_says_why(bed: &Bed) {
 
     let mut polite = Socket::open(client).await;
     polite.subscribe("all", json!({})).await;
-    polite.ws.close(None).await.unwrap();
-    assert!(polite.rest().await.1.is_none_or(|(code, _)| code == 1000 || code == 1005));
+    polite.ws.close(Some(CloseFrame { code: CloseCode::Normal, reason: "enough".into() })).await.unwrap();
+    assert_eq!(polite.rest().await.1.map(|(code, _)| code), Some(1000), "a close is answered, and not by hanging up");
+
+    // A text that is none, and a frame that nobody knows, with much behind them: the reason is read all the same.
+    for (frame, code) in [([0x81, 0x81, 0, 0, 0, 0, 0xFF], 1007), ([0x83, 0x81, 0, 0, 0, 0, 0xFF], 1002)] {
+        let mut wrong = Socket::open(client).await;
+        wrong.ws.get_mut().write_all(&[&frame[..], &vec![0; 1024 * 1024]].concat()).await.unwrap();
+        assert_eq!(wrong.rest().await.1.map(|(code, _)| code), Some(code));
+    }
 
     // Whoever reads the bytes alone answers no ping.
     let mut silent = Socket::open(client).await.ws.into_inner();

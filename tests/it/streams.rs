@@ -1,7 +1,7 @@
 //! Server-sent events: nothing is skipped and nothing repeated, from whatever position a client comes back.
 
 use paylog::client::Followed;
-use paylog::journal::{Offset, Position};
+use paylog::journal::{Offset, Partition, Position};
 use serde_json::Value;
 
 use crate::client::{Frame, Stream, body};
@@ -185,8 +185,17 @@ pub async fn an_instance_that_is_behind_waits_in_silence(bed: &Bed) {
         paid += 1;
     }
     assert!(!snapshot(&mut gated).await.0.is_empty(), "as far as it was asked to be, it says what there is");
-    client.pay_to_the_end("last", &body("cus_1", "pm_card_visa")).await;
-    stream.next_change().await;
+    let last = client.pay_to_the_end("last", &body("cus_1", "pm_card_visa")).await;
+    loop {
+        let change = stream.next_change().await;
+        let mut position = change.data["event"]["position"].as_str().unwrap().rsplit('.');
+        let mut number = || position.next().unwrap().parse::<u64>().unwrap();
+        let (offset, partition) = (Offset(number()), Partition(u32::try_from(number()).unwrap()));
+        assert!(offset >= ahead.of(partition), "this was before its cursor: {change:?}");
+        if mark(&change) == (last.text("id").to_owned(), 2) {
+            break;
+        }
+    }
     system.stop().await;
 }
 
