@@ -11,6 +11,7 @@
 //! EventSource for ever, a refused connection it tries again.
 
 mod feed;
+mod flow;
 mod message;
 mod payment;
 mod poll;

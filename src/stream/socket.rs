@@ -18,13 +18,13 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use warp::http::StatusCode;
 
-use super::feed::{Data, Next, Reading};
+use super::feed::Reading;
+use super::flow::{Flow, Flowed};
 use super::message::{Asked, Subscribe, Told};
 use super::types::Types;
 use super::{Streams, Wish, returning};
 use crate::access::Caller;
 use crate::http::Problem;
-use crate::journal::LogId;
 use crate::telemetry::{self, OpenStream};
 
 /// Subscriptions of one socket.
@@ -46,17 +46,6 @@ const TOLD_MAX_BYTES: usize = 512 * 1024;
 
 type Io = TokioIo<Upgraded>;
 type Flows = SelectAll<Pin<Box<dyn Stream<Item = Flowed> + Send>>>;
-
-/// What a subscription has come to.
-enum Flowed {
-    Message(String),
-    /// A message that tells a cursor alone, with perhaps a long look before it.
-    Cursor(String),
-    /// All was told.
-    End(Arc<str>),
-    /// Not all was told, and no more will be.
-    Failed(Arc<str>, Box<Problem>),
-}
 
 struct Socket {
     ws: WebSocketStream<Io>,
@@ -206,9 +195,7 @@ impl Socket {
         };
         let id: Arc<str> = asked.id.as_str().into();
         let reading = self.streams.feed(&self.caller, wish)?.map(Reading::new);
-        let (log, heartbeat) = (self.streams.view.log_id(), self.streams.config.heartbeat);
-        let silent_until = Instant::now() + heartbeat;
-        let flow = Flow { id: Arc::clone(&id), reading, log, heartbeat, silent_until };
+        let flow = Flow::new(Arc::clone(&id), reading, &self.streams);
         let (flow, handle) = stream::abortable(flow.messages());
         self.subscriptions.insert(id, handle);
         self.flows.push(Box::pin(flow));
@@ -276,7 +263,11 @@ impl Socket {
         let close = |code, reason: String| Some(CloseFrame { code, reason: reason.into() });
         let (frame, readable) = match ending {
             Ending::Gone => return,
-            Ending::Closed => (None, true),
+            Ending::Closed => {
+                // The library keeps the answer for the next read; what is written after a close it refuses.
+                let _ = timeout(CLOSE_WAIT, async { while let Some(Ok(_)) = self.ws.next().await {} }).await;
+                return;
+            }
             Ending::GoingAway { retry_ms } => {
                 if self.send(Message::text(Told::GoingAway { retry_ms }.text())).await.is_err() {
                     return;
@@ -316,64 +307,14 @@ impl Socket {
     }
 }
 
-/// What a subscription tells, one message after the other.
-struct Flow {
-    id: Arc<str>,
-    /// `None` is a payment of which all was told before it began.
-    reading: Option<Reading>,
-    log: LogId,
-    heartbeat: Duration,
-    /// Until when nothing need be told: kept over every wake that brings nothing for this subscription.
-    silent_until: Instant,
-}
-
-impl Flow {
-    fn messages(self) -> impl Stream<Item = Flowed> + Send {
-        stream::unfold(Some(self), async |flow: Option<Self>| Some(flow?.next().await))
-    }
-
-    async fn next(mut self) -> (Flowed, Option<Self>) {
-        let Some(mut reading) = self.reading.take() else { return (Flowed::End(self.id), None) };
-        let block = loop {
-            match reading.next() {
-                Next::Block(block) => break block,
-                Next::Later => tokio::task::yield_now().await,
-                Next::Wait => tokio::select! {
-                    () = reading.woken() => {}
-                    () = sleep_until(self.silent_until) => {}
-                },
-                Next::End => return (Flowed::End(self.id), None),
-                Next::Failed(problem) => return (Flowed::Failed(self.id, problem), None),
-            }
-            if Instant::now() >= self.silent_until {
-                self.silent_until = Instant::now() + self.heartbeat;
-                if let Some(block) = reading.moved() {
-                    break block;
-                }
-            }
-        };
-        self.silent_until = Instant::now() + self.heartbeat;
-        let text = Told::block(&self.id, &block, self.log).text();
-        self.reading = Some(reading);
-        match block.data {
-            Data::Nothing => (Flowed::Cursor(text), Some(self)),
-            _ => (Flowed::Message(text), Some(self)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, SinkExt, StreamExt};
-    use tokio::time::Instant;
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::protocol::Role;
     use tokio_tungstenite::tungstenite::{Error, Message};
 
-    use super::{Flow, Flowed, Reading, TOLD_MAX_BYTES, WRITE_BUFFER_BYTES, config};
-    use crate::access::Caller;
-    use crate::payment::MerchantId;
-    use crate::stream::tests::{Growing, all_of_type};
+    use super::{TOLD_MAX_BYTES, WRITE_BUFFER_BYTES, config};
 
     /// Each ping is answered, and the answers are taken by nobody.
     #[tokio::test]
@@ -389,28 +330,5 @@ mod tests {
         }
         let told = server.feed(Message::text("x".repeat(1024))).now_or_never();
         assert!(matches!(told, Some(Err(Error::WriteBufferFull(_)))), "{told:?}");
-    }
-
-    #[tokio::test]
-    async fn a_filtered_subscription_of_a_busy_merchant_tells_its_cursor() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = Growing::open(directory.path());
-        let streams = log.streams();
-        let feed =
-            streams.feed(&Caller::of(MerchantId::default()), all_of_type("PaymentParked", None)).unwrap().unwrap();
-        let heartbeat = streams.config.heartbeat;
-        let flow = Flow {
-            id: "a".into(),
-            reading: Some(Reading::new(feed)),
-            log: streams.view.log_id(),
-            heartbeat,
-            silent_until: Instant::now() + heartbeat,
-        };
-        let mut messages = Box::pin(flow.messages());
-        assert!(matches!(messages.next().await, Some(Flowed::Cursor(_))), "the opening");
-        tokio::select! {
-            told = messages.next() => assert!(matches!(told, Some(Flowed::Cursor(_)))),
-            () = log.is_busy() => panic!("nothing was told"),
-        }
     }
 }
