@@ -9,7 +9,6 @@ use crate::contract::{HistoryBody, PaymentBody, bad_parameter, bad_place, last_p
 use crate::http::{Problem, Query};
 use crate::payment::{CustomerId, PaymentId, Status};
 use crate::projection::{Offsets, Row, Scope, View};
-use crate::store::StoreError;
 
 pub(super) const PAGE: usize = 50;
 const PAGE_MAX: usize = 200;
@@ -66,7 +65,7 @@ impl Page {
         })
     }
 
-    async fn read(self, view: &View) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
+    async fn read(self, view: &View) -> Result<(Vec<Row>, Option<Offsets>), Problem> {
         let (mut rows, mut before) = (Vec::new(), self.before);
         for _ in 0..READS_MAX {
             let (more, next) = view.payments_of(&self.scope, self.status, before.as_ref(), self.limit - rows.len())?;
