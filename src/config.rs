@@ -14,6 +14,7 @@ use crate::import::ArchiveCommand;
 use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
+use crate::notifier::WebhookArgs;
 use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
@@ -48,6 +49,8 @@ pub enum Command {
     Serve(ServiceArgs),
     /// The processor, on Kafka; any number of them share the partitions.
     Process(ServiceArgs),
+    /// Sends webhooks, on Kafka; any number of them share the partitions.
+    Notify(ServiceArgs),
     /// Pay, as a client of a running paylog.
     Pay(PayArgs),
     /// Follow one payment or one customer, as a client.
@@ -123,6 +126,8 @@ pub struct ServiceArgs {
     pub gateway: GatewayArgs,
     #[command(flatten)]
     pub intake: IntakeArgs,
+    #[command(flatten)]
+    pub webhooks: WebhookArgs,
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,
@@ -387,7 +392,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! The control log: what operators have decided about the installation itself. A second journal with one partition, kept
 //! for ever like the first, and folded by every instance (docs/decisions/0006). So far it holds which records of the log of
-//! payments are rejected (DESIGN.md 4), and which were imported from another (docs/decisions/0009).
+//! payments are rejected (DESIGN.md 4), which were imported from another (docs/decisions/0009), and who is told of payments by
+//! webhook (docs/decisions/0014).
 //!
 //! [`Control`] is held by whoever asks or decides; a [`Follower`] reads on, on a thread of its own, and tells the fold of
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
@@ -8,7 +9,9 @@
 
 mod document;
 mod import;
+mod seal;
 mod state;
+mod webhooks;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +27,11 @@ use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
+pub use seal::{SealError, Sealed, SecretsKey};
+pub use webhooks::{
+    Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks,
+    PayloadKind, Range, Request, RequestId, Webhooks,
+};
 use state::{Folded, State};
 
 /// The control log has one partition, so that everything on it has one order.
@@ -59,6 +67,7 @@ struct Shared {
     next: watch::Sender<Offset>,
     rejections: Rejections,
     imports: Imports,
+    webhooks: Webhooks,
 }
 
 /// What became of a decision.
@@ -87,7 +96,7 @@ fn read_to_the_end(
     let end = journal.ends(PARTITION)?.committed;
     let tail = journal.tail(&[Offset(0)])?;
     let (state, next, imports) = (Mutex::default(), watch::channel(Offset(0)).0, Imports::default());
-    let shared = Arc::new(Shared { payments, state, next, rejections, imports });
+    let shared = Arc::new(Shared { payments, state, next, rejections, imports, webhooks: Webhooks::default() });
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let deadline = Instant::now() + START_MAX;
     while *shared.next.borrow() < end {
@@ -240,6 +249,7 @@ impl Shared {
                 tracing::warn!(records, finished, adopted, "the log of payments holds records that were imported");
                 self.imports.tell(&import, Timestamp::now());
             }
+            Folded::Webhooks(known) => self.webhooks.tell(known),
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),
             Folded::Unreadable(reason) => {

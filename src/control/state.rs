@@ -1,9 +1,11 @@
 //! The fold of the control log. Pure and total: whatever stands there, every instance comes to the same.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, reason_of};
 use super::import::{self, IMPORT_ADOPTED, IMPORT_BEGUN, IMPORT_FINISHED, Import};
+use super::webhooks::KnownWebhooks;
 use crate::journal::{LogId, Offset, Partition, Position};
 
 #[derive(Default)]
@@ -12,6 +14,7 @@ pub(super) struct State {
     versions: HashMap<String, u64>,
     rejections: BTreeMap<(Partition, Offset), Rejection>,
     import: Option<Import>,
+    webhooks: Arc<KnownWebhooks>,
 }
 
 /// What one record of the control log did.
@@ -21,6 +24,8 @@ pub(super) enum Folded {
     Rejected(Rejection),
     /// The import into our log is this now.
     Imported(Import),
+    /// What is known of webhooks is this now.
+    Webhooks(Arc<KnownWebhooks>),
     /// It is of a type, or about a log, that is not for this fold.
     NotForUs,
     /// Another has made that version, at a lower offset, or the one before was never made.
@@ -46,6 +51,10 @@ impl State {
             IMPORT_BEGUN | IMPORT_FINISHED | IMPORT_ADOPTED => {
                 import::fold(payments, self.import.as_ref(), value).map(|now| now.map(Folded::Imported))
             }
+            kind if KnownWebhooks::knows(kind) => {
+                let folded = Arc::make_mut(&mut self.webhooks).fold(payments, offset, kind, value);
+                folded.map(|ours| ours.then(|| Folded::Webhooks(Arc::clone(&self.webhooks))))
+            }
             _ => Ok(None),
         };
         let folded = match folded {
@@ -59,7 +68,7 @@ impl State {
                 self.rejections.insert((partition, offset), rejection.clone());
             }
             Folded::Imported(import) => self.import = Some(import.clone()),
-            Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
+            Folded::Webhooks(_) | Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
         }
         folded
     }

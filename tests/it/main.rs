@@ -22,6 +22,7 @@
 //! * `totals`: sums over all payments
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
+//! * `webhooks`: who asked to be told is told; `receiver`: a server that is told
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -50,6 +51,7 @@ mod payments;
 mod reading;
 mod rebalance;
 mod rebuild;
+mod receiver;
 mod rejected;
 mod restarts;
 #[path = "../../src/store/small_disk.rs"]
@@ -59,6 +61,7 @@ mod streams;
 mod takeover;
 mod totals;
 mod verify;
+mod webhooks;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident,)*) => {
@@ -147,4 +150,9 @@ scenarios! {
     rebuild::a_version_is_built_beside_a_partition_that_has_halted,
     rebuild::the_commands_replay_rebuild_and_projection,
     totals::totals_say_what_was_accepted_and_what_has_become_of_it,
+    webhooks::an_endpoint_is_told_of_what_it_asked_for_signed_and_once,
+    webhooks::a_receiver_that_fails_is_told_again_with_the_same_id,
+    webhooks::a_rebuild_tells_nobody_anything,
+    webhooks::a_notifier_that_was_away_tells_everything_that_it_missed,
+    webhooks::an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled,
 }

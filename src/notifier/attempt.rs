@@ -1,0 +1,136 @@
+//! One attempt, from the work to the outcome on the log of deliveries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Answer, Client, Post};
+use super::message::{Message, Unsendable};
+use super::schedule::{Disable, Schedule};
+use crate::clock::Clocks;
+use crate::control::{Change, Control, EndpointState, KnownEndpoint, SecretsKey};
+use crate::deliveries::outcome::{Failure, Outcome, Result as Ended, What, encode};
+use crate::deliveries::{Deliveries, Due};
+use crate::journal::{Journal, NewRecord, Position};
+use crate::payment::Timestamp;
+use crate::projection::View;
+use crate::telemetry;
+
+/// Before an outcome that could not be appended is tried again.
+const APPEND_PAUSE: Duration = Duration::from_secs(1);
+/// How long a decision to disable an endpoint is waited for.
+const DECIDE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What attempts are made with.
+pub(super) struct Attempts {
+    pub deliveries: Deliveries,
+    pub view: View,
+    pub control: Arc<Control>,
+    /// The log of deliveries.
+    pub log: Arc<dyn Journal>,
+    pub key: SecretsKey,
+    pub client: Client,
+    pub schedule: Schedule,
+    pub clocks: Clocks,
+}
+
+/// What the lane needs to know of an attempt.
+pub(super) struct Attempted {
+    /// Where its outcome stands; `None` if it could not be appended before the stop.
+    pub recorded: Option<Position>,
+    /// Nothing else is sent to the endpoint before.
+    pub pause_until: Option<Timestamp>,
+}
+
+impl Attempts {
+    pub async fn make(&self, due: Due, endpoint: Arc<KnownEndpoint>, stop: &CancellationToken) -> Attempted {
+        let at = self.clocks.machine();
+        let attempt = due.attempts.saturating_add(1);
+        let answer = self.send(&due, &endpoint, at).await;
+        telemetry::webhook_attempted(answer.failure.map_or("delivered", Failure::name), answer.took);
+        let Answer { took, status, failure, retry_after } = answer;
+        let (now, mut pause_until, mut disable) = (self.clocks.now(), None, None);
+        let result = match failure {
+            None => Ended::Delivered,
+            Some(failure) => {
+                let standing = self.deliveries.standing(due.work.endpoint).unwrap_or_default();
+                let next = self.schedule.after(attempt, failure, retry_after, &standing, now, rand::random());
+                (pause_until, disable) = (next.pause_until, next.disable);
+                Ended::Failed { failure, next_at: next.at }
+            }
+        };
+        let took_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+        let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result };
+        let recorded = self.record(&outcome, stop).await;
+        if let Some(why) = disable {
+            self.disable(&endpoint, why).await;
+        }
+        Attempted { recorded, pause_until }
+    }
+
+    async fn send(&self, due: &Due, endpoint: &KnownEndpoint, at: Timestamp) -> Answer {
+        let message = self.message(due, endpoint);
+        let signed = message.and_then(|message| {
+            let signatures = message.signatures(&endpoint.endpoint, &self.key, at)?;
+            Ok((message, signatures))
+        });
+        match signed {
+            Ok((Message { id, body }, signatures)) => {
+                let url = &endpoint.endpoint.url;
+                self.client.send(&Post { url, id: &id, at, signatures: &signatures, body: &body }).await
+            }
+            Err(error) => {
+                let endpoint = due.work.endpoint;
+                tracing::error!(%endpoint, %error, "a webhook cannot be sent");
+                let failure = Some(Failure::NotSendable);
+                Answer { took: Duration::ZERO, status: None, retry_after: None, failure }
+            }
+        }
+    }
+
+    fn message(&self, due: &Due, endpoint: &KnownEndpoint) -> Result<Message, Unsendable> {
+        let What::Event { payment, version, .. } = &due.what else {
+            return Message::of_test(due, self.clocks.machine());
+        };
+        let entries = self.view.events_after(*payment, version.saturating_sub(1), 1);
+        let entry = entries.ok().and_then(|entries| entries.into_iter().next());
+        let entry = entry.filter(|entry| entry.position == due.work.position()).ok_or(Unsendable::NotThere)?;
+        Message::of_event(due, &entry, endpoint.endpoint.payload, self.view.log_id())
+    }
+
+    /// Until it is on the log the work is still due: whoever takes the lane would do it again, and may.
+    async fn record(&self, outcome: &Outcome, stop: &CancellationToken) -> Option<Position> {
+        let value = encode(self.view.log_id(), outcome).ok()?;
+        let key = match &outcome.what {
+            What::Event { payment, .. } => payment.to_string(),
+            What::Test => outcome.work.endpoint.to_string(),
+        };
+        loop {
+            let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
+            let (partition, key, value) = (outcome.work.partition, key.clone().into_bytes(), value.clone());
+            match self.log.append(NewRecord { partition, key, headers, value }).await {
+                Ok(position) => return Some(position),
+                // An outcome that stands there twice is one.
+                Err(error) => tracing::warn!(%partition, %error, "the outcome of a webhook was not recorded yet"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(APPEND_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Of two that say so one has an effect; who enabled it meanwhile is right.
+    async fn disable(&self, known: &KnownEndpoint, why: Disable) {
+        let now = self.clocks.machine();
+        let mut endpoint = known.endpoint.clone();
+        (endpoint.state, endpoint.reason) = (EndpointState::Disabled, Some(why.name().to_owned()));
+        let (id, version) = (endpoint.id, known.version + 1);
+        let decided = self.control.change_endpoint(Change::Disabled, endpoint, version, now, DECIDE_PATIENCE).await;
+        match decided {
+            Ok(_) => tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled"),
+            Err(error) => tracing::warn!(endpoint = %id, %error, "a webhook endpoint could not be disabled yet"),
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The lanes of a process, on one thread: hears the group, begins what is due, lets go of what the fold has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Attempted, Attempts};
+use super::{Bounds, NotifyError};
+use crate::control::{EndpointId, KnownEndpoint};
+use crate::deliveries::Due;
+use crate::deliveries::outcome::WorkId;
+use crate::journal::{Assignment, JournalError, Lanes, Offset, Partition, Position};
+use crate::payment::Timestamp;
+use crate::telemetry::Seldom;
+
+/// How long the loop waits at most before it listens to the group again.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+/// How often a lane commits its position, so that its lag means what Kafka's tools say.
+const POSITIONS_EVERY: Duration = Duration::from_secs(5);
+/// Before a question that the log could not answer is asked again.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
+/// After how long work whose outcome could not be recorded is looked at again.
+const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
+/// How long leaving the group may take.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+static NOT_TAKEN: Seldom = Seldom::new();
+
+enum Input {
+    Folded,
+    /// Where a partition of the log of deliveries ended when its lane asked.
+    End(Partition, u64, Result<Offset, JournalError>),
+    Ended(WorkId, Attempted),
+}
+
+/// A partition of ours.
+struct Lane {
+    epoch: u64,
+    catch_up: CatchUp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CatchUp {
+    Unasked(Instant),
+    Asked,
+    To(Offset),
+    Done,
+}
+
+/// Work on its way, until the fold has its outcome.
+#[derive(Clone, Copy)]
+enum OnItsWay {
+    Sent,
+    Recorded(Position),
+}
+
+pub(super) struct Running {
+    attempts: Arc<Attempts>,
+    bounds: Bounds,
+    lanes: Box<dyn Lanes>,
+    runtime: Handle,
+    /// Ends the waiting of attempts for a log that takes nothing.
+    cut_off: CancellationToken,
+    sender: Sender<Input>,
+    inbox: Receiver<Input>,
+    told: Arc<AtomicBool>,
+    owned: BTreeMap<Partition, Lane>,
+    unfenced: BTreeSet<Partition>,
+    fence_not_before: Instant,
+    epochs: u64,
+    in_flight: HashMap<WorkId, OnItsWay>,
+    of_endpoint: HashMap<EndpointId, usize>,
+    /// When to look at an endpoint's work again.
+    agenda: BTreeSet<(Timestamp, Partition, EndpointId)>,
+    next_look: HashMap<(Partition, EndpointId), Timestamp>,
+    paused: HashMap<EndpointId, Timestamp>,
+    /// Endpoints that a bound kept back.
+    held: BTreeSet<(Partition, EndpointId)>,
+    positions_told: Instant,
+}
+
+impl Running {
+    pub fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>, runtime: Handle) -> Self {
+        let ((sender, inbox), told) = (channel(), Arc::new(AtomicBool::new(false)));
+        let (hears, is_told) = (RwLock::new(sender.clone()), Arc::clone(&told));
+        attempts.deliveries.listen(move || {
+            if !is_told.swap(true, Ordering::AcqRel) {
+                drop(hears.read().unwrap_or_else(PoisonError::into_inner).send(Input::Folded));
+            }
+        });
+        let now = Instant::now();
+        Self {
+            attempts,
+            bounds,
+            lanes,
+            runtime,
+            cut_off: CancellationToken::new(),
+            sender,
+            inbox,
+            told,
+            owned: BTreeMap::new(),
+            unfenced: BTreeSet::new(),
+            fence_not_before: now,
+            epochs: 0,
+            in_flight: HashMap::new(),
+            of_endpoint: HashMap::new(),
+            agenda: BTreeSet::new(),
+            next_look: HashMap::new(),
+            paused: HashMap::new(),
+            held: BTreeSet::new(),
+            positions_told: now,
+        }
+    }
+
+    /// One round.
+    pub fn turn(&mut self) -> Result<(), NotifyError> {
+        self.serve_group()?;
+        self.listen(self.patience())?;
+        self.release();
+        self.take_touched();
+        self.dispatch()?;
+        self.tell_positions()
+    }
+
+    /// Nothing new is sent; what is on its way may end.
+    pub fn drain(mut self) -> Result<(), NotifyError> {
+        let deadline = Instant::now() + self.bounds.drain;
+        while Instant::now() < deadline && self.sending() > 0 {
+            self.serve_group()?;
+            self.listen(GROUP_POLL)?;
+        }
+        self.cut_off.cancel();
+        if self.sending() > 0 {
+            tracing::warn!(webhooks = self.sending(), "stopped with webhooks on their way: they are sent again");
+        }
+        self.positions_told = Instant::now().checked_sub(POSITIONS_EVERY).unwrap_or(self.positions_told);
+        self.tell_positions()?;
+        self.lanes.leave(LEAVE_DEADLINE);
+        Ok(())
+    }
+
+    fn sending(&self) -> usize {
+        self.in_flight.values().filter(|way| matches!(way, OnItsWay::Sent)).count()
+    }
+
+    // === the group ===
+
+    fn serve_group(&mut self) -> Result<(), NotifyError> {
+        while let Some(change) = self.lanes.poll(Duration::ZERO)? {
+            match change {
+                Assignment::Assigned(partitions) if partitions.is_empty() => self.lanes.assign(&[])?,
+                Assignment::Assigned(partitions) => {
+                    self.unfenced.extend(partitions);
+                    self.fence_not_before = Instant::now();
+                }
+                Assignment::Revoked { partitions, .. } => {
+                    self.unfenced.retain(|partition| !partitions.contains(partition));
+                    self.owned.retain(|partition, _| !partitions.contains(partition));
+                    self.lanes.unassign(&partitions)?;
+                    tracing::info!(?partitions, "notifier lanes given up");
+                }
+            }
+        }
+        self.fence()?;
+        self.ask_ends();
+        Ok(())
+    }
+
+    fn fence(&mut self) -> Result<(), NotifyError> {
+        if self.unfenced.is_empty() || Instant::now() < self.fence_not_before {
+            return Ok(());
+        }
+        let partitions: Vec<Partition> = self.unfenced.iter().copied().collect();
+        match self.lanes.assign(&partitions) {
+            Ok(()) => {}
+            Err(JournalError::Unavailable(reason)) => {
+                if NOT_TAKEN.now() {
+                    tracing::warn!(reason, ?partitions, "notifier lanes cannot be taken yet");
+                }
+                self.fence_not_before = Instant::now() + ASK_PAUSE;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.unfenced.clear();
+        for partition in &partitions {
+            self.epochs += 1;
+            let lane = Lane { epoch: self.epochs, catch_up: CatchUp::Unasked(Instant::now()) };
+            self.owned.insert(*partition, lane);
+        }
+        tracing::info!(?partitions, "notifier lanes taken");
+        Ok(())
+    }
+
+    /// What an earlier owner has recorded must be folded before anything is sent.
+    fn ask_ends(&mut self) {
+        let now = Instant::now();
+        for (partition, lane) in &mut self.owned {
+            if !matches!(lane.catch_up, CatchUp::Unasked(from) if from <= now) {
+                continue;
+            }
+            lane.catch_up = CatchUp::Asked;
+            let (partition, epoch) = (*partition, lane.epoch);
+            let (log, sender) = (Arc::clone(&self.attempts.log), self.sender.clone());
+            drop(self.runtime.spawn_blocking(move || {
+                let end = log.writable(partition).and_then(|()| log.ends(partition)).map(|ends| ends.committed);
+                drop(sender.send(Input::End(partition, epoch, end)));
+            }));
+        }
+    }
+
+    fn take_end(
+        &mut self,
+        partition: Partition,
+        epoch: u64,
+        end: Result<Offset, JournalError>,
+    ) -> Result<(), NotifyError> {
+        let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return Ok(()) };
+        match end {
+            Ok(end) => lane.catch_up = CatchUp::To(end),
+            Err(JournalError::Unavailable(reason)) => {
+                if NOT_TAKEN.now() {
+                    tracing::warn!(reason, %partition, "a notifier lane cannot catch up yet");
+                }
+                lane.catch_up = CatchUp::Unasked(Instant::now() + ASK_PAUSE);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn tell_positions(&mut self) -> Result<(), NotifyError> {
+        if self.positions_told.elapsed() < POSITIONS_EVERY {
+            return Ok(());
+        }
+        self.positions_told = Instant::now();
+        let done = self.owned.iter().filter(|(_, lane)| lane.catch_up == CatchUp::Done);
+        let next: Vec<Position> =
+            done.map(|(p, _)| Position::new(*p, self.attempts.deliveries.folded_to(*p))).collect();
+        match self.lanes.commit_positions(&next) {
+            Ok(()) | Err(JournalError::Unavailable(_)) => Ok(()), // again in a moment
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    // === what comes in ===
+
+    fn patience(&self) -> Duration {
+        let first = self.agenda.first().map(|(at, ..)| at.since(self.attempts.clocks.now()));
+        first.map_or(GROUP_POLL, |wait| wait.min(GROUP_POLL))
+    }
+
+    fn listen(&mut self, wait: Duration) -> Result<(), NotifyError> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(input) => self.take(input)?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        while let Ok(input) = self.inbox.try_recv() {
+            self.take(input)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), NotifyError> {
+        match input {
+            Input::Folded => {}
+            Input::End(partition, epoch, end) => self.take_end(partition, epoch, end)?,
+            Input::Ended(work, attempted) => self.settle(work, &attempted),
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, work: WorkId, attempted: &Attempted) {
+        if let Some(until) = attempted.pause_until {
+            let paused = self.paused.entry(work.endpoint).or_insert(until);
+            *paused = until.max(*paused);
+        }
+        match attempted.recorded {
+            Some(position) => drop(self.in_flight.insert(work, OnItsWay::Recorded(position))),
+            None => {
+                self.let_go(&work);
+                self.look_at(work.partition, work.endpoint, self.attempts.clocks.now().plus(UNRECORDED_PAUSE));
+            }
+        }
+    }
+
+    fn let_go(&mut self, work: &WorkId) {
+        if self.in_flight.remove(work).is_some()
+            && let Some(count) = self.of_endpoint.get_mut(&work.endpoint)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_endpoint.remove(&work.endpoint);
+            }
+        }
+    }
+
+    /// Lets go of what the fold has passed, and lets lanes act that have caught up.
+    fn release(&mut self) {
+        let deliveries = &self.attempts.deliveries;
+        let is_folded = |position: &Position| deliveries.folded_to(position.partition) > position.offset;
+        let passed = self.in_flight.iter().filter(|(_, way)| matches!(way, OnItsWay::Recorded(at) if is_folded(at)));
+        let passed: Vec<WorkId> = passed.map(|(work, _)| *work).collect();
+        for work in &passed {
+            self.let_go(work);
+        }
+        if !passed.is_empty() {
+            let (held, now) = (std::mem::take(&mut self.held), self.attempts.clocks.now());
+            held.into_iter().for_each(|(partition, endpoint)| self.look_at(partition, endpoint, now));
+        }
+        let mut taken = Vec::new();
+        for (partition, lane) in &mut self.owned {
+            if matches!(lane.catch_up, CatchUp::To(end) if self.attempts.deliveries.folded_to(*partition) >= end) {
+                lane.catch_up = CatchUp::Done;
+                taken.push(*partition);
+            }
+        }
+        for partition in taken {
+            let known = self.attempts.control.webhooks().known();
+            known.endpoints.keys().for_each(|endpoint| self.look_at(partition, *endpoint, Timestamp::MIN));
+        }
+    }
+
+    fn take_touched(&mut self) {
+        if self.told.swap(false, Ordering::AcqRel) {
+            for (partition, endpoint) in self.attempts.deliveries.touched() {
+                self.look_at(partition, endpoint, Timestamp::MIN);
+            }
+        }
+    }
+
+    // === what goes out ===
+
+    /// Looks at it then, or earlier.
+    fn look_at(&mut self, partition: Partition, endpoint: EndpointId, at: Timestamp) {
+        let next = self.next_look.get(&(partition, endpoint)).copied();
+        if next.is_some_and(|next| next <= at) {
+            return;
+        }
+        if let Some(next) = next {
+            self.agenda.remove(&(next, partition, endpoint));
+        }
+        self.next_look.insert((partition, endpoint), at);
+        self.agenda.insert((at, partition, endpoint));
+    }
+
+    fn dispatch(&mut self) -> Result<(), NotifyError> {
+        let now = self.attempts.clocks.now();
+        while let Some(first) = self.agenda.first().copied().filter(|(at, ..)| *at <= now) {
+            self.agenda.remove(&first);
+            let (_, partition, endpoint) = first;
+            self.next_look.remove(&(partition, endpoint));
+            if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
+                self.dispatch_to(partition, endpoint, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins what one endpoint is to be told, as far as the bounds allow.
+    fn dispatch_to(&mut self, partition: Partition, id: EndpointId, now: Timestamp) -> Result<(), NotifyError> {
+        let known = self.attempts.control.webhooks().known();
+        let Some(endpoint) = known.endpoints.get(&id).filter(|known| known.endpoint.is_enabled()) else {
+            return Ok(());
+        };
+        self.paused.retain(|_, until| *until > now);
+        if let Some(until) = self.paused.get(&id).copied() {
+            self.look_at(partition, id, until);
+            return Ok(());
+        }
+        let on_their_way = self.of_endpoint.get(&id).copied().unwrap_or_default();
+        let room = self.bounds.of_endpoint_max.saturating_sub(on_their_way);
+        let room = room.min(self.bounds.in_flight_max.saturating_sub(self.in_flight.len()));
+        // What is on its way still stands among what is due.
+        let found = self.attempts.deliveries.due(partition, id, now, room + on_their_way + 1)?;
+        let (mut begun, mut voided) = (0, false);
+        for due in found.due {
+            if self.in_flight.contains_key(&due.work) {
+                continue;
+            }
+            if begun >= room {
+                self.held.insert((partition, id)); // until something has ended
+                break;
+            }
+            if self.attempts.deliveries.is_void(&due.work, endpoint)? {
+                voided = true;
+            } else {
+                self.begin(due, Arc::clone(endpoint));
+                begun += 1;
+            }
+        }
+        if voided {
+            self.look_at(partition, id, now); // there may be more behind it
+        } else if let Some(at) = found.next_at {
+            if at > now {
+                self.look_at(partition, id, at);
+            } else {
+                self.held.insert((partition, id));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, due: Due, endpoint: Arc<KnownEndpoint>) {
+        self.in_flight.insert(due.work, OnItsWay::Sent);
+        *self.of_endpoint.entry(due.work.endpoint).or_default() += 1;
+        let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
+        let mut reply = Reply { work: due.work, sender: Some(self.sender.clone()) };
+        drop(self.runtime.spawn(async move {
+            let attempted = attempts.make(due, endpoint, &cut_off).await;
+            reply.send(attempted);
+        }));
+    }
+}
+
+/// Answers for an attempt exactly once, even if it panics: then it is made again.
+struct Reply {
+    work: WorkId,
+    sender: Option<Sender<Input>>,
+}
+
+impl Reply {
+    fn send(&mut self, attempted: Attempted) {
+        if let Some(sender) = self.sender.take() {
+            drop(sender.send(Input::Ended(self.work, attempted)));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.send(Attempted { recorded: None, pause_until: None });
+    }
+}
