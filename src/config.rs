@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::client::ShowArgs;
 use crate::client::operator::{CheckpointCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
+use crate::client::{ShowArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -57,6 +57,11 @@ pub enum Command {
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
+    /// Who is told of payments by webhook, and what came of it.
+    Webhook {
+        #[command(subcommand)]
+        command: WebhookCommand,
+    },
     /// Payments that wait for a person: look, and decide.
     Parked {
         #[command(subcommand)]

@@ -71,16 +71,13 @@ fn endpoints(webhooks: &Arc<WebhookApi>) -> BoxedFilter<(Response,)> {
 
 fn endpoint(webhooks: &Arc<WebhookApi>) -> BoxedFilter<(Response,)> {
     let path = || warp::path!("v1" / "webhook_endpoints" / String);
-    let show = path()
-        .and(get())
+    let show = path().and(get()).and(with(webhooks)).and(query()).then(
+        async |id: String, webhooks: Arc<WebhookApi>, query: Query| webhooks.answer(show(&webhooks, &id, &query)).await,
+    );
+    let delete = path()
+        .and(warp::delete())
         .and(with(webhooks))
-        .and(query())
-        .then(async |id: String, webhooks: Arc<WebhookApi>, query: Query| {
-            webhooks.answer(show(&webhooks, &id, &query)).await
-        });
-    let delete = path().and(warp::delete()).and(with(webhooks)).then(async |id: String, webhooks: Arc<WebhookApi>| {
-        webhooks.answer(changes::delete(&webhooks, &id)).await
-    });
+        .then(async |id: String, webhooks: Arc<WebhookApi>| webhooks.answer(changes::delete(&webhooks, &id)).await);
     let other = otherwise(path().map(drop).untuple_one(), "GET, HEAD, DELETE");
     show.or(delete).unify().or(other).unify().boxed()
 }
@@ -240,8 +237,12 @@ impl WebhookApi {
 
 fn log_away(reason: &str) -> Problem {
     tracing::warn!(reason, "a request about webhooks could not ask the log");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", "the log does not answer: repeat the request later")
-        .retry_after(super::RETRY_AFTER)
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "log_unavailable",
+        "the log does not answer: repeat the request later",
+    )
+    .retry_after(super::RETRY_AFTER)
 }
 
 fn not_recorded(error: &AppendError) -> Problem {

@@ -6,6 +6,7 @@ pub mod operator;
 mod show;
 pub(crate) mod sse;
 mod tail;
+mod webhook;
 
 use std::io::Write;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
+pub use webhook::{WebhookCommand, webhook};
 
 /// For a request to be connected and answered, beside what it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(15);

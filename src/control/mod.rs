@@ -8,6 +8,7 @@
 //! wins, in every instance alike.
 
 mod document;
+mod ids;
 mod import;
 mod seal;
 mod state;
@@ -26,13 +27,14 @@ use crate::payment::{Signed, Timestamp};
 use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
+pub use ids::{EndpointId, RequestId};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
 pub use seal::{SealError, Sealed, SecretsKey};
-pub use webhooks::{
-    Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks,
-    PayloadKind, Range, Request, RequestId, Webhooks,
-};
 use state::{Folded, State};
+pub use webhooks::{
+    Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks, PayloadKind,
+    Range, Request, Webhooks,
+};
 
 /// The control log has one partition, so that everything on it has one order.
 pub const PARTITIONS: u32 = 1;

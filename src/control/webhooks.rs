@@ -11,13 +11,13 @@
 //! stands before is not for it, so that nobody who folds this anew floods anyone.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngCore;
 
 use super::document::reason_of;
+use super::ids::{EndpointId, RequestId};
 use super::seal::{SealError, Sealed, SecretsKey};
 use super::{Control, Decided, not_encoded};
 use crate::journal::{AppendError, LogId, Offset, Partition, Position};
@@ -33,63 +33,6 @@ const REQUEST: &str = "webhook-request/";
 const SECRET_PREFIX: &str = "whsec_";
 /// Between the 24 and 64 that Standard Webhooks asks for.
 const SECRET_BYTES: usize = 32;
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub [u8; 16]);
-
-        impl $name {
-            #[must_use]
-            pub fn mint() -> Self {
-                Self(uuid::Uuid::now_v7().into_bytes())
-            }
-
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                let hex = text.strip_prefix($prefix).filter(|hex| hex.len() == 32)?;
-                Some(Self(data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok()?))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), data_encoding::HEXLOWER.encode(&self.0))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                Self::parse(&text).ok_or_else(|| serde::de::Error::custom("no id of ours"))
-            }
-        }
-    };
-}
-
-id!(
-    /// Names one endpoint for ever.
-    EndpointId,
-    "we_"
-);
-id!(
-    /// Names one request about deliveries.
-    RequestId,
-    "wr_"
-);
 
 /// What has become of an endpoint. On the control log by these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

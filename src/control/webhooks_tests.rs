@@ -1,4 +1,6 @@
-use super::{Asks, Change, Document, Endpoint, EndpointId, EndpointState, KnownWebhooks, PayloadKind, Range, RequestBody};
+use super::{
+    Asks, Change, Document, Endpoint, EndpointId, EndpointState, KnownWebhooks, PayloadKind, Range, RequestBody,
+};
 use crate::control::state::{Folded, State};
 use crate::journal::{LogId, Offset};
 use crate::payment::MerchantId;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::outcome::{Cause, Outcome, Result as Ended, What, WorkId};
 use super::rows::{
-    End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, encode, event_prefix, open_key,
-    open_prefix, parse_open, work_key,
+    End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, encode, event_prefix,
+    open_key, open_prefix, parse_open, work_key,
 };
 use crate::control::{Endpoint, KnownEndpoint, Webhooks};
 use crate::journal::{LogId, Partition, Position};

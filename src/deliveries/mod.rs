@@ -11,8 +11,6 @@ mod rows;
 mod scan;
 mod since;
 pub mod target;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(decode(LOG, good.replace("WebhookDelivered", "PushDelivered").as_bytes()), Ok(None));
         for wrong in [
             "garbage".to_owned(),
-            good.replace("live", "dead"),
+            good.replace("\"live\"", "\"dead\""),
             good.replace("pay_", "pax_"),
             good.replace("we_", "wx_"),
             good.replace("\"at\":\"2", "\"at\":\"x2"),

@@ -300,13 +300,10 @@ impl Scanner {
         let merchant: &MerchantId = &row.payment.initiation.merchant_id;
         for source in self.sources.iter().filter(|source| source.covers(position)) {
             let Some(known) = self.known.endpoints.get(&source.endpoint) else { continue };
-            let work =
-                WorkId { endpoint: source.endpoint, partition, offset: found.offset, cause: source.cause };
+            let work = WorkId { endpoint: source.endpoint, partition, offset: found.offset, cause: source.cause };
             let wanted = match source.kind {
                 Kind::Live => known.endpoint.wants(merchant, name),
-                Kind::Recovery => {
-                    known.endpoint.wants(merchant, name) && !self.deliveries.fold.was_delivered(&work)?
-                }
+                Kind::Recovery => known.endpoint.wants(merchant, name) && !self.deliveries.fold.was_delivered(&work)?,
                 Kind::One => known.endpoint.merchant_id == merchant.as_str(),
             };
             if wanted {

@@ -12,22 +12,22 @@ pub const URL_MAX: usize = 2_048;
 
 /// IPv4 ranges that nobody outside can mean: network, length of the prefix.
 const CLOSED_V4: &[([u8; 4], u32)] = &[
-    ([0, 0, 0, 0], 8),       // this network
-    ([10, 0, 0, 0], 8),      // private
-    ([100, 64, 0, 0], 10),   // shared by a carrier; a metadata service too
-    ([127, 0, 0, 0], 8),     // this machine
+    ([0, 0, 0, 0], 8),        // this network
+    ([10, 0, 0, 0], 8),       // private
+    ([100, 64, 0, 0], 10),    // shared by a carrier; a metadata service too
+    ([127, 0, 0, 0], 8),      // this machine
     ([168, 63, 129, 16], 32), // Azure's own, though it looks public
-    ([169, 254, 0, 0], 16),  // link-local: metadata services
-    ([172, 16, 0, 0], 12),   // private
-    ([192, 0, 0, 0], 24),    // protocol assignments; a metadata service too
-    ([192, 0, 2, 0], 24),    // documentation
-    ([192, 88, 99, 0], 24),  // 6to4 relays
-    ([192, 168, 0, 0], 16),  // private
-    ([198, 18, 0, 0], 15),   // benchmarks
-    ([198, 51, 100, 0], 24), // documentation
-    ([203, 0, 113, 0], 24),  // documentation
-    ([224, 0, 0, 0], 4),     // multicast
-    ([240, 0, 0, 0], 4),     // reserved, broadcast
+    ([169, 254, 0, 0], 16),   // link-local: metadata services
+    ([172, 16, 0, 0], 12),    // private
+    ([192, 0, 0, 0], 24),     // protocol assignments; a metadata service too
+    ([192, 0, 2, 0], 24),     // documentation
+    ([192, 88, 99, 0], 24),   // 6to4 relays
+    ([192, 168, 0, 0], 16),   // private
+    ([198, 18, 0, 0], 15),    // benchmarks
+    ([198, 51, 100, 0], 24),  // documentation
+    ([203, 0, 113, 0], 24),   // documentation
+    ([224, 0, 0, 0], 4),      // multicast
+    ([240, 0, 0, 0], 4),      // reserved, broadcast
 ];
 
 /// Of the IPv6 addresses only 2000::/3 is given out to anybody; and of that not these.
@@ -64,15 +64,16 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     let bits = u32::from(first) << 16 | u32::from(second);
     let within = |network: u32, length: u32| (bits ^ network) >> (32 - length) == 0;
-    let closed = |(network, length): &([u16; 2], u32)| {
-        within(u32::from(network[0]) << 16 | u32::from(network[1]), *length)
-    };
+    let closed =
+        |(network, length): &([u16; 2], u32)| within(u32::from(network[0]) << 16 | u32::from(network[1]), *length);
     within(u32::from(OPEN_V6.0) << 16, OPEN_V6.1) && !CLOSED_V6.iter().any(closed)
 }
 
 /// The URL of an endpoint, as far as it can be judged before its name is resolved: that is done at every connection.
 pub fn parse(text: &str, allow_private: bool) -> Result<Url, Invalid> {
-    let refuse = |detail: &str| Err(Invalid { code: "invalid_url", field: Some("url"), detail: detail.to_owned(), malformed: false });
+    let refuse = |detail: &str| {
+        Err(Invalid { code: "invalid_url", field: Some("url"), detail: detail.to_owned(), malformed: false })
+    };
     if text.len() > URL_MAX {
         return refuse("url is too long");
     }
@@ -108,20 +109,71 @@ mod tests {
     #[test]
     fn an_address_that_only_a_private_network_knows_is_not_public() {
         for closed in [
-            "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "100.127.255.255", "127.0.0.1",
-            "127.255.255.254", "168.63.129.16", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192",
-            "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.19.255.255", "198.51.100.7", "203.0.113.7",
-            "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1",
-            "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b:1::1", "100::1",
-            "2001::1", "2001:2::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "5f00::1", "fc00::1",
-            "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.100.100.200",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.254",
+            "168.63.129.16",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.7",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:2::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "5f00::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
         ] {
             assert!(!is_public(closed.parse().unwrap()), "{closed}");
         }
         for open in [
-            "1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.0.1", "172.32.0.1",
-            "168.63.129.17", "192.0.1.1", "198.17.0.1", "198.20.0.1", "223.255.255.255", "::ffff:1.1.1.1", "2606:4700::1111",
-            "2a00:1450::1", "2001:4860:4860::8888", "2003::1",
+            "1.1.1.1",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.0.1",
+            "172.32.0.1",
+            "168.63.129.17",
+            "192.0.1.1",
+            "198.17.0.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "::ffff:1.1.1.1",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "2001:4860:4860::8888",
+            "2003::1",
         ] {
             assert!(is_public(open.parse().unwrap()), "{open}");
         }
@@ -129,13 +181,29 @@ mod tests {
 
     #[test]
     fn a_url_that_cannot_be_told_is_refused_at_once() {
-        for good in ["https://example.org/hook", "https://example.org:8443/?a=b", "https://1.1.1.1/", "https://[2606:4700::1111]/"] {
+        for good in [
+            "https://example.org/hook",
+            "https://example.org:8443/?a=b",
+            "https://1.1.1.1/",
+            "https://[2606:4700::1111]/",
+        ] {
             assert!(parse(good, false).is_ok(), "{good}");
         }
         for wrong in [
-            "", "example.org", "ftp://example.org", "http://example.org", "https://", "https://me:secret@example.org/",
-            "https://example.org/#part", "https://127.0.0.1/", "https://127.1/", "https://2130706433/", "https://0x7f.1/",
-            "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://169.254.169.254/latest/meta-data",
+            "",
+            "example.org",
+            "ftp://example.org",
+            "http://example.org",
+            "https://",
+            "https://me:secret@example.org/",
+            "https://example.org/#part",
+            "https://127.0.0.1/",
+            "https://127.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://[::1]/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://169.254.169.254/latest/meta-data",
         ] {
             assert!(parse(wrong, false).is_err(), "{wrong}");
         }

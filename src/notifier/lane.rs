@@ -11,28 +11,22 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempted, Attempts};
+use super::group::POSITIONS_EVERY;
 use super::{Bounds, NotifyError};
 use crate::control::{EndpointId, KnownEndpoint};
 use crate::deliveries::Due;
 use crate::deliveries::outcome::WorkId;
-use crate::journal::{Assignment, JournalError, Lanes, Offset, Partition, Position};
+use crate::journal::{JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
-use crate::telemetry::Seldom;
 
 /// How long the loop waits at most before it listens to the group again.
 const GROUP_POLL: Duration = Duration::from_millis(20);
-/// How often a lane commits its position, so that its lag means what Kafka's tools say.
-const POSITIONS_EVERY: Duration = Duration::from_secs(5);
-/// Before a question that the log could not answer is asked again.
-const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// After how long work whose outcome could not be recorded is looked at again.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
-static NOT_TAKEN: Seldom = Seldom::new();
-
-enum Input {
+pub(super) enum Input {
     Folded,
     /// Where a partition of the log of deliveries ended when its lane asked.
     End(Partition, u64, Result<Offset, JournalError>),
@@ -40,13 +34,13 @@ enum Input {
 }
 
 /// A partition of ours.
-struct Lane {
-    epoch: u64,
-    catch_up: CatchUp,
+pub(super) struct Lane {
+    pub epoch: u64,
+    pub catch_up: CatchUp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum CatchUp {
+pub(super) enum CatchUp {
     Unasked(Instant),
     Asked,
     To(Offset),
@@ -61,19 +55,19 @@ enum OnItsWay {
 }
 
 pub(super) struct Running {
-    attempts: Arc<Attempts>,
+    pub attempts: Arc<Attempts>,
     bounds: Bounds,
-    lanes: Box<dyn Lanes>,
-    runtime: Handle,
+    pub lanes: Box<dyn Lanes>,
+    pub runtime: Handle,
     /// Ends the waiting of attempts for a log that takes nothing.
     cut_off: CancellationToken,
-    sender: Sender<Input>,
+    pub sender: Sender<Input>,
     inbox: Receiver<Input>,
     told: Arc<AtomicBool>,
-    owned: BTreeMap<Partition, Lane>,
-    unfenced: BTreeSet<Partition>,
-    fence_not_before: Instant,
-    epochs: u64,
+    pub owned: BTreeMap<Partition, Lane>,
+    pub unfenced: BTreeSet<Partition>,
+    pub fence_not_before: Instant,
+    pub epochs: u64,
     in_flight: HashMap<WorkId, OnItsWay>,
     of_endpoint: HashMap<EndpointId, usize>,
     /// When to look at an endpoint's work again.
@@ -82,7 +76,7 @@ pub(super) struct Running {
     paused: HashMap<EndpointId, Timestamp>,
     /// Endpoints that a bound kept back.
     held: BTreeSet<(Partition, EndpointId)>,
-    positions_told: Instant,
+    pub positions_told: Instant,
 }
 
 impl Running {
@@ -147,106 +141,6 @@ impl Running {
 
     fn sending(&self) -> usize {
         self.in_flight.values().filter(|way| matches!(way, OnItsWay::Sent)).count()
-    }
-
-    // === the group ===
-
-    fn serve_group(&mut self) -> Result<(), NotifyError> {
-        while let Some(change) = self.lanes.poll(Duration::ZERO)? {
-            match change {
-                Assignment::Assigned(partitions) if partitions.is_empty() => self.lanes.assign(&[])?,
-                Assignment::Assigned(partitions) => {
-                    self.unfenced.extend(partitions);
-                    self.fence_not_before = Instant::now();
-                }
-                Assignment::Revoked { partitions, .. } => {
-                    self.unfenced.retain(|partition| !partitions.contains(partition));
-                    self.owned.retain(|partition, _| !partitions.contains(partition));
-                    self.lanes.unassign(&partitions)?;
-                    tracing::info!(?partitions, "notifier lanes given up");
-                }
-            }
-        }
-        self.fence()?;
-        self.ask_ends();
-        Ok(())
-    }
-
-    fn fence(&mut self) -> Result<(), NotifyError> {
-        if self.unfenced.is_empty() || Instant::now() < self.fence_not_before {
-            return Ok(());
-        }
-        let partitions: Vec<Partition> = self.unfenced.iter().copied().collect();
-        match self.lanes.assign(&partitions) {
-            Ok(()) => {}
-            Err(JournalError::Unavailable(reason)) => {
-                if NOT_TAKEN.now() {
-                    tracing::warn!(reason, ?partitions, "notifier lanes cannot be taken yet");
-                }
-                self.fence_not_before = Instant::now() + ASK_PAUSE;
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.unfenced.clear();
-        for partition in &partitions {
-            self.epochs += 1;
-            let lane = Lane { epoch: self.epochs, catch_up: CatchUp::Unasked(Instant::now()) };
-            self.owned.insert(*partition, lane);
-        }
-        tracing::info!(?partitions, "notifier lanes taken");
-        Ok(())
-    }
-
-    /// What an earlier owner has recorded must be folded before anything is sent.
-    fn ask_ends(&mut self) {
-        let now = Instant::now();
-        for (partition, lane) in &mut self.owned {
-            if !matches!(lane.catch_up, CatchUp::Unasked(from) if from <= now) {
-                continue;
-            }
-            lane.catch_up = CatchUp::Asked;
-            let (partition, epoch) = (*partition, lane.epoch);
-            let (log, sender) = (Arc::clone(&self.attempts.log), self.sender.clone());
-            drop(self.runtime.spawn_blocking(move || {
-                let end = log.writable(partition).and_then(|()| log.ends(partition)).map(|ends| ends.committed);
-                drop(sender.send(Input::End(partition, epoch, end)));
-            }));
-        }
-    }
-
-    fn take_end(
-        &mut self,
-        partition: Partition,
-        epoch: u64,
-        end: Result<Offset, JournalError>,
-    ) -> Result<(), NotifyError> {
-        let Some(lane) = self.owned.get_mut(&partition).filter(|lane| lane.epoch == epoch) else { return Ok(()) };
-        match end {
-            Ok(end) => lane.catch_up = CatchUp::To(end),
-            Err(JournalError::Unavailable(reason)) => {
-                if NOT_TAKEN.now() {
-                    tracing::warn!(reason, %partition, "a notifier lane cannot catch up yet");
-                }
-                lane.catch_up = CatchUp::Unasked(Instant::now() + ASK_PAUSE);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    fn tell_positions(&mut self) -> Result<(), NotifyError> {
-        if self.positions_told.elapsed() < POSITIONS_EVERY {
-            return Ok(());
-        }
-        self.positions_told = Instant::now();
-        let done = self.owned.iter().filter(|(_, lane)| lane.catch_up == CatchUp::Done);
-        let next: Vec<Position> =
-            done.map(|(p, _)| Position::new(*p, self.attempts.deliveries.folded_to(*p))).collect();
-        match self.lanes.commit_positions(&next) {
-            Ok(()) | Err(JournalError::Unavailable(_)) => Ok(()), // again in a moment
-            Err(error) => Err(error.into()),
-        }
     }
 
     // === what comes in ===

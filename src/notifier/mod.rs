@@ -7,6 +7,7 @@
 mod args;
 mod attempt;
 mod client;
+mod group;
 mod lane;
 mod message;
 mod schedule;

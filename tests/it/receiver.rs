@@ -2,6 +2,7 @@
 //! ours, and answers as it is told.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Receiver {
 }
 
 struct Shared {
+    connections: AtomicUsize,
     received: Mutex<Vec<Received>>,
     rule: Mutex<Rule>,
 }
@@ -86,10 +88,12 @@ impl Receiver {
     pub async fn saying(rule: impl Fn(usize, &Received) -> Says + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared { received: Mutex::default(), rule: Mutex::new(Box::new(rule)) });
+        let connections = AtomicUsize::new(0);
+        let shared = Arc::new(Shared { connections, received: Mutex::default(), rule: Mutex::new(Box::new(rule)) });
         let serving = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                serving.connections.fetch_add(1, Ordering::AcqRel);
                 tokio::spawn(serve(socket, Arc::clone(&serving)));
             }
         });
@@ -106,6 +110,11 @@ impl Receiver {
 
     pub fn received(&self) -> Vec<Received> {
         self.shared.received.lock().unwrap().clone()
+    }
+
+    /// How often anybody has come.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Acquire)
     }
 
     pub async fn has(&self, count: usize) -> Vec<Received> {

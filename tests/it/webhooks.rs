@@ -10,20 +10,20 @@ use crate::client::{Answer, Client, body};
 use crate::cluster::{Bed, Running, until};
 use crate::receiver::{Received, Receiver, Says};
 
-const PATH: &str = "/v1/webhook_endpoints";
+pub const PATH: &str = "/v1/webhook_endpoints";
 /// For tests, and of no secret of anybody's.
 const KEY: &str = "cGF5bG9nIHRlc3Qga2V5IHBheWxvZyB0ZXN0IGtleSE=";
 /// A schedule that does not make a test wait.
 const RETRIES: &str = "20,40,80,160,320,640,1000,1000,1000";
 
 /// Whoever takes endpoints in, charges and sends: one on the embedded journal, three on Kafka.
-struct Parts {
-    front: Running,
+pub struct Parts {
+    pub front: Running,
     processor: Option<Running>,
-    notifier: Option<Running>,
+    pub notifier: Option<Running>,
 }
 
-fn flags(bed: &Bed) -> Vec<String> {
+pub fn flags(bed: &Bed) -> Vec<String> {
     let key = bed.data_dir("secrets-key");
     std::fs::write(&key, KEY).unwrap();
     let mut flags = vec!["--secrets-key-file".to_owned(), key.to_str().unwrap().to_owned()];
@@ -32,19 +32,29 @@ fn flags(bed: &Bed) -> Vec<String> {
 }
 
 impl Parts {
-    async fn start(bed: &Bed, more: &[&str]) -> Self {
+    pub async fn start(bed: &Bed, more: &[&str]) -> Self {
         let flags = flags(bed);
         let words: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Self::start_with(bed, &words).await
+    }
+
+    async fn start_with(bed: &Bed, words: &[&str]) -> Self {
         if bed.is_kafka() {
-            let front = bed.run(Role::Serve, "serve", &words).await;
+            let front = bed.run(Role::Serve, "serve", words).await;
             let processor = Some(bed.run(Role::Process, "process", &[]).await);
-            Self { front, processor, notifier: Some(bed.run(Role::Notify, "notify", &words).await) }
+            Self { front, processor, notifier: Some(bed.run(Role::Notify, "notify", words).await) }
         } else {
-            Self { front: bed.run(Role::All, "up", &words).await, processor: None, notifier: None }
+            Self { front: bed.run(Role::All, "up", words).await, processor: None, notifier: None }
         }
     }
 
-    async fn stop(self) {
+    /// As in production: nothing but https, and nobody but those whom anybody can reach.
+    pub async fn start_plainly(bed: &Bed) -> Self {
+        let flags: Vec<String> = flags(bed).into_iter().filter(|flag| flag != "--allow-private-webhooks").collect();
+        Self::start_with(bed, &flags.iter().map(String::as_str).collect::<Vec<_>>()).await
+    }
+
+    pub async fn stop(self) {
         for part in [self.notifier, self.processor].into_iter().flatten() {
             part.stop().await;
         }
@@ -52,28 +62,28 @@ impl Parts {
     }
 }
 
-async fn create(client: &Client, asked: Value) -> (String, String) {
+pub async fn create(client: &Client, asked: Value) -> (String, String) {
     let created = client.post(PATH, &asked).await;
     assert_eq!(created.status, 201, "{created:?}");
     (created.text("id").to_owned(), created.text("secret").to_owned())
 }
 
-async fn act(client: &Client, id: &str, act: &str, asked: Value) -> Answer {
+pub async fn act(client: &Client, id: &str, act: &str, asked: Value) -> Answer {
     client.post(&format!("{PATH}/{id}/{act}"), &asked).await
 }
 
-async fn pay(client: &Client, key: &str) -> String {
+pub async fn pay(client: &Client, key: &str) -> String {
     let paid = client.pay_to_the_end(key, &body("cus_1", "pm_card_visa")).await;
     assert_eq!((paid.status, paid.text("status")), (200, "successful"), "{paid:?}");
     paid.text("id").to_owned()
 }
 
-async fn attempts(client: &Client, id: &str) -> Vec<Value> {
+pub async fn attempts(client: &Client, id: &str) -> Vec<Value> {
     client.get(&format!("{PATH}/{id}/attempts")).await.body["data"].as_array().unwrap().clone()
 }
 
 /// Every message by its id, and how often it came.
-fn counts(received: &[Received]) -> BTreeMap<String, usize> {
+pub fn counts(received: &[Received]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     received.iter().for_each(|one| *counts.entry(one.id().to_owned()).or_default() += 1);
     counts
@@ -125,7 +135,8 @@ pub async fn a_receiver_that_fails_is_told_again_with_the_same_id(bed: &Bed) {
     assert!(received.iter().all(|one| one.raw == received[0].raw), "the same body at every attempt");
     until("all four are on the log", async || attempts(client, &id).await.len() == 4).await;
     let told = attempts(client, &id).await;
-    let results: Vec<_> = told.iter().map(|one| (one["attempt"].as_u64().unwrap(), one["result"].as_str().unwrap())).collect();
+    let results: Vec<_> =
+        told.iter().map(|one| (one["attempt"].as_u64().unwrap(), one["result"].as_str().unwrap())).collect();
     assert_eq!(results, [(4, "delivered"), (3, "failed"), (2, "failed"), (1, "failed")]);
     assert_eq!((told[3]["failure"].as_str(), told[3]["status"].as_u64()), (Some("status"), Some(503)));
     parts.stop().await;

@@ -75,7 +75,8 @@ pub(super) async fn rotate(webhooks: &WebhookApi, known: &KnownEndpoint, asked: 
         endpoint.secrets.clear();
     }
     if endpoint.secrets.len() >= SECRETS_MAX {
-        let detail = format!("{SECRETS_MAX} secrets sign already: wait until one of them ends, or give overlap_seconds 0");
+        let detail =
+            format!("{SECRETS_MAX} secrets sign already: wait until one of them ends, or give overlap_seconds 0");
         return Err(Problem::new(StatusCode::CONFLICT, "too_many_secrets", detail));
     }
     let (secret, text) = EndpointSecret::mint(endpoint.id, key).map_err(|_| Problem::internal())?;
