@@ -201,7 +201,7 @@ impl WebhookApi {
 
     fn body<'a>(&self, known: &'a KnownEndpoint, counted: bool) -> Result<EndpointBody<'a>, Problem> {
         let (id, deliveries) = (known.endpoint.id, &self.deliveries);
-        let pending = if counted { Some(deliveries.open_count(id, PENDING_MAX)?) } else { None };
+        let pending = if counted { deliveries.open_count(id, PENDING_MAX)? } else { None };
         let standing: Standing = deliveries.standing(id)?;
         Ok(EndpointBody::new(known, &standing, pending))
     }

@@ -24,7 +24,7 @@ pub struct EndpointBody<'a> {
     enabled_at: &'a str,
     last_success_at: Option<Shown<Timestamp>>,
     failing_since: Option<Shown<Timestamp>>,
-    /// How much it is still to be told, as far as this instance knows.
+    /// How much it is still to be told; left out by an instance that does not send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending: Option<usize>,
     /// Given out once.

@@ -14,6 +14,7 @@ pub mod target;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -52,6 +53,8 @@ struct Shared {
     /// By partition: the next offset of the log of deliveries.
     folded: Vec<watch::Sender<Offset>>,
     touched: Mutex<BTreeSet<(Partition, EndpointId)>>,
+    /// Does anything here find out what is to be told?
+    scans: AtomicBool,
     /// Called when something is touched.
     hearer: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
@@ -94,7 +97,8 @@ impl Deliveries {
             }
         };
         let folded = from.iter().map(|offset| watch::channel(*offset).0).collect();
-        let shared = Shared { folded, touched: Mutex::default(), hearer: Mutex::default() };
+        let (touched, scans, hearer) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
+        let shared = Shared { folded, touched, scans, hearer };
         let fold = Fold::new(tables, webhooks, payments.log_id());
         let opened = Self { fold, shared: Arc::new(shared) };
         Ok((opened.clone(), Follower { tail: deliveries.tail(&from)?, deliveries: opened }))
@@ -103,6 +107,7 @@ impl Deliveries {
     /// What finds out what is to be told. One at a time.
     #[must_use]
     pub fn scanner(&self, log: Arc<dyn Reader>, view: View, codec: Arc<Codec>) -> Scanner {
+        self.shared.scans.store(true, Ordering::Release);
         Scanner {
             deliveries: self.clone(),
             log,
@@ -203,10 +208,17 @@ impl Deliveries {
         Ok((attempts, None))
     }
 
-    /// How much one endpoint is still to be told, counted to `max`.
-    pub fn open_count(&self, endpoint: EndpointId, max: usize) -> Result<usize, StoreError> {
-        let rows = self.fold.tables.open.range(&endpoint.0, &behind(&endpoint.0)).take(max);
-        rows.map(|row| row.map(drop)).collect::<Result<Vec<()>, _>>().map(|rows| rows.len())
+    /// How much one endpoint is still to be told, counted to `max`; `None` where nobody has looked for it.
+    pub fn open_count(&self, endpoint: EndpointId, max: usize) -> Result<Option<usize>, StoreError> {
+        if !self.shared.scans.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut count = 0;
+        for row in self.fold.tables.open.range(&endpoint.0, &behind(&endpoint.0)).take(max) {
+            row?;
+            count += 1;
+        }
+        Ok(Some(count))
     }
 
     /// Was it delivered for this request, or given up, or neither yet?

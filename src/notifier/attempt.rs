@@ -9,7 +9,7 @@ use super::client::{Answer, Client, Post};
 use super::message::{Message, Unsendable};
 use super::schedule::{Disable, Schedule};
 use crate::clock::Clocks;
-use crate::control::{Change, Control, EndpointState, KnownEndpoint, SecretsKey};
+use crate::control::{Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey};
 use crate::deliveries::outcome::{Failure, Outcome, Result as Ended, What, encode};
 use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
@@ -129,6 +129,7 @@ impl Attempts {
         let (id, version) = (endpoint.id, known.version + 1);
         let decided = self.control.change_endpoint(Change::Disabled, endpoint, version, now, DECIDE_PATIENCE).await;
         match decided {
+            Ok(Decided::Late) => {} // as it is now, it is somebody else's decision
             Ok(_) => tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled"),
             Err(error) => tracing::warn!(endpoint = %id, %error, "a webhook endpoint could not be disabled yet"),
         }

@@ -22,6 +22,8 @@ const IDLE_CONNECTIONS_MAX: usize = 4;
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Of an answer no more than this is read; what it says is nobody's to know.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// And no longer than this.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Client {
     http: reqwest::Client,
@@ -104,14 +106,19 @@ impl Client {
         let answered = tokio::time::timeout(self.timeout, self.exchange(post)).await;
         let took = began.elapsed();
         let failed = |failure| Answer { took, status: None, retry_after: None, failure: Some(failure) };
-        match answered {
-            Ok(Ok(answer)) => Answer { took, ..answer },
-            Ok(Err(failure)) => failed(failure),
-            Err(_) => failed(Failure::Timeout),
-        }
+        let response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(failure)) => return failed(failure),
+            Err(_) => return failed(Failure::Timeout),
+        };
+        let (status, retry_after) = (response.status(), retry_after(&response));
+        // Read, so that the connection can be used again. What it says, or whether it ends, changes nothing any more.
+        drop(tokio::time::timeout(DRAIN_MAX, drain(response)).await);
+        Answer { took, status: Some(status.as_u16()), retry_after, failure: judge(status) }
     }
 
-    async fn exchange(&self, post: &Post<'_>) -> Result<Answer, Failure> {
+    /// The head of the answer.
+    async fn exchange(&self, post: &Post<'_>) -> Result<Response, Failure> {
         // An address in the URL is not resolved, and so not checked by the resolver. What was taken in under other rules, or
         // by another version, is judged again.
         let url = target::parse(post.url, self.allow_private).map_err(|_| refusal(post.url))?;
@@ -123,12 +130,7 @@ impl Client {
             .header("webhook-timestamp", post.at.as_micros() / 1_000_000)
             .header("webhook-signature", post.signatures)
             .body(post.body.to_owned());
-        let response = request.send().await.map_err(|error| failure_of(&error))?;
-        let (status, retry_after) = (response.status(), retry_after(&response));
-        // Read, so that the connection can be used again; what it says changes nothing any more.
-        drain(response).await;
-        let (took, failure) = (Duration::ZERO, judge(status));
-        Ok(Answer { took, status: Some(status.as_u16()), retry_after, failure })
+        request.send().await.map_err(|error| failure_of(&error))
     }
 }
 
@@ -147,15 +149,17 @@ fn judge(status: StatusCode) -> Option<Failure> {
     }
 }
 
-/// In seconds, or at a time.
 fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
+    patience(response.headers().get(RETRY_AFTER)?.to_str().ok()?, Timestamp::now())
+}
+
+/// In seconds, or until a time.
+fn patience(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let wait = at.as_microsecond() - jiff::Timestamp::now().as_microsecond();
-    Some(Duration::from_micros(u64::try_from(wait).unwrap_or(0)))
+    let at = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    Timestamp::from_micros(at.as_microsecond()).map(|at| at.since(now))
 }
 
 async fn drain(mut response: Response) {
@@ -189,3 +193,7 @@ fn failure_of(error: &reqwest::Error) -> Failure {
         _ => Failure::Broken,
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -82,10 +82,10 @@ pub(super) struct Running {
 impl Running {
     pub fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>, runtime: Handle) -> Self {
         let ((sender, inbox), told) = (channel(), Arc::new(AtomicBool::new(false)));
-        let (hears, is_told) = (RwLock::new(sender.clone()), Arc::clone(&told));
+        let (hears, is_told) = (sender.clone(), Arc::clone(&told));
         attempts.deliveries.listen(move || {
             if !is_told.swap(true, Ordering::AcqRel) {
-                drop(hears.read().unwrap_or_else(PoisonError::into_inner).send(Input::Folded));
+                drop(hears.send(Input::Folded));
             }
         });
         let now = Instant::now();

@@ -157,6 +157,7 @@ scenarios! {
     webhooks::a_rebuild_tells_nobody_anything,
     webhooks::a_notifier_that_was_away_tells_everything_that_it_missed,
     webhooks::an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled,
+    webhooks::killed_at_any_moment_a_notifier_loses_nothing,
     webhook_faults::a_receiver_is_treated_as_it_answers,
     webhook_faults::an_address_of_a_private_network_is_not_told,
     webhook_faults::what_does_nothing_but_fail_is_disabled,
