@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::BenchArgs;
 use crate::client::operator::{CheckpointCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 use crate::client::{ShowArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
@@ -285,32 +286,6 @@ pub enum TopicsCommand {
 pub enum ConfigCommand {
     /// Exits with 0 if a service would start with these settings, as far as that can be told without I/O.
     Check(ServiceArgs),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-    /// Initiations in the backlog that is drained.
-    #[arg(long, default_value_t = 200_000)]
-    pub backlog: u64,
-    /// Payments a second for the latency from POST to SSE.
-    #[arg(long, default_value_t = 200)]
-    pub rate: u64,
-    /// For how many seconds.
-    #[arg(long, default_value_t = 20)]
-    pub seconds: u64,
-    /// Also measure how much slower payments become while the provider hangs for another merchant.
-    #[arg(long)]
-    pub bulkhead: bool,
-    /// Also measure how much slower payments become while a version of the projection is built from a log of --rebuild events.
-    #[arg(long)]
-    pub beside: bool,
-    /// Events of which the projection is rebuilt.
-    #[arg(long, default_value_t = 1_000_000)]
-    pub rebuild: u64,
-    #[command(flatten)]
-    pub step: crate::bench::StepArgs,
 }
 
 impl ServiceArgs {

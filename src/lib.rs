@@ -27,6 +27,7 @@ pub mod journal;
 pub mod lane;
 pub mod notifier;
 pub mod payment;
+mod priority;
 pub mod processor;
 pub mod progress;
 pub mod projection;

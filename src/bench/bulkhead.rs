@@ -83,7 +83,7 @@ pub(super) async fn measure(bed: &Bed) -> anyhow::Result<()> {
 }
 
 /// The 99th percentile of the time from when a payment was due to be appended until its end was folded.
-async fn load(target: &Target, args: &crate::config::BenchArgs, name: &str) -> anyhow::Result<Duration> {
+async fn load(target: &Target, args: &super::BenchArgs, name: &str) -> anyhow::Result<Duration> {
     let counted_from = WARM_UP.as_secs() * args.rate;
     let count = counted_from + args.seconds * args.rate;
     let began = Instant::now();

@@ -79,7 +79,7 @@ pub(super) fn service_args(bed: &Bed) -> anyhow::Result<ServiceArgs> {
 }
 
 /// Answers with what was measured, and with how many payments it should have been. Its keys begin with `name`.
-pub(super) async fn load(args: &crate::config::BenchArgs, url: &str, name: &str) -> anyhow::Result<(Latencies, u64)> {
+pub(super) async fn load(args: &super::BenchArgs, url: &str, name: &str) -> anyhow::Result<(Latencies, u64)> {
     let client = reqwest::Client::new();
     let (sender, seen) = unbounded_channel();
     for customer in 0..CUSTOMERS {

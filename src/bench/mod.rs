@@ -10,6 +10,7 @@
 //!
 //! A figure is only as good as its conditions: quote them together, and compare only what ran in one run.
 
+mod args;
 mod backlog;
 mod beside;
 mod bulkhead;
@@ -25,7 +26,6 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
-use crate::config::BenchArgs;
 use crate::control::Imports;
 use crate::gateway::Gateway;
 use crate::journal::embedded::EmbeddedJournal;
@@ -37,6 +37,7 @@ use crate::projection::{Folder, View};
 use crate::schema::Codec;
 use crate::store::Store;
 
+pub use args::BenchArgs;
 pub use rebuild::StepArgs;
 
 /// How long the lanes wait for calls under way when a bench is over: what hangs by design is not waited for.

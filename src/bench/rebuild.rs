@@ -1,18 +1,20 @@
 //! The rebuild from Kafka that `bench/rebuild` measures, a step at a time and each in a process of its own: a topic is
 //! filled, read with nothing but librdkafka, or folded into an empty store.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{append, initiation, success};
-use super::{figure, per_second};
-use crate::config::BenchArgs;
+use super::{BenchArgs, figure, per_second};
 use crate::journal::kafka::{self, KafkaConfig, KafkaJournal, bare};
 use crate::payment::{Event, Payment};
+use crate::projection::bulk::{self, Bulk, Done};
 use crate::projection::kept::Kept;
 use crate::projection::{ApplyError, Fold, Payments, Projection, Recorded};
 use crate::schema::Codec;
@@ -48,6 +50,7 @@ struct States(Kept<Payment>);
 impl Projection for States {
     const NAME: &'static str = "states";
     const VERSION: u32 = 1;
+    const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["states"]);
 
     fn open(store: &Store) -> Result<Self, StoreError> {
         Ok(Self(Kept::new(store.table("states")?)))
@@ -105,25 +108,52 @@ fn fold<P: Projection>(config: KafkaConfig, events: u64) -> anyhow::Result<()> {
     folded
 }
 
-fn fold_into<P: Projection>(directory: &std::path::Path, config: KafkaConfig, events: u64) -> anyhow::Result<()> {
-    let journal = kafka::reader(config)?;
-    let mut fold = Fold::<P>::new(Store::open(directory)?, journal.as_ref(), Arc::new(Codec::new()?))?;
+fn fold_into<P: Projection>(directory: &Path, config: KafkaConfig, events: u64) -> anyhow::Result<()> {
+    let (journal, codec) = (kafka::reader(config)?, Arc::new(Codec::new()?));
+    let marks = Mutex::new(Marks::new(events));
+    let began = Instant::now();
+    let bulk = Bulk {
+        log: journal.as_ref(),
+        codec: &codec,
+        store: directory,
+        stop: &CancellationToken::new(),
+        batch_max: bulk::BATCH_MAX,
+        run_bytes: bulk::RUN_BYTES,
+        after: &|_, done| marks.lock().unwrap_or_else(PoisonError::into_inner).passed(done),
+    };
+    let done = bulk.build(|store, _| P::open(store))?;
+    ensure!(done == Done::Whole, "the log cannot be sorted: {done:?}");
+    let mut fold = Fold::<P>::new(Store::open(directory)?, journal.as_ref(), codec)?;
     let progress = fold.progress();
     progress.speak(false);
-    let mut marks = TOLD_AT.iter().map(|percent| events * percent / 100).peekable();
-    let (began, mut last) = (Instant::now(), (Instant::now(), 0));
-    fold.follow(journal.as_ref(), &CancellationToken::new(), &mut |_| {
-        let folded = progress.folded().as_slice().iter().map(|offset| offset.0).sum::<u64>();
-        if marks.next_if(|mark| folded >= *mark).is_some() {
-            let rate = per_second(folded - last.1, last.0.elapsed());
-            let resident = resident_max().map_or_else(|| "unknown".to_owned(), |kb| format!("{} MB", kb / 1000));
-            println!("  at {folded}: {rate:.0}/s since the mark before, resident at most {resident}");
-            last = (Instant::now(), folded);
-        }
-        !progress.caught_up()
-    })?;
-    figure("events folded", last.1, began);
+    fold.follow(journal.as_ref(), &CancellationToken::new(), &mut |_| !progress.caught_up())?;
+    let folded = progress.folded().as_slice().iter().map(|offset| offset.0).sum::<u64>();
+    marks.lock().unwrap_or_else(PoisonError::into_inner).passed(folded);
+    figure("events folded", folded, began);
     Ok(())
+}
+
+/// Tells the pace, and the memory so far, at some places on the way.
+struct Marks {
+    at: VecDeque<u64>,
+    last: (Instant, u64),
+}
+
+impl Marks {
+    fn new(events: u64) -> Self {
+        let at = TOLD_AT.iter().map(|percent| events * percent / 100).collect();
+        Self { at, last: (Instant::now(), 0) }
+    }
+
+    fn passed(&mut self, done: u64) {
+        while self.at.front().is_some_and(|mark| done >= *mark) {
+            self.at.pop_front();
+            let rate = per_second(done - self.last.1, self.last.0.elapsed());
+            let resident = resident_max().map_or_else(|| "unknown".to_owned(), |kb| format!("{} MB", kb / 1000));
+            println!("  at {done}: {rate:.0}/s since the mark before, resident at most {resident}");
+            self.last = (Instant::now(), done);
+        }
+    }
 }
 
 /// How much of the process has been in memory at once at most, in kB.

@@ -1,9 +1,9 @@
 //! The lanes of a process, on one thread: hears the group, begins what is due, lets go of what the fold has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;

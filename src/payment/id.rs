@@ -170,11 +170,11 @@ impl PaymentId {
     /// From `pay_` and 26 characters of lower-case base32.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(PREFIX)?;
-        if digits.len() != 26 || digits.bytes().any(|b| b.is_ascii_uppercase()) {
+        let mut id = [0; 16];
+        if digits.len() != 26 || base32_lower().decode_mut(digits.as_bytes(), &mut id).ok()? != id.len() {
             return None;
         }
-        let bytes = BASE32_NOPAD.decode(digits.to_ascii_uppercase().as_bytes()).ok()?;
-        Some(Self(bytes.try_into().ok()?))
+        Some(Self(id))
     }
 
     #[must_use]

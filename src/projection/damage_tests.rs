@@ -15,7 +15,7 @@ use crate::recording::event_record;
 use crate::schema::Codec;
 use crate::store::{Store, StoreError};
 
-const PARTITIONS: u32 = 2;
+pub(super) const PARTITIONS: u32 = 2;
 /// So small that much of a store is in files of every kind.
 pub(super) const MEMTABLE: u64 = 16 * 1024;
 /// Files of each kind that are hurt.

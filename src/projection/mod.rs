@@ -12,9 +12,11 @@
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod absent;
+pub mod bulk;
 #[cfg(test)]
 mod damage_tests;
 mod difference;
+mod error;
 mod fields;
 mod fold;
 #[cfg(test)]
@@ -42,8 +44,9 @@ mod view;
 mod watch;
 
 pub use difference::{Difference, Pair, Rows, compare, is_empty};
+pub use error::{ApplyError, FoldError};
 pub use fields::About;
-pub use fold::{ApplyError, Fold, FoldError, FoldedTo, Projection, versioned_name};
+pub use fold::{Fold, FoldedTo, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
 pub use live::{Behind, Built, Live, Served};
 pub use offsets::{BadOffsets, Offsets};

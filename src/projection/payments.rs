@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::absent::Absent;
+use super::error::{ApplyError, FoldError};
 use super::fields::{About, TableName};
-use super::fold::{ApplyError, Fold, FoldError, Projection};
+use super::fold::{Fold, Projection};
 use super::live::{Live, Served};
 use super::progress::lock;
 use super::reader::Recorded;
@@ -105,6 +106,7 @@ impl Hearers {
 impl Projection for Payments {
     const NAME: &'static str = "payments";
     const VERSION: u32 = 3;
+    const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["payments", "others"]);
 
     fn open(store: &Store) -> Result<Self, StoreError> {
         let tables = Tables::open(store)?;

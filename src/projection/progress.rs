@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Offsets;
+use super::error::FoldError;
 use super::fields::is_of_engine;
-use super::fold::{FoldError, Projection, versioned_name};
+use super::fold::{Projection, versioned_name};
 use super::rows::{decode, encode, offset_of};
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
 use crate::store::{Batch, Row, Store, StoreError, Table};
@@ -217,17 +218,10 @@ impl Progress {
     // === for the fold ===
 
     /// `next` is to be folded next; `last` is the last record before it that was.
-    pub(super) fn stage(
-        &self,
-        next: Position,
-        last: Option<(Offset, &[u8])>,
-        batch: &mut Batch,
-    ) -> Result<(), StoreError> {
+    pub(super) fn stage(&self, next: Position, last: Option<Last>, batch: &mut Batch) -> Result<(), StoreError> {
         let mut lasts = lock(&self.lasts);
         let kept = &mut lasts[next.partition.0 as usize];
-        if let Some((offset, value)) = last {
-            *kept = Some((offset.0, hash_of(value)));
-        }
+        *kept = last.or(*kept);
         let folded = Folded { next: next.offset.0, last: *kept };
         batch.insert(&self.meta, &folded_key(next.partition), &encode(&folded)?);
         Ok(())

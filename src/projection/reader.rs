@@ -143,7 +143,7 @@ impl Fault {
 }
 
 impl Recorded {
-    fn read(record: Record, codec: &Codec) -> Result<Self, Fault> {
+    pub(super) fn read(record: Record, codec: &Codec) -> Result<Self, Fault> {
         let event =
             codec.decode(&record.value).map_err(|e| Fault { reason: e.to_string(), may_be_newer: e.may_be_newer() })?;
         let appended_at = Timestamp::from_micros(record.appended_at_us)

@@ -2,7 +2,7 @@
 //! Enough to be held against a log without the store.
 
 use super::Offsets;
-use super::fold::FoldError;
+use super::error::FoldError;
 use super::progress::{Folded, Last, Progress, SEAL, check_seal, compare_lasts, folded_key};
 use super::rows::decode;
 use crate::journal::{LogId, Offset, Partition, Position, Reader};

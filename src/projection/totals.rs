@@ -10,8 +10,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::error::{ApplyError, FoldError};
 use super::fields::About;
-use super::fold::{ApplyError, Fold, FoldError, Projection};
+use super::fold::{Fold, Projection};
 use super::kept::{Kept, read};
 use super::live::{Live, Served};
 use super::reader::Recorded;

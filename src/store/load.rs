@@ -7,11 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use fjall::PersistMode;
+use fjall::{PersistMode, UserKey, UserValue};
 
-use super::damage::mark_of;
+use super::damage::{Damage, mark_of};
 use super::files::{LOADED, beside, remove, sync_parent};
-use super::{Kept, KeptRows, Row, Store, StoreError};
+use super::{Kept, KeptRows, Row, Store, StoreError, Table};
 
 /// A store on its way. Dropped before it is finished, it is gone.
 pub struct Load {
@@ -45,22 +45,13 @@ impl Load {
     /// Fills a table that has no rows, with keys that grow. Answers with how many there were.
     pub fn table<E: From<StoreError>>(&self, name: &str, rows: impl Iterator<Item = Result<Row, E>>) -> Result<u64, E> {
         let Some(store) = &self.store else { return Ok(0) };
-        let KeptRows::OnDisk(keyspace, damage) = store.table(name)?.0 else { return Ok(0) }; // it was opened on disk
-        let heed = |error: fjall::Error| StoreError::from(damage.heed(error));
-        let mut filling = keyspace.start_ingestion().map_err(heed)?;
-        let (mut last, mut count) = (None::<fjall::UserKey>, 0);
+        let table = store.table(name)?;
+        let mut filling = table.fill(name)?;
         for row in rows {
             let (key, value) = row?;
-            // The engine would panic.
-            if last.is_some_and(|last| key <= last) {
-                return Err(StoreError::Damaged(format!("the rows of the table {name} are not in order")).into());
-            }
-            last = Some(key.clone());
-            filling.write(key, value).map_err(heed)?;
-            count += 1;
+            filling.row(key, value)?;
         }
-        filling.finish().map_err(heed)?;
-        Ok(count)
+        Ok(filling.finish()?)
     }
 
     /// Only now it bears its name.
@@ -72,6 +63,52 @@ impl Load {
         std::fs::rename(&self.part, &self.whole)
             .and_then(|()| sync_parent(&self.whole))
             .map_err(|e| fjall::Error::from(e).into())
+    }
+}
+
+/// Takes a row, or the end. (The engine's own type for it has no name outside.)
+type Ingestion<'a> = Box<dyn FnMut(Option<Row>) -> fjall::Result<()> + 'a>;
+
+/// A table that is being filled. What is written can be read once it is finished.
+pub(super) struct Filling<'a> {
+    name: String,
+    rows: Ingestion<'a>,
+    damage: &'a Damage,
+    last: Option<UserKey>,
+    count: u64,
+}
+
+impl Table {
+    /// It has no rows.
+    pub(super) fn fill(&self, name: &str) -> Result<Filling<'_>, StoreError> {
+        let KeptRows::OnDisk(keyspace, damage) = &self.0 else {
+            return Err(StoreError::Damaged("a store in memory is not filled".to_owned()));
+        };
+        let mut begun = Some(keyspace.start_ingestion().map_err(|e| damage.heed(e))?);
+        let rows = Box::new(move |row: Option<Row>| match row {
+            Some((key, value)) => begun.as_mut().map_or(Ok(()), |rows| rows.write(key, value)),
+            None => begun.take().map_or(Ok(()), |rows| rows.finish()),
+        });
+        Ok(Filling { name: name.to_owned(), rows, damage, last: None, count: 0 })
+    }
+}
+
+impl Filling<'_> {
+    /// Behind all others.
+    pub fn row(&mut self, key: UserKey, value: UserValue) -> Result<(), StoreError> {
+        // The engine would panic.
+        if self.last.as_ref().is_some_and(|last| key <= *last) {
+            return Err(StoreError::Damaged(format!("the rows of the table {} are not in order", self.name)));
+        }
+        self.last = Some(key.clone());
+        (self.rows)(Some((key, value))).map_err(|e| self.damage.heed(e))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<u64, StoreError> {
+        (self.rows)(None).map_err(|e| self.damage.heed(e))?;
+        Ok(self.count)
     }
 }
 

@@ -8,9 +8,12 @@ mod error;
 mod files;
 mod load;
 mod memory;
+mod runs;
+mod sink;
 #[cfg(test)]
 pub(crate) mod small_disk;
 mod snapshot;
+mod sorter;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +29,10 @@ use memory::{Memory, Rows};
 pub use error::StoreError;
 pub use files::write_whole;
 pub use load::Load;
+pub use runs::Merge;
+pub use sink::Sink;
 pub use snapshot::Snapshot;
+pub use sorter::Sorter;
 
 /// Journal kept before memtables are flushed, in bytes: what has to be read again at a reopen (0.3 s; 3 s with the default).
 const JOURNAL_MAX: u64 = 128 * 1024 * 1024;
@@ -57,6 +63,12 @@ enum Kept {
 pub struct Open(Weak<dyn std::any::Any + Send + Sync>);
 
 impl Open {
+    /// As long as this is held.
+    #[must_use]
+    pub fn of<T: Send + Sync + 'static>(held: &Arc<T>) -> Self {
+        Self(Arc::downgrade(held) as _)
+    }
+
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.strong_count() > 0

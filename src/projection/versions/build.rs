@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::difference::{Pair, Rows, compare};
-use super::super::fold::{Fold, FoldError, FoldedTo};
+use super::super::error::FoldError;
+use super::super::fold::{Fold, FoldedTo};
 use super::super::live::{Live, Served};
 use super::super::{Built, Offsets};
 use super::manifest::Phase;
-use super::report::Report;
+use super::report::{Report, sum};
 use crate::journal::Reader;
 use crate::schema::Codec;
 use crate::store::StoreError;
@@ -52,7 +53,7 @@ impl Effort {
         (1..=100).contains(&percent).then_some(Self(percent))
     }
 
-    fn batch_max(self) -> Option<usize> {
+    pub(super) fn batch_max(self) -> Option<usize> {
         (self != Self::FULL).then_some(STRETCH_MAX)
     }
 
@@ -89,11 +90,11 @@ impl<P: Served> Building<'_, P> {
                 // The next answer will do as well.
                 Offsets::ends_of(self.log).into_iter().for_each(|ends| self.report.ends_at(&ends));
             }
-            self.report.passed(&progress.folded(), now);
+            self.report.passed(sum(&progress.folded()), now);
             if progress.caught_up() {
                 return false;
             }
-            self.pause(self.effort.rest(worked));
+            pause(self.effort.rest(worked), self.stop);
             true
         })?;
         fold.set_batch_max(None);
@@ -144,7 +145,7 @@ impl<P: Served> Building<'_, P> {
         let mut after = |rows: u64| {
             if rows.is_multiple_of(STRETCH_MAX as u64) {
                 self.report.compared_to(rows);
-                self.pause(self.effort.rest(worked.elapsed()));
+                pause(self.effort.rest(worked.elapsed()), self.stop);
                 worked = Instant::now();
             }
             !self.stop.is_cancelled()
@@ -168,19 +169,20 @@ impl<P: Served> Building<'_, P> {
             if moved.elapsed() > MEET_MAX {
                 return false;
             }
-            self.pause(TURN);
+            pause(TURN, self.stop);
         }
         false
     }
+}
 
-    fn pause(&self, time: Duration) {
-        let until = Instant::now() + time;
-        while !self.stop.is_cancelled() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(TURN));
+/// No longer than until it is stopped.
+pub(super) fn pause(time: Duration, stop: &CancellationToken) {
+    let until = Instant::now() + time;
+    while !stop.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
         }
+        std::thread::sleep(left.min(TURN));
     }
 }

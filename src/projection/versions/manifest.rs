@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::fold::{Projection, versioned_name};
-use crate::store::{Store, StoreError, write_whole};
+use super::stores::discard;
+use crate::store::{StoreError, write_whole};
 
 /// How far a version has come on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +99,7 @@ impl Manifest {
     pub fn sweep<P: Projection>(&self, stores: &Path) -> Result<(), StoreError> {
         let kept = [Some(self.serving.number), self.other.as_ref().map(|other| other.number)];
         for number in (1..=self.last).filter(|number| !kept.contains(&Some(*number))) {
-            Store::discard(&stores.join(name::<P>(number)))?;
+            discard(&stores.join(name::<P>(number)))?;
         }
         Ok(())
     }

@@ -6,8 +6,10 @@
 //! else (promise 7).
 
 mod build;
+mod make;
 mod manifest;
 mod report;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -25,18 +27,19 @@ use anyhow::anyhow;
 use tokio_util::sync::CancellationToken;
 
 use super::Rejections;
-use super::fold::{Fold, FoldError};
+use super::error::FoldError;
+use super::fold::Fold;
 use super::live::{Behind, Built, Live, Served};
 use super::progress::lock;
 use crate::clock::Clocks;
-use crate::journal::{JournalError, Reader};
+use crate::journal::Reader;
 use crate::payment::Signed;
 use crate::schema::Codec;
-use crate::store::{Open, Store, StoreError};
+use crate::store::Open;
 use crate::telemetry::Seldom;
 use build::Building;
 use manifest::{Manifest, Version, name};
-use report::Report;
+use report::{Report, sum};
 
 pub use build::Effort;
 pub use manifest::Phase;
@@ -142,9 +145,12 @@ struct State<P: Served> {
 
 /// A version that is folded.
 struct Running<P: Served> {
-    built: Arc<Built<P>>,
+    /// Nothing as long as its store is being made.
+    built: Option<Arc<Built<P>>>,
     report: Arc<Report>,
     stop: CancellationToken,
+    /// Held by whoever makes its store.
+    making: Arc<()>,
 }
 
 /// For the thread that looks after the folds.
@@ -157,7 +163,8 @@ enum Event<P: Served> {
 struct Begin<P: Served> {
     number: u32,
     phase: Phase,
-    fold: Fold<P>,
+    /// Nothing where there is no store yet.
+    fold: Option<Fold<P>>,
     effort: Effort,
 }
 
@@ -184,7 +191,7 @@ impl<P: Served> Versions<P> {
     /// That the log does not answer is told: the start is to be tried again.
     pub fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> anyhow::Result<(Arc<Self>, Folds<P>)> {
         let manifest = Manifest::read::<P>(&sources.stores)?;
-        let first = Running { built: live.built(), report: Arc::default(), stop: CancellationToken::new() };
+        let first = Running::of(Some(live.built()));
         let running = BTreeMap::from([(manifest.serving.number, first)]);
         let state = Mutex::new(State { manifest, running, condemned: Vec::new() });
         let (sender, events) = channel();
@@ -202,7 +209,7 @@ impl<P: Served> Versions<P> {
             // However this ends, all folds end with it.
             let _ends = stop.clone().drop_guard();
             let number = self.state().manifest.serving.number;
-            let begin = Begin { number, phase: Phase::Serving, fold: serving, effort: Effort::FULL };
+            let begin = Begin { number, phase: Phase::Serving, fold: Some(serving), effort: Effort::FULL };
             self.spawn(scope, begin, stop)?;
             loop {
                 match events.recv_timeout(SWEEP_EVERY) {
@@ -224,97 +231,52 @@ impl<P: Served> Versions<P> {
     }
 
     fn spawn<'s>(&'s self, scope: &'s Scope<'s, '_>, begin: Begin<P>, stop: &CancellationToken) -> anyhow::Result<()> {
-        let Begin { number, phase, fold, effort } = begin;
-        let Some((built, report, stop)) = self.state().running.get_mut(&number).map(|running| {
+        let Some(stop) = self.state().running.get_mut(&begin.number).map(|running| {
             // A version that was cancelled meanwhile stays so.
             if !running.stop.is_cancelled() {
                 running.stop = stop.child_token();
             }
-            (Arc::clone(&running.built), Arc::clone(&running.report), running.stop.clone())
+            running.stop.clone()
         }) else {
             return Ok(());
         };
-        let mut ends = Ends { number, result: Ok(()), events: self.events.clone() };
+        let mut ends = Ends { number: begin.number, result: Ok(()), events: self.events.clone() };
+        let name = format!("fold-{}", begin.number);
         let run = move || {
-            let reached = |phase, note| self.reached(number, phase, note);
-            let Sources { log, codec, .. } = &self.sources;
-            let building = Building {
-                log: log.as_ref(),
-                codec,
-                live: &self.live,
-                built: &built,
-                report: &report,
-                effort,
-                stop: &stop,
-                reached: &reached,
-            };
             // fjall asserts on damaged bytes; of a version that is not served that is nobody else's business.
-            let run = std::panic::catch_unwind(AssertUnwindSafe(|| building.run(fold, phase)));
+            let run = std::panic::catch_unwind(AssertUnwindSafe(|| self.fold(begin, &stop)));
             ends.with(run.map_err(|_| anyhow!("it panicked")).and_then(|ended| Ok(ended?)));
         };
-        thread::Builder::new().name(format!("fold-{number}")).spawn_scoped(scope, run)?;
+        thread::Builder::new().name(name).spawn_scoped(scope, run)?;
         Ok(())
     }
 
-    /// Goes on with the version that was beside the one that is served when the process ended; one whose rows are of no use is
-    /// built anew.
-    fn take_up(&self) -> anyhow::Result<()> {
-        let manifest = self.state().manifest.clone();
-        if let Err(error) = manifest.sweep::<P>(&self.sources.stores) {
-            tracing::error!(%error, "versions that were let go cannot be deleted");
-        }
-        let Some(Version { number, phase, .. }) = manifest.other else { return Ok(()) };
-        let (opened, kept) = match self.open(number) {
-            Err(FoldError::Journal(error @ JournalError::Unavailable(_))) => {
-                return Err(FoldError::Journal(error).into());
-            }
-            Err(FoldError::RejectedSince(_)) => (self.reopen(number), false),
-            Err(FoldError::Store(error)) if error.is_damage() => (self.reopen(number), false),
-            opened => (opened, true),
+    /// All the way of one version.
+    fn fold(&self, begin: Begin<P>, stop: &CancellationToken) -> Result<(), FoldError> {
+        let Begin { number, phase, fold, effort } = begin;
+        let Some(making) = self.running(number, |running| (Arc::clone(&running.report), Arc::clone(&running.making)))
+        else {
+            return Ok(());
         };
-        let phase = match phase {
-            Phase::Verified | Phase::Retired if kept => phase,
-            _ => Phase::Building,
+        let (report, making) = making;
+        let fold = match fold {
+            Some(fold) => fold,
+            None => match self.make(number, &report, effort, stop)? {
+                Some(fold) => fold,
+                None => return Ok(()),
+            },
         };
-        match opened {
-            Ok(fold) => {
-                if phase == Phase::Building {
-                    self.reached(number, phase, None);
-                }
-                self.begin(Begin { number, phase, fold, effort: self.sources.effort });
-            }
-            Err(error) => {
-                tracing::error!(version = name::<P>(number), %error, "a version that is not served cannot be opened");
-                self.reached(number, Phase::Failed, Some(error.to_string()));
-            }
-        }
-        Ok(())
+        drop(making);
+        let Some(built) = self.running(number, |running| running.built.clone()).flatten() else { return Ok(()) };
+        let reached = |phase, note| self.reached(number, phase, note);
+        let Sources { log, codec, .. } = &self.sources;
+        let (log, live) = (log.as_ref(), &*self.live);
+        let building = Building { log, codec, live, built: &built, report: &report, effort, stop, reached: &reached };
+        building.run(fold, phase)
     }
 
-    fn reopen(&self, number: u32) -> Result<Fold<P>, FoldError> {
-        tracing::warn!(version = name::<P>(number), "a version that is not served is of no use: it is built anew");
-        Store::discard(&self.sources.stores.join(name::<P>(number)))?;
-        self.open(number)
-    }
-
-    /// The store of a version that is not served; nobody is told of what its fold meets. Whoever let go of it meanwhile finds it
-    /// condemned.
-    fn open(&self, number: u32) -> Result<Fold<P>, FoldError> {
-        let Sources { stores, log, codec, rejections, .. } = &self.sources;
-        let store = Store::open(&stores.join(name::<P>(number)))?;
-        let open = store.open_state();
-        let mut fold = Fold::new(store, log.as_ref(), Arc::clone(codec))?.heeding(rejections)?;
-        fold.progress().speak(false);
-        let built = fold.built(self.live.hearers().clone());
-        let running = Running { built, report: Arc::default(), stop: CancellationToken::new() };
-        let mut state = self.state();
-        if state.manifest.other.as_ref().is_some_and(|other| other.number == number) {
-            state.running.insert(number, running);
-        } else {
-            state.condemned.push((number, Some(open)));
-        }
-        drop(state);
-        Ok(fold)
+    fn running<T>(&self, number: u32, of: impl FnOnce(&Running<P>) -> T) -> Option<T> {
+        self.state().running.get(&number).map(of)
     }
 
     fn begin(&self, begin: Begin<P>) {
@@ -332,46 +294,27 @@ impl<P: Served> Versions<P> {
         }
     }
 
-    /// A version that has failed because the disk is full lets go of its rows at once: what is served needs room too.
-    fn make_room(&self, number: u32, error: Option<&FoldError>) {
-        if !matches!(error, Some(FoldError::Store(StoreError::Full | StoreError::Shut))) {
-            return;
-        }
-        {
-            let mut state = self.state();
-            let open = state.running.remove(&number).map(|running| running.built.store.open_state());
-            state.condemned.push((number, open));
-        }
-        self.delete_condemned();
-    }
-
-    /// Of a store that takes long to delete nobody else waits for the lock.
-    fn delete_condemned(&self) {
-        let mut condemned = std::mem::take(&mut self.state().condemned);
-        condemned.retain(|(number, open)| {
-            let path = self.sources.stores.join(name::<P>(*number));
-            if open.as_ref().is_some_and(Open::is_open) {
-                return true;
-            }
-            match Store::discard(&path) {
-                Ok(()) => false,
-                Err(error) => {
-                    if self.seldom.now() {
-                        tracing::warn!(path = %path.display(), %error, "a version that was let go cannot be deleted yet");
-                    }
-                    true
-                }
-            }
-        });
-        self.state().condemned.extend(condemned);
-    }
-
     fn state(&self) -> MutexGuard<'_, State<P>> {
         lock(&self.state)
     }
 
     fn now(&self) -> String {
         self.sources.clocks.machine().to_string()
+    }
+}
+
+impl<P: Served> Running<P> {
+    fn of(built: Option<Arc<Built<P>>>) -> Self {
+        Self { built, report: Arc::default(), stop: CancellationToken::new(), making: Arc::default() }
+    }
+
+    fn folded(&self) -> u64 {
+        self.built.as_ref().map_or_else(|| self.report.folded(), |built| sum(&built.progress.folded()))
+    }
+
+    /// Of its store, or of what it is made from.
+    fn open_state(&self) -> Open {
+        self.built.as_ref().map_or_else(|| Open::of(&self.making), |built| built.store.open_state())
     }
 }
 

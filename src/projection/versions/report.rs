@@ -22,6 +22,7 @@ pub(super) struct Report(Mutex<Inner>);
 struct Inner {
     /// Where the log ended when it was last asked; nothing before the first time.
     end: Option<u64>,
+    folded: u64,
     /// When, and the sum of the offsets then.
     samples: VecDeque<(Instant, u64)>,
     compared: Compared,
@@ -51,16 +52,23 @@ impl Report {
         lock(&self.0).end = Some(sum(ends));
     }
 
-    /// Folded to there, at `now`.
-    pub fn passed(&self, folded: &Offsets, now: Instant) {
-        let samples = &mut lock(&self.0).samples;
+    /// So much is folded, at `now`.
+    pub fn passed(&self, folded: u64, now: Instant) {
+        let inner = &mut *lock(&self.0);
+        inner.folded = folded;
+        let samples = &mut inner.samples;
         if samples.back().is_some_and(|(at, _)| now.duration_since(*at) < SAMPLE_EVERY) {
             return;
         }
-        samples.push_back((now, sum(folded)));
+        samples.push_back((now, folded));
         while samples.len() > 2 && samples.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
             samples.pop_front();
         }
+    }
+
+    /// What it was last told.
+    pub fn folded(&self) -> u64 {
+        lock(&self.0).folded
     }
 
     pub fn pace(&self, folded: u64) -> Pace {
@@ -128,13 +136,13 @@ mod tests {
         let (report, began) = (Report::default(), Instant::now());
         assert_eq!(report.pace(0).per_second, None, "nothing is known yet");
         report.ends_at(&at(10_000));
-        report.passed(&at(5_000), began);
+        report.passed(5_000, began);
         for second in 1..=12_u64 {
-            report.passed(&at(5_000 + second * 100), began + Duration::from_secs(second));
+            report.passed(5_000 + second * 100, began + Duration::from_secs(second));
         }
         let pace = report.pace(6_200);
         assert_eq!((pace.end, pace.per_second, pace.seconds_left), (Some(10_000), Some(100.0), Some(38.0)));
-        report.passed(&at(6_200), began + Duration::from_secs(12) + RATE_OVER);
+        report.passed(6_200, began + Duration::from_secs(12) + RATE_OVER);
         assert!(report.pace(6_200).per_second < Some(50.0), "it stands still");
     }
 }

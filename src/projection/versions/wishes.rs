@@ -1,12 +1,9 @@
 //! What operators wish of the versions, and what they are shown.
 
-use std::sync::Arc;
-
 use super::super::FoldError;
 use super::super::live::Served;
 use super::manifest::{Manifest, Version, name};
-use super::report::sum;
-use super::{Begin, EXCHANGE_MAX, Effort, NotDone, Phase, Rebuilds, Status, Versions};
+use super::{EXCHANGE_MAX, Effort, NotDone, Phase, Rebuilds, Running, Status, Versions};
 use crate::payment::Signed;
 
 impl<P: Served> Rebuilds for Versions<P> {
@@ -28,7 +25,7 @@ impl<P: Served> Rebuilds for Versions<P> {
         let status = |version: &Version| {
             let running = state.running.get(&version.number);
             let building = running.filter(|_| version.phase == Phase::Building);
-            let folded = running.map_or(0, |running| sum(&running.built.progress.folded()));
+            let folded = running.map_or(0, Running::folded);
             Status {
                 version: name::<P>(version.number),
                 phase: version.phase,
@@ -56,12 +53,8 @@ impl<P: Served> Rebuilds for Versions<P> {
             state.manifest = manifest;
             number
         };
-        let fold = self.open(number).inspect_err(|error| {
-            self.make_room(number, Some(error));
-            self.reached(number, Phase::Failed, Some(error.to_string()));
-        })?;
         tracing::info!(version = name::<P>(number), "a version of a projection is built beside the one that is served");
-        self.begin(Begin { number, phase: Phase::Building, fold, effort });
+        self.begin_anew(number, effort);
         Ok(name::<P>(number))
     }
 
@@ -95,7 +88,7 @@ impl<P: Served> Rebuilds for Versions<P> {
         state.manifest = manifest;
         let open = state.running.remove(&other.number).map(|running| {
             running.stop.cancel();
-            running.built.store.open_state()
+            running.open_state()
         });
         state.condemned.push((other.number, open));
         let (operator, reason) = (by.operator(), by.reason());
@@ -118,7 +111,7 @@ impl<P: Served> Versions<P> {
         };
         let running = state.running.get(&other.number);
         let following =
-            running.filter(|running| running.report.does_follow()).map(|running| Arc::clone(&running.built));
+            running.filter(|running| running.report.does_follow()).and_then(|running| running.built.clone());
         // What is on its way will be something else soon.
         if following.is_some() || !matches!(other.phase, Phase::Building | Phase::CaughtUp) {
             may(version.clone(), other.phase)?;

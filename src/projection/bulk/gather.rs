@@ -1,0 +1,126 @@
+//! Reads the log to where it ends, and sorts its records by payment. What they say is not looked at yet.
+
+use std::time::{Duration, Instant};
+
+use super::super::progress::{Last, hash_of};
+use super::super::reader::POLL;
+use super::super::rows::{decode, encode};
+use super::super::{FoldError, Offsets};
+use super::{Bulk, Gathered, sum};
+use crate::journal::{Offset, Partition, Position, Reader, Record, TailItem};
+use crate::payment::PaymentId;
+use crate::store::{Merge, Sorter, StoreError};
+
+pub(super) enum Ended {
+    /// All records, sorted, and how many they are.
+    There(Gathered, Merge, u64),
+    Stopped,
+    NotSorted(&'static str),
+}
+
+/// What a record is sorted by, and so the order in which it is folded.
+pub(super) const KEY_BYTES: usize = 24;
+/// What is in memory goes to a run after so long, full or not: it is what a kill costs.
+const RUN_MAX: Duration = Duration::from_secs(2);
+/// In front of what stands on the log: its partition, and when the log took it.
+pub(super) const FRAME_BYTES: usize = 12;
+
+pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> {
+    let (mut sorter, note) = Sorter::open(&bulk.runs(), bulk.run_bytes)?;
+    let mut gathered = match note.map(|note| decode::<Gathered>(&note)).transpose()? {
+        Some(gathered) if gathered.is_of(bulk.log) => gathered,
+        Some(_) => return Err(StoreError::Damaged("sorted runs are of another log".to_owned()).into()),
+        None => Gathered::nothing_of(bulk.log),
+    };
+    let from: Vec<Offset> = gathered.partitions.iter().map(|(next, _)| Offset(*next)).collect();
+    let (mut tail, mut rotated) = (bulk.log.tail(&from)?, Instant::now());
+    while !gathered.offsets().covers(to) {
+        if bulk.stop.is_cancelled() {
+            // What is in memory is read again.
+            return Ok(Ended::Stopped);
+        }
+        let mut began = Instant::now();
+        let items = tail.poll(bulk.batch_max, POLL)?;
+        if items.len() < bulk.batch_max {
+            began = Instant::now(); // it has waited, and not worked
+        }
+        if let Err(why) = gathered.take(&items, to, &mut sorter) {
+            return Ok(Ended::NotSorted(why));
+        }
+        if !items.is_empty() {
+            if sorter.is_full() || rotated.elapsed() > RUN_MAX {
+                sorter.rotate(encode(&gathered)?)?;
+                rotated = Instant::now();
+            }
+            (bulk.after)(began.elapsed(), sum(&gathered.offsets()) / 3);
+        }
+    }
+    let rows = sorter.rows();
+    let merge = sorter.merge(&encode(&gathered)?)?;
+    tracing::info!(store = %bulk.store.display(), records = rows, "the log is sorted by payment");
+    Ok(Ended::There(gathered, merge, rows))
+}
+
+impl Gathered {
+    fn nothing_of(log: &dyn Reader) -> Self {
+        Self { log: log.log_id().0, partitions: vec![(0, None); log.partitions() as usize] }
+    }
+
+    fn is_of(&self, log: &dyn Reader) -> bool {
+        (self.log, self.partitions.len()) == (log.log_id().0, log.partitions() as usize)
+    }
+
+    pub fn offsets(&self) -> Offsets {
+        let mut offsets = Offsets::start(self.partitions.len() as u32);
+        for ((next, _), p) in self.partitions.iter().zip(0..) {
+            offsets.set(Position::new(Partition(p), Offset(*next)));
+        }
+        offsets
+    }
+
+    /// What of these comes before `to`.
+    fn take(&mut self, items: &[TailItem], to: &Offsets, sorter: &mut Sorter) -> Result<(), &'static str> {
+        let mut lasts: Vec<Option<&Record>> = vec![None; self.partitions.len()];
+        for item in items {
+            let (TailItem::Record(Record { position, .. }) | TailItem::CaughtUp(position)) = item;
+            let Position { partition, offset } = *position;
+            let (end, at) = (to.of(partition), partition.0 as usize);
+            self.partitions[at].0 = match item {
+                TailItem::Record(record) if offset < end => {
+                    push(record, sorter)?;
+                    lasts[at] = Some(record);
+                    offset.next().0
+                }
+                // Everything before it has been read.
+                TailItem::Record(_) => end.0,
+                TailItem::CaughtUp(_) => offset.min(end).0,
+            };
+        }
+        for ((_, last), record) in self.partitions.iter_mut().zip(lasts) {
+            *last = record.map_or(*last, |record| Some::<Last>((record.position.offset.0, hash_of(&record.value))));
+        }
+        Ok(())
+    }
+}
+
+fn push(record: &Record, sorter: &mut Sorter) -> Result<(), &'static str> {
+    let id = std::str::from_utf8(&record.key).ok().and_then(PaymentId::parse).ok_or("a key is not a payment's id")?;
+    let mut key = [0; KEY_BYTES];
+    key[..16].copy_from_slice(id.as_bytes());
+    key[16..].copy_from_slice(&record.position.offset.0.to_be_bytes());
+    let mut frame = [0; FRAME_BYTES];
+    frame[..4].copy_from_slice(&record.position.partition.0.to_le_bytes());
+    frame[4..].copy_from_slice(&record.appended_at_us.to_le_bytes());
+    sorter.push(&key, &[&frame, &record.value]);
+    Ok(())
+}
+
+/// A record as it was pushed; `None` for what none is.
+pub(super) fn record_of(key: &[u8], value: &[u8]) -> Option<(PaymentId, Record)> {
+    let id = PaymentId::from_bytes(*key.first_chunk()?);
+    let offset = Offset(u64::from_be_bytes(key[16..].try_into().ok()?));
+    let partition = Partition(u32::from_le_bytes(*value.first_chunk()?));
+    let appended_at_us = i64::from_le_bytes(value.get(4..FRAME_BYTES)?.try_into().ok()?);
+    let position = Position::new(partition, offset);
+    Some((id, Record { position, appended_at_us, key: Vec::new(), value: value[FRAME_BYTES..].to_vec() }))
+}

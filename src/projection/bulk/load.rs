@@ -1,0 +1,237 @@
+//! Merges the sorted records, folds payment after payment, and has a store made of the rows: three threads, one behind the other.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::super::error::{ApplyError, FoldError};
+use super::super::fold::Projection;
+use super::super::reader::Recorded;
+use super::super::rows::home_of;
+use super::super::{Progress, progress};
+use super::gather::record_of;
+use super::{Bulk, Done, Gathered, rows};
+use crate::journal::JournalError;
+use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
+
+/// What waits between two threads, beside what each has in its hand.
+const AHEAD_MAX: usize = 4;
+
+pub(super) struct Loading<'a> {
+    pub bulk: &'a Bulk<'a>,
+    pub gathered: &'a Gathered,
+    /// How many were gathered, in how many offsets.
+    pub records: u64,
+    pub offsets: u64,
+}
+
+/// What one thread hands to the next.
+struct Piece<T> {
+    of: T,
+    /// Records that it is of.
+    records: u64,
+    /// All the work on it so far.
+    worked: Duration,
+}
+
+enum Trouble {
+    NotSorted(&'static str),
+    Fold(FoldError),
+}
+
+impl<E: Into<FoldError>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Fold(error.into())
+    }
+}
+
+impl Loading<'_> {
+    pub fn run<P: Projection>(
+        &self,
+        merge: Merge,
+        ordered: &[&str],
+        open: &(impl Fn(&Store, &Arc<Progress>) -> Result<P, StoreError> + Sync),
+    ) -> Result<Done, FoldError> {
+        let load = Load::begin(self.bulk.store)?;
+        let Some(store) = load.store().cloned() else { return Ok(Done::Stopped) };
+        let done = match self.load::<P>(&store, merge, ordered, open) {
+            Ok(done) => done,
+            Err(Trouble::NotSorted(why)) => Done::NotSorted(why),
+            Err(Trouble::Fold(error)) => return Err(error),
+        };
+        drop(store);
+        if done == Done::Whole {
+            load.finish()?;
+        }
+        Ok(done)
+    }
+
+    /// Leaves nothing of the store open.
+    fn load<P: Projection>(
+        &self,
+        store: &Store,
+        merge: Merge,
+        ordered: &[&str],
+        open: &(impl Fn(&Store, &Arc<Progress>) -> Result<P, StoreError> + Sync),
+    ) -> Result<Done, Trouble> {
+        progress::check::<P>(store)?;
+        P::open(store)?; // the progress seals the tables that are open
+        let progress = Arc::new(Progress::open::<P>(store, self.bulk.log)?);
+        progress.speak(false);
+        let tables = store.tables();
+        let mut sink = Sink::new(&tables, &rows(self.bulk.store), self.bulk.run_bytes)?;
+        let (records, recorded) = sync_channel(AHEAD_MAX);
+        let (batches, folded) = sync_channel(AHEAD_MAX);
+        let whole = thread::scope(|scope| {
+            let (reading, opened) = (move || self.read(merge, &records), || open(store, &progress));
+            let folding = move || fold(recorded, &batches, store, &opened);
+            let spawned = |name: &str| thread::Builder::new().name(name.to_owned());
+            spawned("fold-read").spawn_scoped(scope, reading).map_err(no_thread)?;
+            spawned("fold").spawn_scoped(scope, folding).map_err(no_thread)?;
+            self.write(folded, &mut sink, ordered)
+        })?;
+        let unsorted = sink.unsorted();
+        tracing::info!(store = %self.bulk.store.display(), unsorted, "all payments are folded");
+        if !whole || !self.finish(sink)? {
+            return Ok(Done::Stopped);
+        }
+        self.seal(store, &progress)?;
+        Ok(Done::Whole)
+    }
+
+    // === the first thread: records ===
+
+    /// To the end, or until nobody takes them any more.
+    fn read(&self, mut merge: Merge, records: &SyncSender<Result<Piece<Vec<Recorded>>, Trouble>>) {
+        let mut of_another = None;
+        loop {
+            let began = Instant::now();
+            let read = self.payments(&mut merge, &mut of_another).map(|records| Piece {
+                records: records.len() as u64,
+                of: records,
+                worked: began.elapsed(),
+            });
+            let ended = read.as_ref().map_or(true, |piece| piece.records == 0);
+            if records.send(read).is_err() || ended {
+                return;
+            }
+        }
+    }
+
+    /// The next payments, each with all its events; none at the end. `of_another` is what was read of the one behind them.
+    fn payments(&self, merge: &mut Merge, of_another: &mut Option<Recorded>) -> Result<Vec<Recorded>, Trouble> {
+        let mut records = Vec::with_capacity(self.bulk.batch_max);
+        records.extend(of_another.take());
+        while let Some((key, value)) = merge.next()? {
+            let recorded = self.judge(key, value)?;
+            let is_another = |last: &Recorded| last.event.payment_id != recorded.event.payment_id;
+            if records.len() >= self.bulk.batch_max && records.last().is_some_and(is_another) {
+                *of_another = Some(recorded);
+                break;
+            }
+            records.push(recorded);
+        }
+        Ok(records)
+    }
+
+    /// Only what a fold would fold, where it would.
+    fn judge(&self, key: &[u8], value: &[u8]) -> Result<Recorded, Trouble> {
+        let (id, record) =
+            record_of(key, value).ok_or_else(|| StoreError::Damaged("a row of a run is no record".to_owned()))?;
+        let partition = record.position.partition;
+        let recorded = Recorded::read(record, self.bulk.codec)
+            .map_err(|_| Trouble::NotSorted("there is a record that cannot be read"))?;
+        if recorded.event.payment_id != id || home_of(id, self.gathered.partitions.len() as u32) != partition {
+            return Err(Trouble::NotSorted("there is a record on another partition than its payment's"));
+        }
+        Ok(recorded)
+    }
+
+    // === the third: files ===
+
+    /// `false` if it was stopped.
+    fn write(
+        &self,
+        folded: Receiver<Result<Piece<Batch>, Trouble>>,
+        sink: &mut Sink<'_>,
+        ordered: &[&str],
+    ) -> Result<bool, Trouble> {
+        let mut records = 0;
+        for piece in folded {
+            let (piece, began) = (piece?, Instant::now());
+            sink.take(piece.of, ordered)?;
+            records += piece.records;
+            self.passed(piece.worked + began.elapsed(), 1, records, self.records);
+            if self.bulk.stop.is_cancelled() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn finish(&self, sink: Sink<'_>) -> Result<bool, StoreError> {
+        let (all, mut written) = (sink.unsorted(), 0);
+        sink.finish(self.bulk.batch_max, &mut |rows, worked| {
+            written += rows;
+            self.passed(worked, 2, written, all);
+            !self.bulk.stop.is_cancelled()
+        })
+    }
+
+    /// `thirds` are done, and `part` of `whole` of the next.
+    fn passed(&self, worked: Duration, thirds: u64, part: u64, whole: u64) {
+        let third = self.offsets / 3;
+        let of_next = (u128::from(third) * u128::from(part) / u128::from(whole.max(1))) as u64; // at most a third
+        (self.bulk.after)(worked, third * thirds + of_next);
+    }
+
+    /// Says in the store how far it has been folded, as a fold does in each of its batches.
+    fn seal(&self, store: &Store, progress: &Progress) -> Result<(), StoreError> {
+        let mut batch = store.batch();
+        for (next, (_, last)) in self.gathered.offsets().positions().zip(&self.gathered.partitions) {
+            progress.stage(next, *last, &mut batch)?;
+        }
+        progress.seal(self.gathered.offsets().positions(), &mut batch);
+        batch.commit()
+    }
+}
+
+// === the second: rows ===
+
+/// To the end, or until nobody takes them any more.
+fn fold<P: Projection>(
+    recorded: Receiver<Result<Piece<Vec<Recorded>>, Trouble>>,
+    batches: &SyncSender<Result<Piece<Batch>, Trouble>>,
+    store: &Store,
+    open: &impl Fn() -> Result<P, StoreError>,
+) {
+    for piece in recorded {
+        let began = Instant::now();
+        let folded = piece.and_then(|Piece { of, records, worked }| {
+            let batch = fold_one(&of, store, open()?)?;
+            Ok(Piece { of: batch, records, worked: worked + began.elapsed() })
+        });
+        let failed = folded.is_err();
+        if batches.send(folded).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// By a projection that has seen nothing before: nothing of other payments is to be known.
+fn fold_one<P: Projection>(records: &[Recorded], store: &Store, mut projection: P) -> Result<Batch, Trouble> {
+    let mut batch = store.batch();
+    for recorded in records {
+        projection.apply(recorded, &mut batch).map_err(|error| match error {
+            ApplyError::Store(error) => error.into(),
+            ApplyError::Unfoldable(_) => Trouble::NotSorted("there is an event that cannot be folded"),
+        })?;
+    }
+    projection.flush(&mut batch)?;
+    Ok(batch)
+}
+
+fn no_thread(error: std::io::Error) -> JournalError {
+    JournalError::Unavailable(format!("cannot start a thread: {error}"))
+}
