@@ -47,7 +47,7 @@ struct ListBody<T> {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(webhooks: &Arc<WebhookApi>) -> BoxedFilter<(Response,)> {
-    let others = [endpoint(webhooks), attempts(webhooks), act(webhooks)];
+    let others = [endpoint(webhooks), attempts(webhooks), act(webhooks), of_payment(webhooks)];
     others.into_iter().fold(endpoints(webhooks), |all, one| all.or(one).unify().boxed())
 }
 
@@ -90,6 +90,20 @@ fn attempts(webhooks: &Arc<WebhookApi>) -> BoxedFilter<(Response,)> {
         .and(query())
         .then(async |id: String, webhooks: Arc<WebhookApi>, query: Query| {
             webhooks.answer(attempts::list(&webhooks, &id, &query)).await
+        })
+        .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn of_payment(webhooks: &Arc<WebhookApi>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "payments" / String / "webhooks");
+    path()
+        .and(get())
+        .and(with(webhooks))
+        .and(query())
+        .then(async |id: String, webhooks: Arc<WebhookApi>, query: Query| {
+            webhooks.answer(attempts::of_payment(&webhooks, &id, &query)).await
         })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()

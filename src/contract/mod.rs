@@ -28,7 +28,7 @@ pub use operator::{CheckpointBody, HaltBody, ImportBody, ParkedBody, ProjectionB
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
 pub use refusal::{bad_parameter, bad_place};
-pub use webhook::{AskedBody, AttemptBody, EndpointBody, PENDING_MAX};
+pub use webhook::{AskedBody, AttemptBody, EndpointBody, PENDING_MAX, ToldBody};
 
 /// Serialised as it is displayed.
 struct Shown<T>(T);

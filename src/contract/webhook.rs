@@ -2,8 +2,8 @@
 
 use crate::contract::Shown;
 use crate::control::{EndpointId, EndpointState, KnownEndpoint, PayloadKind, RequestId};
-use crate::deliveries::Standing;
 use crate::deliveries::outcome::{Outcome, Result as Ended, What};
+use crate::deliveries::{Standing, Told};
 use crate::payment::{PaymentId, Timestamp};
 
 /// How much of it is shown as still to be told: what is more is shown as this.
@@ -49,6 +49,28 @@ pub struct AttemptBody<'a> {
     status: Option<u16>,
     /// When it is tried again; `null` if it is not.
     next_at: Option<Shown<Timestamp>>,
+}
+
+/// What one endpoint was told of one event of a payment.
+#[derive(serde::Serialize)]
+pub struct ToldBody<'a> {
+    pub endpoint: EndpointId,
+    pub event: &'a str,
+    pub version: u64,
+    cause: String,
+    /// `pending`, `delivered`, `given_up` or `dropped`.
+    state: &'static str,
+    attempts: u32,
+    next_at: Option<Shown<Timestamp>>,
+}
+
+impl<'a> ToldBody<'a> {
+    #[must_use]
+    pub fn new(event: &'a str, version: u64, told: &Told) -> Self {
+        let Told { work, state, attempts, next_at } = told;
+        let (endpoint, cause) = (work.endpoint, work.cause.text());
+        Self { endpoint, event, version, cause, state, attempts: *attempts, next_at: next_at.map(Shown) }
+    }
 }
 
 /// Something that was asked of an endpoint.

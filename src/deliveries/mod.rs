@@ -69,6 +69,16 @@ pub struct Due {
     pub attempts: u32,
 }
 
+/// What became of one piece of work so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub work: WorkId,
+    /// `pending`, `delivered`, `given_up` or `dropped`.
+    pub state: &'static str,
+    pub attempts: u32,
+    pub next_at: Option<Timestamp>,
+}
+
 /// What is open after it was read: due work, and when there is more.
 #[derive(Debug, Default)]
 pub struct DueWork {
@@ -206,6 +216,20 @@ impl Deliveries {
             attempts.extend(outcome::decode(self.fold.payments, &value).ok().flatten());
         }
         Ok((attempts, None))
+    }
+
+    /// What one endpoint is, or was, to be told of one event, for whatever cause.
+    pub fn of_event(&self, endpoint: EndpointId, position: Position) -> Result<Vec<Told>, StoreError> {
+        let work = WorkId { endpoint, partition: position.partition, offset: position.offset, cause: Cause::Live };
+        let prefix = rows::event_prefix(&work);
+        let mut told = Vec::new();
+        for row in self.fold.tables.work.range(&prefix, &behind(&prefix)) {
+            let (key, value) = row?;
+            let (work, row) = (rows::parse_work(&key)?, rows::decode::<rows::Row>(&value)?);
+            let next_at = row.end.is_none().then_some(row.next_at).filter(|_| row.attempts > 0);
+            told.push(Told { work, state: row.state(), attempts: row.attempts, next_at });
+        }
+        Ok(told)
     }
 
     /// How much one endpoint is still to be told, counted to `max`; `None` where nobody has looked for it.

@@ -64,6 +64,16 @@ impl Row {
         Self { what, wanted: false, end: None, attempts: 0, next_at: Timestamp::MIN }
     }
 
+    /// For people and programs.
+    pub fn state(&self) -> &'static str {
+        match self.end {
+            None => "pending",
+            Some(End::Delivered) => "delivered",
+            Some(End::GivenUp) => "given_up",
+            Some(End::Dropped) => "dropped",
+        }
+    }
+
     pub fn is_open(&self) -> bool {
         self.wanted && self.end.is_none()
     }
@@ -128,6 +138,15 @@ pub(super) fn event_prefix(work: &WorkId) -> Vec<u8> {
 
 pub(super) fn work_key(work: &WorkId) -> Vec<u8> {
     [event_prefix(work).as_slice(), &cause_bytes(work.cause)].concat()
+}
+
+pub(super) fn parse_work(key: &[u8]) -> Result<WorkId, StoreError> {
+    Ok(WorkId {
+        endpoint: EndpointId(part(key, 0)?),
+        partition: Partition(u32::from_be_bytes(part(key, 16)?)),
+        offset: Offset(number(key, 20)?),
+        cause: cause_of(part(key, 28)?),
+    })
 }
 
 pub(super) fn due_prefix(partition: Partition, endpoint: EndpointId) -> Vec<u8> {
@@ -212,7 +231,7 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Result<u64, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{due_key, open_key, parse_due, parse_open};
+    use super::{due_key, open_key, parse_due, parse_open, parse_work, work_key};
     use crate::control::{EndpointId, RequestId};
     use crate::deliveries::outcome::{Cause, What, WorkId};
     use crate::journal::{Offset, Partition};
@@ -223,6 +242,7 @@ mod tests {
         for cause in [Cause::Live, Cause::Asked(RequestId([9; 16]))] {
             let work = WorkId { endpoint: EndpointId([1; 16]), partition: Partition(3), offset: Offset(42), cause };
             assert_eq!(parse_due(&due_key(&work, at(7))).unwrap(), (at(7), work));
+            assert_eq!(parse_work(&work_key(&work)).unwrap(), work);
             let name = "PaymentFailed".to_owned();
             let what = What::Event { payment: payment_id("a"), version: 2, name, event: String::new() };
             assert_eq!(parse_open(&open_key(&work, &what)).unwrap(), work);

@@ -23,6 +23,8 @@ use crate::payment::Timestamp;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work whose outcome could not be recorded is looked at again.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
+/// Outcomes of one endpoint that the fold has not come to yet.
+const UNFOLDED_MAX: usize = 1_000;
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,15 @@ pub(super) enum CatchUp {
     Done,
 }
 
+/// How much of one endpoint is on its way.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// Sent, and not answered yet: this is what bounds are about.
+    sending: usize,
+    /// Until the fold has the outcome: it still stands among what is due.
+    known: usize,
+}
+
 /// Work on its way, until the fold has its outcome.
 #[derive(Clone, Copy)]
 enum OnItsWay {
@@ -69,7 +80,9 @@ pub(super) struct Running {
     pub fence_not_before: Instant,
     pub epochs: u64,
     in_flight: HashMap<WorkId, OnItsWay>,
-    of_endpoint: HashMap<EndpointId, usize>,
+    of_endpoint: HashMap<EndpointId, Count>,
+    /// Sent, and not answered yet.
+    sending: usize,
     /// When to look at an endpoint's work again.
     agenda: BTreeSet<(Timestamp, Partition, EndpointId)>,
     next_look: HashMap<(Partition, EndpointId), Timestamp>,
@@ -104,6 +117,7 @@ impl Running {
             epochs: 0,
             in_flight: HashMap::new(),
             of_endpoint: HashMap::new(),
+            sending: 0,
             agenda: BTreeSet::new(),
             next_look: HashMap::new(),
             paused: HashMap::new(),
@@ -125,22 +139,18 @@ impl Running {
     /// Nothing new is sent; what is on its way may end.
     pub fn drain(mut self) -> Result<(), NotifyError> {
         let deadline = Instant::now() + self.bounds.drain;
-        while Instant::now() < deadline && self.sending() > 0 {
+        while Instant::now() < deadline && self.sending > 0 {
             self.serve_group()?;
             self.listen(GROUP_POLL)?;
         }
         self.cut_off.cancel();
-        if self.sending() > 0 {
-            tracing::warn!(webhooks = self.sending(), "stopped with webhooks on their way: they are sent again");
+        if self.sending > 0 {
+            tracing::warn!(webhooks = self.sending, "stopped with webhooks on their way: they are sent again");
         }
         self.positions_told = Instant::now().checked_sub(POSITIONS_EVERY).unwrap_or(self.positions_told);
         self.tell_positions()?;
         self.lanes.leave(LEAVE_DEADLINE);
         Ok(())
-    }
-
-    fn sending(&self) -> usize {
-        self.in_flight.values().filter(|way| matches!(way, OnItsWay::Sent)).count()
     }
 
     // === what comes in ===
@@ -175,6 +185,11 @@ impl Running {
             let paused = self.paused.entry(work.endpoint).or_insert(until);
             *paused = until.max(*paused);
         }
+        self.sending = self.sending.saturating_sub(1);
+        if let Some(count) = self.of_endpoint.get_mut(&work.endpoint) {
+            count.sending = count.sending.saturating_sub(1);
+        }
+        self.look_at_held();
         match attempted.recorded {
             Some(position) => drop(self.in_flight.insert(work, OnItsWay::Recorded(position))),
             None => {
@@ -188,8 +203,8 @@ impl Running {
         if self.in_flight.remove(work).is_some()
             && let Some(count) = self.of_endpoint.get_mut(&work.endpoint)
         {
-            *count -= 1;
-            if *count == 0 {
+            count.known = count.known.saturating_sub(1);
+            if count.known == 0 {
                 self.of_endpoint.remove(&work.endpoint);
             }
         }
@@ -205,8 +220,7 @@ impl Running {
             self.let_go(work);
         }
         if !passed.is_empty() {
-            let (held, now) = (std::mem::take(&mut self.held), self.attempts.clocks.now());
-            held.into_iter().for_each(|(partition, endpoint)| self.look_at(partition, endpoint, now));
+            self.look_at_held();
         }
         let mut taken = Vec::new();
         for (partition, lane) in &mut self.owned {
@@ -230,6 +244,12 @@ impl Running {
     }
 
     // === what goes out ===
+
+    /// There may be room again for what a bound kept back.
+    fn look_at_held(&mut self) {
+        let (held, now) = (std::mem::take(&mut self.held), self.attempts.clocks.now());
+        held.into_iter().for_each(|(partition, endpoint)| self.look_at(partition, endpoint, now));
+    }
 
     /// Looks at it then, or earlier.
     fn look_at(&mut self, partition: Partition, endpoint: EndpointId, at: Timestamp) {
@@ -268,9 +288,10 @@ impl Running {
             self.look_at(partition, id, until);
             return Ok(());
         }
-        let on_their_way = self.of_endpoint.get(&id).copied().unwrap_or_default();
-        let room = self.bounds.of_endpoint_max.saturating_sub(on_their_way);
-        let room = room.min(self.bounds.in_flight_max.saturating_sub(self.in_flight.len()));
+        let Count { sending, known: on_their_way } = self.of_endpoint.get(&id).copied().unwrap_or_default();
+        let room = self.bounds.of_endpoint_max.saturating_sub(sending);
+        let room = room.min(self.bounds.in_flight_max.saturating_sub(self.sending));
+        let room = room.min(UNFOLDED_MAX.saturating_sub(on_their_way));
         // What is on its way still stands among what is due.
         let found = self.attempts.deliveries.due(partition, id, now, room + on_their_way + 1)?;
         let (mut begun, mut voided) = (0, false);
@@ -303,7 +324,9 @@ impl Running {
 
     fn begin(&mut self, due: Due, endpoint: Arc<KnownEndpoint>) {
         self.in_flight.insert(due.work, OnItsWay::Sent);
-        *self.of_endpoint.entry(due.work.endpoint).or_default() += 1;
+        self.sending += 1;
+        let count = self.of_endpoint.entry(due.work.endpoint).or_default();
+        (count.sending, count.known) = (count.sending + 1, count.known + 1);
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
         let mut reply = Reply { work: due.work, sender: Some(self.sender.clone()) };
         drop(self.runtime.spawn(async move {

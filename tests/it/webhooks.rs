@@ -120,6 +120,9 @@ pub async fn an_endpoint_is_told_of_what_it_asked_for_signed_and_once(bed: &Bed)
     let attempt = &attempts(client, &id).await[0];
     assert_eq!((attempt["result"].as_str(), attempt["status"].as_u64()), (Some("delivered"), Some(204)), "{attempt}");
     assert_eq!(attempt["webhook_id"], full[0].id());
+    let of_payment = client.get(&format!("/v1/payments/{paid}/webhooks")).await.body;
+    let states: Vec<_> = of_payment["data"].as_array().unwrap().iter().map(|told| told["state"].as_str()).collect();
+    assert_eq!(states, [Some("delivered"); 3], "{of_payment}");
     let shown = client.get(&format!("{PATH}/{id}")).await;
     assert!(shown.body["secret"].is_null() && shown.body["pending"].as_u64().unwrap_or(0) == 0, "{shown:?}");
     assert_eq!(receiver.received().len(), 3);

@@ -1,12 +1,13 @@
-//! What came of the attempts to tell an endpoint, the newest first.
+//! What came of the attempts to tell an endpoint, the newest first; and who was told of a payment.
 
 use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::{ListBody, WebhookApi};
-use crate::api::json;
-use crate::contract::AttemptBody;
+use crate::api::{json, not_found};
+use crate::contract::{AttemptBody, ToldBody};
 use crate::http::{Problem, Query};
+use crate::payment::PaymentId;
 
 /// Attempts on one page.
 const PAGE: usize = 50;
@@ -21,6 +22,26 @@ pub(super) async fn list(webhooks: &WebhookApi, id: &str, query: &Query) -> Resu
     let data: Vec<AttemptBody<'_>> = attempts.iter().map(AttemptBody::new).collect();
     let next_cursor = last.map(|last| data_encoding::BASE64URL_NOPAD.encode(&last));
     Ok(json(StatusCode::OK, &ListBody { data, next_cursor }))
+}
+
+/// Of every event of the payment: which of the merchant's endpoints is, or was, to be told, and how that stands.
+pub(super) async fn of_payment(webhooks: &WebhookApi, id: &str, query: &Query) -> Result<Response, Problem> {
+    query.only(&[])?;
+    let id = PaymentId::parse(id).ok_or_else(not_found)?;
+    let entries = webhooks.api.view.events_after(id, 0, usize::MAX)?;
+    let (merchant, mine) = (webhooks.api.merchant(), webhooks.mine());
+    if entries.first().is_none_or(|entry| entry.payment.initiation.merchant_id != merchant) {
+        return Err(not_found());
+    }
+    let mut data = Vec::new();
+    for entry in &entries {
+        for known in &mine {
+            let told = webhooks.deliveries.of_event(known.endpoint.id, entry.position)?;
+            let (event, version) = (entry.event.data.name(), entry.version.unwrap_or_default());
+            data.extend(told.iter().map(|told| ToldBody::new(event, version, told)));
+        }
+    }
+    Ok(json(StatusCode::OK, &ListBody { data, next_cursor: None }))
 }
 
 fn cursor(text: &str) -> Result<Vec<u8>, Problem> {
