@@ -113,7 +113,7 @@ impl<'a> AttemptBody<'a> {
         let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
         let (payment_id, version) = match what {
             What::Event { payment, version, .. } => (Some(Shown(*payment)), Some(*version)),
-            What::Test => (None, None),
+            What::Test | What::Disabled { .. } => (None, None),
         };
         let (result, failure, next_at) = match result {
             Ended::Delivered => ("delivered", None, None),

@@ -122,6 +122,8 @@ pub enum Asks {
     Recover { ranges: Vec<Range> },
     /// Send something that says it is a test.
     Test,
+    /// Say that another endpoint of the same merchant is disabled, and why.
+    Disabled { disabled: EndpointId, reason: String },
 }
 
 /// `from <= offset < to` of one partition of the log of payments.
@@ -182,6 +184,7 @@ impl Asks {
             Self::Resend { .. } => "WebhookResendRequested",
             Self::Recover { .. } => "WebhookRecoveryRequested",
             Self::Test => "WebhookTestRequested",
+            Self::Disabled { .. } => "WebhookNoticeRequested",
         }
     }
 }
@@ -223,7 +226,8 @@ impl EndpointSecret {
 impl KnownWebhooks {
     /// Is this a type of ours?
     pub(super) fn knows(kind: &str) -> bool {
-        let requests = ["WebhookResendRequested", "WebhookRecoveryRequested", "WebhookTestRequested"];
+        let requests =
+            ["WebhookResendRequested", "WebhookRecoveryRequested", "WebhookTestRequested", "WebhookNoticeRequested"];
         Change::of(kind).is_some() || requests.contains(&kind)
     }
 

@@ -36,7 +36,7 @@ impl Fold {
         if row.wanted {
             return Ok(false);
         }
-        row.wanted = true;
+        (row.wanted, row.what) = (true, what.clone());
         let mut batch = self.tables.store.batch();
         let first = !self.is_ordered(work) || !self.has_open_before(work, &row.what)?;
         if row.end.is_none() {

@@ -18,6 +18,8 @@ const DELIVERED: &str = "WebhookDelivered";
 const FAILED: &str = "WebhookAttemptFailed";
 const LIVE: &str = "live";
 const TEST: &str = "test";
+/// What endpoints are told of each other.
+pub const ENDPOINT_DISABLED: &str = "WebhookEndpointDisabled";
 
 /// One thing to tell one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,8 +43,18 @@ pub enum Cause {
 /// What an endpoint is told.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum What {
-    Event { payment: PaymentId, version: u64, name: String, event: String },
+    Event {
+        payment: PaymentId,
+        version: u64,
+        name: String,
+        event: String,
+    },
     Test,
+    /// Another endpoint of the merchant is disabled.
+    Disabled {
+        endpoint: EndpointId,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +120,11 @@ struct Document {
     payment_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     version: Option<u64>,
+    /// The endpoint that is told of, and what of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    about: Option<EndpointId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    reason: Option<String>,
     attempt: u32,
     at: String,
     took_ms: u32,
@@ -139,6 +156,7 @@ impl What {
         match self {
             Self::Event { name, .. } => name,
             Self::Test => TEST,
+            Self::Disabled { .. } => ENDPOINT_DISABLED,
         }
     }
 }
@@ -169,7 +187,11 @@ pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
     };
     let (event_id, payment_id, version) = match what {
         What::Event { payment, version, event, .. } => (Some(event.clone()), Some(payment.to_string()), Some(*version)),
-        What::Test => (None, None, None),
+        What::Test | What::Disabled { .. } => (None, None, None),
+    };
+    let (about, reason) = match what {
+        What::Disabled { endpoint, reason } => (Some(*endpoint), Some(reason.clone())),
+        What::Event { .. } | What::Test => (None, None),
     };
     serde_json::to_vec(&Document {
         kind: kind.to_owned(),
@@ -182,6 +204,8 @@ pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
         event_id,
         payment_id,
         version,
+        about,
+        reason,
         attempt: *attempt,
         at: at.to_string(),
         took_ms: *took_ms,
@@ -213,6 +237,12 @@ pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, 
             What::Event { payment, version, name: document.event, event }
         }
         (None, None, None) if document.event == TEST => What::Test,
+        (None, None, None) if document.event == ENDPOINT_DISABLED => {
+            let (Some(endpoint), Some(reason)) = (document.about, document.reason) else {
+                return Err("it does not say of which endpoint it told");
+            };
+            What::Disabled { endpoint, reason }
+        }
         _ => return Err("it does not say of what it told"),
     };
     let cause = Cause::parse(&document.cause).ok_or("its cause cannot be read")?;
@@ -235,7 +265,10 @@ impl WorkId {
         match (what, self.cause) {
             (What::Event { event, .. }, _) => format!("msg_{}", event.replace('-', "")),
             (What::Test, Cause::Asked(request)) => format!("msg_test_{}", data_encoding::HEXLOWER.encode(&request.0)),
-            (What::Test, Cause::Live) => "msg_test".to_owned(),
+            (What::Disabled { .. }, Cause::Asked(request)) => {
+                format!("msg_{}", data_encoding::HEXLOWER.encode(&request.0))
+            }
+            (What::Test | What::Disabled { .. }, Cause::Live) => "msg_test".to_owned(),
         }
     }
 
@@ -271,6 +304,11 @@ mod tests {
             outcome(event(), Cause::Live, Result::Delivered),
             outcome(event(), Cause::Asked(RequestId([2; 16])), failed(Some(at(9)))),
             outcome(What::Test, Cause::Asked(RequestId([2; 16])), failed(None)),
+            outcome(
+                What::Disabled { endpoint: EndpointId([3; 16]), reason: "gone".to_owned() },
+                Cause::Asked(RequestId([2; 16])),
+                Result::Delivered,
+            ),
         ] {
             let bytes = encode(LOG, &outcome).unwrap();
             assert_eq!(decode(LOG, &bytes), Ok(Some(outcome)));

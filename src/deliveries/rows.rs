@@ -175,7 +175,7 @@ pub(super) fn parse_due(key: &[u8]) -> Result<(Timestamp, WorkId), StoreError> {
 pub(super) fn open_prefix(endpoint: EndpointId, what: &What) -> Vec<u8> {
     let payment = match what {
         What::Event { payment, .. } => *payment.as_bytes(),
-        What::Test => [0; 16],
+        What::Test | What::Disabled { .. } => [0; 16],
     };
     [endpoint.0.as_slice(), &payment].concat()
 }
@@ -183,7 +183,7 @@ pub(super) fn open_prefix(endpoint: EndpointId, what: &What) -> Vec<u8> {
 pub(super) fn open_key(work: &WorkId, what: &What) -> Vec<u8> {
     let version = match what {
         What::Event { version, .. } => *version,
-        What::Test => 0,
+        What::Test | What::Disabled { .. } => 0,
     };
     let (partition, offset) = (work.partition.0.to_be_bytes(), work.offset.0.to_be_bytes());
     let prefix = open_prefix(work.endpoint, what);

@@ -91,6 +91,12 @@ impl Source {
     }
 }
 
+/// Of what is about no payment, the endpoint itself says who tells it.
+fn of_no_event(endpoint: EndpointId, cause: Cause, partitions: u32) -> WorkId {
+    let partition = partition_of(endpoint.to_string().as_bytes(), partitions);
+    WorkId { endpoint, partition, offset: Offset(0), cause }
+}
+
 impl Scanner {
     /// Looks until told to stop. Blocks.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), DeliveriesError> {
@@ -166,10 +172,10 @@ impl Scanner {
         let (endpoint, cause) = (request.endpoint, Cause::Asked(request.id));
         let partitions = self.log.partitions();
         match &request.asks {
-            Asks::Test => {
-                let partition = partition_of(endpoint.to_string().as_bytes(), partitions);
-                let work = WorkId { endpoint, partition, offset: Offset(0), cause };
-                self.want(&work, &What::Test)?;
+            Asks::Test => self.want(&of_no_event(endpoint, cause, partitions), &What::Test)?,
+            Asks::Disabled { disabled, reason } => {
+                let what = What::Disabled { endpoint: *disabled, reason: reason.clone() };
+                self.want(&of_no_event(endpoint, cause, partitions), &what)?;
             }
             Asks::Resend { partition, offset, payment_id, version } => {
                 let work = WorkId { endpoint, partition: Partition(*partition), offset: Offset(*offset), cause };

@@ -9,8 +9,8 @@ use super::client::{Answer, Client, Post};
 use super::message::{Message, Unsendable};
 use super::schedule::{Disable, Schedule};
 use crate::clock::Clocks;
-use crate::control::{Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey};
-use crate::deliveries::outcome::{Failure, Outcome, Result as Ended, What, encode};
+use crate::control::{Asks, Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey};
+use crate::deliveries::outcome::{ENDPOINT_DISABLED, Failure, Outcome, Result as Ended, What, encode};
 use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::Timestamp;
@@ -91,7 +91,7 @@ impl Attempts {
 
     fn message(&self, due: &Due, endpoint: &KnownEndpoint) -> Result<Message, Unsendable> {
         let What::Event { payment, version, .. } = &due.what else {
-            return Message::of_test(due, self.clocks.machine());
+            return Message::of_no_event(due, self.clocks.machine());
         };
         let entries = self.view.events_after(*payment, version.saturating_sub(1), 1);
         let entry = entries.ok().and_then(|entries| entries.into_iter().next());
@@ -104,7 +104,7 @@ impl Attempts {
         let value = encode(self.view.log_id(), outcome).ok()?;
         let key = match &outcome.what {
             What::Event { payment, .. } => payment.to_string(),
-            What::Test => outcome.work.endpoint.to_string(),
+            What::Test | What::Disabled { .. } => outcome.work.endpoint.to_string(),
         };
         loop {
             let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
@@ -121,6 +121,21 @@ impl Attempts {
         }
     }
 
+    /// The merchant hears of it where it still can. That it does is no promise: the endpoint itself says that it is disabled.
+    async fn tell_the_others(&self, disabled: &KnownEndpoint, why: Disable, now: Timestamp) {
+        let (known, merchant) = (self.control.webhooks().known(), &disabled.endpoint.merchant_id);
+        for other in known.endpoints.values().map(|known| &known.endpoint) {
+            let named = other.events.as_ref().is_none_or(|names| names.iter().any(|name| name == ENDPOINT_DISABLED));
+            if !other.is_enabled() || !named || other.merchant_id != *merchant || other.id == disabled.endpoint.id {
+                continue;
+            }
+            let asks = Asks::Disabled { disabled: disabled.endpoint.id, reason: why.name().to_owned() };
+            if let Err(error) = self.control.ask_of_endpoint(other.id, asks, now, DECIDE_PATIENCE).await {
+                tracing::warn!(endpoint = %other.id, %error, "it is not told that another endpoint is disabled");
+            }
+        }
+    }
+
     /// Of two that say so one has an effect; who enabled it meanwhile is right.
     async fn disable(&self, known: &KnownEndpoint, why: Disable) {
         let now = self.clocks.machine();
@@ -130,7 +145,10 @@ impl Attempts {
         let decided = self.control.change_endpoint(Change::Disabled, endpoint, version, now, DECIDE_PATIENCE).await;
         match decided {
             Ok(Decided::Late) => {} // as it is now, it is somebody else's decision
-            Ok(_) => tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled"),
+            Ok(_) => {
+                tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled");
+                self.tell_the_others(known, why, now).await;
+            }
             Err(error) => tracing::warn!(endpoint = %id, %error, "a webhook endpoint could not be disabled yet"),
         }
     }

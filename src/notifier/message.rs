@@ -3,8 +3,9 @@
 use standardwebhooks::Webhook;
 
 use crate::contract::{FrameBody, ThinBody};
-use crate::control::{Endpoint, PayloadKind, SecretsKey};
+use crate::control::{Endpoint, EndpointId, PayloadKind, SecretsKey};
 use crate::deliveries::Due;
+use crate::deliveries::outcome::What;
 use crate::journal::LogId;
 use crate::payment::Timestamp;
 use crate::projection::Entry;
@@ -35,6 +36,12 @@ struct Sequenced<D> {
 #[derive(serde::Serialize)]
 struct TestData {
     message: &'static str,
+}
+
+#[derive(serde::Serialize)]
+struct DisabledData<'a> {
+    endpoint: EndpointId,
+    reason: &'a str,
 }
 
 /// Why a message cannot be sent. Says nothing of a secret.
@@ -69,9 +76,18 @@ impl Message {
         Ok(Self { id: due.work.message_id(&due.what), body })
     }
 
-    pub fn of_test(due: &Due, at: Timestamp) -> Result<Self, Unsendable> {
-        let data = TestData { message: "a test of this endpoint: no payment has changed" };
-        let body = serde_json::to_string(&Body { kind: due.what.name(), timestamp: at.to_string(), data })?;
+    /// Of what is about no payment.
+    pub fn of_no_event(due: &Due, at: Timestamp) -> Result<Self, Unsendable> {
+        let (kind, timestamp) = (due.what.name(), at.to_string());
+        let body = match &due.what {
+            What::Disabled { endpoint, reason } => {
+                serde_json::to_string(&Body { kind, timestamp, data: DisabledData { endpoint: *endpoint, reason } })?
+            }
+            What::Test | What::Event { .. } => {
+                let data = TestData { message: "a test of this endpoint: no payment has changed" };
+                serde_json::to_string(&Body { kind, timestamp, data })?
+            }
+        };
         Ok(Self { id: due.work.message_id(&due.what), body })
     }
 

@@ -161,6 +161,7 @@ scenarios! {
     webhook_faults::a_receiver_is_treated_as_it_answers,
     webhook_faults::an_address_of_a_private_network_is_not_told,
     webhook_faults::what_does_nothing_but_fail_is_disabled,
+    webhook_faults::a_backlog_far_larger_than_the_bounds_is_delivered,
     webhook_faults::events_of_a_payment_come_in_order_where_that_is_asked_for,
     webhook_asks::an_event_is_sent_again_and_a_test_is_sent_when_somebody_asks,
     webhook_asks::what_an_endpoint_has_missed_is_recovered_from_the_log,

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::control::PayloadKind;
+use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::target;
 use crate::payment::{Invalid, PaymentId, Timestamp};
 
@@ -15,6 +16,7 @@ pub(super) const EVENTS: &[&str] = &[
     "PaymentOutcomeUnknown",
     "PaymentParked",
     "PaymentResumed",
+    ENDPOINT_DISABLED,
 ];
 /// How long an old secret may go on signing, in seconds, and how long it does if nobody says.
 const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
