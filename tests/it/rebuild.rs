@@ -301,6 +301,7 @@ pub async fn a_build_that_was_killed_goes_on_where_it_was(bed: &Bed) {
     // So slowly that it cannot have come as far again if it had begun anew.
     let words = bed.words(command, "front", &["--rebuild-effort", "5"]);
     let front = Process::start(words).await;
+    until("it goes on", async || other(&front.client).await.unwrap()["folded_offsets"] != 0).await;
     let resumed = other(&front.client).await.unwrap();
     assert_eq!(resumed["version"], version.as_str());
     assert!(resumed["folded_offsets"].as_u64().unwrap() >= folded, "{folded}: {resumed}");

@@ -34,6 +34,7 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
     };
     let from: Vec<Offset> = gathered.partitions.iter().map(|(next, _)| Offset(*next)).collect();
     let (mut tail, mut rotated) = (bulk.log.tail(&from)?, Instant::now());
+    (bulk.after)(Duration::ZERO, sum(&gathered.offsets()) / 3);
     while !gathered.offsets().covers(to) {
         if bulk.stop.is_cancelled() {
             // What is in memory is read again.
