@@ -3,37 +3,36 @@
 //!
 //! warp's own server sets no timeout and cannot be told to (measured: `research/sse-serving.md`), so `warp::service` runs
 //! under an accept loop of ours. Every wait for a client ends: for its head, for its body, and for it to read what it
-//! asked for. A stream of events may last, but only while its reader reads.
+//! asked for. A stream of events may last, but only while its reader reads. HTTP/1.1 and, of clients that begin with it,
+//! HTTP/2, under the same limits.
 
 mod body;
+mod connection;
+mod multiplexed;
+pub mod prefer;
 mod problem;
 mod query;
 mod stall;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 pub use body::read_body;
-pub use problem::{Problem, recover};
+pub use connection::Lifetime;
+pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, query};
 
-use body::TimedBody;
-use stall::StallIo;
+use connection::Server;
 
 /// How much the kernel keeps for one slow reader. Left to itself it takes 4 MiB each, and a reader that has stopped is
 /// noticed only when that is full.
@@ -58,6 +57,11 @@ pub struct Limits {
     pub body_wait: Duration,
     /// How long a client may read nothing while there is something for it.
     pub write_stall: Duration,
+    /// Requests at once on one connection of HTTP/2, and so streams on it.
+    pub requests_at_once: u32,
+    /// After this long, or up to a fifth less, a connection of HTTP/2 takes no new requests: clients open another, and so
+    /// spread over the instances again.
+    pub connection_age: Duration,
 }
 
 impl Default for Limits {
@@ -68,6 +72,8 @@ impl Default for Limits {
             head_wait: Duration::from_secs(65),
             body_wait: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
+            requests_at_once: 100,
+            connection_age: Duration::from_secs(3600),
         }
     }
 }
@@ -92,27 +98,21 @@ pub async fn serve(
     drain: Duration,
 ) {
     let service = TowerToHyperService::new(warp::service(routes.recover(recover)));
-    let server = Server { builder: builder(&limits), service, limits, end: CancellationToken::new() };
+    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let server = Server::new(service, limits, shutdown.clone());
     // Whatever becomes of this future, no connection outlives it.
     let _end = server.end.clone().drop_guard();
-    let graceful = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(server.limits.connections));
     while let Some(socket) = accept(&listener, &shutdown).await {
-        match permits.clone().try_acquire_owned() {
-            Ok(permit) => server.spawn(socket, permit, graceful.watcher()),
+        match places.clone().try_acquire_owned() {
+            Ok(place) => server.spawn(socket, place),
             Err(_) => tracing::debug!(limit = server.limits.connections, "connection refused: too many are open"),
         }
     }
     drop(listener);
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+    let all = u32::try_from(server.limits.connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(drain, places.acquire_many(all)).await.is_err() {
         tracing::warn!(?drain, "connections that did not end in the time to drain are closed");
     }
-}
-
-fn builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_wait).max_buf_size(limits.header_bytes.max(8192));
-    builder
 }
 
 /// The next connection; `None` at shutdown.
@@ -132,39 +132,5 @@ async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-struct Server<S> {
-    builder: http1::Builder,
-    service: S,
-    limits: Limits,
-    /// Ends every connection at once, at the end of the drain.
-    end: CancellationToken,
-}
-
-impl<S> Server<S>
-where
-    S: Service<warp::http::Request<TimedBody>, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    fn spawn(&self, socket: TcpStream, permit: OwnedSemaphorePermit, watcher: Watcher) {
-        // Without it a short frame waits for the acknowledgement of the one before.
-        let _ = socket.set_nodelay(true);
-        let io = TokioIo::new(StallIo::new(socket, self.limits.write_stall));
-        let (service, body_wait) = (self.service.clone(), self.limits.body_wait);
-        let service = service_fn(move |request: warp::http::Request<hyper::body::Incoming>| {
-            service.call(request.map(|body| TimedBody::new(body, body_wait)))
-        });
-        let connection = watcher.watch(self.builder.serve_connection(io, service));
-        let end = self.end.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                // How a client left is its own affair.
-                _ = connection => {}
-                () = end.cancelled() => {}
-            }
-            drop(permit);
-        });
     }
 }

@@ -155,7 +155,8 @@ async fn pay(args: PayArgs) -> anyhow::Result<()> {
 async fn tail(args: TailArgs) -> anyhow::Result<()> {
     let followed = match (args.payment, args.customer) {
         (Some(payment), _) => client::Followed::Payment(payment),
-        (None, customer) => client::Followed::Customer(customer.unwrap_or_default()), // clap requires one of them
+        (None, Some(customer)) => client::Followed::Customer(customer),
+        (None, None) => client::Followed::All,
     };
     client::tail(&args.client.url, &followed, args.last_event_id, &mut std::io::stdout()).await
 }

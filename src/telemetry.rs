@@ -15,6 +15,11 @@ use crate::projection::versions::Pace;
 const EVENTS_FOLDED: &str = "paylog_events_folded_total";
 const PARTITIONS_HALTED: &str = "paylog_partitions_halted_total";
 const ENDED_AGAIN: &str = "paylog_payments_ended_again_total";
+const ACCEPTED: &str = "paylog_payments_accepted_total";
+const ENDED: &str = "paylog_payments_ended_total";
+const RESULT_SECONDS: &str = "paylog_payment_result_seconds";
+const OPEN: &str = "paylog_payments_open";
+const LAG: &str = "paylog_fold_lag_offsets";
 const PARKED: &str = "paylog_payments_parked";
 const REBUILD_FOLDED: &str = "paylog_rebuild_folded_offsets";
 const REBUILD_END: &str = "paylog_rebuild_end_offsets";
@@ -31,6 +36,7 @@ const REQUESTS_GONE: &str = "paylog_requests_gone_total";
 const DEAD_LETTERS: &str = "paylog_dead_letters_total";
 const DEAD_LETTERS_SLOWED: &str = "paylog_dead_letters_slowed_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
+const STREAMS_OPEN: &str = "paylog_streams_open";
 const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
 
 /// How often what goes on and on is said in the log.
@@ -88,6 +94,18 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_counter!(WEBHOOK_ATTEMPTS, "Attempts to deliver a webhook, by result");
         describe_histogram!(WEBHOOK_SECONDS, metrics::Unit::Seconds, "How long an attempt to deliver a webhook took");
+        describe_counter!(ACCEPTED, "Payments whose beginning was folded since this instance was at the log's end");
+        describe_counter!(ENDED, "Payments whose end was folded since this instance was at the log's end, by status");
+        describe_histogram!(
+            RESULT_SECONDS,
+            metrics::Unit::Seconds,
+            "From a payment's beginning to its end, of those that are counted as ended"
+        );
+        describe_gauge!(OPEN, "Payments that have not ended, by the state of this instance");
+        describe_gauge!(
+            LAG,
+            "Offsets of the log that this instance has not folded yet, by partition; NaN while the log's end is not known"
+        );
         describe_gauge!(PARKED, "Payments that wait for a person, by the state of this instance");
         describe_gauge!(
             REBUILD_FOLDED,
@@ -111,6 +129,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(DEAD_LETTERS_SLOWED, "Times that a partition of requests was slowed for its dead letters");
         describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
         describe_counter!(BREAKER_OPENED, "Times that calls to the gateway were held because it did not answer");
+        describe_gauge!(STREAMS_OPEN, "Streams that are open to clients of this process, by channel");
         describe_gauge!(
             CLOCK_BEHIND,
             metrics::Unit::Seconds,
@@ -143,6 +162,25 @@ pub fn partition_halted(projection: &'static str) {
 
 pub fn payment_ended_again(agreed: bool) {
     counter!(ENDED_AGAIN, "agreed" => if agreed { "yes" } else { "no" }).increment(1);
+}
+
+pub fn payments_accepted(count: u64) {
+    counter!(ACCEPTED).increment(count);
+}
+
+pub fn payment_ended(status: &'static str, seconds: f64) {
+    counter!(ENDED, "status" => status).increment(1);
+    histogram!(RESULT_SECONDS).record(seconds);
+}
+
+/// As counted from the state.
+pub fn open(count: u64) {
+    gauge!(OPEN).set(count as f64);
+}
+
+/// `None` if the partition's end is not known.
+pub fn fold_lag(partition: u32, offsets: Option<u64>) {
+    gauge!(LAG, "partition" => partition.to_string()).set(offsets.map_or(f64::NAN, |offsets| offsets as f64));
 }
 
 /// Of a version of a projection that is being built: offsets folded, and how fast; `None` if none is.
@@ -206,4 +244,19 @@ pub fn dead_letter(reason: &'static str) {
 
 pub fn dead_letters_slowed() {
     counter!(DEAD_LETTERS_SLOWED).increment(1);
+}
+
+/// Counted for as long as it lives.
+pub struct OpenStream(&'static str);
+
+#[must_use]
+pub fn stream_opened(channel: &'static str) -> OpenStream {
+    gauge!(STREAMS_OPEN, "channel" => channel).increment(1.0);
+    OpenStream(channel)
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        gauge!(STREAMS_OPEN, "channel" => self.0).decrement(1.0);
+    }
 }

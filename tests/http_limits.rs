@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use paylog::http::{Limits, Problem, bind, read_body, serve};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use paylog::http::{Lifetime, Limits, Problem, bind, read_body, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -32,6 +34,8 @@ fn limits() -> Limits {
         head_wait: Duration::from_millis(300),
         body_wait: Duration::from_millis(300),
         write_stall: Duration::from_millis(300),
+        requests_at_once: 2,
+        connection_age: PATIENCE * 2,
     }
 }
 
@@ -51,7 +55,28 @@ fn routes() -> BoxedFilter<(Response,)> {
         tokio::time::sleep(PATIENCE * 2).await;
         warp::reply().into_response()
     });
-    echo.or(flood).unify().or(slow).unify().boxed()
+    echo.or(flood).unify().or(slow).unify().or(take()).unify().boxed()
+}
+
+/// `/take` takes the connection over, and reads it until it or the server ends.
+fn take() -> BoxedFilter<(Response,)> {
+    let answer = |upgrade: Option<OnUpgrade>, lifetime: Option<Lifetime>| {
+        tokio::spawn(async move {
+            let upgraded = upgrade.unwrap().await.unwrap();
+            let (mut taken, lifetime) = (TokioIo::new(upgraded), lifetime.unwrap());
+            let mut buffer = [0; 16];
+            let read = async { while taken.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+            tokio::select! {
+                () = read => {}
+                () = lifetime.ended() => {}
+            }
+        });
+        let mut response = warp::http::StatusCode::SWITCHING_PROTOCOLS.into_response();
+        response.headers_mut().insert("upgrade", "taken".parse().unwrap());
+        response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        response
+    };
+    warp::path!("take").and(warp::ext::optional()).and(warp::ext::optional()).map(answer).boxed()
 }
 
 async fn server(limits: Limits) -> Server {
@@ -232,4 +257,114 @@ async fn shutdown_lets_idle_connections_go_and_drains_the_others_for_so_long() {
     assert_eq!(rest(&mut slow).await, "");
     tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
     assert!(TcpStream::connect(server.address).await.is_err(), "nothing listens any more");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_taken_over_keeps_its_place_and_ends_with_the_server() {
+    let server = server(Limits { connections: 1, head_wait: PATIENCE * 2, ..limits() }).await;
+    let take = async || {
+        let mut taken = server.connect().await;
+        taken
+            .write_all(b"GET /take HTTP/1.1\r\nhost: x\r\nupgrade: taken\r\nconnection: upgrade\r\n\r\n")
+            .await
+            .unwrap();
+        let mut head = [0; 12];
+        let read = taken.read_exact(&mut head).await;
+        read.is_ok().then_some((taken, head))
+    };
+    let (taken, head) = take().await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    assert_eq!(rest(&mut server.connect().await).await, "", "there is no place for another");
+    drop(taken);
+    let again = async {
+        loop {
+            if let Some((taken, _)) = take().await {
+                return taken;
+            }
+        }
+    };
+    let mut taken = tokio::time::timeout(PATIENCE, again).await.expect("the place should be free again");
+    server.shutdown.cancel();
+    tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
+    assert!(rest(&mut taken).await.ends_with("\r\n\r\n"), "nothing but the end comes");
+}
+
+// === HTTP/2, of clients that begin with it ===
+
+type Sender = h2::client::SendRequest<Bytes>;
+
+/// Whoever sends, and the connection, which is served by a task until it ends.
+async fn speak_http2(server: &Server) -> (Sender, JoinHandle<Result<(), h2::Error>>) {
+    let (sender, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn ask(method: &str, path: &str) -> warp::http::Request<()> {
+    warp::http::Request::builder().method(method).uri(format!("http://x{path}")).body(()).unwrap()
+}
+
+/// Its status and its body.
+async fn answered(sender: &mut Sender, request: warp::http::Request<()>, body: &'static str) -> (u16, String) {
+    *sender = sender.clone().ready().await.unwrap();
+    let (answer, mut sending) = sender.send_request(request, false).unwrap();
+    sending.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
+    let (head, mut reading) = answer.await.unwrap().into_parts();
+    let mut bytes = Vec::new();
+    while let Some(piece) = reading.data().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    (head.status.as_u16(), String::from_utf8(bytes).unwrap())
+}
+
+#[tokio::test]
+async fn http2_is_answered_as_http1_is() {
+    let server = server(limits()).await;
+    let (mut sender, connection) = speak_http2(&server).await;
+    assert_eq!(answered(&mut sender, ask("POST", "/echo"), "ab").await, (200, "2".to_owned()));
+    let (status, text) = answered(&mut sender, ask("GET", "/nothing"), "").await;
+    assert!(status == 404 && text.contains("\"code\":\"not_found\""), "{text}");
+    let mut long = ask("POST", "/echo");
+    long.headers_mut().insert("x-long", "x".repeat(12_000).parse().unwrap());
+    assert_eq!(answered(&mut sender, long, "").await.0, 431);
+    let (answer, _half) = sender.send_request(ask("POST", "/echo"), false).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 408, "a body that does not come");
+    // Nothing more is asked, and so it is closed.
+    tokio::time::timeout(PATIENCE, connection).await.expect("an idle connection is closed").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn half_a_preface_is_closed() {
+    let server = server(limits()).await;
+    assert_eq!(server.exchange(b"PRI * HTTP/2.0\r\n\r\n").await, "");
+}
+
+/// It reads the connection, so that pings are answered and the socket is never full, and takes nothing of its answer.
+#[tokio::test]
+async fn a_reader_that_stops_on_http2_is_closed() {
+    let server = server(Limits { head_wait: PATIENCE * 2, ..limits() }).await;
+    let (mut sender, connection) = speak_http2(&server).await;
+    let (answer, _) = sender.send_request(ask("GET", "/flood"), true).unwrap();
+    let mut unread = answer.await.unwrap().into_body();
+    let _ = tokio::time::timeout(PATIENCE, connection).await.expect("it should have been closed").unwrap();
+    let broken = async { while unread.data().await.expect("an end in the middle is no end").is_ok() {} };
+    tokio::time::timeout(PATIENCE, broken).await.expect("what it had asked for breaks off");
+}
+
+#[tokio::test]
+async fn an_old_http2_connection_answers_what_it_has_and_takes_no_more() {
+    let old = Limits { head_wait: PATIENCE * 2, connection_age: Duration::from_millis(300), ..limits() };
+    let server = server(Limits { write_stall: PATIENCE, ..old }).await;
+    let (mut sender, connection) = speak_http2(&server).await;
+    let (answer, _) = sender.send_request(ask("GET", "/flood"), true).unwrap();
+    let mut reading = answer.await.unwrap().into_body();
+    let refused = async {
+        while sender.clone().ready().await.is_ok() {
+            let piece = reading.data().await.unwrap().unwrap();
+            reading.flow_control().release_capacity(piece.len()).unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("no new requests are taken");
+    assert!(reading.data().await.unwrap().is_ok(), "what is being answered goes on");
+    drop((reading, sender));
+    tokio::time::timeout(PATIENCE, connection).await.expect("it ends with its last answer").unwrap().unwrap();
 }

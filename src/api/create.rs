@@ -10,9 +10,9 @@ use warp::http::header::{CONTENT_TYPE, LOCATION};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
-use super::{Api, POSITION, RETRY_AFTER, header_value, json, prefer, shutting_down};
+use super::{Api, POSITION, RETRY_AFTER, header_value, json, shutting_down};
 use crate::contract::{PaymentBody, UnconfirmedBody, bad_parameter, last_position, partition, position_text};
-use crate::http::{Problem, read_body};
+use crate::http::{Problem, prefer, read_body};
 use crate::journal::Position;
 use crate::payment::request::Fingerprint;
 use crate::payment::{Event, EventData, IdempotencyKey, MerchantId, NewPayment, Payment, PaymentId, RequestId};

@@ -1,4 +1,4 @@
-//! Lists: a customer's payments, and a payment's events. One envelope for all: `data` and `next_cursor`.
+//! Lists: payments of all customers or of one, and a payment's events. One envelope for all: `data` and `next_cursor`.
 
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -7,7 +7,7 @@ use super::{Api, json, not_found};
 use crate::contract::{HistoryBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
 use crate::http::{Problem, Query};
 use crate::payment::{CustomerId, PaymentId, Status};
-use crate::projection::{Offsets, View};
+use crate::projection::{Offsets, Scope};
 
 pub(super) const PAGE: usize = 50;
 const PAGE_MAX: usize = 200;
@@ -21,23 +21,23 @@ pub(super) struct ListBody<T> {
 
 // === payments ===
 
-/// What a page of a customer's payments was asked for by.
+/// What a page of payments was asked for by.
 struct Page {
-    customer: CustomerId,
+    scope: Scope,
     status: Option<Status>,
     before: Option<Offsets>,
     limit: usize,
 }
 
-/// `GET /v1/payments?customer_id=`: newest first.
+/// `GET /v1/payments`, of all customers or of the one named by `customer_id`: newest first.
 pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Problem> {
     query.only(&["customer_id", "status", "cursor", "limit", "at_least"])?;
-    let page = Page::parse(&api.view, query)?;
+    let page = Page::parse(api, query)?;
     if let Some(at_least) = api.at_least(query)? {
         api.in_time(at_least.reached(api.view.live())).await?;
     }
-    let Page { customer, status, before, limit } = page;
-    let (rows, next) = api.view.customer_payments(&api.merchant(), &customer, status, before.as_ref(), limit)?;
+    let Page { scope, status, before, limit } = page;
+    let (rows, next) = api.view.payments_of(&scope, status, before.as_ref(), limit)?;
     let position = |row| position_text(api.view.log_id(), last_position(row, api.view.partitions()));
     let positions: Vec<String> = rows.iter().map(position).collect();
     let data = rows.iter().zip(&positions).map(|(row, at_least)| PaymentBody::new(&row.payment, at_least)).collect();
@@ -46,14 +46,12 @@ pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Probl
 }
 
 impl Page {
-    fn parse(view: &View, query: &Query) -> Result<Self, Problem> {
-        let customer = query.get("customer_id").ok_or_else(|| {
-            let detail = "customer_id is required: payments are listed by customer";
-            Problem::new(StatusCode::BAD_REQUEST, "customer_id_required", detail)
-        })?;
+    fn parse(api: &Api, query: &Query) -> Result<Self, Problem> {
+        let view = &api.view;
+        let customer = query.get("customer_id").map(CustomerId::parse).transpose().map_err(bad_parameter)?;
         let cursor = |text| Offsets::decode(text, view.log_id(), view.partitions());
         Ok(Self {
-            customer: CustomerId::parse(customer).map_err(bad_parameter)?,
+            scope: Scope { merchant: api.merchant(), customer },
             status: query.get("status").map(status).transpose()?,
             before: query
                 .get("cursor")

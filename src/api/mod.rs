@@ -7,7 +7,6 @@ mod health;
 mod list;
 mod operator;
 mod page;
-mod prefer;
 mod read;
 mod totals;
 mod trace;
@@ -21,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::http::header::CACHE_CONTROL;
+use warp::http::header::{self, CACHE_CONTROL};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
@@ -37,7 +36,7 @@ use crate::schema::Codec;
 pub use operator::{Operator, routes as operator_routes};
 pub use webhooks::{WebhookApi, routes as webhook_routes};
 
-/// When to come back to an instance that is behind or going away.
+/// When to come back to a payment that is in progress, or to an instance that is behind or going away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Api {
@@ -251,6 +250,10 @@ fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     let mut response = warp::reply::json(body).into_response();
     if response.status() == StatusCode::OK {
         *response.status_mut() = status;
+    }
+    if status == StatusCode::ACCEPTED {
+        // For whoever asks again instead of following it.
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
     }
     response
 }

@@ -1,74 +1,180 @@
-//! `/`: the page to pay with and to watch. One file without a build and without anything from elsewhere; the policy that
-//! goes with it names its one script and its one style by their hashes, so that nothing else can run in it.
+//! `/` and `/page/...`: the page to pay with and to watch. Files without a build and without anything from elsewhere; the
+//! policy that goes with them lets a browser run and load only what stands in files of this origin, and nothing inline.
 
 use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::http::HeaderValue;
-use warp::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use warp::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::path::Tail;
 use warp::reply::{Reply, Response};
 
 use super::{get, header_value};
+use crate::http::Problem;
 
-const PAGE: &str = include_str!("../../web/index.html");
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
 
-static POLICY: LazyLock<String> = LazyLock::new(|| policy(PAGE));
+const INDEX: &str = "index.html";
+
+/// By their paths in `web/`.
+macro_rules! files {
+    ($($path:literal),* $(,)?) => { [$(File::new($path, include_str!(concat!("../../web/", $path)))),*] };
+}
+
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+    files![
+        "index.html",
+        "style.css",
+        "main.js",
+        "dom.js",
+        "money.js",
+        "server.js",
+        "payment.js",
+        "connection.js",
+        "sse.js",
+        "websocket.js",
+        "polling.js",
+        "channels.js",
+        "checkout.js",
+        "following.js",
+        "listing.js",
+        "timeline.js",
+        "deliveries.js",
+        "exposition.js",
+        "operations.js",
+        "charts.js",
+        "versions.js",
+        "vendor/uplot/uPlot.esm.js",
+        "vendor/uplot/uPlot.min.css",
+        "vendor/uplot/LICENSE",
+    ]
+    .into()
+});
+
+struct File {
+    path: &'static str,
+    text: &'static str,
+    tag: HeaderValue,
+}
+
+impl File {
+    fn new(path: &'static str, text: &'static str) -> Self {
+        let tag = data_encoding::HEXLOWER.encode(&Sha256::digest(text)[..16]);
+        Self { path, text, tag: header_value(&format!("\"{tag}\"")) }
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.path.rsplit_once('.') {
+            Some((_, "html")) => "text/html; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "js")) => "text/javascript; charset=utf-8",
+            _ => "text/plain; charset=utf-8",
+        }
+    }
+
+    /// To be asked for again each time, so that a page is of one version; what has not changed is not sent again.
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag == self.tag);
+        let mut response =
+            if known { StatusCode::NOT_MODIFIED.into_response() } else { self.text.into_response() };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
+        headers.insert(ETAG, self.tag.clone());
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+    }
+}
 
 pub(super) fn route() -> BoxedFilter<(Response,)> {
-    warp::path::end().and(get()).map(page).boxed()
+    let index = warp::path::end()
+        .and(get())
+        .and(warp::header::headers_cloned())
+        .map(|headers: HeaderMap| answer(INDEX, &headers));
+    let others = warp::path("page")
+        .and(warp::path::tail())
+        .and(get())
+        .and(warp::header::headers_cloned())
+        .map(|path: Tail, headers: HeaderMap| answer(path.as_str(), &headers));
+    index.or(others).unify().boxed()
 }
 
-fn page() -> Response {
-    let mut response = warp::reply::html(PAGE).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, header_value(&POLICY));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+fn answer(path: &str, headers: &HeaderMap) -> Response {
+    let file = FILES.iter().find(|file| file.path == path);
+    file.map_or_else(not_found, |file| file.answer(headers))
 }
 
-fn policy(page: &str) -> String {
-    let hash = |tag: &str| {
-        let text = between(page, &format!("<{tag}>"), &format!("</{tag}>")).unwrap_or_default();
-        data_encoding::BASE64.encode(&Sha256::digest(text))
-    };
-    format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash("script"),
-        hash("style"),
-    )
-}
-
-fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
-    text.split_once(from)?.1.split_once(to).map(|(inside, _)| inside)
+fn not_found() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "the page has no such file: it begins at /").into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE, between, policy};
+    use std::path::Path;
 
-    #[test]
-    fn the_page_is_whole_and_takes_nothing_from_elsewhere() {
-        for tag in ["script", "style"] {
-            assert_eq!(PAGE.matches(&format!("<{tag}")).count(), 1, "one {tag}, without attributes");
-            assert!(between(PAGE, &format!("<{tag}>"), &format!("</{tag}>")).is_some_and(|text| text.len() > 100));
-        }
-        for outside in
-            ["http://", "https://", "innerHTML", "insertAdjacentHTML", "document.write", " style=", " onclick="]
-        {
-            assert!(!PAGE.contains(outside), "{outside}");
+    use warp::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+    use warp::http::{HeaderMap, StatusCode};
+
+    use super::{FILES, answer};
+
+    fn files_in(folder: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files_in(&path, root, found);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
         }
     }
 
     #[test]
-    fn the_policy_names_the_script_by_its_hash() {
-        // printf 'a' | openssl dgst -sha256 -binary | base64
-        let policy = policy("<style></style><script>a</script>");
-        assert!(policy.contains("script-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"), "{policy}");
-        assert!(policy.contains("default-src 'none'"));
+    fn every_file_of_the_page_is_served_and_no_other() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+        let (mut there, mut served) = (Vec::new(), FILES.iter().map(|file| file.path).collect::<Vec<_>>());
+        files_in(&root, &root, &mut there);
+        there.sort();
+        served.sort_unstable();
+        assert_eq!(there, served);
+        assert_eq!(answer("../Cargo.toml", &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn the_page_takes_nothing_from_elsewhere_and_makes_no_markup_of_text() {
+        for file in FILES.iter().filter(|file| !file.path.starts_with("vendor/")) {
+            for outside in ["http://", "https://", "innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+                assert!(!file.text.contains(outside), "{}: {outside}", file.path);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_page_is_inline() {
+        let index = answer("index.html", &HeaderMap::new());
+        assert_eq!(index.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        let index = FILES.iter().find(|file| file.path == "index.html").unwrap().text;
+        for tag in index.split('<').filter(|tag| tag.starts_with("script")) {
+            assert!(tag.contains(" src=\"/page/") && tag.ends_with('>'), "{tag}");
+        }
+        for inline in ["<style", " style=", " onclick=", " onsubmit=", "javascript:"] {
+            assert!(!index.contains(inline), "{inline}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_has_is_not_sent_again() {
+        let first = answer("style.css", &HeaderMap::new());
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
+        assert_eq!((first.status(), answer("style.css", &headers).status()), (StatusCode::OK, StatusCode::NOT_MODIFIED));
+        assert_eq!(answer("main.js", &headers).status(), StatusCode::OK, "that was another file");
     }
 }

@@ -8,11 +8,11 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::etag::{self, Known};
-use super::{Api, behind, create, json, not_found, prefer};
+use super::{Api, behind, create, json, not_found};
 use crate::contract::{
     AtLeast, PaymentBody, UnconfirmedBody, VersionId, bad_parameter, last_position, partition, position_text,
 };
-use crate::http::{Problem, Query};
+use crate::http::{Problem, Query, prefer};
 use crate::journal::{JournalError, Position, Record};
 use crate::payment::request::Fingerprint;
 use crate::payment::{EventData, PaymentId, RequestId, Timestamp};

@@ -24,7 +24,7 @@ pub struct Maker {
     latest: Latest,
     orders: Sender<Order>,
     projection: &'static str,
-    /// `payments@3-`.
+    /// `payments@4-`.
     prefix: String,
     directory: PathBuf,
     clocks: Clocks,

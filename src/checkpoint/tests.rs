@@ -240,8 +240,8 @@ fn what_a_killed_restore_has_left_is_never_opened_and_is_deleted() {
 fn one_that_is_stopped_leaves_nothing() {
     let bed = Bed::new(0..3);
     let (path, rows) = (bed.path("stopped"), Store::open(&bed.path("store")).unwrap().snapshot().unwrap());
-    let error = write(&path, "payments@3", &rows, Timestamp::now(), &mut |_, _| false).unwrap_err();
+    let error = write(&path, "payments@4", &rows, Timestamp::now(), &mut |_, _| false).unwrap_err();
     assert!(matches!(error, CheckpointError::Stopped) && !path.exists() && !bed.path("stopped.part").exists());
-    let again = write(&bed.file(), "payments@3", &rows, Timestamp::now(), &mut |_, _| true).unwrap_err();
+    let again = write(&bed.file(), "payments@4", &rows, Timestamp::now(), &mut |_, _| true).unwrap_err();
     assert!(again.to_string().contains("exists already"), "{again}");
 }

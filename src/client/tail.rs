@@ -1,4 +1,4 @@
-//! `tail`: follows a payment, or a customer, one line an event, over every disconnect.
+//! `tail`: follows a payment, a customer or all payments, one line an event, over every disconnect.
 
 use std::io::Write;
 use std::time::Duration;
@@ -21,6 +21,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 pub enum Followed {
     Payment(String),
     Customer(String),
+    All,
 }
 
 /// How one connection ended.
@@ -31,7 +32,7 @@ enum Ended {
     Early { progress: bool },
 }
 
-/// Writes one line for each event, until the payment has ended (a customer never does).
+/// Writes one line for each event, until the payment has ended (the others never do).
 pub async fn tail(
     url: &str,
     followed: &Followed,
@@ -64,10 +65,11 @@ async fn follow(
     out: &mut impl Write,
 ) -> anyhow::Result<Ended> {
     let query = match followed {
-        Followed::Payment(id) => ("payment_id", id),
-        Followed::Customer(id) => ("customer_id", id),
+        Followed::Payment(id) => Some(("payment_id", id)),
+        Followed::Customer(id) => Some(("customer_id", id)),
+        Followed::All => None,
     };
-    let stream = reqwest::Url::parse_with_params(&address(url, "/v1/stream"), [query]).context("reading --url")?;
+    let stream = reqwest::Url::parse_with_params(&address(url, "/v1/stream"), query).context("reading --url")?;
     let mut request = client.get(stream);
     if !parser.last_event_id().is_empty() {
         request = request.header("last-event-id", parser.last_event_id());

@@ -7,9 +7,11 @@
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
 //! * [`EndpointBody`], [`AttemptBody`]: webhooks, to those who are told by them.
+//! * [`merchant_of`]: who asks.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
+mod caller;
 mod event;
 mod frame;
 mod history;
@@ -21,6 +23,7 @@ mod webhook;
 
 use std::fmt;
 
+pub use caller::merchant_of;
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody, ThinBody};
 pub use history::HistoryBody;

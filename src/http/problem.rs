@@ -25,7 +25,7 @@ pub struct Problem {
 /// As it is written. `type` is `about:blank`, whose title has to be that of the status (RFC 9457, 4.2.1): the difference
 /// between two problems is their `code`.
 #[derive(serde::Serialize)]
-struct ProblemBody<'a> {
+pub struct ProblemBody<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'a str,
@@ -73,6 +73,19 @@ impl Problem {
         self
     }
 
+    /// As it is written, for where an answer is no HTTP response.
+    #[must_use]
+    pub fn body(&self) -> ProblemBody<'_> {
+        ProblemBody {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            members: Members(&self.members),
+        }
+    }
+
     /// When to try again, in whole seconds, at least one.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
@@ -88,15 +101,7 @@ impl serde::Serialize for Members<'_> {
 
 impl Reply for Problem {
     fn into_response(self) -> Response {
-        let body = ProblemBody {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
-            members: Members(&self.members),
-        };
-        let mut response = warp::reply::json(&body).into_response();
+        let mut response = warp::reply::json(&self.body()).into_response();
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

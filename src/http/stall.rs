@@ -1,4 +1,5 @@
-//! A socket that gives up on a reader who has stopped: as long as a write makes no progress, a clock runs.
+//! A socket that gives up on a reader who has stopped: as long as a write makes no progress, a clock runs. It holds its
+//! place among the connections for as long as it lives, whatever protocol it comes to speak.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -6,20 +7,48 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+
+/// How every connection of HTTP/2 with prior knowledge begins (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client speaks, as its first bytes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
 
 pub(super) struct StallIo {
     socket: TcpStream,
+    _place: OwnedSemaphorePermit,
+    /// Bytes that were looked at, and are still to be read.
+    looked_at: Vec<u8>,
     patience: Duration,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl StallIo {
-    pub(super) fn new(socket: TcpStream, patience: Duration) -> Self {
-        Self { socket, patience, stalled: None }
+    pub(super) fn new(socket: TcpStream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
+        Self { socket, _place: place, looked_at: Vec::new(), patience, stalled: None }
+    }
+
+    /// Looks at the first bytes, as many as tell: one, of most clients.
+    pub(super) async fn protocol(&mut self) -> io::Result<Protocol> {
+        let mut seen = Vec::new();
+        while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+            let mut rest = (&mut self.socket).take((PREFACE.len() - seen.len()) as u64);
+            if rest.read_buf(&mut seen).await? == 0 {
+                break;
+            }
+        }
+        let protocol = if seen == PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+        self.looked_at = seen;
+        Ok(protocol)
     }
 
     /// Passes on what a write came to; ends the connection if it has been pending for too long. The clock wakes the task
@@ -42,6 +71,15 @@ impl StallIo {
 
 impl AsyncRead for StallIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.looked_at.is_empty() {
+            let taken = into.remaining().min(self.looked_at.len());
+            into.put_slice(&self.looked_at[..taken]);
+            self.looked_at.drain(..taken);
+            if self.looked_at.is_empty() {
+                self.looked_at = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(cx, into)
     }
 }

@@ -128,6 +128,17 @@ impl Event {
 }
 
 impl EventData {
+    /// Every name there is.
+    pub const NAMES: [&str; 7] = [
+        "PaymentInProgress",
+        "PaymentSuccessful",
+        "PaymentFailed",
+        "PaymentRetryScheduled",
+        "PaymentOutcomeUnknown",
+        "PaymentParked",
+        "PaymentResumed",
+    ];
+
     /// The name of the event, as it stands in schemas, JSON, streams and the user interface.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -17,6 +17,7 @@ use crate::schema::Codec;
 pub(super) enum TableName {
     Payments,
     Feed,
+    Merchants,
     Others,
     Due,
     Parked,
@@ -81,6 +82,7 @@ impl TableName {
         match self {
             Self::Payments => "payments",
             Self::Feed => "feed",
+            Self::Merchants => "merchants",
             Self::Others => "others",
             Self::Due => "due",
             Self::Parked => "parked",
@@ -88,7 +90,7 @@ impl TableName {
     }
 
     pub fn of(name: &str) -> Option<Self> {
-        let all = [Self::Payments, Self::Feed, Self::Others, Self::Due, Self::Parked];
+        let all = [Self::Payments, Self::Feed, Self::Merchants, Self::Others, Self::Due, Self::Parked];
         all.into_iter().find(|table| table.name() == name)
     }
 
@@ -104,6 +106,10 @@ impl TableName {
             Self::Feed => position_in(key).map(|position| {
                 let payment = event_in(codec, value).map(|event| event.payment_id);
                 About { key: format!("customer's event at {position}"), payment, position: Some(position) }
+            }),
+            Self::Merchants => position_in(key).map(|position| {
+                let key = format!("merchant's event at {position}");
+                About { key, payment: None, position: Some(position) }
             }),
             Self::Due => DueKey::parse(key).map(|due| {
                 let key = format!("{} due at {}", due.payment_id, due.due_at);
@@ -125,6 +131,7 @@ impl TableName {
                 let FeedRow { version, appended_at, value } = row;
                 serde_json::json!({"version": version, "appended_at": appended_at.to_string(), "event": digest(value)})
             }),
+            Self::Merchants => Some(serde_json::json!({"customer": digest(value)})),
             Self::Due | Self::Parked => Some(Value::Object(serde_json::Map::new())),
         };
         flat(value.as_ref())
@@ -155,7 +162,7 @@ fn payment_in(key: &[u8]) -> Option<PaymentId> {
     key.first_chunk::<16>().map(|bytes| PaymentId::from_bytes(*bytes))
 }
 
-/// At the end of a key of `feed` or `rejected`.
+/// At the end of a key of `feed`, `merchants` or `rejected`.
 fn position_in(key: &[u8]) -> Option<Position> {
     let (partition, _) = key.last_chunk::<12>()?.split_first_chunk::<4>()?;
     Some(Position::new(Partition(u32::from_be_bytes(*partition)), offset_of(key).ok()?))

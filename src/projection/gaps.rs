@@ -3,7 +3,7 @@
 use super::Row;
 use super::difference::LAST_KEY;
 use super::fields::{TableName, event_in};
-use super::rows::{FeedRow, Tables, customer_key, decode, feed_key, home_of, offset_of};
+use super::rows::{FeedRow, Tables, customer_key, decode, feed_key, home_of, merchant_key, offset_of};
 use crate::journal::{Offset, Partition, Position};
 use crate::payment::{EventData, PaymentId};
 use crate::schema::Codec;
@@ -59,6 +59,7 @@ fn of_payment(
         tell(Some(pair[1]), format!("its versions do not follow the log: {} comes after {}", pair[1], pair[0]));
     }
     let customer = customer_key(&initiation.merchant_id, &initiation.customer_id);
+    let merchant = merchant_key(&initiation.merchant_id);
     for (offset, version) in row.events.iter().zip(1_u64..) {
         let Some(value) = tables.feed.get(&feed_key(&customer, home, *offset))? else {
             tell(Some(*offset), format!("version {version} is missing in the feed"));
@@ -68,6 +69,10 @@ fn of_payment(
             tell(Some(*offset), format!("version {version} cannot be read in the feed"));
             continue;
         };
+        let led = tables.merchants.get(&feed_key(&merchant, home, *offset))?;
+        if led.as_deref() != Some(initiation.customer_id.as_str().as_bytes()) {
+            tell(Some(*offset), format!("version {version} is not where its merchant's events are found"));
+        }
         if feed.version != version {
             tell(Some(*offset), format!("version {version} is version {} in the feed", feed.version));
         }

@@ -9,6 +9,7 @@
 //! * [`Rejections`] tells it which records an operator has rejected: those alone are passed over.
 //! * [`Live`] is the store that is read, and can be exchanged for another that was built beside it.
 //! * [`compare`] holds two stores against each other, row by row; [`gaps`] looks for gaps in the versions of one.
+//! * [`Scope`] is whose events are read, where they are of several payments, and [`Changes`] what has happened to them.
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod absent;
@@ -37,6 +38,7 @@ mod rejections;
 #[cfg(test)]
 mod rejections_tests;
 mod rows;
+mod scope;
 mod standing;
 pub mod totals;
 pub mod versions;
@@ -56,6 +58,7 @@ pub use progress::{Halt, Last, Progress, passed_over, stands_at};
 pub use reader::Recorded;
 pub use rejections::Rejections;
 pub use rows::{DueKey, Row, home_of};
+pub use scope::{Changes, Scope};
 pub use standing::Standing;
 pub use view::{Entry, View};
 pub use watch::Watch;

@@ -132,6 +132,13 @@ impl View {
         Ok(counts)
     }
 
+    /// How many payments have not ended, counted up to `max`: whatever is due at some time, and whatever is parked.
+    pub fn open_count(&self, max: usize) -> Result<usize, StoreError> {
+        let built = self.built();
+        let (due, parked) = (built.rows.due.range(&[], &[0xFE; 32]), built.rows.parked.range(&[], &[0xFF]));
+        due.chain(parked).take(max).try_fold(0, |count, row| row.map(|_| count + 1))
+    }
+
     /// All payments behind `after`, by id, at most `max`; and where to go on, if there are more.
     pub fn payments(&self, after: Option<PaymentId>, max: usize) -> Result<(Vec<Row>, Option<PaymentId>), StoreError> {
         let from = after.map_or_else(Vec::new, |after| [after.as_bytes().as_slice(), &[0]].concat());

@@ -11,13 +11,13 @@ use super::fold::{Fold, Projection};
 use super::live::{Live, Served};
 use super::progress::lock;
 use super::reader::Recorded;
-use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, others_key};
+use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, merchant_key, others_key};
 use super::view::Listener;
 use super::watch::Registry;
 use super::{DueKey, ParkedKey, Progress, Row, View, parked};
 use crate::clock::Clocks;
 use crate::journal::{Partition, Position, Reader};
-use crate::payment::{Effect, Event, Payment, PaymentId, Timestamp};
+use crate::payment::{Effect, Event, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
 use crate::telemetry;
@@ -53,9 +53,10 @@ struct StagedRow {
     before: Indexed,
 }
 
-/// Where a payment stands in the indexes.
+/// Where a payment stands, and where in the indexes; nowhere before it begins.
 #[derive(Default)]
 struct Indexed {
+    status: Option<Status>,
     due_at: Option<Timestamp>,
     parked: Option<ParkedKey>,
 }
@@ -105,7 +106,7 @@ impl Hearers {
 
 impl Projection for Payments {
     const NAME: &'static str = "payments";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["payments", "others"]);
 
     fn open(store: &Store) -> Result<Self, StoreError> {
@@ -181,6 +182,9 @@ impl Projection for Payments {
                 (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id)
             });
             hearers.watchers.wake(changed);
+            if self.told.as_ref().is_some_and(|(_, progress)| progress.caught_up()) {
+                count(rows.values());
+            }
             hearers.listen(&new_due);
         }
         if self.open.len() + rows.len() > OPEN_ROWS_MAX {
@@ -221,6 +225,10 @@ impl Payments {
         if effective {
             let customer = customer_key(&payment.initiation.merchant_id, &payment.initiation.customer_id);
             batch.insert(&self.tables.feed, &feed_key(&customer, partition, offset), &value);
+            // Behind what it leads to, for the same reason.
+            let merchant = merchant_key(&payment.initiation.merchant_id);
+            let customer = payment.initiation.customer_id.as_str().as_bytes();
+            batch.insert(&self.tables.merchants, &feed_key(&merchant, partition, offset), customer);
         } else {
             batch.insert(&self.tables.others, &others_key(payment.id, offset), &value);
         }
@@ -239,8 +247,22 @@ impl Payments {
 
 impl Indexed {
     fn of(payment: &Payment) -> Self {
-        Self { due_at: payment.due_at(), parked: ParkedKey::of(payment) }
+        Self { status: Some(payment.status()), due_at: payment.due_at(), parked: ParkedKey::of(payment) }
     }
+}
+
+/// What has begun and what has ended, as it happens: a history that is folded anew is none.
+fn count<'a>(rows: impl Iterator<Item = &'a StagedRow>) {
+    let mut accepted = 0;
+    for StagedRow { row, before, .. } in rows {
+        let payment = &row.payment;
+        accepted += u64::from(before.status.is_none());
+        if payment.is_terminal() && before.status != Some(payment.status()) {
+            let took_us = payment.updated_at.as_micros().saturating_sub(payment.created_at.as_micros()).max(0);
+            telemetry::payment_ended(payment.status().name(), took_us as f64 / 1e6);
+        }
+    }
+    telemetry::payments_accepted(accepted);
 }
 
 /// What an event without effect means for the people who run this.

@@ -1,10 +1,11 @@
-//! The rows of the projection `payments@3`, and their keys. Whatever is written here depends on the records of one
+//! The rows of the projection `payments@4`, and their keys. Whatever is written here depends on the records of one
 //! partition alone, so that a rebuild writes the same bytes.
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | `payments` | payment id | [`Row`] |
 //! | `feed` | merchant, customer, partition, offset | [`FeedRow`] of an effective event |
+//! | `merchants` | merchant, partition, offset | the customer of an effective event: where it is in `feed` |
 //! | `others` | payment id, offset | [`FeedRow`] of an event without effect |
 //! | `due` | partition, due at, payment id | nothing |
 //! | `parked` | reason, parked since, payment id | nothing |
@@ -47,6 +48,7 @@ pub struct DueKey {
 pub struct Tables {
     pub(super) payments: Table,
     pub(super) feed: Table,
+    pub(super) merchants: Table,
     pub(super) others: Table,
     pub(super) due: Table,
     pub(super) parked: Table,
@@ -57,6 +59,7 @@ impl Tables {
         Ok(Self {
             payments: store.table("payments")?,
             feed: store.table("feed")?,
+            merchants: store.table("merchants")?,
             others: store.table("others")?,
             due: store.table("due")?,
             parked: store.table("parked")?,
@@ -111,16 +114,26 @@ pub fn home_of(id: PaymentId, partitions: u32) -> Partition {
 
 /// Both ids are at most 128 bytes long, so each length is one byte.
 pub(super) fn customer_key(merchant: &MerchantId, customer: &CustomerId) -> Vec<u8> {
-    let mut key = Vec::with_capacity(2 + merchant.as_str().len() + customer.as_str().len() + 12);
-    for part in [merchant.as_str(), customer.as_str()] {
+    customer_key_of(merchant, customer.as_str().as_bytes())
+}
+
+/// With the customer as it stands in `merchants`.
+pub(super) fn customer_key_of(merchant: &MerchantId, customer: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + merchant.as_str().len() + customer.len() + 12);
+    for part in [merchant.as_str().as_bytes(), customer] {
         key.push(part.len() as u8);
-        key.extend_from_slice(part.as_bytes());
+        key.extend_from_slice(part);
     }
     key
 }
 
-pub(super) fn feed_key(customer: &[u8], partition: Partition, offset: Offset) -> Vec<u8> {
-    [customer, &partition.0.to_be_bytes(), &offset.0.to_be_bytes()].concat()
+pub(super) fn merchant_key(merchant: &MerchantId) -> Vec<u8> {
+    [&[merchant.as_str().len() as u8], merchant.as_str().as_bytes()].concat()
+}
+
+/// Of an event in `feed`, whose owner is a customer, or in `merchants`, whose owner is a merchant.
+pub(super) fn feed_key(owner: &[u8], partition: Partition, offset: Offset) -> Vec<u8> {
+    [owner, &partition.0.to_be_bytes(), &offset.0.to_be_bytes()].concat()
 }
 
 /// The offset at the end of a key.

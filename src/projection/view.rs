@@ -6,15 +6,12 @@ use std::sync::Arc;
 use super::live::{Built, Live};
 use super::progress::lock;
 use super::rows::{FeedRow, customer_key, feed_key, home_of, offset_of, others_key};
-use super::{DueKey, Halt, Offsets, Payments, Progress, Row, Watch};
+use super::{DueKey, Halt, Offsets, Payments, Progress, Row, Scope, Watch};
 use crate::clock::Clocks;
 use crate::journal::{LogId, Offset, Partition, Position};
-use crate::payment::{CustomerId, Event, EventData, MerchantId, Payment, PaymentId, Status, Timestamp};
+use crate::payment::{Event, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
 use crate::store::StoreError;
-
-/// Payments looked at for one page of a list, at most: a filter that matches nothing still ends.
-const LOOKED_AT_MAX: usize = 10_000;
 
 /// One event of a payment, and the payment as it was after it.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +47,10 @@ impl View {
 
     pub(super) fn built(&self) -> Arc<Built<Payments>> {
         self.live.built()
+    }
+
+    pub(super) fn codec(&self) -> &Codec {
+        &self.codec
     }
 
     /// How far the fold has come.
@@ -134,80 +135,13 @@ impl View {
         home_of(id, self.partitions())
     }
 
-    // === one customer ===
-
-    /// Its payments, newest first, at most `max`. `before` is where the page before ended; so is the answer's second part,
-    /// which is `None` at the end.
-    pub fn customer_payments(
+    /// What was read in a row of the feed, with the payment as it was after it.
+    pub(super) fn entry(
         &self,
-        merchant: &MerchantId,
-        customer: &CustomerId,
-        status: Option<Status>,
-        before: Option<&Offsets>,
-        max: usize,
-    ) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
-        let key = customer_key(merchant, customer);
-        let built = self.built();
-        let mut cursor = before.cloned().unwrap_or_else(|| built.progress.folded());
-        let mut columns = Vec::new();
-        for end in cursor.positions() {
-            let (from, to) = (feed_key(&key, end.partition, Offset(0)), feed_key(&key, end.partition, end.offset));
-            let mut column = built.rows.feed.range(&from, &to).rev();
-            let head = next_initiation(&self.codec, &mut column)?;
-            columns.push((head, column));
-        }
-        let (mut page, mut looked_at) = (Vec::new(), 0);
-        loop {
-            // The newest head; between equals the higher partition, so that the order is always the same.
-            let newest = columns.iter().enumerate().filter_map(|(p, (head, _))| head.map(|h| (h.created_at, p))).max();
-            let Some((_, p)) = newest else { return Ok((page, None)) };
-            if page.len() >= max || looked_at >= LOOKED_AT_MAX {
-                return Ok((page, Some(cursor)));
-            }
-            let (head, column) = &mut columns[p];
-            let Some(initiation) = *head else { return Ok((page, None)) };
-            *head = next_initiation(&self.codec, column)?;
-            cursor.set(Position::new(Partition(p as u32), initiation.offset));
-            looked_at += 1;
-            let row = built.rows.row(initiation.payment_id)?;
-            page.extend(row.filter(|row| status.is_none_or(|wanted| row.payment.status() == wanted)));
-        }
-    }
-
-    /// Effective events of its payments at or past `after`, at most `max`, each partition in order; and where to go on.
-    pub fn customer_events_after(
-        &self,
-        merchant: &MerchantId,
-        customer: &CustomerId,
-        after: &Offsets,
-        max: usize,
-    ) -> Result<(Vec<Entry>, Offsets), StoreError> {
-        let key = customer_key(merchant, customer);
-        let (mut entries, mut cursor) = (Vec::new(), after.clone());
-        let built = self.built();
-        for end in built.progress.folded().positions() {
-            if after.of(end.partition) >= end.offset {
-                continue; // nothing new, or this instance is behind the cursor
-            }
-            let from = feed_key(&key, end.partition, after.of(end.partition));
-            let mut rows = built.rows.feed.range(&from, &feed_key(&key, end.partition, end.offset));
-            loop {
-                if entries.len() >= max {
-                    return Ok((entries, cursor));
-                }
-                let Some(row) = rows.next() else { break };
-                let (key, value) = row?;
-                let entry = self.feed_entry(&built, Position::new(end.partition, offset_of(&key)?), &value)?;
-                cursor.set(Position::new(end.partition, entry.position.offset.next()));
-                entries.push(entry);
-            }
-            cursor.advance(end);
-        }
-        Ok((entries, cursor))
-    }
-
-    fn feed_entry(&self, built: &Built<Payments>, position: Position, value: &[u8]) -> Result<Entry, StoreError> {
-        let (event, version, appended_at) = FeedRow::read(&self.codec, value)?;
+        built: &Built<Payments>,
+        position: Position,
+        (event, version, appended_at): (Event, Option<u64>, Timestamp),
+    ) -> Result<Entry, StoreError> {
         let missing = || StoreError::Damaged(format!("payment {} is missing", event.payment_id));
         let row = built.rows.row(event.payment_id)?.ok_or_else(missing)?;
         if version == Some(row.payment.version) {
@@ -251,8 +185,8 @@ impl View {
     }
 
     #[must_use]
-    pub fn watch_customer(&self, merchant: &MerchantId, customer: &CustomerId) -> Watch {
-        self.live.hearers().watchers.customer((merchant.clone(), customer.clone()))
+    pub fn watch(&self, scope: &Scope) -> Watch {
+        self.live.hearers().watchers.scope(scope)
     }
 
     /// Has every partition been folded to the log's end at some time since the start?
@@ -302,27 +236,4 @@ impl View {
     pub fn listen(&self, listener: impl FnMut(&[(Partition, DueKey)]) -> bool + Send + 'static) {
         lock(&self.live.hearers().listeners).push(Box::new(listener));
     }
-}
-
-/// Where a payment of a customer begins in the feed.
-#[derive(Clone, Copy)]
-struct Initiation {
-    created_at: Timestamp,
-    payment_id: PaymentId,
-    offset: Offset,
-}
-
-fn next_initiation(
-    codec: &Codec,
-    column: &mut impl Iterator<Item = Result<crate::store::Row, StoreError>>,
-) -> Result<Option<Initiation>, StoreError> {
-    for row in column {
-        let (key, value) = row?;
-        let (event, _, _) = FeedRow::read(codec, &value)?;
-        if matches!(event.data, EventData::PaymentInProgress(_)) {
-            let (created_at, payment_id, offset) = (event.occurred_at, event.payment_id, offset_of(&key)?);
-            return Ok(Some(Initiation { created_at, payment_id, offset }));
-        }
-    }
-    Ok(None)
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::Scope;
 use crate::payment::{CustomerId, MerchantId, PaymentId};
 
-/// Wakes when its payment, or something of its customer, was folded.
+/// Wakes when its payment, or something of its customer or merchant, was folded.
 pub struct Watch {
     /// `None` only while it is dropped.
     seen: Option<watch::Receiver<()>>,
@@ -22,12 +23,14 @@ type Customer = (MerchantId, CustomerId);
 enum Of {
     Payment(PaymentId),
     Customer(Customer),
+    Merchant(MerchantId),
 }
 
 #[derive(Default)]
 pub(super) struct Registry {
     payments: Mutex<HashMap<PaymentId, watch::Sender<()>>>,
     customers: Mutex<HashMap<Customer, watch::Sender<()>>>,
+    merchants: Mutex<HashMap<MerchantId, watch::Sender<()>>>,
 }
 
 impl Watch {
@@ -49,29 +52,41 @@ impl Drop for Watch {
         match &self.of {
             Of::Payment(id) => forget(&self.registry.payments, id, self.seen.take()),
             Of::Customer(customer) => forget(&self.registry.customers, customer, self.seen.take()),
+            Of::Merchant(merchant) => forget(&self.registry.merchants, merchant, self.seen.take()),
         }
     }
 }
 
 impl Registry {
     pub fn payment(self: &Arc<Self>, id: PaymentId) -> Watch {
-        let seen = lock(&self.payments).entry(id).or_insert_with(|| watch::channel(()).0).subscribe();
+        let seen = subscribe(&self.payments, id);
         Watch { seen: Some(seen), of: Of::Payment(id), registry: Arc::clone(self) }
     }
 
-    pub fn customer(self: &Arc<Self>, customer: Customer) -> Watch {
-        let seen = lock(&self.customers).entry(customer.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
-        Watch { seen: Some(seen), of: Of::Customer(customer), registry: Arc::clone(self) }
+    pub fn scope(self: &Arc<Self>, scope: &Scope) -> Watch {
+        let merchant = scope.merchant.clone();
+        let (seen, of) = match &scope.customer {
+            Some(customer) => {
+                let customer = (merchant, customer.clone());
+                (subscribe(&self.customers, customer.clone()), Of::Customer(customer))
+            }
+            None => (subscribe(&self.merchants, merchant.clone()), Of::Merchant(merchant)),
+        };
+        Watch { seen: Some(seen), of, registry: Arc::clone(self) }
     }
 
-    /// Wakes whoever watches one of these payments or its customer.
+    /// Wakes whoever watches one of these payments, its customer or its merchant.
     pub fn wake<'p>(&self, changed: impl Iterator<Item = (PaymentId, &'p MerchantId, &'p CustomerId)>) {
         let (payments, customers) = (lock(&self.payments), lock(&self.customers));
-        if payments.is_empty() && customers.is_empty() {
+        let merchants = lock(&self.merchants);
+        if payments.is_empty() && customers.is_empty() && merchants.is_empty() {
             return;
         }
         for (id, merchant, customer) in changed {
             if let Some(watchers) = payments.get(&id) {
+                watchers.send_replace(());
+            }
+            if let Some(watchers) = merchants.get(merchant) {
                 watchers.send_replace(());
             }
             if customers.is_empty() {
@@ -87,7 +102,12 @@ impl Registry {
     pub fn wake_all(&self) {
         lock(&self.payments).values().for_each(|watchers| watchers.send_replace(()));
         lock(&self.customers).values().for_each(|watchers| watchers.send_replace(()));
+        lock(&self.merchants).values().for_each(|watchers| watchers.send_replace(()));
     }
+}
+
+fn subscribe<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: K) -> watch::Receiver<()> {
+    lock(watched).entry(key).or_insert_with(|| watch::channel(()).0).subscribe()
 }
 
 /// The leaving watcher is let go under the lock, so that of two that leave at once the second sees that it is the last.
@@ -107,7 +127,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Registry, lock};
+    use super::{Registry, Scope, lock};
     use crate::payment::samples::payment_id;
     use crate::payment::{CustomerId, MerchantId};
 
@@ -116,14 +136,17 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let (merchant, customer) = (MerchantId::default(), CustomerId::parse("cus_1").unwrap());
         let mut one = registry.payment(payment_id("a"));
-        let mut all = registry.customer((merchant.clone(), customer.clone()));
+        let scope = |customer| registry.scope(&Scope { merchant: merchant.clone(), customer });
+        let (mut of_customer, mut all) = (scope(Some(customer.clone())), scope(None));
         let second = registry.payment(payment_id("a"));
         registry.wake([(payment_id("a"), &merchant, &customer)].into_iter());
         one.changed().await;
+        of_customer.changed().await;
         all.changed().await;
         drop(one);
         assert_eq!(lock(&registry.payments).len(), 1, "the second still watches");
-        drop((second, all));
+        drop((second, of_customer, all));
         assert!(lock(&registry.payments).is_empty() && lock(&registry.customers).is_empty());
+        assert!(lock(&registry.merchants).is_empty());
     }
 }

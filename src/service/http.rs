@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
-use warp::{Filter, Reply};
+use warp::Filter;
 
-use super::{Part, Role};
+use super::{Part, Role, measures};
 use crate::api::{Api, ApiConfig, Operator, WebhookApi};
 use crate::config::ServiceArgs;
 use crate::control::SecretsKey;
@@ -17,11 +15,10 @@ use crate::deliveries::Deliveries;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::totals::Totals;
-use crate::projection::versions::{Phase, Rebuilds};
 use crate::projection::{Live, View};
 use crate::schema::Codec;
 use crate::stream::Streams;
-use crate::{api, stream, telemetry};
+use crate::{api, stream};
 
 /// How long a POST waits until its own fold has passed the append.
 const CONFIRM_WAIT: Duration = Duration::from_secs(2);
@@ -51,7 +48,7 @@ pub(super) fn part(
 ) -> Part {
     let api = Arc::clone(&operator.api);
     let streams = Arc::new(Streams { view: api.view.clone(), config: args.streams(), shutdown: stop.clone() });
-    let metrics = metrics(Arc::clone(&operator));
+    let metrics = measures::route(Arc::clone(&operator));
     let routes = match role {
         Role::Process | Role::Notify => api::health(&api).or(metrics).unify().boxed(),
         Role::All | Role::Serve => {
@@ -68,7 +65,8 @@ pub(super) fn part(
             }
         }
     };
-    let limits = Limits { connections: args.bounds.connections_max, ..Limits::default() };
+    let connection_age = args.streams().max_age;
+    let limits = Limits { connections: args.bounds.connections_max, connection_age, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);
     Box::pin(async move {
         serve(listener, routes, limits, stop, drain).await;
@@ -76,43 +74,6 @@ pub(super) fn part(
     })
 }
 
-/// Prometheus's text exposition format, version 0.0.4.
-fn metrics(operator: Arc<Operator>) -> BoxedFilter<(Response,)> {
-    let answer = move || {
-        let operator = Arc::clone(&operator);
-        async move {
-            count_parked(operator.api.view.clone()).await;
-            measure(operator.projections.clone()).await;
-            let content_type = "text/plain; version=0.0.4";
-            warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
-        }
-    };
-    warp::path!("metrics").and(warp::get()).then(answer).boxed()
-}
-
-/// Versions that are built beside those that are served.
-async fn measure(projections: Vec<Arc<dyn Rebuilds>>) {
-    let measure = move || {
-        for projection in projections {
-            let versions = projection.versions();
-            let building = versions.iter().find(|version| version.phase == Phase::Building);
-            telemetry::rebuild(projection.name(), building.map(|version| (version.folded, version.pace)));
-        }
-    };
-    if let Err(error) = tokio::task::spawn_blocking(measure).await {
-        tracing::error!(%error, "measuring what is built ended early");
-    }
-}
-
 pub(super) fn is_loopback(listener: &TcpListener) -> bool {
     listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
-}
-
-/// From the state, at every scrape: a counter would forget, or count twice.
-async fn count_parked(view: View) {
-    match tokio::task::spawn_blocking(move || view.parked_counts()).await {
-        Ok(Ok(counts)) => telemetry::parked(counts.values().sum()),
-        Ok(Err(error)) => tracing::error!(%error, "the parked payments cannot be counted"),
-        Err(error) => tracing::error!(%error, "counting the parked payments ended early"),
-    }
 }

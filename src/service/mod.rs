@@ -6,6 +6,7 @@ mod control;
 mod data_dir;
 mod guard;
 mod http;
+mod measures;
 pub mod offline;
 pub mod replay;
 mod webhooks;

@@ -1,16 +1,27 @@
-//! Streams: a payment, or all payments of a customer, followed as they happen (Server-Sent Events, WHATWG HTML 9.2).
+//! What happens, told as it happens: a payment, or all payments of a customer or a merchant. One feed and one cursor, over
+//! Server-Sent Events (WHATWG HTML 9.2), WebSocket (RFC 6455) and, for backends that poll, a page at a time.
 //!
 //! A stream is a cursor and nothing else. It is woken when something of its own was folded, reads what comes next from the
 //! view, and reads on only when the socket has taken that: there is no queue that could overflow, a slow reader costs what a
 //! quick one costs, and where it left off is in the id of the last frame it got. So nothing is skipped or repeated over
 //! any disconnect (promise 5).
 //!
-//! How many there may be is bounded by the number of connections ([`crate::http::Limits`]) and by nothing else: a refusal
-//! with 503 would end a browser's EventSource for ever, a refused connection it tries again.
+//! How many there may be is bounded by the number of connections ([`crate::http::Limits`]), and on each by how many requests
+//! HTTP/2 may have at once, or by the subscriptions of a socket; by nothing else: a refusal with 503 would end a browser's
+//! EventSource for ever, a refused connection it tries again.
 
-mod customer;
+mod feed;
+mod message;
 mod payment;
+mod poll;
+mod returning;
+mod socket;
 mod sse;
+#[cfg(test)]
+mod tests;
+mod types;
+mod websocket;
+mod wide;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +32,15 @@ use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::{Reply, Response};
 
-use crate::contract::{AtLeast, bad_parameter, bad_place};
+use crate::contract::{AtLeast, bad_parameter, bad_place, merchant_of};
 use crate::http::{Problem, Query, query};
 use crate::payment::{CustomerId, MerchantId, PaymentId};
-use crate::projection::{BadOffsets, View};
+use crate::projection::{BadOffsets, Scope, View};
 
-use customer::CustomerFeed;
+use feed::Feed;
 use payment::PaymentFeed;
+use types::Types;
+use wide::WideFeed;
 
 pub struct Streams {
     pub view: View,
@@ -50,68 +63,89 @@ impl Default for StreamConfig {
 }
 
 pub fn routes(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
-    let streams = Arc::clone(streams);
+    let (streams, sockets) = (Arc::clone(streams), Arc::clone(streams));
     let path = || warp::path!("v1" / "stream");
     let open = path().and(warp::get()).and(warp::header::headers_cloned()).and(query()).map(
-        move |headers: HeaderMap, query: Query| streams.open(&headers, &query).unwrap_or_else(Problem::into_response),
+        move |headers: HeaderMap, query: Query| streams.sse(&headers, &query).unwrap_or_else(Problem::into_response),
     );
     let otherwise = path().map(|| Problem::method_not_allowed("GET").into_response());
-    open.or(otherwise).unify().boxed()
+    open.or(otherwise).unify().or(websocket::route(&sockets)).unify().or(poll::route(&sockets)).unify().boxed()
 }
 
-/// Where a client wants to begin.
-struct Start {
+/// What a client wants to follow, and from where on, in its own words.
+#[derive(Default)]
+struct Wish<'a> {
+    payment_id: Option<&'a str>,
+    customer_id: Option<&'a str>,
     /// The id of the last frame it got.
-    last_event_id: Option<String>,
+    cursor: Option<&'a str>,
     /// Wait for this before anything is said.
+    at_least: Option<&'a str>,
+    types: Types,
+}
+
+/// Where it begins.
+struct Start {
+    last_event_id: Option<String>,
     at_least: Option<AtLeast>,
     /// It came with something of another log: what it knows is no longer true.
     reset: bool,
+    types: Types,
 }
 
 impl Streams {
-    fn open(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
-        query.only(&["payment_id", "customer_id", "last_event_id", "at_least"])?;
-        let start = self.start(headers, query)?;
-        match (query.get("payment_id"), query.get("customer_id")) {
-            (Some(id), None) => self.of_payment(id, start),
-            (None, Some(id)) => self.of_customer(id, start),
-            _ => {
-                let detail = "name one of payment_id and customer_id, and only one";
+    fn sse(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
+        query.only(&["payment_id", "customer_id", "types", "last_event_id", "at_least"])?;
+        let header = headers.get("last-event-id").map(|value| value.to_str().map_err(|_| malformed_id()));
+        let wish = Wish {
+            payment_id: query.get("payment_id"),
+            customer_id: query.get("customer_id"),
+            cursor: header.transpose()?.or(query.get("last_event_id")).filter(|id| !id.is_empty()),
+            at_least: query.get("at_least"),
+            types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
+        };
+        match self.feed(merchant_of(headers)?, wish)? {
+            Some(feed) => Ok(sse::respond(self, feed)),
+            // "A client can be told to stop reconnecting" (9.2.1).
+            None => Ok(StatusCode::NO_CONTENT.into_response()),
+        }
+    }
+
+    /// `None` if it is a payment that has ended and whose end the client has seen.
+    fn feed(&self, merchant: MerchantId, wish: Wish<'_>) -> Result<Option<Feed>, Problem> {
+        let (payment, customer) = (wish.payment_id, wish.customer_id);
+        let start = self.start(wish)?;
+        match (payment, customer) {
+            (Some(id), None) => {
+                let id = PaymentId::parse(id).ok_or_else(|| {
+                    let detail = "payment_id is not the id of a payment";
+                    Problem::new(StatusCode::BAD_REQUEST, "invalid_payment_id", detail)
+                })?;
+                let feed = PaymentFeed::open(&self.view, &merchant, id, start)?;
+                Ok(feed.map(|feed| Feed::Payment(Box::new(feed))))
+            }
+            (None, customer) => {
+                let customer = customer.map(CustomerId::parse).transpose().map_err(bad_parameter)?;
+                let feed = WideFeed::open(&self.view, Scope { merchant, customer }, start)?;
+                Ok(Some(Feed::Wide(Box::new(feed))))
+            }
+            (Some(_), Some(_)) => {
+                let detail = "name payment_id or customer_id, or neither of them for all payments; not both";
                 Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_stream", detail))
             }
         }
     }
 
-    fn start(&self, headers: &HeaderMap, query: &Query) -> Result<Start, Problem> {
-        let header = headers.get("last-event-id").map(|value| value.to_str().map_err(|_| malformed_id()));
-        let last_event_id = header.transpose()?.or(query.get("last_event_id")).filter(|id| !id.is_empty());
+    fn start(&self, wish: Wish<'_>) -> Result<Start, Problem> {
         let decode = |text| AtLeast::decode(text, self.view.log_id(), self.view.partitions());
-        let (at_least, reset) = match query.get("at_least").map(decode).transpose() {
+        let (at_least, reset) = match wish.at_least.map(decode).transpose() {
             Ok(at_least) => (at_least, false),
             // Elsewhere this is a 409; here it comes with every reconnect, for it is in the URL, and must not end a browser's
             // EventSource before it has been told of the reset.
             Err(BadOffsets::OtherLog) => (None, true),
             Err(bad) => return Err(bad_place(bad, "invalid_position", "at_least")),
         };
-        Ok(Start { last_event_id: last_event_id.map(str::to_owned), at_least, reset })
-    }
-
-    fn of_payment(&self, id: &str, start: Start) -> Result<Response, Problem> {
-        let id = PaymentId::parse(id).ok_or_else(|| {
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_payment_id", "payment_id is not the id of a payment")
-        })?;
-        match PaymentFeed::open(&self.view, id, start)? {
-            Some(feed) => Ok(sse::respond(self, sse::Feed::Payment(feed))),
-            // "A client can be told to stop reconnecting" (9.2.1).
-            None => Ok(StatusCode::NO_CONTENT.into_response()),
-        }
-    }
-
-    fn of_customer(&self, id: &str, start: Start) -> Result<Response, Problem> {
-        let customer = CustomerId::parse(id).map_err(bad_parameter)?;
-        let feed = CustomerFeed::open(&self.view, MerchantId::default(), customer, start)?;
-        Ok(sse::respond(self, sse::Feed::Customer(feed)))
+        Ok(Start { last_event_id: wish.cursor.map(str::to_owned), at_least, reset, types: wish.types })
     }
 }
 

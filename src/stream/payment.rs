@@ -2,17 +2,17 @@
 
 use warp::http::StatusCode;
 
-use super::sse::{Block, Data, Read};
-use super::{Start, malformed_id};
+use super::feed::{Block, Data, Read};
+use super::{Start, Types, malformed_id};
 use crate::contract::{VersionId, last_position, partition, position_text};
 use crate::http::Problem;
 use crate::journal::Position;
-use crate::payment::PaymentId;
+use crate::payment::{MerchantId, PaymentId};
 use crate::projection::{BadOffsets, Entry, View, Watch};
 use crate::store::StoreError;
 
-/// Frames read at once, at most.
-const READ_MAX: usize = 100;
+/// Frames read at once, at most: what a reader who has stopped may hold of them.
+const READ_MAX: usize = 32;
 
 pub(super) struct PaymentFeed {
     view: View,
@@ -21,6 +21,7 @@ pub(super) struct PaymentFeed {
     /// What must be folded before anything is said.
     gate: Option<Position>,
     reset: bool,
+    types: Types,
     /// The version the client has; `None` before the snapshot.
     sent: Option<u64>,
     ended: bool,
@@ -28,7 +29,12 @@ pub(super) struct PaymentFeed {
 
 impl PaymentFeed {
     /// `None` if the payment has ended and the client has seen it.
-    pub(super) fn open(view: &View, id: PaymentId, start: Start) -> Result<Option<Self>, Problem> {
+    pub(super) fn open(
+        view: &View,
+        merchant: &MerchantId,
+        id: PaymentId,
+        start: Start,
+    ) -> Result<Option<Self>, Problem> {
         let (sent, reset) = match start.last_event_id.map(|text| VersionId::decode(&text, view.log_id())) {
             None => (None, start.reset),
             Some(Ok(version)) => (Some(version), start.reset),
@@ -38,13 +44,16 @@ impl PaymentFeed {
         let gate = start.at_least.and_then(|at_least| at_least.on(partition(id, view.partitions())));
         let gate = gate.filter(|position| !view.has_folded(*position));
         // The watch is made before the first read, so that nothing happens unseen between the two.
-        let feed = Self { watch: view.watch_payment(id), view: view.clone(), id, gate, reset, sent, ended: false };
+        let watch = view.watch_payment(id);
+        let feed = Self { watch, view: view.clone(), id, gate, reset, types: start.types, sent, ended: false };
+        let not_found = || Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment");
         match view.payment(id)? {
+            Some(row) if row.payment.initiation.merchant_id != *merchant => Err(not_found()),
             Some(row) if row.payment.is_terminal() && sent >= Some(row.payment.version) => Ok(None),
             Some(_) => Ok(Some(feed)),
             // Whoever knows a version or a position of it has been told of it by an instance that was further.
             None if feed.gate.is_some() || sent > Some(0) => Ok(Some(feed)),
-            None => Err(Problem::new(StatusCode::NOT_FOUND, "payment_not_found", "there is no such payment")),
+            None => Err(not_found()),
         }
     }
 
@@ -91,7 +100,9 @@ impl PaymentFeed {
         let log = self.view.log_id();
         let block = |entry: Entry| {
             let id = entry.version.map(|version| VersionId { log, version }.to_string());
-            Block { id, data: Data::Change(Box::new(entry)) }
+            // Of what is not asked for the client still learns that it was: it must not be ended before it knows the end.
+            let told = self.types.has(&entry.event.data);
+            Block { id, data: if told { Data::Change(Box::new(entry)) } else { Data::Nothing } }
         };
         Ok(Read::Blocks(entries.into_iter().map(block).collect()))
     }

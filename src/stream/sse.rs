@@ -1,6 +1,5 @@
 //! Server-Sent Events: blocks to bytes, and the loop that reads a feed as fast as its socket drains and no faster.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -9,125 +8,51 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
-use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use warp::reply::{Reply, Response};
 
-use super::Streams;
-use super::customer::CustomerFeed;
-use super::payment::PaymentFeed;
-use crate::contract::{FrameBody, ResetBody, SnapshotBody};
+use super::feed::{Block, Feed, Next, Reading};
+use super::{Streams, returning};
 use crate::journal::LogId;
-use crate::payment::Payment;
-use crate::projection::Entry;
-use crate::store::StoreError;
+use crate::telemetry::{self, OpenStream};
 
 /// Blocks are sent together up to about this many bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Clients are told to come back after this long, each with its own share of the spread: an instance that goes down must not
-/// be followed by all of its readers at once.
-const RETRY_MS: u64 = 1000;
-const RETRY_SPREAD_MS: u64 = 2000;
 /// A comment: it says nothing, and that the stream lives.
 const HEARTBEAT: &[u8] = b":\n\n";
 
-/// One block of the stream. What has no id does not move the client's cursor.
-pub(super) struct Block {
-    pub(super) id: Option<String>,
-    pub(super) data: Data,
-}
-
-pub(super) enum Data {
-    Reset,
-    Snapshot {
-        payment: Box<Payment>,
-        at_least: String,
-        /// The last of several, and where older payments begin, if there are any.
-        last: Option<Option<String>>,
-    },
-    Change(Box<Entry>),
-    /// An id alone: a place to come back to.
-    Nothing,
-}
-
-/// What a feed has for now.
-pub(super) enum Read {
-    Blocks(Vec<Block>),
-    /// Nothing, until it is woken.
-    Wait,
-    /// Nothing, ever.
-    End,
-}
-
-/// What a stream follows.
-pub(super) enum Feed {
-    Payment(PaymentFeed),
-    Customer(CustomerFeed),
-}
-
-impl Feed {
-    fn read(&mut self) -> Result<Read, StoreError> {
-        match self {
-            Self::Payment(feed) => feed.read(),
-            Self::Customer(feed) => feed.read(),
-        }
-    }
-
-    async fn woken(&mut self) {
-        match self {
-            Self::Payment(feed) => feed.woken().await,
-            Self::Customer(feed) => feed.woken().await,
-        }
-    }
-}
-
-impl Block {
-    pub(super) fn reset() -> Self {
-        Self { id: None, data: Data::Reset }
-    }
-
-    fn write(&self, log: LogId, into: &mut Vec<u8>) {
-        match &self.data {
-            Data::Reset => event("reset", &ResetBody::new(log), into),
-            Data::Snapshot { payment, at_least, last: None } => {
-                event("snapshot", &SnapshotBody::new(payment, at_least), into);
-            }
-            Data::Snapshot { payment, at_least, last: Some(next_cursor) } => {
-                event("snapshot", &SnapshotBody::last(payment, at_least, next_cursor.as_deref()), into);
-            }
-            Data::Change(entry) => event(entry.event.data.name(), &FrameBody::new(entry, log), into),
-            Data::Nothing => {}
-        }
-        if let Some(id) = &self.id {
-            into.extend_from_slice(b"id: ");
-            into.extend_from_slice(id.as_bytes());
-            into.push(b'\n');
-        }
+fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
+    if let Some((name, data)) = block.body(log) {
+        into.extend_from_slice(b"event: ");
+        into.extend_from_slice(name.as_bytes());
+        // JSON holds no line break, so that the data is one line.
+        into.extend_from_slice(b"\ndata: ");
+        // Structs of texts and numbers always serialise, and a Vec takes everything.
+        let _ = serde_json::to_writer(&mut *into, &data);
         into.push(b'\n');
     }
-}
-
-/// JSON holds no line break, so that the data is one line.
-fn event(name: &str, data: &impl serde::Serialize, into: &mut Vec<u8>) {
-    into.extend_from_slice(b"event: ");
-    into.extend_from_slice(name.as_bytes());
-    into.extend_from_slice(b"\ndata: ");
-    // Structs of texts and numbers always serialise, and a Vec takes everything.
-    let _ = serde_json::to_writer(&mut *into, data);
+    if let Some(id) = &block.id {
+        into.extend_from_slice(b"id: ");
+        into.extend_from_slice(id.as_bytes());
+        into.push(b'\n');
+    }
     into.push(b'\n');
 }
 
-// === the response ===
+fn retry(ms: u64) -> String {
+    format!("retry: {ms}\n\n")
+}
 
 pub(super) fn respond(streams: &Streams, feed: Feed) -> Response {
     let pump = Pump {
-        feed,
+        reading: Reading::new(feed),
         log: streams.view.log_id(),
-        pending: VecDeque::new(),
         opened: false,
-        ended: false,
+        over: false,
         heartbeat: streams.config.heartbeat,
-        ends_at: Instant::now() + streams.config.max_age,
+        old_at: returning::old_at(streams.config.max_age),
         shutdown: streams.shutdown.clone(),
+        _counted: telemetry::stream_opened("sse"),
     };
     let body = stream::unfold(pump, async |mut pump: Pump| {
         let chunk = pump.next().await?;
@@ -139,103 +64,106 @@ pub(super) fn respond(streams: &Streams, feed: Feed) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Or nginx collects frames until it has a page of them.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    // Or a client whose stream was ended for its age comes back to this very instance, over the same connection.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 struct Pump {
-    feed: Feed,
+    reading: Reading,
     log: LogId,
-    /// Read, and not yet taken by the socket: one read's worth at most.
-    pending: VecDeque<Block>,
     opened: bool,
-    ended: bool,
+    over: bool,
     heartbeat: Duration,
-    ends_at: Instant,
+    old_at: Instant,
     shutdown: CancellationToken,
+    _counted: OpenStream,
+}
+
+/// What comes after a chunk.
+enum Then {
+    More,
+    Wait,
+    End,
 }
 
 impl Pump {
     /// The next bytes; `None` ends the stream. Called when the socket has taken the bytes before.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if self.shutdown.is_cancelled() || Instant::now() >= self.ends_at {
+            if self.over || Instant::now() >= self.old_at {
                 return None;
             }
-            let chunk = self.chunk();
+            if self.shutdown.is_cancelled() {
+                return Some(self.going());
+            }
+            let (chunk, then) = self.chunk();
             if !chunk.is_empty() {
                 return Some(chunk.into());
             }
-            if self.ended {
-                return None;
+            match then {
+                Then::More => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Then::Wait => {}
+                Then::End => return None,
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return None,
-                () = self.feed.woken() => {}
-                () = sleep_until(self.ends_at) => return None,
-                () = sleep(self.heartbeat) => return Some(Bytes::from_static(HEARTBEAT)),
+                () = self.shutdown.cancelled() => return Some(self.going()),
+                () = self.reading.woken() => {}
+                () = sleep_until(self.old_at) => return None,
+                () = sleep(self.heartbeat) => return Some(self.heartbeat()),
             }
         }
     }
 
     /// What there is to say now, without waiting.
-    fn chunk(&mut self) -> Vec<u8> {
+    fn chunk(&mut self) -> (Vec<u8>, Then) {
         let mut chunk = Vec::new();
         if !self.opened {
+            // At once: these bytes flush the head through every proxy.
             self.opened = true;
-            chunk.extend_from_slice(opening().as_bytes());
+            chunk.extend_from_slice(retry(returning::retry_ms()).as_bytes());
         }
         while chunk.len() < CHUNK_BYTES {
-            match self.pending.pop_front() {
-                Some(block) => block.write(self.log, &mut chunk),
-                None if self.ended || !self.refill() => break,
-                None => {}
+            match self.reading.next() {
+                Next::Block(block) => write(&block, self.log, &mut chunk),
+                Next::Later => return (chunk, Then::More),
+                Next::Wait => return (chunk, Then::Wait),
+                Next::End => return (chunk, Then::End),
             }
         }
-        chunk
+        (chunk, Then::More)
     }
 
-    /// `false` if there is nothing for now.
-    fn refill(&mut self) -> bool {
-        match self.feed.read() {
-            Ok(Read::Blocks(blocks)) => {
-                self.pending = blocks.into();
-                return true;
-            }
-            Ok(Read::Wait) => {}
-            Ok(Read::End) => self.ended = true,
-            Err(e) => {
-                tracing::error!(error = %e, "a stream ends: the store cannot be read");
-                self.ended = true;
-            }
-        }
-        self.pending = VecDeque::new();
-        false
+    /// The last bytes of an instance that stops.
+    fn going(&mut self) -> Bytes {
+        self.over = true;
+        retry(returning::drain_retry_ms()).into()
     }
-}
 
-/// The first bytes, at once: they flush the head through every proxy.
-fn opening() -> String {
-    format!("retry: {}\n\n", RETRY_MS + rand::random_range(0..RETRY_SPREAD_MS))
+    fn heartbeat(&mut self) -> Bytes {
+        let Some(cursor) = self.reading.moved() else { return Bytes::from_static(HEARTBEAT) };
+        let mut bytes = Vec::new();
+        write(&cursor, self.log, &mut bytes);
+        bytes.into()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Data};
+    use super::{Block, write};
     use crate::journal::{LogId, Offset, Partition, Position};
     use crate::payment::{Payment, samples};
     use crate::projection::Entry;
+    use crate::stream::feed::Data;
 
     fn written(id: Option<&str>, data: Data) -> String {
         let mut bytes = Vec::new();
-        Block { id: id.map(str::to_owned), data }.write(LogId([7; 16]), &mut bytes);
+        write(&Block { id: id.map(str::to_owned), data }, LogId([7; 16]), &mut bytes);
         String::from_utf8(bytes).unwrap()
-    }
-
-    fn payment() -> Payment {
-        let mut payment = None;
-        Payment::fold(&mut payment, &samples::event(0, samples::in_progress(1999)), samples::at(0)).unwrap();
-        payment.unwrap()
     }
 
     #[test]
@@ -243,13 +171,14 @@ mod tests {
         assert_eq!(written(None, Data::Reset), "event: reset\ndata: {\"log\":\"07070707\"}\n\n");
         assert_eq!(written(Some("07070707.AA"), Data::Nothing), "id: 07070707.AA\n\n");
         let event = samples::event(0, samples::in_progress(1999));
-        let position = Position::new(Partition(0), Offset(0));
+        let mut payment = None;
+        Payment::fold(&mut payment, &event, samples::at(0)).unwrap();
         let change = Data::Change(Box::new(Entry {
-            position,
+            position: Position::new(Partition(0), Offset(0)),
             appended_at: event.occurred_at,
             version: Some(1),
             event,
-            payment: payment(),
+            payment: payment.unwrap(),
         }));
         let block = written(Some("07070707.1"), change);
         let lines: Vec<&str> = block.split('\n').collect();
@@ -257,19 +186,5 @@ mod tests {
         let data: serde_json::Value = serde_json::from_str(lines[1].strip_prefix("data: ").unwrap()).unwrap();
         assert_eq!((&data["event"]["version"], &data["payment"]["amount"]), (&1.into(), &1999.into()));
         assert_eq!(lines[3..], ["", ""]);
-    }
-
-    #[test]
-    fn only_the_last_snapshot_says_whether_there_are_more() {
-        let data = |last| {
-            let at_least = "07070707.0.0".to_owned();
-            let block = written(None, Data::Snapshot { payment: Box::new(payment()), at_least, last });
-            let line = block.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
-            serde_json::from_str::<serde_json::Value>(&line).unwrap()
-        };
-        assert!(data(None).get("more").is_none());
-        assert_eq!(data(Some(None))["more"], false);
-        let more = data(Some(Some("07070707.AA".to_owned())));
-        assert_eq!((&more["more"], &more["next_cursor"]), (&true.into(), &"07070707.AA".into()));
     }
 }

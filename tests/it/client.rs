@@ -46,6 +46,12 @@ impl Client {
         Self { http, url: url.to_owned() }
     }
 
+    /// The same, over HTTP/2 with prior knowledge.
+    pub fn over_http2(&self) -> Self {
+        let http = reqwest::Client::builder().timeout(PATIENCE).http2_prior_knowledge().build().unwrap();
+        Self { http, url: self.url.clone() }
+    }
+
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Answer {
         self.try_send(method, path, headers, body).await.unwrap()
     }
@@ -108,12 +114,17 @@ impl Client {
     }
 
     pub async fn stream(&self, query: &str, last_event_id: Option<&str>) -> (u16, Stream) {
-        let mut request = reqwest::Client::new().get(format!("{}/v1/stream?{query}", self.url));
+        self.try_stream(query, last_event_id).await.unwrap()
+    }
+
+    /// Of a server, or a way to it, that may break.
+    pub async fn try_stream(&self, query: &str, last_event_id: Option<&str>) -> reqwest::Result<(u16, Stream)> {
+        let mut request = self.http.get(format!("{}/v1/stream?{query}", self.url));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), Stream { response, buffer: String::new() })
+        let response = request.send().await?;
+        Ok((response.status().as_u16(), Stream { response, buffer: String::new() }))
     }
 
     /// All frames of a stream that the server ends.
@@ -152,6 +163,20 @@ impl Stream {
         self.response.headers().get(name).map_or_else(String::new, |v| v.to_str().unwrap().to_owned())
     }
 
+    pub fn version(&self) -> reqwest::Version {
+        self.response.version()
+    }
+
+    /// The next frame that is a change: cursors and snapshots are passed over.
+    pub async fn next_change(&mut self) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the stream has ended");
+            if frame.data.get("event").is_some() {
+                return frame;
+            }
+        }
+    }
+
     /// The rest of the body as text, for an answer that is no stream.
     pub async fn problem(self) -> Value {
         serde_json::from_slice(&self.response.bytes().await.unwrap()).unwrap_or(Value::Null)
@@ -167,15 +192,24 @@ impl Stream {
 
     /// The next frame; `None` when the server has ended the stream. Comments are passed over.
     pub async fn next(&mut self) -> Option<Frame> {
+        self.read().await.unwrap()
+    }
+
+    /// As [`Stream::next`]; `None` also when the connection has broken.
+    pub async fn try_next(&mut self) -> Option<Frame> {
+        self.read().await.ok().flatten()
+    }
+
+    async fn read(&mut self) -> reqwest::Result<Option<Frame>> {
         loop {
             while let Some(end) = self.buffer.find("\n\n") {
                 let block: String = self.buffer.drain(..end + 2).collect();
                 if let Some(frame) = parse(&block) {
-                    return Some(frame);
+                    return Ok(Some(frame));
                 }
             }
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("the stream is silent");
-            let chunk = chunk.unwrap()?;
+            let Some(chunk) = chunk? else { return Ok(None) };
             self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }

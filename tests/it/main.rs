@@ -4,6 +4,8 @@
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
+//! * `socket`, `polling`: the same over a WebSocket, and a page at a time
+//! * `conformance`: the same story over every channel, with connections that are cut
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -32,6 +34,7 @@ mod brokers;
 mod checkpoints;
 mod client;
 mod cluster;
+mod conformance;
 mod crashes;
 mod foreign;
 mod foreign_hands;
@@ -48,6 +51,7 @@ mod operations;
 mod outcomes;
 mod parked;
 mod payments;
+mod polling;
 mod reading;
 mod rebalance;
 mod rebuild;
@@ -56,6 +60,7 @@ mod rejected;
 mod restarts;
 #[path = "../../src/store/small_disk.rs"]
 mod small_disk;
+mod socket;
 mod starts;
 mod streams;
 mod takeover;
@@ -98,10 +103,27 @@ scenarios! {
     bad_input::every_bad_input_is_refused_and_leaves_no_event,
     streams::a_stream_resumes_at_every_position,
     streams::a_customers_stream_resumes_at_every_position,
+    streams::a_merchants_whole_stream_resumes_at_every_position,
+    streams::types_are_asked_for_by_their_names,
+    streams::an_instance_that_is_behind_waits_in_silence,
+    streams::tail_follows_all_payments,
+    streams::http2_with_prior_knowledge_carries_streams,
     streams::a_stream_of_another_log_is_reset,
     streams::bad_stream_requests_are_refused,
     streams::a_silent_stream_sends_heartbeats_and_an_old_one_ends,
     streams::a_reader_that_sleeps_misses_nothing,
+    socket::a_payment_that_has_ended_ends_its_subscription,
+    socket::one_socket_carries_several_subscriptions,
+    socket::a_page_of_another_origin_opens_no_socket,
+    socket::a_cursor_goes_from_one_channel_to_the_other,
+    socket::what_a_socket_is_asked_wrongly_is_answered_with_a_code,
+    socket::a_socket_is_closed_with_the_code_that_says_why,
+    socket::a_stop_tells_each_client_when_to_come_back,
+    socket::an_old_socket_is_sent_away_and_resumes,
+    polling::what_has_happened_since_a_cursor_is_paged,
+    polling::a_page_is_held_open_until_something_happens,
+    conformance::every_channel_tells_every_version_once_and_in_order_over_a_thousand_cuts,
+    conformance::a_payments_long_poll_tells_what_its_stream_tells,
     foreign_hands::a_second_end_changes_nothing_and_is_shown,
     foreign_hands::a_later_initiation_with_the_same_id_is_no_effect,
     foreign_hands::an_unreadable_record_halts_its_partition_and_no_other,

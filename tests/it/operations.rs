@@ -5,10 +5,12 @@ use std::process::{Command, Output};
 use paylog::projection::totals::Totals;
 use paylog::projection::{Payments, versioned_name};
 use paylog::service::Role;
+use serde_json::json;
 
 use crate::client::body;
-use crate::cluster::{Bed, PARTITIONS};
+use crate::cluster::{Bed, PARTITIONS, until};
 use crate::crashes::Process;
+use crate::rebuild;
 
 pub fn paylog(words: &[String]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_paylog")).args(&words[1..]).output().unwrap()
@@ -178,6 +180,33 @@ async fn the_first_two_lines_of_up_say_where() {
     assert!(page.header("content-security-policy").contains("default-src 'none'"), "{page:?}");
     let metrics = up.client.send(reqwest::Method::GET, "/metrics", &[], None).await;
     assert_eq!(metrics.status, 200);
+}
+
+/// The charts of the page are drawn of these.
+#[tokio::test]
+async fn what_comes_and_goes_is_open_and_is_behind_is_measured() {
+    let bed = Bed::embedded();
+    let up = Process::start(bed.words("up", "up", &[])).await;
+    let client = &up.client;
+    until("it is ready", async || client.get("/readyz").await.status == 200).await;
+    assert_eq!(client.pay("order-1", &body("cus_1", "pm_card_visa_chargeDeclined")).await.status, 202);
+    assert_eq!(client.pay("order-2", &body("cus_1", "pm_sim_unavailable")).await.status, 202);
+    let are_measured = async || {
+        let metrics = reqwest::get(format!("{}/metrics", client.url)).await.unwrap().text().await.unwrap();
+        let lags = metrics.lines().filter(|line| line.starts_with("paylog_fold_lag_offsets{"));
+        let told = [
+            "paylog_payments_accepted_total 2",
+            "paylog_payments_ended_total{status=\"failed\"} 1",
+            "paylog_payment_result_seconds_count 1",
+            "paylog_payments_open 1",
+        ];
+        lags.filter(|line| line.ends_with("} 0")).count() == PARTITIONS as usize
+            && told.iter().all(|line| metrics.lines().any(|other| other == *line))
+    };
+    until("they are measured", are_measured).await;
+    rebuild::rebuild(client, &json!({})).await;
+    rebuild::reaches(client, "verified").await;
+    until("a history that is folded anew is not counted", are_measured).await;
 }
 
 #[tokio::test]

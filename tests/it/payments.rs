@@ -13,6 +13,7 @@ pub async fn a_payment_goes_from_in_progress_to_successful(bed: &Bed) {
     assert_eq!(accepted.text("status"), "in_progress");
     assert!(accepted.header("location").starts_with("/v1/payments/pay_"));
     assert!(!accepted.header("paylog-position").is_empty());
+    assert_eq!(accepted.header("retry-after"), "1", "for whoever polls");
 
     let frames = client.whole_stream(accepted.link("stream").split_once('?').unwrap().1, None).await;
     let last = frames.last().unwrap();

@@ -31,7 +31,12 @@ pub async fn a_customers_list_is_paged_newest_first(bed: &Bed) {
         let method = if n % 2 == 0 { "pm_card_visa" } else { "pm_card_visa_chargeDeclined" };
         paid.push(client.pay_to_the_end(&format!("order-{n}"), &body("cus_1", method)).await.text("id").to_owned());
     }
+    let other = client.pay_to_the_end("other", &body("cus_2", "pm_card_visa")).await;
     paid.reverse();
+    let all = client.get("/v1/payments?limit=200").await;
+    let all = all.body["data"].as_array().unwrap().iter().map(|p| p["id"].as_str().unwrap().to_owned());
+    let newest_first = std::iter::once(other.text("id").to_owned()).chain(paid.iter().cloned());
+    assert_eq!(all.collect::<Vec<_>>(), newest_first.collect::<Vec<_>>(), "without a customer, all of the merchant's");
     let (mut listed, mut cursor, mut pages) = (Vec::new(), None::<String>, 0);
     loop {
         let more = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));

@@ -166,7 +166,7 @@ pub async fn a_version_takes_the_others_place_and_goes_back_without_a_failed_req
     let load = Load::begin(&client);
     let version = rebuild(&client, &json!({})).await;
     reaches(&client, "verified").await;
-    let (mut serves, mut kept) = (version, "payments@3".to_owned());
+    let (mut serves, mut kept) = (version, "payments@4".to_owned());
     for n in 0..EXCHANGES {
         let verb = if n == 0 { "promote" } else { "rollback" };
         let done = wished(&client, verb, &serves).await;
@@ -236,7 +236,7 @@ pub async fn a_version_is_built_beside_a_partition_that_has_halted(bed: &Bed) {
         assert_eq!(rejected.status, 201, "{rejected:?}");
     }
     pay_and_read(&front.client, 0, 20).await;
-    assert_eq!(wished(&front.client, "rollback", "payments@3").await.status, 200);
+    assert_eq!(wished(&front.client, "rollback", "payments@4").await.status, 200);
     pay_and_read(&front.client, 0, 21).await;
     system.stop().await;
 }
@@ -290,7 +290,7 @@ pub async fn a_build_that_was_killed_goes_on_where_it_was(bed: &Bed) {
     let folded = is_far().await;
     // Of two files that were begun one after the other since, the second holds all of that.
     let gathered = bed.data_dir("front").join(format!("store/{version}.gathered"));
-    let files = || std::fs::read_dir(&gathered).map_or(0, |all| all.filter(|file| is_run(file)).count());
+    let files = || std::fs::read_dir(&gathered).map_or(0, |all| all.filter(is_run).count());
     let before = files();
     until("what was gathered is on disk", async || is_far().await > 0 && files() >= before + 2).await;
     let metrics = metrics(&front.client.url).await;
@@ -329,12 +329,12 @@ pub async fn the_commands_replay_rebuild_and_projection(bed: &Bed) {
     let at = ["--url", url.as_str()];
     let (code, out, err) = run(&[&["replay", "rebuild", "payments"][..], &at].concat()).await;
     assert_eq!(code, Some(0), "{out} {err}");
-    assert!(out.contains("payments@3.2") && out.contains("verified") && out.contains("projection promote"), "{out}");
-    let promote = [&["projection", "promote", "payments@3.2"][..], &at, &BY].concat();
+    assert!(out.contains("payments@4.2") && out.contains("verified") && out.contains("projection promote"), "{out}");
+    let promote = [&["projection", "promote", "payments@4.2"][..], &at, &BY].concat();
     let (code, out, err) = run(&promote).await;
     assert!(code == Some(0) && out.contains("is served now"), "{out} {err}");
     let (code, _, err) = run(&promote).await;
-    assert!(code == Some(1) && err.contains("there is no version payments@3.2 beside"), "{err}");
+    assert!(code == Some(1) && err.contains("there is no version payments@4.2 beside"), "{err}");
     let (code, out, _) = run(&[&["projection", "ls"][..], &at].concat()).await;
     assert!(
         code == Some(0) && out.contains("serving") && out.contains("retired") && out.contains("ada: to see"),
@@ -354,13 +354,13 @@ pub async fn the_commands_replay_rebuild_and_projection(bed: &Bed) {
     }
     let partitions = PARTITIONS.to_string();
     offline.extend(["--partitions", &partitions]);
-    let (code, out, err) = run(&[&["projection", "rollback", "payments@3"][..], &offline, &BY].concat()).await;
+    let (code, out, err) = run(&[&["projection", "rollback", "payments@4"][..], &offline, &BY].concat()).await;
     assert!(code == Some(0) && out.contains("is served again"), "{out} {err}");
-    let (code, out, err) = run(&[&["projection", "cancel", "payments@3.2"][..], &offline, &BY].concat()).await;
+    let (code, out, err) = run(&[&["projection", "cancel", "payments@4.2"][..], &offline, &BY].concat()).await;
     assert!(code == Some(0) && out.contains("is let go"), "{out} {err}");
     {
         // What an older paylog with a mistake in it would have left behind.
-        let store = Store::open(&std::path::Path::new(data).join("store").join("payments@3")).unwrap();
+        let store = Store::open(&std::path::Path::new(data).join("store").join("payments@4")).unwrap();
         let (table, mut batch) = (store.table("due").unwrap(), store.batch());
         batch.insert(&table, &[7; 28], b"");
         batch.commit_synced().unwrap();
@@ -368,7 +368,7 @@ pub async fn the_commands_replay_rebuild_and_projection(bed: &Bed) {
     let (code, out, err) = run(&[&["replay", "rebuild", "payments"][..], &offline].concat()).await;
     assert!(code == Some(1) && err.contains("it is different"), "{out} {err}");
     assert!(out.contains("due") && out.contains("served is there, built nothing"), "{out}");
-    let promote = [&["projection", "promote", "payments@3.3"][..], &offline, &BY].concat();
+    let promote = [&["projection", "promote", "payments@4.3"][..], &offline, &BY].concat();
     let (code, _, err) = run(&promote).await;
     assert!(code == Some(1) && err.contains("was not found to be the same"), "{err}");
     let (code, out, err) = run(&[&promote[..], &["--accept-differences"]].concat()).await;

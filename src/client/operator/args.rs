@@ -55,7 +55,7 @@ pub struct Wish {
     pub place: Place,
     #[command(flatten)]
     pub signed: Signed,
-    /// As `projection ls` shows it: `payments@3.2`.
+    /// As `projection ls` shows it: `payments@4.2`.
     pub version: String,
 }
 

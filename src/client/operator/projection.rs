@@ -50,7 +50,7 @@ pub async fn projection(command: ProjectionCommand, out: &mut impl Write) -> any
 async fn change(wish: &Wish, change: &str, accepted: bool, said: &str, out: &mut impl Write) -> anyhow::Result<()> {
     let version = &wish.version;
     let Some((projection, _)) = version.split_once('@') else {
-        bail!("{version} is no version of a projection: `paylog projection ls` shows them (payments@3.2)")
+        bail!("{version} is no version of a projection: `paylog projection ls` shows them (payments@4.2)")
     };
     Door::open(&wish.place).await?.change(projection, change, version, &wish.signed, accepted).await?;
     line(out, &format!("{version} {said}"))
@@ -213,12 +213,12 @@ mod tests {
 
     #[test]
     fn it_says_how_far_how_fast_and_how_long() {
-        let mut version = json!({"version": "payments@3.2", "phase": "building", "folded_offsets": 500,
+        let mut version = json!({"version": "payments@4.2", "phase": "building", "folded_offsets": 500,
             "end_offsets": 1000, "offsets_per_second": 100.0, "seconds_left": 5.0, "rows_compared": 7, "differences": 2});
         let line = standing(&version).to_string();
-        assert_eq!(line, "payments@3.2: 50 %, 500 of 1000 offsets, 100 a second, 5 s left");
+        assert_eq!(line, "payments@4.2: 50 %, 500 of 1000 offsets, 100 a second, 5 s left");
         version["end_offsets"] = json!(null);
         version["phase"] = json!("caught-up");
-        assert_eq!(standing(&version).to_string(), "payments@3.2 is compared, 2 differences: 7 rows");
+        assert_eq!(standing(&version).to_string(), "payments@4.2 is compared, 2 differences: 7 rows");
     }
 }

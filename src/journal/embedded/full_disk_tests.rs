@@ -120,7 +120,7 @@ fn a_directory_of_something_else_is_refused_and_left_alone() {
     let text = EmbeddedJournal::open(&path, PARTITIONS).err().unwrap().to_string();
     assert!(text.contains("there is PG_VERSION in it") && text.contains("--data-dir"), "{text}");
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "nothing was written");
-    let rows = directory.path().join("payments@3");
+    let rows = directory.path().join("payments@4");
     Store::open(&rows).unwrap().table("payments").unwrap();
     for refused in [EmbeddedJournal::open(&rows, PARTITIONS).err(), EmbeddedJournal::reader(&rows).err()] {
         let text = refused.unwrap().to_string();

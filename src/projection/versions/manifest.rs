@@ -105,7 +105,7 @@ impl Manifest {
     }
 }
 
-/// What a version is called, and its directory: `payments@3`, `payments@3.2`.
+/// What a version is called, and its directory: `payments@4`, `payments@4.2`.
 #[must_use]
 pub fn name<P: Projection>(number: u32) -> String {
     match number {

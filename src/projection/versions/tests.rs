@@ -134,28 +134,28 @@ fn ada() -> Signed {
 fn a_version_is_built_compared_served_gone_back_from_and_let_go() {
     let bed = Bed::new(20);
     let process = bed.start();
-    assert_eq!(process.versions.rebuild(None).unwrap(), "payments@3.2");
+    assert_eq!(process.versions.rebuild(None).unwrap(), "payments@4.2");
     let built = process.reaches(Phase::Verified);
     assert!(built.compared.rows > 40 && built.compared.differences == 0, "{built:?}");
     assert!(matches!(process.versions.rebuild(None), Err(NotDone::AlreadyThere(..))), "one at a time");
-    assert!(matches!(process.versions.rollback("payments@3.2", &ada()), Err(NotDone::NotNow { .. })));
+    assert!(matches!(process.versions.rollback("payments@4.2", &ada()), Err(NotDone::NotNow { .. })));
 
-    until(|| process.versions.promote("payments@3.2", &ada(), false).ok());
-    assert_eq!((process.serving().version.as_str(), process.serving().phase), ("payments@3.2", Phase::Serving));
+    until(|| process.versions.promote("payments@4.2", &ada(), false).ok());
+    assert_eq!((process.serving().version.as_str(), process.serving().phase), ("payments@4.2", Phase::Serving));
     assert_eq!(process.other().unwrap().phase, Phase::Retired);
     bed.pay(20);
     process.sees(20);
 
-    assert!(matches!(process.versions.promote("payments@3", &ada(), true), Err(NotDone::NotNow { .. })));
-    until(|| process.versions.rollback("payments@3", &ada()).ok());
+    assert!(matches!(process.versions.promote("payments@4", &ada(), true), Err(NotDone::NotNow { .. })));
+    until(|| process.versions.rollback("payments@4", &ada()).ok());
     bed.pay(21);
     process.sees(21);
-    assert_eq!(process.serving().version, "payments@3");
+    assert_eq!(process.serving().version, "payments@4");
 
-    assert!(matches!(process.versions.cancel("payments@3", &ada()), Err(NotDone::NoSuch(_))), "it is served");
-    process.versions.cancel("payments@3.2", &ada()).unwrap();
-    until(|| (bed.directories() == ["payments@3"]).then_some(()));
-    assert_eq!(process.versions.rebuild(None).unwrap(), "payments@3.3", "no name is given twice");
+    assert!(matches!(process.versions.cancel("payments@4", &ada()), Err(NotDone::NoSuch(_))), "it is served");
+    process.versions.cancel("payments@4.2", &ada()).unwrap();
+    until(|| (bed.directories() == ["payments@4"]).then_some(()));
+    assert_eq!(process.versions.rebuild(None).unwrap(), "payments@4.3", "no name is given twice");
 }
 
 #[test]
@@ -169,20 +169,20 @@ fn a_restart_goes_on_where_it_was() {
     {
         let process = bed.start();
         assert_eq!(process.other().unwrap().phase, Phase::Verified, "what was proven stays so");
-        until(|| process.versions.promote("payments@3.2", &ada(), false).ok());
+        until(|| process.versions.promote("payments@4.2", &ada(), false).ok());
     }
     {
         let process = bed.start();
-        assert_eq!(process.serving().version, "payments@3.2");
+        assert_eq!(process.serving().version, "payments@4.2");
         bed.pay(20);
         process.sees(20);
-        until(|| process.versions.rollback("payments@3", &ada()).ok());
+        until(|| process.versions.rollback("payments@4", &ada()).ok());
         process.sees(20);
-        process.versions.cancel("payments@3.2", &ada()).unwrap();
+        process.versions.cancel("payments@4.2", &ada()).unwrap();
     }
     let process = bed.start();
     assert_eq!(process.other(), None);
-    assert_eq!(bed.directories(), ["payments@3"], "what was let go is deleted at the latest by the next start");
+    assert_eq!(bed.directories(), ["payments@4"], "what was let go is deleted at the latest by the next start");
 }
 
 /// Cut short in the middle, it is gone on with from there: what was folded is not folded again.
@@ -195,11 +195,11 @@ fn a_build_that_was_cut_short_is_gone_on_with() {
         process.reaches(Phase::Verified);
     }
     // As it stood before the comparison; and with a mark in its rows, which would be gone if it were begun anew.
-    let list = bed.stores().join("payments@3.json");
+    let list = bed.stores().join("payments@4.json");
     let text = std::fs::read_to_string(&list).unwrap();
     std::fs::write(&list, text.replace("verified", "building")).unwrap();
     {
-        let store = Store::open(&bed.stores().join("payments@3.2")).unwrap();
+        let store = Store::open(&bed.stores().join("payments@4.2")).unwrap();
         let (due, mut batch) = (store.table("due").unwrap(), store.batch());
         batch.insert(&due, &[7; 28], b"");
         batch.commit().unwrap();
@@ -220,7 +220,7 @@ fn a_difference_is_named_by_key_and_field_and_is_served_only_if_it_is_accepted()
         process
     });
     {
-        let store = Store::open(&bed.stores().join("payments@3")).unwrap();
+        let store = Store::open(&bed.stores().join("payments@4")).unwrap();
         let payments = store.table("payments").unwrap();
         let id = payment_id("7");
         let row = payments.get(id.as_bytes()).unwrap().unwrap();
@@ -241,10 +241,10 @@ fn a_difference_is_named_by_key_and_field_and_is_served_only_if_it_is_accepted()
     assert!(found.iter().any(|found| found.field.contains("amount")), "{found:?}");
     assert_eq!(built.compared.differences, found.len() as u64);
 
-    let refused = process.versions.promote("payments@3.2", &ada(), false);
+    let refused = process.versions.promote("payments@4.2", &ada(), false);
     assert!(matches!(refused, Err(NotDone::NotTheSame(..))), "{refused:?}");
-    assert_eq!(process.serving().version, "payments@3", "nothing has changed");
-    until(|| process.versions.promote("payments@3.2", &ada(), true).ok());
+    assert_eq!(process.serving().version, "payments@4", "nothing has changed");
+    until(|| process.versions.promote("payments@4.2", &ada(), true).ok());
     let row = process.view.payment(payment_id("7")).unwrap().unwrap();
     assert_eq!(row.payment.id, payment_id("7"), "what is read now is what the log says");
 }
@@ -258,7 +258,7 @@ fn a_damaged_version_is_built_anew_and_the_process_goes_on() {
         process.versions.rebuild(None).unwrap();
         process.reaches(Phase::Verified);
     }
-    let store = bed.stores().join("payments@3.2");
+    let store = bed.stores().join("payments@4.2");
     for entry in std::fs::read_dir(&store).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
@@ -270,7 +270,7 @@ fn a_damaged_version_is_built_anew_and_the_process_goes_on() {
     bed.pay(3);
     process.sees(3);
     process.reaches(Phase::Verified);
-    until(|| process.versions.promote("payments@3.2", &ada(), false).ok());
+    until(|| process.versions.promote("payments@4.2", &ada(), false).ok());
     process.sees(3);
 }
 
@@ -283,15 +283,15 @@ fn a_list_that_was_lost_gives_no_name_twice() {
         process.versions.rebuild(None).unwrap();
         process.reaches(Phase::Verified);
     }
-    std::fs::remove_file(bed.stores().join("payments@3.json")).unwrap();
+    std::fs::remove_file(bed.stores().join("payments@4.json")).unwrap();
     // A deletion that was cut short.
-    std::fs::create_dir(bed.stores().join("payments@3.1.discarded")).unwrap();
-    std::fs::rename(bed.stores().join("payments@3.2"), bed.stores().join("payments@3.2.discarded")).unwrap();
-    std::fs::create_dir(bed.stores().join("payments@3.5")).unwrap();
+    std::fs::create_dir(bed.stores().join("payments@4.1.discarded")).unwrap();
+    std::fs::rename(bed.stores().join("payments@4.2"), bed.stores().join("payments@4.2.discarded")).unwrap();
+    std::fs::create_dir(bed.stores().join("payments@4.5")).unwrap();
     let process = bed.start();
     assert_eq!(process.versions.versions().len(), 1);
-    assert_eq!(process.versions.rebuild(None).unwrap(), "payments@3.6");
+    assert_eq!(process.versions.rebuild(None).unwrap(), "payments@4.6");
     process.reaches(Phase::Verified);
     let left = bed.directories();
-    assert_eq!(left, ["payments@3", "payments@3.1.discarded", "payments@3.6"], "but for what is no name of ours");
+    assert_eq!(left, ["payments@4", "payments@4.1.discarded", "payments@4.6"], "but for what is no name of ours");
 }

@@ -1,38 +1,40 @@
-//! The stream of a customer's payments: a cursor is the next offset of every partition.
+//! The stream of several payments, a customer's or all of a merchant's: a cursor is the next offset of every partition.
 
 use std::collections::HashMap;
 
-use super::sse::{Block, Data, Read};
-use super::{Start, malformed_id};
+use super::feed::{Block, Data, Read};
+use super::{Start, Types, malformed_id};
 use crate::contract::{AtLeast, last_position, position_text};
 use crate::http::Problem;
 use crate::journal::Position;
-use crate::payment::{CustomerId, MerchantId, PaymentId};
-use crate::projection::{BadOffsets, Entry, Offsets, View, Watch};
+use crate::payment::{EventData, PaymentId};
+use crate::projection::{BadOffsets, Entry, Offsets, Scope, View, Watch};
 use crate::store::StoreError;
 
-/// Frames read at once, at most.
-const READ_MAX: usize = 100;
+/// Frames read at once, at most: what a reader who has stopped may hold of them.
+const READ_MAX: usize = 32;
 /// The newest payments that a stream opens with.
 const SNAPSHOTS_MAX: usize = 100;
 
-pub(super) struct CustomerFeed {
+pub(super) struct WideFeed {
     view: View,
-    merchant: MerchantId,
-    customer: CustomerId,
+    scope: Scope,
+    types: Types,
     watch: Watch,
     /// What must be folded before anything is said.
     gate: Option<AtLeast>,
     reset: bool,
     /// Up to where the client has everything; `None` before the snapshots.
     cursor: Option<Offsets>,
+    /// The cursor that the client was told last; `None` if that was none.
+    given: Option<Offsets>,
     /// Versions that a snapshot already had although the cursor stands before them: not to be told again. Until it is empty
     /// no id is given, for a client that came back with it would be told them again.
     told: HashMap<PaymentId, u64>,
 }
 
-impl CustomerFeed {
-    pub(super) fn open(view: &View, merchant: MerchantId, customer: CustomerId, start: Start) -> Result<Self, Problem> {
+impl WideFeed {
+    pub(super) fn open(view: &View, scope: Scope, start: Start) -> Result<Self, Problem> {
         let decode = |text: String| Offsets::decode(&text, view.log_id(), view.partitions());
         let (cursor, reset) = match start.last_event_id.map(decode) {
             None => (None, start.reset),
@@ -42,12 +44,13 @@ impl CustomerFeed {
         };
         Ok(Self {
             // Made before the first read, so that nothing happens unseen between the two.
-            watch: view.watch_customer(&merchant, &customer),
+            watch: view.watch(&scope),
             view: view.clone(),
-            merchant,
-            customer,
+            scope,
+            types: start.types,
             gate: start.at_least.filter(|at_least| !at_least.is_reached(view)),
             reset,
+            given: cursor.clone(),
             cursor,
             told: HashMap::new(),
         })
@@ -68,7 +71,7 @@ impl CustomerFeed {
     /// lost in between; what a row already had beyond it is noted, so that nothing is told twice.
     fn snapshots(&mut self) -> Result<Vec<Block>, StoreError> {
         let cursor = self.view.folded();
-        let (rows, next) = self.view.customer_payments(&self.merchant, &self.customer, None, None, SNAPSHOTS_MAX)?;
+        let (rows, next) = self.view.payments_of(&self.scope, None, None, SNAPSHOTS_MAX)?;
         let log = self.view.log_id();
         let mut blocks = Vec::with_capacity(rows.len() + 2);
         if self.reset {
@@ -85,34 +88,50 @@ impl CustomerFeed {
             blocks.push(Block { id: None, data });
         }
         if self.told.is_empty() {
-            blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
+            blocks.push(Block::cursor(cursor.encode(log)));
+            self.given = Some(cursor.clone());
         }
         self.cursor = Some(cursor);
         Ok(blocks)
     }
 
     fn changes(&mut self, mut cursor: Offsets) -> Result<Read, StoreError> {
-        let (entries, next) = self.view.customer_events_after(&self.merchant, &self.customer, &cursor, READ_MAX)?;
-        let full = !entries.is_empty();
+        // What a snapshot had must be met again, asked for or not: only then is it known to be past.
+        let wanted = |data: &EventData| !self.told.is_empty() || self.types.has(data);
+        let changes = self.view.changes(&self.scope, &wanted, &cursor, READ_MAX)?;
+        let any = changes.more || !changes.entries.is_empty();
         let log = self.view.log_id();
-        let mut blocks = Vec::with_capacity(entries.len());
-        for entry in entries {
+        let mut blocks = Vec::with_capacity(changes.entries.len());
+        for entry in changes.entries {
             cursor.advance(Position::new(entry.position.partition, entry.position.offset.next()));
-            if !self.was_told(&entry) {
+            if !self.was_told(&entry) && self.types.has(&entry.event.data) {
                 let id = self.told.is_empty().then(|| cursor.encode(log));
+                if id.is_some() {
+                    self.given = Some(cursor.clone());
+                }
                 blocks.push(Block { id, data: Data::Change(Box::new(entry)) });
             }
         }
-        for position in next.positions() {
+        for position in changes.next.positions() {
             cursor.advance(position);
         }
-        if full && self.told.is_empty() && blocks.last().is_none_or(|block| block.id.is_none()) {
-            // What was in the snapshots has been passed: the client's own cursor must get past it too.
-            blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Nothing });
-        }
         self.cursor = Some(cursor);
+        if any && blocks.last().is_none_or(|block| block.id.is_none()) {
+            // What was in the snapshots, or was not asked for, has been passed: the client's own cursor must get past it too.
+            blocks.extend(self.moved());
+        }
         // All that was read may have been told before, and there may be more behind it.
-        Ok(if full { Read::Blocks(blocks) } else { Read::Wait })
+        Ok(if any { Read::Blocks(blocks) } else { Read::Wait })
+    }
+
+    /// The cursor, if it has moved since the client was told of it.
+    pub(super) fn moved(&mut self) -> Option<Block> {
+        let cursor = self.cursor.as_ref().filter(|_| self.told.is_empty())?;
+        if self.given.as_ref() == Some(cursor) {
+            return None;
+        }
+        self.given = Some(cursor.clone());
+        Some(Block::cursor(cursor.encode(self.view.log_id())))
     }
 
     fn was_told(&mut self, entry: &Entry) -> bool {
@@ -137,36 +156,12 @@ impl CustomerFeed {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::sync::Arc;
-    use std::time::Duration;
 
-    use super::{Block, CustomerFeed, Read, Start};
-    use crate::clock::Clocks;
-    use crate::journal::embedded::EmbeddedJournal;
-    use crate::journal::{Journal, NewRecord, Offset, Partition, Position, Reader};
+    use super::{Block, Read, Scope, Start, Types, WideFeed};
+    use crate::journal::{Offset, Partition, Position};
     use crate::payment::samples::{event, in_progress, parked, payment_id, retry};
-    use crate::payment::{CustomerId, EventData, MerchantId};
-    use crate::projection::{Folder, View};
-    use crate::schema::Codec;
-    use crate::store::Store;
-
-    /// One payment, and what happened to it, folded.
-    async fn folded(directory: &std::path::Path, events: Vec<EventData>) -> View {
-        let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
-        let codec = Arc::new(Codec::new().unwrap());
-        for (seconds, data) in (1..).zip(events) {
-            let value = codec.encode(&event(seconds, data)).unwrap();
-            let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
-            journal.append(record).await.unwrap();
-        }
-        let store = Store::open(&directory.join("store")).unwrap();
-        let (mut folder, view) = Folder::open(store, journal.as_ref(), codec, Clocks::system()).unwrap();
-        let (mut tail, end) = (folder.tail(journal.as_ref()).unwrap(), journal.ends(Partition(0)).unwrap().committed);
-        while view.folded_to(Partition(0)) < end {
-            folder.turn(tail.as_mut(), Duration::from_millis(50)).unwrap();
-        }
-        view
-    }
+    use crate::payment::{CustomerId, MerchantId};
+    use crate::stream::tests::folded;
 
     fn ids(read: Read) -> Vec<Option<String>> {
         match read {
@@ -179,30 +174,24 @@ mod tests {
     #[tokio::test]
     async fn no_cursor_is_given_that_would_repeat_what_a_snapshot_had() {
         let directory = tempfile::tempdir().unwrap();
-        let view = folded(directory.path(), vec![in_progress(1999), retry(1), parked()]).await;
-        let (merchant, customer) = (MerchantId::default(), CustomerId::parse("cus_42").unwrap());
-        let open = || {
-            CustomerFeed::open(
-                &view,
-                merchant.clone(),
-                customer.clone(),
-                Start { last_event_id: None, at_least: None, reset: false },
-            )
-            .unwrap()
-        };
+        let events = [in_progress(1999), retry(1), parked()].into_iter().zip(1..).map(|(data, n)| event(n, data));
+        let view = folded(directory.path(), events.collect()).await;
+        let scope = Scope { merchant: MerchantId::default(), customer: Some(CustomerId::parse("cus_42").unwrap()) };
+        let start = || Start { last_event_id: None, at_least: None, reset: false, types: Types::default() };
+        let open = || WideFeed::open(&view, scope.clone(), start()).unwrap();
 
         let mut whole = open();
         let opening = ids(whole.read().unwrap());
         assert!(opening.len() == 2 && opening[1].is_some(), "a snapshot and the cursor: {opening:?}");
 
-        let mut early = CustomerFeed { told: HashMap::from([(payment_id("order-1001"), 2)]), ..open() };
+        let mut early = WideFeed { told: HashMap::from([(payment_id("order-1001"), 2)]), ..open() };
         let mut behind = view.folded();
         behind.set(Position::new(Partition(0), Offset(1)));
         early.cursor = Some(behind);
         let rest = ids(early.read().unwrap());
         assert!(rest.len() == 1 && rest[0].is_some(), "version 2 was told, version 3 is news: {rest:?}");
 
-        let mut ahead = CustomerFeed { told: HashMap::from([(payment_id("order-1001"), 9)]), ..open() };
+        let mut ahead = WideFeed { told: HashMap::from([(payment_id("order-1001"), 9)]), ..open() };
         let mut behind = view.folded();
         behind.set(Position::new(Partition(0), Offset(1)));
         ahead.cursor = Some(behind);

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use warp::http::{HeaderMap, HeaderName};
+use warp::http::{HeaderMap, HeaderName, HeaderValue};
 use warp::reply::Response;
-
-use super::header_value;
 
 /// The longest wait, in seconds.
 const WAIT_MAX_S: u64 = 60;
@@ -13,7 +11,8 @@ const WAIT_MAX_S: u64 = 60;
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// How long the client is ready to wait, if it said so. The first `wait` counts.
-pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
+#[must_use]
+pub fn wait(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let mut waits = values.flat_map(|value| value.split(',')).filter_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
@@ -29,8 +28,10 @@ pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Says that the wait was honoured, and which.
-pub(super) fn applied(response: &mut Response, wait: Duration) {
-    response.headers_mut().insert(APPLIED, header_value(&format!("wait={}", wait.as_secs())));
+pub fn applied(response: &mut Response, wait: Duration) {
+    if let Ok(value) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
+        response.headers_mut().insert(APPLIED, value);
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! What is read of several payments at once: all of a merchant's, or those of one of its customers, newest first or from a
+//! cursor on. Between partitions there is no order, within one there is that of the log; the cursor, one offset a partition,
+//! says what has been read.
+
+use super::live::Built;
+use super::rows::{FeedRow, customer_key, customer_key_of, feed_key, merchant_key, offset_of};
+use super::{Entry, Offsets, Payments, Row, View};
+use crate::journal::{Offset, Partition, Position};
+use crate::payment::{CustomerId, EventData, MerchantId, PaymentId, Status, Timestamp};
+use crate::schema::Codec;
+use crate::store::StoreError;
+
+/// Rows looked at for one page of a list or of changes, at most: a filter that matches nothing still ends.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// Whose events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    pub merchant: MerchantId,
+    /// `None` is all of the merchant's.
+    pub customer: Option<CustomerId>,
+}
+
+/// What has happened past a cursor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changes {
+    /// Each partition in order.
+    pub entries: Vec<Entry>,
+    /// Where to go on: past these, and past what was not asked for.
+    pub next: Offsets,
+    /// Is there more to be read by now? What it is may not be what is asked for.
+    pub more: bool,
+}
+
+type StoreRow = Result<crate::store::Row, StoreError>;
+/// Rows of the feed, by partition and offset; their keys end with the offset.
+type FeedRows<'a> = Box<dyn DoubleEndedIterator<Item = StoreRow> + 'a>;
+
+impl View {
+    /// Its payments, newest first, at most `max`. `before` is where the page before ended; so is the answer's second part,
+    /// which is `None` at the end.
+    pub fn payments_of(
+        &self,
+        scope: &Scope,
+        status: Option<Status>,
+        before: Option<&Offsets>,
+        max: usize,
+    ) -> Result<(Vec<Row>, Option<Offsets>), StoreError> {
+        let built = self.built();
+        let mut cursor = before.cloned().unwrap_or_else(|| built.progress.folded());
+        let mut columns = Vec::new();
+        for end in cursor.positions() {
+            let mut column = scope.feed(&built, end.partition, Offset(0), end.offset).rev();
+            let head = next_initiation(self.codec(), &mut column)?;
+            columns.push((head, column));
+        }
+        let (mut page, mut looked_at) = (Vec::new(), 0);
+        loop {
+            // The newest head; between equals the higher partition, so that the order is always the same.
+            let newest = columns.iter().enumerate().filter_map(|(p, (head, _))| head.map(|h| (h.created_at, p))).max();
+            let Some((_, p)) = newest else { return Ok((page, None)) };
+            if page.len() >= max || looked_at >= LOOKED_AT_MAX {
+                return Ok((page, Some(cursor)));
+            }
+            let (head, column) = &mut columns[p];
+            let Some(initiation) = *head else { return Ok((page, None)) };
+            *head = next_initiation(self.codec(), column)?;
+            cursor.set(Position::new(Partition(p as u32), initiation.offset));
+            looked_at += 1;
+            let row = built.rows.row(initiation.payment_id)?;
+            page.extend(row.filter(|row| status.is_none_or(|wanted| row.payment.status() == wanted)));
+        }
+    }
+
+    /// The effective events of its payments at or past `after` that are `wanted`, at most `max`.
+    pub fn changes(
+        &self,
+        scope: &Scope,
+        wanted: &dyn Fn(&EventData) -> bool,
+        after: &Offsets,
+        max: usize,
+    ) -> Result<Changes, StoreError> {
+        let built = self.built();
+        let mut changes = Changes { entries: Vec::new(), next: after.clone(), more: false };
+        let mut looked_at = 0;
+        for end in built.progress.folded().positions() {
+            let from = after.of(end.partition);
+            if from >= end.offset {
+                continue; // nothing new, or this instance is behind the cursor
+            }
+            for row in scope.feed(&built, end.partition, from, end.offset) {
+                let (key, value) = row?;
+                let position = Position::new(end.partition, offset_of(&key)?);
+                let read = FeedRow::read(self.codec(), &value)?;
+                let wanted = wanted(&read.0.data);
+                if looked_at >= LOOKED_AT_MAX || (wanted && changes.entries.len() >= max) {
+                    changes.more = true;
+                    return Ok(changes);
+                }
+                looked_at += 1;
+                changes.next.set(Position::new(end.partition, position.offset.next()));
+                if wanted {
+                    changes.entries.push(self.entry(&built, position, read)?);
+                }
+            }
+            changes.next.advance(end);
+        }
+        Ok(changes)
+    }
+}
+
+impl Scope {
+    fn feed<'b>(&self, built: &'b Built<Payments>, partition: Partition, from: Offset, to: Offset) -> FeedRows<'b> {
+        let feed = &built.rows.feed;
+        if let Some(customer) = &self.customer {
+            let owner = customer_key(&self.merchant, customer);
+            return Box::new(feed.range(&feed_key(&owner, partition, from), &feed_key(&owner, partition, to)));
+        }
+        let (owner, merchant) = (merchant_key(&self.merchant), self.merchant.clone());
+        let rows = built.rows.merchants.range(&feed_key(&owner, partition, from), &feed_key(&owner, partition, to));
+        Box::new(rows.map(move |row| {
+            let (key, customer) = row?;
+            let offset = offset_of(&key)?;
+            let missing =
+                || StoreError::Damaged(format!("the event at {} is missing", Position::new(partition, offset)));
+            let event = feed.get(&feed_key(&customer_key_of(&merchant, &customer), partition, offset))?;
+            Ok((key, event.ok_or_else(missing)?))
+        }))
+    }
+}
+
+/// Where a payment begins in the feed.
+#[derive(Clone, Copy)]
+struct Initiation {
+    created_at: Timestamp,
+    payment_id: PaymentId,
+    offset: Offset,
+}
+
+fn next_initiation(
+    codec: &Codec,
+    column: &mut impl Iterator<Item = StoreRow>,
+) -> Result<Option<Initiation>, StoreError> {
+    for row in column {
+        let (key, value) = row?;
+        let (event, _, _) = FeedRow::read(codec, &value)?;
+        if matches!(event.data, EventData::PaymentInProgress(_)) {
+            let (created_at, payment_id, offset) = (event.occurred_at, event.payment_id, offset_of(&key)?);
+            return Ok(Some(Initiation { created_at, payment_id, offset }));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,149 @@
+//! `GET /v1/events`: what has happened since a cursor, a page at a time, for a backend that polls. It is the feed and the
+//! cursor of the streams, so that a client may go from one to the other.
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::CACHE_CONTROL;
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use warp::reply::{Reply, Response};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Streams;
+use super::types::Types;
+use crate::contract::{FrameBody, bad_parameter, bad_place, merchant_of};
+use crate::http::{Problem, Query, prefer, query};
+use crate::payment::{CustomerId, EventData};
+use crate::projection::{Changes, Offsets, Scope};
+
+/// Changes of one page, unless the client says how many.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 200;
+
+const POSITION: HeaderName = HeaderName::from_static("paylog-position");
+
+#[derive(serde::Serialize)]
+struct PageBody<'a> {
+    data: Vec<FrameBody<'a>>,
+    /// Where to go on; never `null`, for there will be more.
+    next_cursor: String,
+    /// Is there more by now? It may be something that was not asked for.
+    has_more: bool,
+}
+
+/// What was asked for.
+struct Asked {
+    scope: Scope,
+    types: Types,
+    after: Offsets,
+    limit: usize,
+}
+
+pub(super) fn route(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
+    let streams = Arc::clone(streams);
+    let path = || warp::path!("v1" / "events");
+    let get = warp::get().or(warp::head()).unify();
+    let page = path().and(get).and(warp::header::headers_cloned()).and(query()).then(
+        move |headers: HeaderMap, query: Query| {
+            let streams = Arc::clone(&streams);
+            async move { streams.page(&headers, &query).await.unwrap_or_else(Problem::into_response) }
+        },
+    );
+    let otherwise = path().map(|| Problem::method_not_allowed("GET, HEAD").into_response());
+    page.or(otherwise).unify().boxed()
+}
+
+impl Streams {
+    async fn page(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
+        let asked = self.asked(headers, query)?;
+        let wait = prefer::wait(headers);
+        let changes = self.changes(&asked, wait.unwrap_or_default()).await?;
+        let log = self.view.log_id();
+        let body = PageBody {
+            data: changes.entries.iter().map(|entry| FrameBody::new(entry, log)).collect(),
+            next_cursor: changes.next.encode(log),
+            has_more: changes.more,
+        };
+        let mut response = warp::reply::json(&body).into_response();
+        if let Some(wait) = wait {
+            prefer::applied(&mut response, wait);
+        }
+        // Never less than the client has seen elsewhere, which this instance may not have yet.
+        let mut position = self.view.visible();
+        asked.after.positions().for_each(|seen| position.advance(seen));
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(position) = HeaderValue::from_str(&position.encode(log)) {
+            headers.insert(POSITION, position);
+        }
+        Ok(response)
+    }
+
+    fn asked(&self, headers: &HeaderMap, query: &Query) -> Result<Asked, Problem> {
+        query.only(&["after", "limit", "types", "customer_id"])?;
+        let customer = query.get("customer_id").map(CustomerId::parse).transpose().map_err(bad_parameter)?;
+        let after = |text| Offsets::decode(text, self.view.log_id(), self.view.partitions());
+        let after =
+            query.get("after").map(after).transpose().map_err(|bad| bad_place(bad, "invalid_cursor", "after"))?;
+        Ok(Asked {
+            scope: Scope { merchant: merchant_of(headers)?, customer },
+            types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
+            after: after.unwrap_or_else(|| Offsets::start(self.view.partitions())),
+            limit: query.get("limit").map_or(Ok(PAGE), limit)?,
+        })
+    }
+
+    /// Something, as soon as there is something; nothing when the wait is over, or this instance stops.
+    async fn changes(&self, asked: &Asked, wait: Duration) -> Result<Changes, Problem> {
+        // Made before the first read, so that nothing happens unseen between the two.
+        let mut watch = self.view.watch(&asked.scope);
+        let (mut after, deadline) = (asked.after.clone(), Instant::now() + wait);
+        let wanted = |data: &EventData| asked.types.has(data);
+        loop {
+            let changes = self.view.changes(&asked.scope, &wanted, &after, asked.limit)?;
+            if !changes.entries.is_empty() || Instant::now() >= deadline {
+                return Ok(changes);
+            }
+            after = changes.next.clone();
+            if changes.more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let woken = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => false,
+                woken = tokio::time::timeout_at(deadline, watch.changed()) => woken.is_ok(),
+            };
+            if !woken {
+                return Ok(changes);
+            }
+        }
+    }
+}
+
+fn limit(digits: &str) -> Result<usize, Problem> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    match digits.parse() {
+        Ok(limit @ 1..=PAGE_MAX) if plain => Ok(limit),
+        _ => {
+            let detail = format!("limit must be a whole number from 1 to {PAGE_MAX}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_limit", detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::limit;
+
+    #[test]
+    fn a_limit_is_taken_as_documented_or_not_at_all() {
+        assert_eq!((limit("1").ok(), limit("200").ok()), (Some(1), Some(200)));
+        for wrong in ["", "0", "201", "-1", "+1", "1.0", "ten", "99999999999999999999999"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+    }
+}

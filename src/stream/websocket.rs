@@ -1,0 +1,179 @@
+//! `GET /v1/ws`: how a connection becomes a WebSocket (RFC 6455, 4.2), and whose page may ask for it.
+
+use std::sync::Arc;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{
+    CONNECTION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use warp::http::uri::Authority;
+use warp::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use warp::reply::{Reply, Response};
+
+use super::{Streams, socket};
+use crate::contract::merchant_of;
+use crate::http::{Lifetime, Problem, Query, query};
+
+/// The one version there is.
+const VERSION: &str = "13";
+/// Sixteen bytes in base64.
+const KEY_CHARS: usize = 24;
+
+/// What a request brings that a connection can be taken over by.
+struct Upgrade {
+    connection: Option<OnUpgrade>,
+    lifetime: Option<Lifetime>,
+}
+
+pub(super) fn route(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
+    let streams = Arc::clone(streams);
+    let path = || warp::path!("v1" / "ws");
+    let upgrade = warp::ext::optional().and(warp::ext::optional());
+    let open = path().and(warp::get()).and(warp::header::headers_cloned()).and(query()).and(upgrade).map(
+        move |headers: HeaderMap, query: Query, connection, lifetime| {
+            let upgrade = Upgrade { connection, lifetime };
+            open(&streams, &headers, &query, upgrade).unwrap_or_else(Problem::into_response)
+        },
+    );
+    let otherwise = path().map(|| Problem::method_not_allowed("GET").into_response());
+    open.or(otherwise).unify().boxed()
+}
+
+fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upgrade) -> Result<Response, Problem> {
+    query.only(&[])?;
+    let key = key(headers)?;
+    same_origin(headers)?;
+    let merchant = merchant_of(headers)?;
+    let (Some(connection), Some(lifetime)) = (upgrade.connection, upgrade.lifetime) else {
+        return Err(upgrade_required());
+    };
+    let streams = Arc::clone(streams);
+    tokio::spawn(async move {
+        // Of a client that is gone before it begins there is nothing to say.
+        let Ok(connection) = connection.await else { return };
+        let serve = socket::serve(TokioIo::new(connection), streams, merchant);
+        tokio::select! {
+            () = serve => {}
+            () = lifetime.ended() => {}
+        }
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let accept = derive_accept_key(key.as_bytes());
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    // Base64 is always a header's value.
+    headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).unwrap_or(HeaderValue::from_static("")));
+    Ok(response)
+}
+
+/// What the client wants to see answered: of a request that is a handshake.
+fn key(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+    if !names(headers, &UPGRADE, "websocket") || !names(headers, &CONNECTION, "upgrade") {
+        return Err(upgrade_required());
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+        return Err(upgrade_required());
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_CHARS);
+    key.cloned().ok_or_else(|| {
+        let detail = "Sec-WebSocket-Key must be sixteen bytes in base64";
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_websocket_key", detail)
+    })
+}
+
+fn upgrade_required() -> Problem {
+    let detail = "this is a WebSocket of version 13, over HTTP/1.1: ask for it with a WebSocket client";
+    Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail)
+        .header(UPGRADE, HeaderValue::from_static("websocket"))
+        .header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION))
+}
+
+fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Of everything else a browser keeps the answer from a page of another origin, for paylog allows none (there are no CORS
+/// headers). A WebSocket it opens for any page, and leaves the judgement to the server.
+fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    let same = host.zip(origin).is_some_and(|(host, origin)| is_at(&origin, &host));
+    if same {
+        return Ok(());
+    }
+    let detail = "a page of another origin may not open this socket: serve the page from the host that it connects to, and \
+                  have a proxy pass on the Host header as it came";
+    Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail))
+}
+
+/// Whether the host of a request is that of an origin, which leaves away the port of its scheme.
+fn is_at(origin: &Uri, host: &Authority) -> bool {
+    let usual = match origin.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return false,
+    };
+    let Some(from) = origin.authority() else { return false };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(usual);
+    from.host().eq_ignore_ascii_case(host.host()) && port(from) == port(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::{HeaderMap, HeaderValue};
+
+    fn is_same(origin: &'static str, host: &'static str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", HeaderValue::from_static(origin));
+        headers.insert("host", HeaderValue::from_static(host));
+        super::same_origin(&headers).is_ok()
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused_and_whoever_has_none_is_not() {
+        for (origin, host) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("https://Pay.example", "pay.example"),
+            ("https://pay.example", "pay.example:443"),
+            ("http://[::1]:8080", "[::1]:8080"),
+        ] {
+            assert!(is_same(origin, host), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("https://evil.example", "pay.example"),
+            ("https://pay.example:444", "pay.example"),
+            ("http://pay.example", "pay.example:443"),
+            ("http://pay.example.evil.example", "pay.example"),
+            ("null", "pay.example"),
+            ("file://", "pay.example"),
+            ("", ""),
+        ] {
+            assert!(!is_same(origin, host), "{origin} {host}");
+        }
+        assert!(super::same_origin(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn a_handshake_is_told_from_a_plain_request() {
+        let ask = |headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, HeaderValue::from_static(value));
+            }
+            super::key(&map).is_ok()
+        };
+        let (up, on) = (("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade"));
+        let (version, key) = (("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(ask(&[up, on, version, key]));
+        assert!(!ask(&[]) && !ask(&[up, on, version]) && !ask(&[up, version, key]) && !ask(&[on, version, key]));
+        assert!(!ask(&[up, on, key, ("sec-websocket-version", "8")]));
+        assert!(!ask(&[up, on, version, ("sec-websocket-key", "short")]));
+    }
+}
