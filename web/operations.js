@@ -120,7 +120,7 @@ function showLags(lags, worst) {
     share.value = value || 0;
     share.setAttribute('aria-label', `Share of partition ${labels.partition}`);
     const item = element('li');
-    item.append(element('span', `Partition ${labels.partition}`), share, element('b', value === null ? 'not known' : count(value)));
+    item.append(element('span', `Partition ${labels.partition}`), ' ', share, ' ', element('b', value === null ? 'not known' : count(value)));
     return item;
   }));
 }

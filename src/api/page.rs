@@ -81,8 +81,7 @@ impl File {
     /// To be asked for again each time, so that a page is of one version; what has not changed is not sent again.
     fn answer(&self, headers: &HeaderMap) -> Response {
         let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag == self.tag);
-        let mut response =
-            if known { StatusCode::NOT_MODIFIED.into_response() } else { self.text.into_response() };
+        let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { self.text.into_response() };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
         headers.insert(ETAG, self.tag.clone());
@@ -174,7 +173,10 @@ mod tests {
         let first = answer("style.css", &HeaderMap::new());
         let mut headers = HeaderMap::new();
         headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
-        assert_eq!((first.status(), answer("style.css", &headers).status()), (StatusCode::OK, StatusCode::NOT_MODIFIED));
+        assert_eq!(
+            (first.status(), answer("style.css", &headers).status()),
+            (StatusCode::OK, StatusCode::NOT_MODIFIED)
+        );
         assert_eq!(answer("main.js", &headers).status(), StatusCode::OK, "that was another file");
     }
 }

@@ -75,6 +75,8 @@ export class Visitor {
   // What axe-core finds against WCAG 2.2 AA and good practice.
   async isAccessible(what) {
     await this.page.evaluate(axe);
+    // What is still fading in has less contrast.
+    await this.page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.finished)));
     const { violations } = await this.page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
     const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => `${node.target}: ${node.failureSummary}`).join('; ')}`);
     assert.deepEqual(found, [], `axe-core finds nothing in ${what}`);

@@ -3,6 +3,14 @@ import { STEP_MS, Visitor } from './browser.mjs';
 
 const SCREENS = { desk: { viewport: { width: 1280, height: 900 } }, phone: { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 } };
 
+// The narrowest that there is, which is also a wide one at 400 per cent (WCAG 1.4.10).
+async function fitsNarrow(visitor, view) {
+  const { viewport } = SCREENS.phone;
+  await visitor.page.setViewportSize({ ...viewport, width: 320 });
+  await visitor.fits(`${view} (narrow)`);
+  await visitor.page.setViewportSize(viewport);
+}
+
 export async function looks({ browser, link, shots }) {
   let seen = 0;
   for (const [screen, options] of Object.entries(SCREENS)) {
@@ -11,6 +19,7 @@ export async function looks({ browser, link, shots }) {
       const { page } = visitor;
       const look = async (view) => {
         await visitor.fits(`${view} (${screen})`);
+        if (screen === 'phone') await fitsNarrow(visitor, view);
         await visitor.isAccessible(`${view} (${screen}, ${colorScheme})`);
         await visitor.shoot(`${view}-${screen}-${colorScheme}`);
         seen += 1;

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { launch } from './browser.mjs';
 import { Link } from './link.mjs';
 import { looks } from './looks.mjs';
+import { modules } from './modules.mjs';
 import { Paylog } from './paylog.mjs';
 import { channels, checkout, keyboard, operations, reconnects, timeline } from './scenes.mjs';
 import { told } from './told.mjs';
@@ -22,7 +23,7 @@ await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [checkout, channels, reconnects, timeline, operations, told, keyboard, looks]) {
+  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, keyboard, looks]) {
     const began = Date.now();
     const shown = await scene({ browser, paylog, link, shots });
     console.log(`page: ${shown} (${((Date.now() - began) / 1000).toFixed(1)} s)`);

@@ -42,8 +42,8 @@ export async function told({ browser, link, shots }) {
   const tile = (name) => page.locator('#tiles div').filter({ has: page.getByText(name, { exact: true }) }).locator('dd');
   await tile('Parked').filter({ hasText: /^1$/ }).waitFor({ timeout: STEP_MS });
   await tile('Dead letters').filter({ hasText: /^2$/ }).waitFor({ timeout: STEP_MS });
-  await page.getByRole('listitem').filter({ hasText: /^Partition 3\s*40$/ }).waitFor({ timeout: STEP_MS });
-  await page.getByRole('listitem').filter({ hasText: /^Partition 7\s*not known$/ }).waitFor({ timeout: STEP_MS });
+  await page.getByRole('listitem').filter({ hasText: /^Partition 3\s+40$/ }).waitFor({ timeout: STEP_MS });
+  await page.getByRole('listitem').filter({ hasText: /^Partition 7\s+not known$/ }).waitFor({ timeout: STEP_MS });
   await page.getByRole('row', { name: /outcome_unknown the key window is over/ }).getByRole('link', { name: id }).waitFor({ timeout: STEP_MS });
   await visitor.isAccessible('operations with something to do');
   await visitor.shoot('operations-to-do');
