@@ -15,12 +15,14 @@ use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::Timestamp;
 use crate::projection::View;
-use crate::telemetry;
+use crate::telemetry::{self, Seldom};
 
 /// Before an outcome that could not be appended is tried again.
 const APPEND_PAUSE: Duration = Duration::from_secs(1);
 /// How long a decision to disable an endpoint is waited for.
 const DECIDE_PATIENCE: Duration = Duration::from_secs(5);
+
+static NOT_SENDABLE: Seldom = Seldom::new();
 
 /// What attempts are made with.
 pub(super) struct Attempts {
@@ -37,7 +39,7 @@ pub(super) struct Attempts {
 
 /// What the lane needs to know of an attempt.
 pub(super) struct Attempted {
-    /// Where its outcome stands; `None` if it could not be appended before the stop.
+    /// Where its outcome stands; `None` if it could not be sent from here yet, or not be appended before the stop.
     pub recorded: Option<Position>,
     /// Nothing else is sent to the endpoint before.
     pub pause_until: Option<Timestamp>,
@@ -47,7 +49,16 @@ impl Attempts {
     pub async fn make(&self, due: Due, endpoint: Arc<KnownEndpoint>, stop: &CancellationToken) -> Attempted {
         let at = self.clocks.machine();
         let attempt = due.attempts.saturating_add(1);
-        let answer = self.send(&due, &endpoint, at).await;
+        let answer = match self.send(&due, &endpoint, at).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // It is this instance that cannot, and not the endpoint: no attempt was made, and none is counted.
+                if NOT_SENDABLE.now() {
+                    tracing::warn!(endpoint = %due.work.endpoint, %error, "a webhook cannot be sent from here yet");
+                }
+                return Attempted { recorded: None, pause_until: None };
+            }
+        };
         telemetry::webhook_attempted(answer.failure.map_or("delivered", Failure::name), answer.took);
         let Answer { took, status, failure, retry_after } = answer;
         let (now, mut pause_until, mut disable) = (self.clocks.now(), None, None);
@@ -69,34 +80,23 @@ impl Attempts {
         Attempted { recorded, pause_until }
     }
 
-    async fn send(&self, due: &Due, endpoint: &KnownEndpoint, at: Timestamp) -> Answer {
-        let message = self.message(due, endpoint);
-        let signed = message.and_then(|message| {
-            let signatures = message.signatures(&endpoint.endpoint, &self.key, at)?;
-            Ok((message, signatures))
-        });
-        match signed {
-            Ok((Message { id, body }, signatures)) => {
-                let url = &endpoint.endpoint.url;
-                self.client.send(&Post { url, id: &id, at, signatures: &signatures, body: &body }).await
-            }
-            Err(error) => {
-                let endpoint = due.work.endpoint;
-                tracing::error!(%endpoint, %error, "a webhook cannot be sent");
-                let failure = Some(Failure::NotSendable);
-                Answer { took: Duration::ZERO, status: None, retry_after: None, failure }
-            }
-        }
+    async fn send(&self, due: &Due, endpoint: &KnownEndpoint, at: Timestamp) -> Result<Answer, Unsendable> {
+        let message = self.message(due, endpoint)?;
+        let signatures = message.signatures(&endpoint.endpoint, &self.key, at)?;
+        let (url, Message { id, body }) = (&endpoint.endpoint.url, message);
+        Ok(self.client.send(&Post { url, id: &id, at, signatures: &signatures, body: &body }).await)
     }
 
     fn message(&self, due: &Due, endpoint: &KnownEndpoint) -> Result<Message, Unsendable> {
         let What::Event { payment, version, .. } = &due.what else {
             return Message::of_no_event(due, self.clocks.machine());
         };
-        let entries = self.view.events_after(*payment, version.saturating_sub(1), 1);
-        let entry = entries.ok().and_then(|entries| entries.into_iter().next());
-        let entry = entry.filter(|entry| entry.position == due.work.position()).ok_or(Unsendable::NotThere)?;
-        Message::of_event(due, &entry, endpoint.endpoint.payload, self.view.log_id())
+        if !self.view.has_folded(due.work.position()) {
+            return Err(Unsendable::NotFolded);
+        }
+        let entries = self.view.events_after(*payment, version.saturating_sub(1), 1)?;
+        let entry = entries.into_iter().next().filter(|entry| entry.position == due.work.position());
+        Message::of_event(due, &entry.ok_or(Unsendable::NotThere)?, endpoint.endpoint.payload, self.view.log_id())
     }
 
     /// Until it is on the log the work is still due: whoever takes the lane would do it again, and may.

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::agenda::Agenda;
 use super::attempt::{Attempted, Attempts};
 use super::group::POSITIONS_EVERY;
 use super::{Bounds, NotifyError};
@@ -21,10 +22,12 @@ use crate::payment::Timestamp;
 
 /// How long the loop waits at most before it listens to the group again.
 const GROUP_POLL: Duration = Duration::from_millis(20);
-/// After how long work whose outcome could not be recorded is looked at again.
+/// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 /// Outcomes of one endpoint that the fold has not come to yet.
 const UNFOLDED_MAX: usize = 1_000;
+/// On their way to one endpoint that does nothing but fail: it holds no slot that others could use.
+const FAILING_MAX: usize = 1;
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,8 @@ struct Count {
 enum OnItsWay {
     Sent,
     Recorded(Position),
+    /// It is tried again then, from what stands in the rows.
+    Unrecorded(Instant),
 }
 
 pub(super) struct Running {
@@ -83,12 +88,8 @@ pub(super) struct Running {
     of_endpoint: HashMap<EndpointId, Count>,
     /// Sent, and not answered yet.
     sending: usize,
-    /// When to look at an endpoint's work again.
-    agenda: BTreeSet<(Timestamp, Partition, EndpointId)>,
-    next_look: HashMap<(Partition, EndpointId), Timestamp>,
+    agenda: Agenda,
     paused: HashMap<EndpointId, Timestamp>,
-    /// Endpoints that a bound kept back.
-    held: BTreeSet<(Partition, EndpointId)>,
     pub positions_told: Instant,
 }
 
@@ -118,10 +119,8 @@ impl Running {
             in_flight: HashMap::new(),
             of_endpoint: HashMap::new(),
             sending: 0,
-            agenda: BTreeSet::new(),
-            next_look: HashMap::new(),
+            agenda: Agenda::default(),
             paused: HashMap::new(),
-            held: BTreeSet::new(),
             positions_told: now,
         }
     }
@@ -156,7 +155,7 @@ impl Running {
     // === what comes in ===
 
     fn patience(&self) -> Duration {
-        let first = self.agenda.first().map(|(at, ..)| at.since(self.attempts.clocks.now()));
+        let first = self.agenda.first().map(|at| at.since(self.attempts.clocks.now()));
         first.map_or(GROUP_POLL, |wait| wait.min(GROUP_POLL))
     }
 
@@ -190,13 +189,11 @@ impl Running {
             count.sending = count.sending.saturating_sub(1);
         }
         self.look_at_held();
-        match attempted.recorded {
-            Some(position) => drop(self.in_flight.insert(work, OnItsWay::Recorded(position))),
-            None => {
-                self.let_go(&work);
-                self.look_at(work.partition, work.endpoint, self.attempts.clocks.now().plus(UNRECORDED_PAUSE));
-            }
-        }
+        let way = match attempted.recorded {
+            Some(position) => OnItsWay::Recorded(position),
+            None => OnItsWay::Unrecorded(Instant::now() + UNRECORDED_PAUSE),
+        };
+        self.in_flight.insert(work, way);
     }
 
     fn let_go(&mut self, work: &WorkId) {
@@ -212,15 +209,22 @@ impl Running {
 
     /// Lets go of what the fold has passed, and lets lanes act that have caught up.
     fn release(&mut self) {
-        let deliveries = &self.attempts.deliveries;
-        let is_folded = |position: &Position| deliveries.folded_to(position.partition) > position.offset;
-        let passed = self.in_flight.iter().filter(|(_, way)| matches!(way, OnItsWay::Recorded(at) if is_folded(at)));
+        let (deliveries, instant) = (&self.attempts.deliveries, Instant::now());
+        let is_over = |way: &OnItsWay| match way {
+            OnItsWay::Sent => false,
+            OnItsWay::Recorded(at) => deliveries.folded_to(at.partition) > at.offset,
+            OnItsWay::Unrecorded(until) => *until <= instant,
+        };
+        let passed = self.in_flight.iter().filter(|(_, way)| is_over(way));
         let passed: Vec<WorkId> = passed.map(|(work, _)| *work).collect();
-        for work in &passed {
-            self.let_go(work);
-        }
         if !passed.is_empty() {
             self.look_at_held();
+        }
+        // Others may have been told of the fold before it had all of this: what is still due is looked at here.
+        let now = self.attempts.clocks.now();
+        for work in &passed {
+            self.let_go(work);
+            self.agenda.look_at((work.partition, work.endpoint), now);
         }
         let mut taken = Vec::new();
         for (partition, lane) in &mut self.owned {
@@ -231,50 +235,45 @@ impl Running {
         }
         for partition in taken {
             let known = self.attempts.control.webhooks().known();
-            known.endpoints.keys().for_each(|endpoint| self.look_at(partition, *endpoint, Timestamp::MIN));
+            let now = self.attempts.clocks.now();
+            known.endpoints.keys().for_each(|endpoint| self.agenda.look_at((partition, *endpoint), now));
         }
     }
 
     fn take_touched(&mut self) {
         if self.told.swap(false, Ordering::AcqRel) {
-            for (partition, endpoint) in self.attempts.deliveries.touched() {
-                self.look_at(partition, endpoint, Timestamp::MIN);
+            let now = self.attempts.clocks.now();
+            for key in self.attempts.deliveries.touched() {
+                self.agenda.look_at(key, now);
             }
         }
     }
 
     // === what goes out ===
 
-    /// There may be room again for what a bound kept back.
     fn look_at_held(&mut self) {
-        let (held, now) = (std::mem::take(&mut self.held), self.attempts.clocks.now());
-        held.into_iter().for_each(|(partition, endpoint)| self.look_at(partition, endpoint, now));
-    }
-
-    /// Looks at it then, or earlier.
-    fn look_at(&mut self, partition: Partition, endpoint: EndpointId, at: Timestamp) {
-        let next = self.next_look.get(&(partition, endpoint)).copied();
-        if next.is_some_and(|next| next <= at) {
-            return;
-        }
-        if let Some(next) = next {
-            self.agenda.remove(&(next, partition, endpoint));
-        }
-        self.next_look.insert((partition, endpoint), at);
-        self.agenda.insert((at, partition, endpoint));
+        self.agenda.look_at_held(self.attempts.clocks.now());
     }
 
     fn dispatch(&mut self) -> Result<(), NotifyError> {
         let now = self.attempts.clocks.now();
-        while let Some(first) = self.agenda.first().copied().filter(|(at, ..)| *at <= now) {
-            self.agenda.remove(&first);
-            let (_, partition, endpoint) = first;
-            self.next_look.remove(&(partition, endpoint));
+        while let Some((partition, endpoint)) = self.agenda.take(now) {
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
                 self.dispatch_to(partition, endpoint, now)?;
             }
         }
         Ok(())
+    }
+
+    /// How much more may be sent to it now.
+    fn room(&self, endpoint: EndpointId, count: Count) -> Result<usize, NotifyError> {
+        let room = self.bounds.in_flight_max.saturating_sub(self.sending);
+        let room = room.min(UNFOLDED_MAX.saturating_sub(count.known));
+        let room = room.min(self.bounds.of_endpoint_max.saturating_sub(count.sending));
+        if room == 0 || self.attempts.deliveries.standing(endpoint)?.failing_since.is_none() {
+            return Ok(room);
+        }
+        Ok(room.min(FAILING_MAX.saturating_sub(count.sending)))
     }
 
     /// Begins what one endpoint is to be told, as far as the bounds allow.
@@ -284,14 +283,17 @@ impl Running {
             return Ok(());
         };
         self.paused.retain(|_, until| *until > now);
+        let key = (partition, id);
         if let Some(until) = self.paused.get(&id).copied() {
-            self.look_at(partition, id, until);
+            self.agenda.look_at(key, until);
             return Ok(());
         }
-        let Count { sending, known: on_their_way } = self.of_endpoint.get(&id).copied().unwrap_or_default();
-        let room = self.bounds.of_endpoint_max.saturating_sub(sending);
-        let room = room.min(self.bounds.in_flight_max.saturating_sub(self.sending));
-        let room = room.min(UNFOLDED_MAX.saturating_sub(on_their_way));
+        let count = self.of_endpoint.get(&id).copied().unwrap_or_default();
+        let (room, on_their_way) = (self.room(id, count)?, count.known);
+        if room == 0 {
+            self.agenda.hold(key, false); // until something has ended
+            return Ok(());
+        }
         // What is on its way still stands among what is due.
         let found = self.attempts.deliveries.due(partition, id, now, room + on_their_way + 1)?;
         let (mut begun, mut voided) = (0, false);
@@ -300,7 +302,7 @@ impl Running {
                 continue;
             }
             if begun >= room {
-                self.held.insert((partition, id)); // until something has ended
+                self.agenda.hold(key, true);
                 break;
             }
             if self.attempts.deliveries.is_void(&due.work, endpoint)? {
@@ -311,12 +313,12 @@ impl Running {
             }
         }
         if voided {
-            self.look_at(partition, id, now); // there may be more behind it
+            self.agenda.look_at(key, now); // there may be more behind it
         } else if let Some(at) = found.next_at {
             if at > now {
-                self.look_at(partition, id, at);
+                self.agenda.look_at(key, at);
             } else {
-                self.held.insert((partition, id));
+                self.agenda.hold(key, begun > 0);
             }
         }
         Ok(())

@@ -55,6 +55,10 @@ pub(super) enum Unsendable {
     Sign,
     #[error("its endpoint has no secret")]
     NoSecret,
+    #[error("the rows of payments have not come to its event")]
+    NotFolded,
+    #[error("the rows of payments cannot be read: {0}")]
+    Rows(#[from] crate::store::StoreError),
     #[error("its event is not in the rows of this instance")]
     NotThere,
 }

@@ -4,6 +4,7 @@
 //! The group says who sends for which partition. An outcome is appended without a transaction: it is the same however often
 //! it stands there, and one that was lost is a delivery that is made again, with the same id.
 
+mod agenda;
 mod args;
 mod attempt;
 mod client;
