@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::payment::Timestamp;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -58,3 +60,13 @@ id!(
     RequestId,
     "wr_"
 );
+
+impl RequestId {
+    /// By the clock of who asked: it begins with the time.
+    #[must_use]
+    pub fn minted_at(self) -> Timestamp {
+        let [a, b, c, d, e, f, ..] = self.0;
+        let ms = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Timestamp::from_micros(ms.saturating_mul(1_000)).unwrap_or(Timestamp::MIN)
+    }
+}

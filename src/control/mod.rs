@@ -10,6 +10,7 @@
 mod document;
 mod ids;
 mod import;
+mod requests;
 mod seal;
 mod state;
 mod webhooks;
@@ -29,6 +30,7 @@ use crate::projection::Rejections;
 pub use document::{NewRejection, Rejection};
 pub use ids::{EndpointId, RequestId};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
+pub use requests::Requests;
 pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
 pub use webhooks::{

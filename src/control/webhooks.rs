@@ -18,6 +18,7 @@ use rand::RngCore;
 
 use super::document::reason_of;
 use super::ids::{EndpointId, RequestId};
+use super::requests::Requests;
 use super::seal::{SealError, Sealed, SecretsKey};
 use super::{Control, Decided, not_encoded};
 use crate::journal::{AppendError, LogId, Offset, Partition, Position};
@@ -138,7 +139,7 @@ pub struct Range {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownWebhooks {
     pub endpoints: BTreeMap<EndpointId, Arc<KnownEndpoint>>,
-    pub requests: Vec<Arc<Request>>,
+    pub requests: Requests,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -254,6 +255,9 @@ impl KnownWebhooks {
         let enables = matches!(change, Change::Created | Change::Enabled);
         let enabled_offset = before.filter(|_| !enables).map_or(offset, |known| known.enabled_offset);
         let known = KnownEndpoint { endpoint, version, enabled_offset, offsets };
+        if change != Change::Rotated {
+            self.requests.let_go(known.endpoint.id); // it was asked of what it was before
+        }
         self.endpoints.insert(known.endpoint.id, Arc::new(known));
         Ok(true)
     }
@@ -266,7 +270,10 @@ impl KnownWebhooks {
         let id = document.entity.strip_prefix(REQUEST).and_then(RequestId::parse);
         let id = id.ok_or_else(|| "its entity is no request about webhooks".to_owned())?;
         let RequestBody { endpoint, asks } = document.body;
-        self.requests.push(Arc::new(Request { id, endpoint, asks, control_offset: offset }));
+        let request = Request { id, endpoint, asks, control_offset: offset };
+        if self.is_open(&request) {
+            self.requests.push(request);
+        }
         Ok(true)
     }
 

@@ -162,8 +162,8 @@ impl Deliveries {
         let known = self.fold.webhooks.known();
         let void = match work.cause {
             Cause::Live => work.offset < endpoint.endpoint.from_of(work.partition),
-            Cause::Asked(id) => match known.requests.iter().rev().find(|request| request.id == id) {
-                Some(request) if !known.is_open(request) => true,
+            Cause::Asked(id) => match known.requests.get(id) {
+                Some(request) if !known.is_open(&request) => true,
                 Some(request) => matches!(request.asks, Asks::Recover { .. }) && self.fold.was_delivered(work)?,
                 None => true,
             },

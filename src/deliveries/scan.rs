@@ -142,11 +142,11 @@ impl Scanner {
                 self.deliveries.touch(partition, endpoint.endpoint.id);
             }
         }
-        let requests = known.requests.get(self.requests..).unwrap_or_default();
+        let requests = known.requests.since(self.requests);
         for request in requests.iter().filter(|request| known.is_open(request)) {
             anew |= self.ask(request)?;
         }
-        self.requests = known.requests.len();
+        self.requests = known.requests.count();
         self.sources.retain(|source| known.endpoints.get(&source.endpoint).is_some_and(|e| e.endpoint.is_enabled()));
         let missing = |endpoint: EndpointId, sources: &[Source]| {
             sources.iter().all(|source| source.endpoint != endpoint || source.cause != Cause::Live)

@@ -89,7 +89,7 @@ impl Attempts {
 
     fn message(&self, due: &Due, endpoint: &KnownEndpoint) -> Result<Message, Unsendable> {
         let What::Event { payment, version, .. } = &due.what else {
-            return Message::of_no_event(due, self.clocks.machine());
+            return Message::of_no_event(due);
         };
         if !self.view.has_folded(due.work.position()) {
             return Err(Unsendable::NotFolded);

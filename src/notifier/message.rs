@@ -5,7 +5,7 @@ use standardwebhooks::Webhook;
 use crate::contract::{FrameBody, ThinBody};
 use crate::control::{Endpoint, EndpointId, PayloadKind, SecretsKey};
 use crate::deliveries::Due;
-use crate::deliveries::outcome::What;
+use crate::deliveries::outcome::{Cause, What};
 use crate::journal::LogId;
 use crate::payment::Timestamp;
 use crate::projection::Entry;
@@ -81,8 +81,12 @@ impl Message {
     }
 
     /// Of what is about no payment.
-    pub fn of_no_event(due: &Due, at: Timestamp) -> Result<Self, Unsendable> {
-        let (kind, timestamp) = (due.what.name(), at.to_string());
+    pub fn of_no_event(due: &Due) -> Result<Self, Unsendable> {
+        let asked_at = match due.work.cause {
+            Cause::Asked(request) => request.minted_at(),
+            Cause::Live => due.at,
+        };
+        let (kind, timestamp) = (due.what.name(), asked_at.to_string());
         let body = match &due.what {
             What::Disabled { endpoint, reason } => {
                 serde_json::to_string(&Body { kind, timestamp, data: DisabledData { endpoint: *endpoint, reason } })?
@@ -112,7 +116,10 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::{Message, Unsendable};
-    use crate::control::{Endpoint, EndpointId, EndpointSecret, EndpointState, PayloadKind, SecretsKey};
+    use crate::control::{Endpoint, EndpointId, EndpointSecret, EndpointState, PayloadKind, RequestId, SecretsKey};
+    use crate::deliveries::Due;
+    use crate::deliveries::outcome::{Cause, What, WorkId};
+    use crate::journal::{Offset, Partition};
     use crate::payment::samples::at;
 
     fn endpoint(key: &SecretsKey, secrets: &[(&[u8], Option<i64>)]) -> Endpoint {
@@ -149,6 +156,25 @@ mod tests {
         let now = crate::payment::Timestamp::from_micros(1_649_367_553_000_000).unwrap();
         let signed = message.signatures(&endpoint(&key, &[(&secret, None)]), &key, now).unwrap();
         assert_eq!(signed, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=");
+    }
+
+    /// Retried hours later, it is the same.
+    #[test]
+    fn a_test_says_when_it_was_asked_for() {
+        let request = RequestId::parse("wr_0197a4c0000070008000000000000000").unwrap();
+        let work = WorkId {
+            endpoint: EndpointId([1; 16]),
+            partition: Partition(0),
+            offset: Offset(0),
+            cause: Cause::Asked(request),
+        };
+        let message = |at, attempts| Message::of_no_event(&Due { work, what: What::Test, at, attempts }).unwrap();
+        assert_eq!(message(at(0), 0).body, message(at(9), 3).body);
+        assert!(
+            message(at(0), 0).body.contains(r#""timestamp":"2025-06-25T01:42:15.808"#),
+            "{}",
+            message(at(0), 0).body
+        );
     }
 
     #[test]

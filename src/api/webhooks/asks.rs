@@ -1,6 +1,7 @@
 //! What may be asked of an endpoint: a test, one event again, or all that it has missed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -13,6 +14,9 @@ use crate::deliveries::offset_at;
 use crate::http::Problem;
 use crate::journal::{JournalError, Partition, Reader};
 use crate::payment::Timestamp;
+
+/// Before more is asked of an endpoint of which too much was asked.
+const ASKS_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(serde::Serialize)]
 struct RecoveryBody<'a> {
@@ -83,6 +87,11 @@ async fn ask(webhooks: &WebhookApi, known: &KnownEndpoint, asks: Asks) -> Result
     }
     let (endpoint, api) = (known.endpoint.id, &webhooks.api);
     let (at, patience) = (api.view.clocks().machine(), api.config.confirm_wait);
+    if webhooks.control.webhooks().known().requests.is_full(endpoint, &asks, at) {
+        let detail = "too much was asked of the endpoint within an hour: recover what it has missed in one request";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_webhook_requests", detail);
+        return Err(problem.retry_after(ASKS_PAUSE));
+    }
     let asked = webhooks.control.ask_of_endpoint(endpoint, asks, at, patience).await;
     let request_id = asked.map_err(|error| not_recorded(&error))?;
     Ok(AskedBody { request_id, endpoint })
