@@ -33,17 +33,17 @@ impl Fold {
     pub fn want(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
         let _held = self.hold();
         let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
+        // What was dropped when its endpoint was disabled is read again only if it is for the one that was enabled since.
+        if row.end == Some(End::Dropped) && work.cause == Cause::Live {
+            (row.wanted, row.end) = (false, None);
+        }
         if row.wanted {
             return Ok(false);
         }
         (row.wanted, row.what) = (true, what.clone());
         let mut batch = self.tables.store.batch();
-        let first = !self.is_ordered(work) || !self.has_open_before(work, &row.what)?;
         if row.end.is_none() {
-            batch.insert(&self.tables.open, &open_key(work, &row.what), &[]);
-            if first {
-                batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
-            }
+            self.open(work, &row, &mut batch)?;
         }
         batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
         batch.commit()?;
@@ -75,7 +75,8 @@ impl Fold {
         let Outcome { work, what, attempt, at, result, .. } = outcome;
         let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
         let delivered = *result == Ended::Delivered;
-        let late = matches!(row.end, Some(End::Delivered | End::GivenUp));
+        // Whoever had the lane before may have delivered what was given up here.
+        let late = row.end == Some(End::Delivered) || (row.end == Some(End::GivenUp) && !delivered);
         if late || (*attempt <= row.attempts && !delivered) {
             return Ok(());
         }
@@ -90,10 +91,10 @@ impl Fold {
         }
         if was_open {
             batch.remove(&self.tables.due, &due_before);
-            if row.is_open() {
-                batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
-            } else {
+            if !row.is_open() {
                 self.close(work, &row.what, &mut batch)?;
+            } else if !self.is_ordered(work) || !self.has_open_before(work, &row.what)? {
+                batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
             }
         }
         batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
@@ -185,6 +186,25 @@ impl Fold {
     fn has_open_before(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
         let first = self.tables.open.range(&open_prefix(work.endpoint, what), &open_key(work, what)).next();
         Ok(first.transpose()?.is_some())
+    }
+
+    /// The work is to be done: now, or where order is wanted behind what is earlier, and before what is later.
+    fn open(&self, work: &WorkId, row: &Row, batch: &mut Batch) -> Result<(), StoreError> {
+        let (key, prefix) = (open_key(work, &row.what), open_prefix(work.endpoint, &row.what));
+        batch.insert(&self.tables.open, &key, &[]);
+        if self.is_ordered(work)
+            && let Some((first, _)) = self.tables.open.range(&prefix, &behind(&prefix)).next().transpose()?
+        {
+            if *first < *key {
+                return Ok(());
+            }
+            let first = parse_open(&first)?;
+            if let Some(row) = self.tables.row(&first)? {
+                batch.remove(&self.tables.due, &due_key(&first, row.next_at));
+            }
+        }
+        batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
+        Ok(())
     }
 
     /// The work is over: what waited behind it is due now.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::Fold;
-use crate::control::{Control, EndpointId, Webhooks};
+use crate::control::{Control, EndpointId, RequestId, Webhooks};
 use crate::deliveries::outcome::{Cause, Failure, Outcome, Result as Ended, What, WorkId, encode};
 use crate::deliveries::rows::{End, Tables, behind, due_prefix, parse_due};
 use crate::journal::embedded::EmbeddedJournal;
@@ -98,6 +98,10 @@ fn a_failure_puts_it_off_until_it_is_given_up_and_a_delivery_always_counts() {
     fold.want(&work(6), &what("b", 1)).unwrap();
     heed(&fold, &outcome(6, what("b", 1), 1, failed(None)));
     assert_eq!((due(&fold), fold.tables.row(&work(6)).unwrap().unwrap().end), (Vec::new(), Some(End::GivenUp)));
+    heed(&fold, &outcome(6, what("b", 1), 2, failed(Some(at(50)))));
+    assert_eq!((due(&fold), fold.tables.row(&work(6)).unwrap().unwrap().end), (Vec::new(), Some(End::GivenUp)));
+    heed(&fold, &outcome(6, what("b", 1), 1, Ended::Delivered));
+    assert_eq!(fold.tables.row(&work(6)).unwrap().unwrap().end, Some(End::Delivered), "said late by another");
 }
 
 #[test]
@@ -113,6 +117,33 @@ fn of_one_payment_the_next_is_due_when_the_one_before_is_over() {
     assert_eq!(due(&fold), [(Timestamp::MIN, 2), (Timestamp::MIN, 3)]);
     heed(&fold, &outcome(3, what("a", 2), 1, failed(None)));
     assert_eq!(due(&fold), [(Timestamp::MIN, 2), (Timestamp::MIN, 4)], "given up, and the next is due");
+}
+
+#[test]
+fn what_is_asked_for_again_comes_before_what_is_later() {
+    let fold = ordered();
+    fold.want(&work(3), &what("a", 2)).unwrap();
+    let again = WorkId { cause: Cause::Asked(RequestId([9; 16])), ..work(1) };
+    fold.want(&again, &what("a", 1)).unwrap();
+    assert_eq!(due(&fold), [(Timestamp::MIN, 1)]);
+    // It was on its way already.
+    heed(&fold, &outcome(3, what("a", 2), 1, failed(Some(at(10)))));
+    assert_eq!(due(&fold), [(Timestamp::MIN, 1)]);
+    heed(&fold, &Outcome { work: again, ..outcome(1, what("a", 1), 1, Ended::Delivered) });
+    assert_eq!(due(&fold), [(at(10), 3)]);
+}
+
+/// The endpoint was disabled, and enabled again from an earlier place than the event's.
+#[test]
+fn what_was_dropped_is_due_when_it_is_read_for_the_endpoint_as_it_is_now() {
+    let fold = fold(Webhooks::default());
+    assert!(fold.want(&work(5), &what("a", 1)).unwrap());
+    fold.end_as_dropped(&work(5)).unwrap();
+    assert_eq!(due(&fold), []);
+    assert!(fold.want(&work(5), &what("a", 1)).unwrap());
+    assert_eq!(due(&fold), [(Timestamp::MIN, 5)]);
+    heed(&fold, &outcome(5, what("a", 1), 1, Ended::Delivered));
+    assert!(!fold.want(&work(5), &what("a", 1)).unwrap(), "it was told");
 }
 
 #[test]
@@ -158,7 +189,8 @@ proptest! {
                     Step::Want(_) => {}
                     _ if wants => {}
                     Step::Fail(offset, n) => {
-                        heed(fold, &outcome(offset, what("a", offset + 1), n, failed(Some(at(i64::from(n) * 10)))));
+                        let next_at = (n < 3).then(|| at(i64::from(n) * 10));
+                        heed(fold, &outcome(offset, what("a", offset + 1), n, failed(next_at)));
                     }
                     Step::Deliver(offset, n) => heed(fold, &outcome(offset, what("a", offset + 1), n, Ended::Delivered)),
                 }
@@ -172,5 +204,11 @@ proptest! {
         prop_assert_eq!(due(&folds[0]), due(&folds[1]));
         let open = |fold: &Fold| fold.tables.open.range(&[], &[0xFF; 65]).count();
         prop_assert_eq!(open(&folds[0]), open(&folds[1]));
+        for offset in 0..4 {
+            let ends = [0, 1].map(|n: usize| folds[n].tables.row(&work(offset)).unwrap().map(|row| row.end));
+            prop_assert_eq!(ends[0], ends[1]);
+            let delivered = steps.iter().any(|step| matches!(step, Step::Deliver(at, _) if *at == offset));
+            prop_assert_eq!(delivered, ends[0].flatten() == Some(End::Delivered));
+        }
     }
 }

@@ -11,6 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
+use super::names::Names;
 use crate::deliveries::outcome::Failure;
 use crate::deliveries::target;
 use crate::payment::Timestamp;
@@ -53,6 +54,7 @@ pub(super) struct Answer {
 /// Resolves a name, and gives out its addresses only if every one of them may be told. The connection goes to one of them, and
 /// the name is not asked about again.
 struct Checked {
+    names: Arc<Names>,
     allow_private: bool,
 }
 
@@ -66,10 +68,9 @@ struct NotResolved;
 
 impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let (names, allow_private) = (Arc::clone(&self.names), self.allow_private);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| NotResolved)?;
-            let addresses: Vec<SocketAddr> = found.collect();
+            let addresses = names.addresses(name.as_str()).await.map_err(|_| NotResolved)?;
             if addresses.is_empty() {
                 return Err(NotResolved.into());
             }
@@ -86,7 +87,7 @@ impl Client {
     pub fn new(timeout: Duration, allow_private: bool) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("paylog-webhooks/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(Checked { allow_private }))
+            .dns_resolver(Arc::new(Checked { names: Arc::new(Names::new()), allow_private }))
             .connect_timeout(CONNECT_MAX.min(timeout))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

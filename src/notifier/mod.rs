@@ -11,6 +11,7 @@ mod client;
 mod group;
 mod lane;
 mod message;
+mod names;
 mod schedule;
 
 use std::sync::Arc;
