@@ -216,7 +216,7 @@ impl WebhookApi {
     fn body<'a>(&self, known: &'a KnownEndpoint, counted: bool) -> Result<EndpointBody<'a>, Problem> {
         let (id, deliveries) = (known.endpoint.id, &self.deliveries);
         let pending = if counted { deliveries.open_count(id, PENDING_MAX)? } else { None };
-        let standing: Standing = deliveries.standing(id)?;
+        let standing: Standing = deliveries.standing(id)?.since_enabled(&known.endpoint);
         Ok(EndpointBody::new(known, &standing, pending))
     }
 

@@ -62,6 +62,20 @@ impl Fold {
         Ok(false)
     }
 
+    /// Is it told without being asked for: was it delivered, or is it due for another cause and not yet tried?
+    pub fn is_told_anyway(&self, work: &WorkId) -> Result<bool, StoreError> {
+        let prefix = event_prefix(work);
+        for entry in self.tables.work.range(&prefix, &behind(&prefix)) {
+            let (key, row) = entry?;
+            let row: Row = decode(&row)?;
+            let untried = row.is_open() && row.attempts == 0 && *key != *work_key(work);
+            if untried || row.end == Some(End::Delivered) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub fn move_cursor(&self, source: [u8; 16], next: Position, batch: &mut Batch) {
         let key = cursor_key(source, next.partition);
         batch.insert(&self.tables.cursors, &key, &next.offset.0.to_be_bytes());
@@ -137,9 +151,8 @@ impl Fold {
         self.drop_open(endpoint)?;
         let _held = self.hold();
         let mut batch = self.tables.store.batch();
-        let mut standing = Standing { enabled, ..self.tables.standing(endpoint.id)? };
+        let standing = Standing { enabled, ..self.tables.standing(endpoint.id)? };
         if enabled > 0 {
-            standing.failing_since = None;
             for partition in (0..partitions).map(Partition) {
                 let from = Position::new(partition, endpoint.from_of(partition));
                 self.move_cursor(endpoint.id.0, from, &mut batch);

@@ -147,6 +147,19 @@ fn what_was_dropped_is_due_when_it_is_read_for_the_endpoint_as_it_is_now() {
 }
 
 #[test]
+fn what_is_due_and_not_yet_tried_is_not_recovered_as_well() {
+    let fold = fold(Webhooks::default());
+    let recovered = WorkId { cause: Cause::Asked(RequestId([9; 16])), ..work(5) };
+    assert!(!fold.is_told_anyway(&recovered).unwrap());
+    fold.want(&work(5), &what("a", 1)).unwrap();
+    assert!(fold.is_told_anyway(&recovered).unwrap() && !fold.is_told_anyway(&work(5)).unwrap());
+    heed(&fold, &outcome(5, what("a", 1), 1, failed(Some(at(10)))));
+    assert!(!fold.is_told_anyway(&recovered).unwrap(), "it may wait for hours");
+    heed(&fold, &outcome(5, what("a", 1), 2, Ended::Delivered));
+    assert!(fold.is_told_anyway(&recovered).unwrap());
+}
+
+#[test]
 fn how_an_endpoint_is_doing_is_known() {
     let fold = fold(Webhooks::default());
     let standing = || fold.tables.standing(ENDPOINT).unwrap();

@@ -156,12 +156,12 @@ impl Deliveries {
         Ok(found)
     }
 
-    /// Is it not to be done any more? It may stand among what is due from before its endpoint was enabled anew, or ask for what
-    /// was delivered meanwhile. Then it is dropped.
+    /// Is it not to be done any more? It may stand among what is due from before its endpoint was enabled anew, or be delivered
+    /// meanwhile for another cause, which counts unless somebody wants it again. Then it is dropped.
     pub fn is_void(&self, work: &WorkId, endpoint: &KnownEndpoint) -> Result<bool, StoreError> {
         let known = self.fold.webhooks.known();
         let void = match work.cause {
-            Cause::Live => work.offset < endpoint.endpoint.from_of(work.partition),
+            Cause::Live => work.offset < endpoint.endpoint.from_of(work.partition) || self.fold.was_delivered(work)?,
             Cause::Asked(id) => match known.requests.get(id) {
                 Some(request) if !known.is_open(&request) => true,
                 Some(request) => matches!(request.asks, Asks::Recover { .. }) && self.fold.was_delivered(work)?,

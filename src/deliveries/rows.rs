@@ -11,7 +11,7 @@
 //! | `meta` | `logs`; `d` and partition | ids; the next offset of the log of deliveries |
 
 use super::outcome::{Cause, What, WorkId};
-use crate::control::{EndpointId, RequestId};
+use crate::control::{Endpoint, EndpointId, RequestId};
 use crate::journal::{Offset, Partition};
 use crate::payment::Timestamp;
 use crate::store::{Store, StoreError, Table};
@@ -43,7 +43,7 @@ pub struct Standing {
     /// Behind the place on the control log at which it was enabled last, and of which the cursors are; 0 while it is not enabled.
     pub(super) enabled: u64,
     pub last_success: Option<Timestamp>,
-    /// The first failure since then.
+    /// The first failure since then, whatever became of the endpoint meanwhile: [`Standing::since_enabled`].
     pub failing_since: Option<Timestamp>,
 }
 
@@ -57,6 +57,15 @@ pub(super) struct Tables {
     pub cursors: Table,
     pub endpoints: Table,
     pub meta: Table,
+}
+
+impl Standing {
+    /// As it is of an endpoint as it was enabled last: what failed before is nothing that it is to blame for now.
+    #[must_use]
+    pub fn since_enabled(self, endpoint: &Endpoint) -> Self {
+        let enabled_at = Timestamp::parse(&endpoint.enabled_at).unwrap_or(Timestamp::MIN);
+        Self { failing_since: self.failing_since.map(|since| since.max(enabled_at)), ..self }
+    }
 }
 
 impl Row {

@@ -52,7 +52,7 @@ pub(super) struct Source {
 enum Kind {
     /// What the endpoint has asked to hear of.
     Live,
-    /// The same, if it was not delivered.
+    /// The same, if it was not delivered and is not about to be.
     Recovery,
     /// Whatever it is.
     One,
@@ -309,7 +309,9 @@ impl Scanner {
             let work = WorkId { endpoint: source.endpoint, partition, offset: found.offset, cause: source.cause };
             let wanted = match source.kind {
                 Kind::Live => known.endpoint.wants(merchant, name),
-                Kind::Recovery => known.endpoint.wants(merchant, name) && !self.deliveries.fold.was_delivered(&work)?,
+                Kind::Recovery => {
+                    known.endpoint.wants(merchant, name) && !self.deliveries.fold.is_told_anyway(&work)?
+                }
                 Kind::One => known.endpoint.merchant_id == merchant.as_str(),
             };
             if wanted {

@@ -1,6 +1,7 @@
 //! One attempt, from the work to the outcome on the log of deliveries.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use super::client::{Answer, Client, Post};
 use super::message::{Message, Unsendable};
 use super::schedule::{Disable, Schedule};
 use crate::clock::Clocks;
-use crate::control::{Asks, Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey};
+use crate::control::{Asks, Change, Control, Decided, EndpointId, EndpointState, KnownEndpoint, SecretsKey};
 use crate::deliveries::outcome::{ENDPOINT_DISABLED, Failure, Outcome, Result as Ended, What, encode};
 use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
@@ -17,7 +18,7 @@ use crate::payment::Timestamp;
 use crate::projection::View;
 use crate::telemetry::{self, Seldom};
 
-/// Before an outcome that could not be appended is tried again.
+/// Before an outcome that could not be appended, or a decision that was not made, is tried again.
 const APPEND_PAUSE: Duration = Duration::from_secs(1);
 /// How long a decision to disable an endpoint is waited for.
 const DECIDE_PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub(super) struct Attempts {
     pub client: Client,
     pub schedule: Schedule,
     pub clocks: Clocks,
+    /// Endpoints that are being disabled.
+    pub disabling: Mutex<HashSet<EndpointId>>,
 }
 
 /// What the lane needs to know of an attempt.
@@ -46,7 +49,7 @@ pub(super) struct Attempted {
 }
 
 impl Attempts {
-    pub async fn make(&self, due: Due, endpoint: Arc<KnownEndpoint>, stop: &CancellationToken) -> Attempted {
+    pub async fn make(self: &Arc<Self>, due: Due, endpoint: Arc<KnownEndpoint>, stop: &CancellationToken) -> Attempted {
         let at = self.clocks.machine();
         let attempt = due.attempts.saturating_add(1);
         let answer = match self.send(&due, &endpoint, at).await {
@@ -66,6 +69,7 @@ impl Attempts {
             None => Ended::Delivered,
             Some(failure) => {
                 let standing = self.deliveries.standing(due.work.endpoint).unwrap_or_default();
+                let standing = standing.since_enabled(&endpoint.endpoint);
                 let next = self.schedule.after(attempt, failure, retry_after, &standing, now, rand::random());
                 (pause_until, disable) = (next.pause_until, next.disable);
                 Ended::Failed { failure, next_at: next.at }
@@ -75,7 +79,7 @@ impl Attempts {
         let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result };
         let recorded = self.record(&outcome, stop).await;
         if let Some(why) = disable {
-            self.disable(&endpoint, why).await;
+            self.begin_to_disable(endpoint, why, stop.clone());
         }
         Attempted { recorded, pause_until }
     }
@@ -136,20 +140,44 @@ impl Attempts {
         }
     }
 
-    /// Of two that say so one has an effect; who enabled it meanwhile is right.
-    async fn disable(&self, known: &KnownEndpoint, why: Disable) {
-        let now = self.clocks.machine();
-        let mut endpoint = known.endpoint.clone();
-        (endpoint.state, endpoint.reason) = (EndpointState::Disabled, Some(why.name().to_owned()));
-        let (id, version) = (endpoint.id, known.version + 1);
-        let decided = self.control.change_endpoint(Change::Disabled, endpoint, version, now, DECIDE_PATIENCE).await;
-        match decided {
-            Ok(Decided::Late) => {} // as it is now, it is somebody else's decision
-            Ok(_) => {
-                tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled");
-                self.tell_the_others(known, why, now).await;
+    /// No attempt waits for it: the control log may not answer for long. Once at a time for each endpoint.
+    fn begin_to_disable(self: &Arc<Self>, known: Arc<KnownEndpoint>, why: Disable, stop: CancellationToken) {
+        let (attempts, id) = (Arc::clone(self), known.endpoint.id);
+        if self.disabling().insert(id) {
+            drop(tokio::spawn(async move {
+                attempts.disable(&known, why, &stop).await;
+                attempts.disabling().remove(&id);
+            }));
+        }
+    }
+
+    fn disabling(&self) -> MutexGuard<'_, HashSet<EndpointId>> {
+        self.disabling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until it is decided, or the stop. Of two that say so one has an effect; who has disabled or enabled it meanwhile is right.
+    async fn disable(&self, answered: &KnownEndpoint, why: Disable, stop: &CancellationToken) {
+        let id = answered.endpoint.id;
+        loop {
+            let known = self.control.webhooks().known().endpoints.get(&id).cloned();
+            let as_it_was = |known: &Arc<KnownEndpoint>| known.enabled_offset == answered.enabled_offset;
+            let Some(known) = known.filter(as_it_was).filter(|known| known.endpoint.is_enabled()) else { return };
+            let now = self.clocks.machine();
+            let mut endpoint = known.endpoint.clone();
+            (endpoint.state, endpoint.reason) = (EndpointState::Disabled, Some(why.name().to_owned()));
+            let version = known.version + 1;
+            match self.control.change_endpoint(Change::Disabled, endpoint, version, now, DECIDE_PATIENCE).await {
+                Ok(Decided::Effective(known)) => {
+                    tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled");
+                    return self.tell_the_others(&known, why, now).await;
+                }
+                Ok(Decided::Late | Decided::Unconfirmed) => {} // as it is now, or will be, it is looked at again
+                Err(error) => tracing::warn!(endpoint = %id, %error, "a webhook endpoint could not be disabled yet"),
             }
-            Err(error) => tracing::warn!(endpoint = %id, %error, "a webhook endpoint could not be disabled yet"),
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(APPEND_PAUSE) => {}
+            }
         }
     }
 }

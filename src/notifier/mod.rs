@@ -74,8 +74,8 @@ impl Notifier {
     pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration) -> anyhow::Result<Self> {
         let Parts { deliveries, log, view, control, key, clocks } = parts;
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
-        let attempts =
-            Arc::new(Attempts { deliveries, view, control, log, key, client, schedule: args.schedule(), clocks });
+        let (schedule, disabling) = (args.schedule(), std::sync::Mutex::default());
+        let attempts = Arc::new(Attempts { deliveries, view, control, log, key, client, schedule, clocks, disabling });
         let (in_flight_max, of_endpoint_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
         Ok(Self { attempts, bounds: Bounds { in_flight_max, of_endpoint_max, drain } })
     }
