@@ -8,16 +8,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::access::AccessArgs;
 use crate::bench::BenchArgs;
-use crate::client::ShowArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
 };
+use crate::client::{ShowArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
 use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
+use crate::notifier::WebhookArgs;
 use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
@@ -52,12 +53,19 @@ pub enum Command {
     Serve(ServiceArgs),
     /// The processor, on Kafka; any number of them share the partitions.
     Process(ServiceArgs),
+    /// Sends webhooks, on Kafka; any number of them share the partitions.
+    Notify(ServiceArgs),
     /// Pay, as a client of a running paylog.
     Pay(PayArgs),
     /// Follow one payment, one customer or all payments, as a client.
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
+    /// Who is told of payments by webhook, and what came of it.
+    Webhook {
+        #[command(subcommand)]
+        command: WebhookCommand,
+    },
     /// Payments that wait for a person: look, and decide.
     Parked {
         #[command(subcommand)]
@@ -134,6 +142,8 @@ pub struct ServiceArgs {
     pub intake: IntakeArgs,
     #[command(flatten)]
     pub access: AccessArgs,
+    #[command(flatten)]
+    pub webhooks: WebhookArgs,
     /// How long the simulated gateway takes for an answer, in milliseconds.
     #[arg(long, env = "PAYLOG_SIMULATOR_LATENCY_MS", default_value_t = 100)]
     pub simulator_latency_ms: u64,
@@ -372,7 +382,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
 }
 

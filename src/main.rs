@@ -50,9 +50,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => service(args, Role::All).await,
         Command::Serve(args) => service(args, Role::Serve).await,
         Command::Process(args) => service(args, Role::Process).await,
+        Command::Notify(args) => service(args, Role::Notify).await,
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args, &mut std::io::stdout()).await,
+        Command::Webhook { command } => client::webhook(command, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Projection { command } => client::operator::projection(command, &mut std::io::stdout()).await,
@@ -130,7 +132,7 @@ fn announce(args: &ServiceArgs, role: Role, service: &Service) -> anyhow::Result
     let address = service.address()?;
     let mut text = format!("listening on http://{address}\n");
     text += &format!("data in {}, journal {}\n", args.data_dir.display(), service.journal().engine());
-    if role != Role::Process {
+    if matches!(role, Role::All | Role::Serve) {
         text += &format!(
             "open http://{address}/ in a browser, or pay and watch with:
 

@@ -25,6 +25,8 @@ const REBUILD_FOLDED: &str = "paylog_rebuild_folded_offsets";
 const REBUILD_END: &str = "paylog_rebuild_end_offsets";
 const REBUILD_RATE: &str = "paylog_rebuild_offsets_per_second";
 const REBUILD_LEFT: &str = "paylog_rebuild_seconds_left";
+const WEBHOOK_ATTEMPTS: &str = "paylog_webhook_attempts_total";
+const WEBHOOK_SECONDS: &str = "paylog_webhook_attempt_seconds";
 const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
@@ -90,6 +92,8 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             "Partitions that stopped at a record that cannot be folded, by projection"
         );
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
+        describe_counter!(WEBHOOK_ATTEMPTS, "Attempts to deliver a webhook, by result");
+        describe_histogram!(WEBHOOK_SECONDS, metrics::Unit::Seconds, "How long an attempt to deliver a webhook took");
         describe_counter!(ACCEPTED, "Payments whose beginning was folded since this instance was at the log's end");
         describe_counter!(ENDED, "Payments whose end was folded since this instance was at the log's end, by status");
         describe_histogram!(
@@ -215,6 +219,11 @@ pub fn outcome_recorded(data: &EventData) {
 pub fn transaction_ended(committed: bool, took: Duration) {
     counter!(TRANSACTIONS, "result" => if committed { "committed" } else { "not_committed" }).increment(1);
     histogram!(TRANSACTION_SECONDS).record(took.as_secs_f64());
+}
+
+pub fn webhook_attempted(result: &'static str, took: Duration) {
+    counter!(WEBHOOK_ATTEMPTS, "result" => result).increment(1);
+    histogram!(WEBHOOK_SECONDS).record(took.as_secs_f64());
 }
 
 pub fn request_taken(result: &'static str) {

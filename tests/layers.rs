@@ -32,8 +32,40 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "projection",
-        &["access", "api", "control", "gateway", "http", "intake", "lane", "processor", "service", "stream"],
+        &[
+            "access",
+            "api",
+            "control",
+            "deliveries",
+            "gateway",
+            "http",
+            "intake",
+            "lane",
+            "notifier",
+            "processor",
+            "service",
+            "stream",
+        ],
     ),
+    // What knows who is to be told can tell nobody.
+    (
+        "deliveries",
+        &[
+            "access",
+            "api",
+            "client",
+            "config",
+            "gateway",
+            "http",
+            "intake",
+            "lane",
+            "notifier",
+            "processor",
+            "service",
+            "stream",
+        ],
+    ),
+    ("notifier", &["access", "api", "gateway", "http", "intake", "lane", "processor", "replay", "service", "stream"]),
     // What copies the log can append to none, and make no effect.
     (
         "archive",
@@ -90,7 +122,20 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "control",
-        &["access", "api", "gateway", "http", "intake", "lane", "processor", "schema", "service", "store", "stream"],
+        &[
+            "access",
+            "api",
+            "deliveries",
+            "gateway",
+            "http",
+            "intake",
+            "lane",
+            "processor",
+            "schema",
+            "service",
+            "store",
+            "stream",
+        ],
     ),
     (
         "access",
@@ -98,9 +143,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("lane", &["api", "gateway", "http", "intake", "processor", "stream"]),
     ("intake", &["api", "contract", "control", "gateway", "http", "lane", "processor", "service", "stream"]),
-    ("api", &["gateway", "intake", "lane", "processor", "service", "store", "stream"]),
+    ("api", &["gateway", "intake", "lane", "notifier", "processor", "service", "store", "stream"]),
     ("stream", &["api", "gateway", "lane", "processor", "service"]),
-    ("processor", &["api", "journal", "projection", "service", "store", "stream"]),
+    ("processor", &["api", "deliveries", "journal", "notifier", "projection", "service", "store", "stream"]),
     (
         "checker",
         &[
@@ -224,7 +269,7 @@ const WRITES: &[&str] = &[
 fn projection_and_replay_have_no_name_for_what_writes_to_a_log() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    for module in ["projection", "replay", "checkpoint"] {
+    for module in ["projection", "replay", "checkpoint", "deliveries"] {
         let mut files = Vec::new();
         sources(&src.join(module), &mut files);
         assert!(!files.is_empty());

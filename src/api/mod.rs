@@ -11,6 +11,7 @@ mod read;
 mod tokens;
 mod totals;
 mod trace;
+mod webhooks;
 
 use std::future::Future;
 use std::pin::pin;
@@ -36,6 +37,7 @@ use crate::recording::event_record;
 use crate::schema::Codec;
 
 pub use operator::{Operator, routes as operator_routes};
+pub use webhooks::{WebhookApi, routes as webhook_routes};
 
 /// When to come back to a payment that is in progress, or to an instance that is behind or going away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

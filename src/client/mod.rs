@@ -6,6 +6,7 @@ pub mod operator;
 mod show;
 pub(crate) mod sse;
 mod tail;
+mod webhook;
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
+pub use webhook::{WebhookCommand, webhook};
 
 /// A merchant's or an operator's key, for those that ask for one. Never a flag: every process on the machine could read it.
 const API_KEY: &str = "PAYLOG_API_KEY";

@@ -1,8 +1,8 @@
 //! What a stream carries in `data`: the same objects over every transport.
 
-use crate::contract::{EventBody, PaymentBody, position_text};
+use crate::contract::{EventBody, Links, PaymentBody, Shown, position_text};
 use crate::journal::LogId;
-use crate::payment::Payment;
+use crate::payment::{EventId, Payment, PaymentId, Timestamp};
 use crate::projection::Entry;
 
 /// A change: what happened, and the payment as it was after it.
@@ -10,6 +10,30 @@ use crate::projection::Entry;
 pub struct FrameBody<'a> {
     event: EventBody<'a>,
     payment: PaymentBody<'a>,
+}
+
+/// A change without what may be about a person: what happened to which payment, and where to ask for the rest.
+#[derive(serde::Serialize)]
+pub struct ThinBody {
+    event: ThinEvent,
+    payment: ThinPayment,
+}
+
+#[derive(serde::Serialize)]
+struct ThinEvent {
+    #[serde(rename = "type")]
+    name: &'static str,
+    id: Shown<EventId>,
+    occurred_at: Shown<Timestamp>,
+    version: Option<u64>,
+    position: String,
+}
+
+#[derive(serde::Serialize)]
+struct ThinPayment {
+    id: Shown<PaymentId>,
+    status: &'static str,
+    links: Links,
 }
 
 /// A payment as it is now.
@@ -34,6 +58,24 @@ impl<'a> FrameBody<'a> {
     pub fn new(entry: &'a Entry, log: LogId) -> Self {
         let at_least = position_text(log, entry.position);
         Self { event: EventBody::new(entry, log), payment: PaymentBody::new(&entry.payment, &at_least) }
+    }
+}
+
+impl ThinBody {
+    #[must_use]
+    pub fn new(entry: &Entry, log: LogId) -> Self {
+        let (event, position) = (&entry.event, position_text(log, entry.position));
+        let links = Links::of(event.payment_id, &position);
+        Self {
+            event: ThinEvent {
+                name: event.data.name(),
+                id: Shown(event.event_id),
+                occurred_at: Shown(event.occurred_at),
+                version: entry.version,
+                position,
+            },
+            payment: ThinPayment { id: Shown(event.payment_id), status: entry.payment.status().name(), links },
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! * [`EventBody`]: one event of it; [`HistoryBody`]: the same in its history, with the state after it.
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees; [`KeyBody`], [`NewKeyBody`]: keys.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
+//! * [`EndpointBody`], [`AttemptBody`]: webhooks, to those who are told by them.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
@@ -17,17 +18,19 @@ mod operator;
 mod payment;
 mod position;
 mod refusal;
+mod webhook;
 
 use std::fmt;
 
 pub use event::{EventBody, data_body};
-pub use frame::{FrameBody, ResetBody, SnapshotBody};
+pub use frame::{FrameBody, ResetBody, SnapshotBody, ThinBody};
 pub use history::HistoryBody;
 pub use key::{KeyBody, NewKeyBody};
 pub use operator::{CheckpointBody, HaltBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
 pub use refusal::{bad_parameter, bad_place};
+pub use webhook::{AskedBody, AttemptBody, EndpointBody, PENDING_MAX, ToldBody};
 
 /// Serialised as it is displayed.
 struct Shown<T>(T);

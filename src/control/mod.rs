@@ -1,17 +1,21 @@
 //! The control log: what operators have decided about the installation itself. A second journal with one partition, kept
 //! for ever like the first, and folded by every instance (docs/decisions/0006). So far it holds which records of the log of
-//! payments are rejected (DESIGN.md 4), which were imported from another (docs/decisions/0009), and the keys of the HTTP
-//! face (docs/decisions/0016).
+//! payments are rejected (DESIGN.md 4), which were imported from another (docs/decisions/0009), the keys of the HTTP face
+//! (docs/decisions/0016), and who is told of payments by webhook (docs/decisions/0017).
 //!
 //! [`Control`] is held by whoever asks or decides; a [`Follower`] reads on, on a thread of its own, and tells the fold of
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
 //! wins, in every instance alike.
 
 mod document;
+mod ids;
 mod import;
 mod key;
 mod keys;
+mod requests;
+mod seal;
 mod state;
+mod webhooks;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,10 +30,17 @@ use crate::payment::{MerchantId, Signed, Timestamp};
 use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
+pub use ids::{EndpointId, RequestId};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
 pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep};
 pub use keys::Keys;
+pub use requests::Requests;
+pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
+pub use webhooks::{
+    Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks, PayloadKind,
+    Range, Request, Webhooks,
+};
 
 /// The control log has one partition, so that everything on it has one order.
 pub const PARTITIONS: u32 = 1;
@@ -65,6 +76,7 @@ struct Shared {
     rejections: Rejections,
     imports: Imports,
     keys: Keys,
+    webhooks: Webhooks,
 }
 
 /// What became of a decision.
@@ -93,8 +105,8 @@ fn read_to_the_end(
     let end = journal.ends(PARTITION)?.committed;
     let tail = journal.tail(&[Offset(0)])?;
     let (state, next) = (Mutex::default(), watch::channel(Offset(0)).0);
-    let (imports, keys) = (Imports::default(), Keys::default());
-    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys });
+    let (imports, keys, webhooks) = (Imports::default(), Keys::default(), Webhooks::default());
+    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys, webhooks });
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let deadline = Instant::now() + START_MAX;
     while *shared.next.borrow() < end {
@@ -279,6 +291,7 @@ impl Shared {
                 tracing::info!(key = %key.id, scope, merchant, ended, "a key of the HTTP face is known");
                 self.keys.tell(key);
             }
+            Folded::Webhooks(known) => self.webhooks.tell(known),
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),
             Folded::Unreadable(reason) => {

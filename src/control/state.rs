@@ -1,10 +1,12 @@
 //! The fold of the control log. Pure and total: whatever stands there, every instance comes to the same.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, reason_of};
 use super::import::{self, IMPORT_ADOPTED, IMPORT_BEGUN, IMPORT_FINISHED, Import};
 use super::key::{self, KEY_CREATED, KEY_EXPIRES, KEY_REVOKED, Key, KeyId};
+use super::webhooks::KnownWebhooks;
 use crate::journal::{LogId, Offset, Partition, Position};
 
 #[derive(Default)]
@@ -14,6 +16,7 @@ pub(super) struct State {
     rejections: BTreeMap<(Partition, Offset), Rejection>,
     import: Option<Import>,
     keys: HashMap<KeyId, Key>,
+    webhooks: Arc<KnownWebhooks>,
 }
 
 /// What one record of the control log did.
@@ -25,6 +28,8 @@ pub(super) enum Folded {
     Imported(Import),
     /// This key is so now.
     Key(Key),
+    /// What is known of webhooks is this now.
+    Webhooks(Arc<KnownWebhooks>),
     /// It is of a type, or about a log, that is not for this fold.
     NotForUs,
     /// Another has made that version, at a lower offset, or the one before was never made.
@@ -54,6 +59,10 @@ impl State {
                 let before = key::id_in(&envelope.entity).and_then(|id| self.keys.get(&id));
                 key::fold(before, value).map(|now| Some(Folded::Key(now)))
             }
+            kind if KnownWebhooks::knows(kind) => {
+                let folded = Arc::make_mut(&mut self.webhooks).fold(payments, offset, kind, value);
+                folded.map(|ours| ours.then(|| Folded::Webhooks(Arc::clone(&self.webhooks))))
+            }
             _ => Ok(None),
         };
         let folded = match folded {
@@ -68,7 +77,7 @@ impl State {
             }
             Folded::Imported(import) => self.import = Some(import.clone()),
             Folded::Key(key) => drop(self.keys.insert(key.id.clone(), key.clone())),
-            Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
+            Folded::Webhooks(_) | Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
         }
         folded
     }

@@ -15,8 +15,8 @@ use crate::payment::Timestamp;
 pub(super) fn open(args: &ServiceArgs, role: Role, at: SocketAddr, opened: &Opened) -> anyhow::Result<Arc<Access>> {
     let (keys, clocks) = (opened.control.keys(), opened.view.clocks().clone());
     let loopback = at.ip().is_loopback();
-    // A processor answers with health and metrics, which have no merchant.
-    if role != Role::Process && !loopback && !is_anybody_let_in(opened, clocks.machine()) {
+    // A processor and a notifier answer with health and metrics, which have no merchant.
+    if !matches!(role, Role::Process | Role::Notify) && !loopback && !is_anybody_let_in(opened, clocks.machine()) {
         bail!(
             "this would listen on {at}, where everybody can ask, and there is no merchant's key that is good: make one first, \
              with `paylog keys create --merchant <id> --reason <why> --offline` and the same --data-dir or --bootstrap-servers; \
@@ -31,7 +31,7 @@ pub(super) fn open(args: &ServiceArgs, role: Role, at: SocketAddr, opened: &Open
     let without_key = match role {
         _ if args.access.require_keys => WithoutKey::Never,
         Role::All => WithoutKey::Always,
-        Role::Serve | Role::Process => WithoutKey::UntilThereIsOne,
+        Role::Serve | Role::Process | Role::Notify => WithoutKey::UntilThereIsOne,
     };
     Ok(Arc::new(Access::new(keys, tokens, Door { loopback, without_key }, clocks)))
 }

@@ -62,6 +62,24 @@ impl DataDir {
         self.path.join(CONTROL)
     }
 
+    /// The embedded log of deliveries.
+    #[must_use]
+    pub fn deliveries(&self) -> PathBuf {
+        self.path.join("deliveries")
+    }
+
+    /// What that log and the log of payments come to for those who are told.
+    #[must_use]
+    pub fn delivery_rows(&self) -> PathBuf {
+        self.path.join("deliveries-store")
+    }
+
+    /// The key that secrets are kept with, if it is kept here.
+    #[must_use]
+    pub fn secrets_key(&self) -> PathBuf {
+        self.path.join("secrets-key")
+    }
+
     /// The checkpoints that this instance makes while it runs.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {

@@ -9,8 +9,10 @@ use warp::Filter;
 
 use super::{Part, Role, measures};
 use crate::access::Access;
-use crate::api::{Api, ApiConfig, Operator};
+use crate::api::{Api, ApiConfig, Operator, WebhookApi};
 use crate::config::ServiceArgs;
+use crate::control::SecretsKey;
+use crate::deliveries::Deliveries;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::totals::Totals;
@@ -43,6 +45,7 @@ pub(super) fn part(
     role: Role,
     listener: TcpListener,
     operator: Arc<Operator>,
+    webhooks: Option<(Deliveries, Option<SecretsKey>)>,
     stop: &CancellationToken,
 ) -> Part {
     let api = Arc::clone(&operator.api);
@@ -50,10 +53,19 @@ pub(super) fn part(
     let streams = Arc::new(Streams { view, access, config: args.streams(), shutdown: stop.clone() });
     let metrics = measures::route(Arc::clone(&operator));
     let routes = match role {
-        Role::Process => api::health(&api).or(metrics).unify().boxed(),
+        Role::Process | Role::Notify => api::health(&api).or(metrics).unify().boxed(),
         Role::All | Role::Serve => {
             let public = api::routes(&api).or(stream::routes(&streams)).unify().boxed();
-            public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed()
+            let routes = public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed();
+            match webhooks {
+                Some((deliveries, key)) => {
+                    let (api, control) = (Arc::clone(&api), Arc::clone(&operator.control));
+                    let allow_private = args.webhooks.allow_private_webhooks;
+                    let webhooks = WebhookApi { api, control, deliveries, key, allow_private };
+                    api::webhook_routes(&Arc::new(webhooks)).or(routes).unify().boxed()
+                }
+                None => routes,
+            }
         }
     };
     let connection_age = args.streams().max_age;

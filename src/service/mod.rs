@@ -10,6 +10,7 @@ mod http;
 mod measures;
 pub mod offline;
 pub mod replay;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::checkpoint::Maker;
 use crate::clock::Clocks;
 use crate::config::{KafkaArgs, ServiceArgs};
 use crate::control::{Control, Follower, Imports};
+use crate::deliveries::DeliveriesError;
 use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
@@ -42,6 +44,7 @@ use crate::projection::{Fold, FoldError, Folder, Live, Payments, Rejections, Ser
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
+use webhooks::Webhooks;
 
 /// Between two tries to open a log that does not answer.
 const OPEN_PAUSE: Duration = Duration::from_secs(2);
@@ -57,6 +60,8 @@ pub enum Role {
     Serve,
     /// `process`: lanes.
     Process,
+    /// `notify`: webhooks.
+    Notify,
 }
 
 /// A process that is ready to run: everything is open, and it listens.
@@ -77,6 +82,7 @@ struct Opened {
     payments: Versioned<Payments>,
     view: View,
     totals: Option<Versioned<Totals>>,
+    webhooks: Option<Webhooks>,
     data: Arc<DataDir>,
 }
 
@@ -115,7 +121,7 @@ impl Service {
         telemetry::start();
         if role != Role::All && args.kafka.servers().is_none() {
             bail!(
-                "serve and process need Kafka, for the embedded journal belongs to one process: give \
+                "serve, process and notify need Kafka, for the embedded journal belongs to one process: give \
                  --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS), or use `paylog up`"
             );
         }
@@ -123,8 +129,7 @@ impl Service {
         let (opening, wanted) = (args.clone(), CancellationToken::new());
         let unwanted = wanted.clone();
         let _while_waited_for = wanted.drop_guard();
-        let totals = args.totals && role != Role::Process;
-        let opened = tokio::task::spawn_blocking(move || open(&opening, totals, &clocks, &unwanted)).await??;
+        let opened = tokio::task::spawn_blocking(move || open(&opening, role, &clocks, &unwanted)).await??;
         let access = access::open(&args, role, listener.local_addr()?, &opened)?;
         Ok(Self { args, role, listener, opened, access })
     }
@@ -188,7 +193,7 @@ impl Service {
     /// The parts that stop first, and those that stop last.
     fn start(self, stop: &CancellationToken, fold_stop: &CancellationToken) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
         let Self { args, role, listener, opened, access } = self;
-        let Opened { journal, codec, control, follower, payments, view, totals, data } = opened;
+        let Opened { journal, codec, control, follower, payments, view, totals, webhooks, data } = opened;
         let mut front = Vec::new();
         let following = stop.clone();
         front.push(part("control", stop, move || Ok(follower.run(&following)?))?);
@@ -205,22 +210,31 @@ impl Service {
         }
         let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
         let (rows, guarding, every) = (projections.clone(), stop.clone(), args.guard_every());
+        let told = webhooks.as_ref().map(Webhooks::check);
         front.push(part("guard", stop, move || {
-            guard::watch(log.as_ref(), &|| decisions.check(), &rows, every, &guarding)
+            let others = || decisions.check().and_then(|()| told.as_ref().map_or(Ok(()), |check| check()));
+            guard::watch(log.as_ref(), &others, &rows, every, &guarding)
         })?);
-        if role != Role::Serve {
+        let taken_in = webhooks.as_ref().map(|webhooks| (webhooks.deliveries.clone(), webhooks.key.clone()));
+        if let Some(webhooks) = webhooks {
+            let (log, stops) = (Arc::clone(&journal) as Arc<dyn Reader>, (stop, fold_stop));
+            let parts = webhooks.parts(&args, log, view.clone(), Arc::clone(&codec), Arc::clone(&control), stops)?;
+            front.extend(parts.0);
+            back.extend(parts.1);
+        }
+        if matches!(role, Role::All | Role::Process) {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec), control.imports())?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);
         }
-        if role != Role::Serve && journal.engine() == Engine::Kafka {
+        if matches!(role, Role::All | Role::Process) && journal.engine() == Engine::Kafka {
             let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
         let api = http::api(&args, access, journal, codec, view, sums, stop);
         let operator = Operator { api, control, projections, checkpoints };
-        front.push(http::part(&args, role, listener, Arc::new(operator), stop));
+        front.push(http::part(&args, role, listener, Arc::new(operator), taken_in, stop));
         Ok((front, back))
     }
 }
@@ -269,10 +283,12 @@ fn maker<P: Served + 'static>(
 }
 
 /// Tries until the log answers.
-fn open(args: &ServiceArgs, totals: bool, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
+fn open(args: &ServiceArgs, role: Role, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
+    let totals = args.totals && matches!(role, Role::All | Role::Serve);
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        match open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort(), &args.from_checkpoint) {
+        let log = open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort(), &args.from_checkpoint);
+        match log.and_then(|log| webhooks::open(args, role, log)) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
                     let reason = format!("{error:#}");
@@ -293,8 +309,8 @@ fn open(args: &ServiceArgs, totals: bool, clocks: &Clocks, unwanted: &Cancellati
 }
 
 fn is_away(error: &anyhow::Error) -> bool {
-    let journal = match error.downcast_ref() {
-        Some(FoldError::Journal(error)) => Some(error),
+    let journal = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(FoldError::Journal(error)), _) | (_, Some(DeliveriesError::Journal(error))) => Some(error),
         _ => error.downcast_ref(),
     };
     matches!(journal, Some(JournalError::Unavailable(_)))
@@ -321,7 +337,8 @@ fn open_log(
     let sources = Sources { stores, log, codec: shared, rejections, clocks: clocks.clone(), effort };
     let (payments, view) = payments(&sources, from)?;
     let totals = if totals { Some(sums(&sources, from)?) } else { None };
-    Ok(Opened { journal, codec, control: Arc::new(control), follower, payments, view, totals, data: Arc::clone(data) })
+    let (control, data) = (Arc::new(control), Arc::clone(data));
+    Ok(Opened { journal, codec, control, follower, payments, view, totals, webhooks: None, data })
 }
 
 fn payments(sources: &Sources, from: &[PathBuf]) -> anyhow::Result<(Versioned<Payments>, View)> {

@@ -108,7 +108,7 @@ impl Bed {
 
     pub fn args(&self, command: &str, name: &str, more: &[&str]) -> ServiceArgs {
         match Cli::try_parse_from(self.words(command, name, more)).unwrap().command {
-            Command::Up(args) | Command::Serve(args) | Command::Process(args) => args,
+            Command::Up(args) | Command::Serve(args) | Command::Process(args) | Command::Notify(args) => args,
             other => panic!("{other:?} is no service"),
         }
     }
@@ -123,6 +123,7 @@ impl Bed {
             Role::All => "up",
             Role::Serve => "serve",
             Role::Process => "process",
+            Role::Notify => "notify",
         };
         let service = Service::open_at(self.args(command, name, more), role, clocks).await.unwrap();
         let client = Client::new(&format!("http://{}", service.address().unwrap()));

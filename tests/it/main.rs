@@ -25,6 +25,7 @@
 //! * `totals`: sums over all payments
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
+//! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -56,6 +57,7 @@ mod polling;
 mod reading;
 mod rebalance;
 mod rebuild;
+mod receiver;
 mod rejected;
 mod restarts;
 #[path = "../../src/store/small_disk.rs"]
@@ -67,6 +69,9 @@ mod streams;
 mod takeover;
 mod totals;
 mod verify;
+mod webhook_asks;
+mod webhook_faults;
+mod webhooks;
 
 macro_rules! scenarios {
     ($($module:ident::$name:ident,)*) => {
@@ -180,4 +185,19 @@ scenarios! {
     rebuild::a_version_is_built_beside_a_partition_that_has_halted,
     rebuild::the_commands_replay_rebuild_and_projection,
     totals::totals_say_what_was_accepted_and_what_has_become_of_it,
+    webhooks::an_endpoint_is_told_of_what_it_asked_for_signed_and_once,
+    webhooks::a_receiver_that_fails_is_told_again_with_the_same_id,
+    webhooks::a_rebuild_tells_nobody_anything,
+    webhooks::a_notifier_that_was_away_tells_everything_that_it_missed,
+    webhooks::an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled,
+    webhooks::killed_at_any_moment_a_notifier_loses_nothing,
+    webhook_faults::a_receiver_is_treated_as_it_answers,
+    webhook_faults::an_address_of_a_private_network_is_not_told,
+    webhook_faults::what_does_nothing_but_fail_is_disabled,
+    webhook_faults::a_backlog_far_larger_than_the_bounds_is_delivered,
+    webhook_faults::events_of_a_payment_come_in_order_where_that_is_asked_for,
+    webhook_asks::an_event_is_sent_again_and_a_test_is_sent_when_somebody_asks,
+    webhook_asks::what_an_endpoint_has_missed_is_recovered_from_the_log,
+    webhook_asks::a_secret_is_exchanged_with_an_overlap,
+    webhook_asks::the_command_webhook_does_what_the_routes_do,
 }

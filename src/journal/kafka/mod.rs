@@ -124,6 +124,15 @@ impl KafkaConfig {
     }
 }
 
+impl KafkaConfig {
+    /// Where the log of deliveries is: a journal of its own, whose lanes have a group of their own (docs/decisions/0017).
+    #[must_use]
+    pub fn deliveries(&self) -> Self {
+        let topic_prefix = format!("{}.deliveries", self.topic_prefix);
+        Self { topic_prefix, group: format!("{}-notify", self.group), ..self.clone() }
+    }
+}
+
 impl fmt::Debug for KafkaConfig {
     /// Without the values of the overrides: one of them may be a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

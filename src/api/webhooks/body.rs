@@ -1,0 +1,184 @@
+//! From a merchant's untrusted JSON about an endpoint to what cannot be wrong.
+
+use serde::de::DeserializeOwned;
+
+use crate::control::PayloadKind;
+use crate::deliveries::outcome::ENDPOINT_DISABLED;
+use crate::deliveries::target;
+use crate::payment::{Invalid, PaymentId, Timestamp};
+
+/// The names that an endpoint may ask for.
+pub(super) const EVENTS: &[&str] = &[
+    "PaymentInProgress",
+    "PaymentSuccessful",
+    "PaymentFailed",
+    "PaymentRetryScheduled",
+    "PaymentOutcomeUnknown",
+    "PaymentParked",
+    "PaymentResumed",
+    ENDPOINT_DISABLED,
+];
+/// How long an old secret may go on signing, in seconds, and how long it does if nobody says.
+const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
+const OVERLAP_S: u64 = 24 * 60 * 60;
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    url: String,
+    #[serde(default)]
+    events: Option<Vec<String>>,
+    #[serde(default)]
+    ordered: bool,
+    #[serde(default)]
+    payload: PayloadKind,
+}
+
+/// A new endpoint, checked.
+#[derive(Debug)]
+pub(super) struct NewEndpoint {
+    pub url: String,
+    pub events: Option<Vec<String>>,
+    pub ordered: bool,
+    pub payload: PayloadKind,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotate {
+    #[serde(default)]
+    overlap_seconds: Option<u64>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resend {
+    payment_id: String,
+    version: u64,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recover {
+    since: String,
+    #[serde(default)]
+    until: Option<String>,
+}
+
+pub(super) fn new_endpoint(body: &[u8], allow_private: bool) -> Result<NewEndpoint, Invalid> {
+    let Create { url, events, ordered, payload } = read(body)?;
+    target::parse(&url, allow_private)?;
+    if let Some(names) = &events {
+        let known = |name: &String| EVENTS.contains(&name.as_str());
+        if names.is_empty() || !names.iter().all(known) {
+            let detail = format!("events must name some of {}, or be left out for all", EVENTS.join(", "));
+            return Err(invalid("invalid_events", "events", &detail));
+        }
+    }
+    Ok(NewEndpoint { url, events, ordered, payload })
+}
+
+pub(super) fn nothing(body: &[u8]) -> Result<(), Invalid> {
+    read::<Nothing>(body).map(|Nothing {}| ())
+}
+
+/// For how many seconds the secrets before go on signing.
+pub(super) fn overlap(body: &[u8]) -> Result<u64, Invalid> {
+    let Rotate { overlap_seconds } = read(body)?;
+    match overlap_seconds.unwrap_or(OVERLAP_S) {
+        seconds if seconds <= OVERLAP_MAX_S => Ok(seconds),
+        _ => Err(invalid("invalid_overlap", "overlap_seconds", "overlap_seconds must be at most 604800, seven days")),
+    }
+}
+
+pub(super) fn resend(body: &[u8]) -> Result<(PaymentId, u64), Invalid> {
+    let Resend { payment_id, version } = read(body)?;
+    let payment = PaymentId::parse(&payment_id)
+        .ok_or_else(|| invalid("invalid_payment_id", "payment_id", "payment_id is no id of a payment"))?;
+    if version == 0 {
+        return Err(invalid("invalid_version", "version", "version must be from 1"));
+    }
+    Ok((payment, version))
+}
+
+pub(super) fn recover(body: &[u8]) -> Result<(Timestamp, Option<Timestamp>), Invalid> {
+    let Recover { since, until } = read(body)?;
+    let time = |name: &'static str, text: &str| {
+        let detail = format!("{name} must be a time such as 2026-11-25T10:00:00Z");
+        Timestamp::parse(text).ok_or_else(|| invalid("invalid_time", name, &detail))
+    };
+    let (since, until) = (time("since", &since)?, until.as_deref().map(|text| time("until", text)).transpose()?);
+    if until.is_some_and(|until| until <= since) {
+        return Err(invalid("invalid_time", "until", "until must be later than since"));
+    }
+    Ok((since, until))
+}
+
+/// Repeats nothing of what was sent.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Invalid> {
+    serde_json::from_slice(body).map_err(|error| {
+        let place = format!("line {} column {}", error.line(), error.column());
+        let (code, detail) = match error.classify() {
+            serde_json::error::Category::Data => {
+                ("invalid_body", format!("a field is missing, unknown or not of its type: see {place}"))
+            }
+            _ => ("malformed_json", format!("the body is not a JSON object: see {place}")),
+        };
+        Invalid { code, field: None, detail, malformed: true }
+    })
+}
+
+fn invalid(code: &'static str, field: &'static str, detail: &str) -> Invalid {
+    Invalid { code, field: Some(field), detail: detail.to_owned(), malformed: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{new_endpoint, nothing, overlap, recover, resend};
+
+    #[test]
+    fn an_endpoint_is_a_url_and_what_it_wants_to_hear_of() {
+        let code = |body: &str| new_endpoint(body.as_bytes(), false).map_err(|e| e.code).err();
+        assert_eq!(code(r#"{"url":"https://example.org/"}"#), None);
+        assert_eq!(
+            code(r#"{"url":"https://example.org/","events":["PaymentFailed"],"ordered":true,"payload":"thin"}"#),
+            None
+        );
+        for (body, wrong) in [
+            (r#"{"url":"https://example.org/","events":[]}"#, "invalid_events"),
+            (r#"{"url":"https://example.org/","events":["PaymentLost"]}"#, "invalid_events"),
+            (r#"{"url":"http://example.org/"}"#, "invalid_url"),
+            (r#"{"url":"https://10.0.0.1/"}"#, "invalid_url"),
+            (r#"{"url":"https://example.org/","secret":"x"}"#, "invalid_body"),
+            (r#"{"url":1}"#, "invalid_body"),
+            (r#"{"events":[]}"#, "invalid_body"),
+            (r#"{"url":"https://example.org/","payload":"all"}"#, "invalid_body"),
+            ("", "malformed_json"),
+        ] {
+            assert_eq!(code(body), Some(wrong), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_an_endpoint_is_checked() {
+        assert!(nothing(b"{}").is_ok() && nothing(br#"{"a":1}"#).is_err());
+        assert_eq!(overlap(b"{}").unwrap(), 86_400);
+        assert_eq!(overlap(br#"{"overlap_seconds":0}"#).unwrap(), 0);
+        assert!(overlap(br#"{"overlap_seconds":604801}"#).is_err() && overlap(br#"{"overlap_seconds":-1}"#).is_err());
+        assert!(resend(br#"{"payment_id":"pay_py4e5muxaklg75g4chpkn2gms4","version":1}"#).is_ok());
+        assert!(resend(br#"{"payment_id":"pay_py4e5muxaklg75g4chpkn2gms4","version":0}"#).is_err());
+        assert!(resend(br#"{"payment_id":"../x","version":1}"#).is_err());
+        assert!(recover(br#"{"since":"2026-11-25T10:00:00Z"}"#).is_ok());
+        for wrong in [
+            r#"{"since":"yesterday"}"#,
+            r#"{"since":"2026-11-25T10:00:00Z","until":"2026-11-25T10:00:00Z"}"#,
+            r#"{"until":"2026-11-25T10:00:00Z"}"#,
+        ] {
+            assert!(recover(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}

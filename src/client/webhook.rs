@@ -1,0 +1,217 @@
+//! `webhook`: who is told of payments, and what came of it, as a client of a running paylog.
+
+use std::io::Write;
+
+use anyhow::{Context, ensure};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{PATIENCE, address, client, success, write_json};
+use crate::config::ClientArgs;
+
+const PATH: &str = "/v1/webhook_endpoints";
+
+#[derive(Debug, Subcommand)]
+pub enum WebhookCommand {
+    /// Create an endpoint; its secret is shown this once.
+    Create(Create),
+    /// List the endpoints.
+    Ls(Place),
+    /// Show one endpoint.
+    Show(One),
+    /// Give an endpoint a new secret, shown this once; those before go on signing for a while.
+    Rotate(Rotate),
+    /// Tell an endpoint nothing more.
+    Disable(One),
+    /// Tell an endpoint of what happens from now on.
+    Enable(One),
+    /// Delete an endpoint, with its secrets.
+    Rm(One),
+    /// List the attempts to tell an endpoint, the newest first.
+    Attempts(Attempts),
+    /// Send one event again, delivered or not.
+    Resend(Resend),
+    /// Send whatever an endpoint was not told since a time, from the log.
+    Recover(Recover),
+    /// Send something that says it is a test.
+    Test(One),
+}
+
+#[derive(Debug, Args)]
+pub struct Place {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct One {
+    #[command(flatten)]
+    pub place: Place,
+    /// The endpoint's id.
+    pub endpoint: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    #[command(flatten)]
+    pub place: Place,
+    /// Where to send webhooks to.
+    #[arg(long = "to", value_name = "URL")]
+    pub target: String,
+    /// Only events of this name; may be repeated.
+    #[arg(long = "event", value_name = "NAME")]
+    pub events: Vec<String>,
+    /// Send an event of a payment only when the one before has been delivered, or given up.
+    #[arg(long)]
+    pub ordered: bool,
+    /// Send what happened to which payment, and nothing else of it.
+    #[arg(long)]
+    pub thin: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rotate {
+    #[command(flatten)]
+    pub one: One,
+    /// For how long the secrets before go on signing, in seconds.
+    #[arg(long, default_value_t = 86_400)]
+    pub overlap_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Attempts {
+    #[command(flatten)]
+    pub one: One,
+    /// How many.
+    #[arg(long, default_value_t = 50)]
+    pub max: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Resend {
+    #[command(flatten)]
+    pub one: One,
+    /// The payment's id.
+    #[arg(long)]
+    pub payment: String,
+    /// The version that the event made of it.
+    #[arg(long)]
+    pub version: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Recover {
+    #[command(flatten)]
+    pub one: One,
+    /// From this time on, by the log's clock: 2026-11-25T10:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub since: String,
+    /// To this time; to now, if it is left out.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+}
+
+pub async fn webhook(command: WebhookCommand, out: &mut impl Write) -> anyhow::Result<()> {
+    match command {
+        WebhookCommand::Create(args) => create(&args, out).await,
+        WebhookCommand::Ls(place) => ls(&place, out).await,
+        WebhookCommand::Show(one) => write_json(&one.ask(Method::GET, "", None).await?, out),
+        WebhookCommand::Rotate(args) => {
+            let body = json!({"overlap_seconds": args.overlap_seconds});
+            write_json(&args.one.ask(Method::POST, "/rotate", Some(body)).await?, out)
+        }
+        WebhookCommand::Disable(one) => write_json(&one.ask(Method::POST, "/disable", Some(json!({}))).await?, out),
+        WebhookCommand::Enable(one) => write_json(&one.ask(Method::POST, "/enable", Some(json!({}))).await?, out),
+        WebhookCommand::Rm(one) => {
+            one.ask(Method::DELETE, "", None).await?;
+            line(out, &format!("{} is deleted", one.endpoint))
+        }
+        WebhookCommand::Attempts(args) => attempts(&args, out).await,
+        WebhookCommand::Resend(args) => {
+            let body = json!({"payment_id": args.payment, "version": args.version});
+            write_json(&args.one.ask(Method::POST, "/resend", Some(body)).await?, out)
+        }
+        WebhookCommand::Recover(args) => {
+            let mut body = json!({"since": args.since});
+            if let Some(until) = &args.until {
+                body["until"] = json!(until);
+            }
+            write_json(&args.one.ask(Method::POST, "/recover", Some(body)).await?, out)
+        }
+        WebhookCommand::Test(one) => write_json(&one.ask(Method::POST, "/test", Some(json!({}))).await?, out),
+    }
+}
+
+async fn create(args: &Create, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut body = json!({"url": args.target, "ordered": args.ordered});
+    body["payload"] = json!(if args.thin { "thin" } else { "full" });
+    if !args.events.is_empty() {
+        body["events"] = json!(args.events);
+    }
+    write_json(&args.place.ask(Method::POST, "", Some(body)).await?, out)
+}
+
+async fn ls(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
+    let answer = place.ask(Method::GET, "", None).await?;
+    for endpoint in answer["data"].as_array().into_iter().flatten() {
+        let events = endpoint["events"].as_array().map(|names| {
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            names.join(",")
+        });
+        let events = events.unwrap_or_else(|| "all".to_owned());
+        let (id, status, url) = (text(endpoint, "id"), text(endpoint, "status"), text(endpoint, "url"));
+        line(out, &format!("{id} {status} {events} {url}"))?;
+    }
+    Ok(())
+}
+
+async fn attempts(args: &Attempts, out: &mut impl Write) -> anyhow::Result<()> {
+    let (mut cursor, mut left) = (String::new(), args.max);
+    while left > 0 {
+        let page = args.one.ask(Method::GET, &format!("/attempts{cursor}"), None).await?;
+        for attempt in page["data"].as_array().into_iter().flatten().take(left) {
+            left -= 1;
+            let (at, event, payment) = (text(attempt, "at"), text(attempt, "event"), text(attempt, "payment_id"));
+            let (number, result, failure) = (&attempt["attempt"], text(attempt, "result"), text(attempt, "failure"));
+            let (status, next_at) = (&attempt["status"], text(attempt, "next_at"));
+            line(out, &format!("{at} {event} {payment} attempt {number} {result} {status} {failure} next {next_at}"))?;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("?cursor={next}"),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+impl One {
+    async fn ask(&self, method: Method, rest: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let plain = self.endpoint.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        ensure!(plain && !self.endpoint.is_empty(), "that is not the id of a webhook endpoint (we_...)");
+        self.place.ask(method, &format!("/{}{rest}", self.endpoint), body).await
+    }
+}
+
+impl Place {
+    async fn ask(&self, method: Method, rest: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let request = client()?.request(method, address(&self.client.url, &format!("{PATH}{rest}")));
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = request.timeout(PATIENCE).send().await.context("asking the server")?;
+        if answer.status() == reqwest::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        success(answer).await
+    }
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or("-")
+}
+
+fn line(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    writeln!(out, "{line}").context("writing the answer")
+}

@@ -1,0 +1,137 @@
+//! Webhook endpoints and attempts, as a client sees them.
+
+use crate::contract::Shown;
+use crate::control::{EndpointId, EndpointState, KnownEndpoint, PayloadKind, RequestId};
+use crate::deliveries::outcome::{Outcome, Result as Ended, What};
+use crate::deliveries::{Standing, Told};
+use crate::payment::{PaymentId, Timestamp};
+
+/// How much of it is shown as still to be told: what is more is shown as this.
+pub const PENDING_MAX: usize = 10_000;
+
+#[derive(serde::Serialize)]
+pub struct EndpointBody<'a> {
+    id: EndpointId,
+    url: &'a str,
+    /// `null` for all there are.
+    events: Option<&'a [String]>,
+    ordered: bool,
+    payload: PayloadKind,
+    status: EndpointState,
+    /// Why it is disabled: `operator`, `gone` or `failing`.
+    reason: Option<&'a str>,
+    created_at: &'a str,
+    enabled_at: &'a str,
+    last_success_at: Option<Shown<Timestamp>>,
+    failing_since: Option<Shown<Timestamp>>,
+    /// How much it is still to be told; left out by an instance that does not send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<usize>,
+    /// Given out once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+}
+
+#[derive(serde::Serialize)]
+pub struct AttemptBody<'a> {
+    webhook_id: String,
+    event: &'a str,
+    payment_id: Option<Shown<PaymentId>>,
+    version: Option<u64>,
+    /// `live`, or the id of the request that asked for it.
+    cause: String,
+    attempt: u32,
+    at: Shown<Timestamp>,
+    took_ms: u32,
+    result: &'static str,
+    failure: Option<&'static str>,
+    /// Of the answer; `null` if there was none.
+    status: Option<u16>,
+    /// When it is tried again; `null` if it is not.
+    next_at: Option<Shown<Timestamp>>,
+}
+
+/// What one endpoint was told of one event of a payment.
+#[derive(serde::Serialize)]
+pub struct ToldBody<'a> {
+    pub endpoint: EndpointId,
+    pub event: &'a str,
+    pub version: u64,
+    cause: String,
+    /// `pending`, `delivered`, `given_up` or `dropped`.
+    state: &'static str,
+    attempts: u32,
+    next_at: Option<Shown<Timestamp>>,
+}
+
+impl<'a> ToldBody<'a> {
+    #[must_use]
+    pub fn new(event: &'a str, version: u64, told: &Told) -> Self {
+        let Told { work, state, attempts, next_at } = told;
+        let (endpoint, cause) = (work.endpoint, work.cause.text());
+        Self { endpoint, event, version, cause, state, attempts: *attempts, next_at: next_at.map(Shown) }
+    }
+}
+
+/// Something that was asked of an endpoint.
+#[derive(serde::Serialize)]
+pub struct AskedBody {
+    pub request_id: RequestId,
+    pub endpoint: EndpointId,
+}
+
+impl<'a> EndpointBody<'a> {
+    #[must_use]
+    pub fn new(known: &'a KnownEndpoint, standing: &Standing, pending: Option<usize>) -> Self {
+        let endpoint = &known.endpoint;
+        Self {
+            id: endpoint.id,
+            url: &endpoint.url,
+            events: endpoint.events.as_deref(),
+            ordered: endpoint.ordered,
+            payload: endpoint.payload,
+            status: endpoint.state,
+            reason: endpoint.reason.as_deref(),
+            created_at: &endpoint.created_at,
+            enabled_at: &endpoint.enabled_at,
+            last_success_at: standing.last_success.map(Shown),
+            failing_since: standing.failing_since.map(Shown),
+            pending,
+            secret: None,
+        }
+    }
+
+    #[must_use]
+    pub fn with_secret(self, secret: &'a str) -> Self {
+        Self { secret: Some(secret), ..self }
+    }
+}
+
+impl<'a> AttemptBody<'a> {
+    #[must_use]
+    pub fn new(outcome: &'a Outcome) -> Self {
+        let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
+        let (payment_id, version) = match what {
+            What::Event { payment, version, .. } => (Some(Shown(*payment)), Some(*version)),
+            What::Test | What::Disabled { .. } => (None, None),
+        };
+        let (result, failure, next_at) = match result {
+            Ended::Delivered => ("delivered", None, None),
+            Ended::Failed { failure, next_at } => ("failed", Some(failure.name()), next_at.map(Shown)),
+        };
+        Self {
+            webhook_id: work.message_id(what),
+            event: what.name(),
+            payment_id,
+            version,
+            cause: work.cause.text(),
+            attempt: *attempt,
+            at: Shown(*at),
+            took_ms: *took_ms,
+            result,
+            failure,
+            status: *status,
+            next_at,
+        }
+    }
+}

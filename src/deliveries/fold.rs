@@ -1,0 +1,247 @@
+//! What is still to be told, from the two logs: the log of payments says what an endpoint is to be told, the log of deliveries
+//! what it was. Either may come first, and both may be folded again: what stands here is the same.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::outcome::{Cause, Outcome, Result as Ended, What, WorkId};
+use super::rows::{
+    End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, encode, event_prefix,
+    open_key, open_prefix, parse_open, work_key,
+};
+use crate::control::{Endpoint, KnownEndpoint, Webhooks};
+use crate::journal::{LogId, Partition, Position};
+use crate::store::{Batch, StoreError};
+
+/// Folds both logs. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub(super) struct Fold {
+    pub tables: Tables,
+    pub webhooks: Webhooks,
+    pub payments: LogId,
+    /// Held from reading a row until it is written: two threads fold.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Fold {
+    pub fn new(tables: Tables, webhooks: Webhooks, payments: LogId) -> Self {
+        Self { tables, webhooks, payments, writing: Arc::default() }
+    }
+
+    // === the log of payments, and requests ===
+
+    /// The endpoint is to be told. `false` if it was known already, or is no longer to be done.
+    pub fn want(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
+        let _held = self.hold();
+        let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
+        // What was dropped when its endpoint was disabled is read again only if it is for the one that was enabled since.
+        if row.end == Some(End::Dropped) && work.cause == Cause::Live {
+            (row.wanted, row.end) = (false, None);
+        }
+        if row.wanted {
+            return Ok(false);
+        }
+        (row.wanted, row.what) = (true, what.clone());
+        let mut batch = self.tables.store.batch();
+        if row.end.is_none() {
+            self.open(work, &row, &mut batch)?;
+        }
+        batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
+        batch.commit()?;
+        Ok(row.end.is_none())
+    }
+
+    /// Was it ever delivered, for whatever cause?
+    pub fn was_delivered(&self, work: &WorkId) -> Result<bool, StoreError> {
+        let prefix = event_prefix(work);
+        for entry in self.tables.work.range(&prefix, &behind(&prefix)) {
+            let row: Row = decode(&entry?.1)?;
+            if row.end == Some(End::Delivered) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Is it told without being asked for: was it delivered, or is it due for another cause and not yet tried?
+    pub fn is_told_anyway(&self, work: &WorkId) -> Result<bool, StoreError> {
+        let prefix = event_prefix(work);
+        for entry in self.tables.work.range(&prefix, &behind(&prefix)) {
+            let (key, row) = entry?;
+            let row: Row = decode(&row)?;
+            let untried = row.is_open() && row.attempts == 0 && *key != *work_key(work);
+            if untried || row.end == Some(End::Delivered) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub fn move_cursor(&self, source: [u8; 16], next: Position, batch: &mut Batch) {
+        let key = cursor_key(source, next.partition);
+        batch.insert(&self.tables.cursors, &key, &next.offset.0.to_be_bytes());
+    }
+
+    // === the log of deliveries ===
+
+    /// What came of an attempt. Of two alike the first counts, but a delivery always does.
+    pub fn heed(&self, outcome: &Outcome, value: &[u8]) -> Result<(), StoreError> {
+        let _held = self.hold();
+        let Outcome { work, what, attempt, at, result, .. } = outcome;
+        let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
+        let delivered = *result == Ended::Delivered;
+        // Whoever had the lane before may have delivered what was given up here.
+        let late = row.end == Some(End::Delivered) || (row.end == Some(End::GivenUp) && !delivered);
+        if late || (*attempt <= row.attempts && !delivered) {
+            return Ok(());
+        }
+        let mut batch = self.tables.store.batch();
+        batch.insert(&self.tables.attempts, &attempt_key(work, *at, *attempt), value);
+        let (was_open, due_before) = (row.is_open(), due_key(work, row.next_at));
+        row.attempts = row.attempts.max(*attempt);
+        match result {
+            Ended::Delivered => row.end = Some(End::Delivered),
+            Ended::Failed { next_at: None, .. } => row.end = Some(End::GivenUp),
+            Ended::Failed { next_at: Some(next_at), .. } => row.next_at = *next_at,
+        }
+        if was_open {
+            batch.remove(&self.tables.due, &due_before);
+            if !row.is_open() {
+                self.close(work, &row.what, &mut batch)?;
+            } else if !self.is_ordered(work) || !self.has_open_before(work, &row.what)? {
+                batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
+            }
+        }
+        batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
+        self.remember(outcome, &mut batch)?;
+        batch.commit()
+    }
+
+    /// How the endpoint is doing.
+    fn remember(&self, outcome: &Outcome, batch: &mut Batch) -> Result<(), StoreError> {
+        let endpoint = outcome.work.endpoint;
+        let mut standing = self.tables.standing(endpoint)?;
+        if outcome.result == Ended::Delivered {
+            standing.last_success = standing.last_success.max(Some(outcome.at));
+            standing.failing_since = standing.failing_since.filter(|since| Some(*since) > standing.last_success);
+        } else if standing.last_success.is_none_or(|success| success < outcome.at) {
+            standing.failing_since = Some(standing.failing_since.map_or(outcome.at, |since| since.min(outcome.at)));
+        }
+        batch.insert(&self.tables.endpoints, &endpoint.0, &encode(&standing)?);
+        Ok(())
+    }
+
+    pub fn move_deliveries(&self, next: &[Position]) -> Result<(), StoreError> {
+        let mut batch = self.tables.store.batch();
+        for position in next {
+            batch.insert(&self.tables.meta, &deliveries_key(position.partition), &position.offset.0.to_be_bytes());
+        }
+        batch.commit()
+    }
+
+    // === endpoints ===
+
+    /// Heeds what has become of an endpoint: what it is no longer to be told is dropped, and it is told from where it was
+    /// enabled on. `true` if its cursors begin anew.
+    pub fn stand(&self, known: &KnownEndpoint, partitions: u32) -> Result<bool, StoreError> {
+        let endpoint = &known.endpoint;
+        let enabled = if endpoint.is_enabled() { known.enabled_offset.0 + 1 } else { 0 };
+        if self.tables.standing(endpoint.id)?.enabled == enabled {
+            return Ok(false);
+        }
+        self.drop_open(endpoint)?;
+        let _held = self.hold();
+        let mut batch = self.tables.store.batch();
+        let standing = Standing { enabled, ..self.tables.standing(endpoint.id)? };
+        if enabled > 0 {
+            for partition in (0..partitions).map(Partition) {
+                let from = Position::new(partition, endpoint.from_of(partition));
+                self.move_cursor(endpoint.id.0, from, &mut batch);
+            }
+        }
+        batch.insert(&self.tables.endpoints, &endpoint.id.0, &encode(&standing)?);
+        batch.commit()?;
+        Ok(enabled > 0)
+    }
+
+    /// All of it; of one that is enabled, what was asked of it before, and what stands before `from`.
+    fn drop_open(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
+        let keys: Result<Vec<_>, _> =
+            self.tables.open.range(&endpoint.id.0, &behind(&endpoint.id.0)).map(|row| parse_open(&row?.0)).collect();
+        for work in keys? {
+            let is_later = work.cause == Cause::Live && work.offset >= endpoint.from_of(work.partition);
+            let kept = endpoint.is_enabled() && is_later;
+            if !kept {
+                self.end_as_dropped(&work)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// It is not to be done any more.
+    pub fn end_as_dropped(&self, work: &WorkId) -> Result<(), StoreError> {
+        let _held = self.hold();
+        let Some(mut row) = self.tables.row(work)?.filter(Row::is_open) else { return Ok(()) };
+        let mut batch = self.tables.store.batch();
+        batch.remove(&self.tables.due, &due_key(work, row.next_at));
+        row.end = Some(End::Dropped);
+        self.close(work, &row.what, &mut batch)?;
+        batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
+        batch.commit()
+    }
+
+    // === order ===
+
+    fn is_ordered(&self, work: &WorkId) -> bool {
+        self.webhooks.known().endpoints.get(&work.endpoint).is_some_and(|known| known.endpoint.ordered)
+    }
+
+    /// Is there anything earlier about the same payment that the endpoint is still to be told?
+    fn has_open_before(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
+        let first = self.tables.open.range(&open_prefix(work.endpoint, what), &open_key(work, what)).next();
+        Ok(first.transpose()?.is_some())
+    }
+
+    /// The work is to be done: now, or where order is wanted behind what is earlier, and before what is later.
+    fn open(&self, work: &WorkId, row: &Row, batch: &mut Batch) -> Result<(), StoreError> {
+        let (key, prefix) = (open_key(work, &row.what), open_prefix(work.endpoint, &row.what));
+        batch.insert(&self.tables.open, &key, &[]);
+        if self.is_ordered(work)
+            && let Some((first, _)) = self.tables.open.range(&prefix, &behind(&prefix)).next().transpose()?
+        {
+            if *first < *key {
+                return Ok(());
+            }
+            let first = parse_open(&first)?;
+            if let Some(row) = self.tables.row(&first)? {
+                batch.remove(&self.tables.due, &due_key(&first, row.next_at));
+            }
+        }
+        batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
+        Ok(())
+    }
+
+    /// The work is over: what waited behind it is due now.
+    fn close(&self, work: &WorkId, what: &What, batch: &mut Batch) -> Result<(), StoreError> {
+        let (key, prefix) = (open_key(work, what), open_prefix(work.endpoint, what));
+        batch.remove(&self.tables.open, &key);
+        if !self.is_ordered(work) {
+            return Ok(());
+        }
+        let mut left = self.tables.open.range(&prefix, &behind(&prefix));
+        let next = left.find(|row| row.as_ref().map_or(true, |(other, _)| **other != *key)).transpose()?;
+        let Some((next, _)) = next else { return Ok(()) };
+        let next = parse_open(&next)?;
+        if let Some(row) = self.tables.row(&next)?.filter(Row::is_open) {
+            batch.insert(&self.tables.due, &due_key(&next, row.next_at), &[]);
+        }
+        Ok(())
+    }
+
+    fn hold(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

@@ -1,0 +1,227 @@
+//! What is due, whichever of the two logs is read first and however often.
+
+use proptest::prelude::*;
+
+use super::Fold;
+use crate::control::{Control, EndpointId, RequestId, Webhooks};
+use crate::deliveries::outcome::{Cause, Failure, Outcome, Result as Ended, What, WorkId, encode};
+use crate::deliveries::rows::{End, Tables, behind, due_prefix, parse_due};
+use crate::journal::embedded::EmbeddedJournal;
+use crate::journal::{LogId, Offset, Partition};
+use crate::payment::Timestamp;
+use crate::payment::samples::{at, payment_id};
+use crate::store::Store;
+
+const LOG: LogId = LogId([7; 16]);
+const ENDPOINT: EndpointId = EndpointId([1; 16]);
+
+fn fold(webhooks: Webhooks) -> Fold {
+    Fold::new(Tables::open(Store::in_memory()).unwrap(), webhooks, LOG)
+}
+
+/// One that has an endpoint that wants order.
+fn ordered() -> Fold {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = EmbeddedJournal::open(&directory.path().join("control"), 1).unwrap();
+    let known = format!(
+        r#"{{"type":"WebhookEndpointCreated","entity":"webhook-endpoint/{ENDPOINT}","version":1,"log":"{LOG}","at":"","id":"{ENDPOINT}","merchant_id":"default","url":"","events":null,"ordered":true,"payload":"full","state":"enabled","reason":null,"from":[0],"secrets":[],"created_at":"","enabled_at":""}}"#
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let record = crate::journal::NewRecord {
+        partition: Partition(0),
+        key: Vec::new(),
+        headers: Vec::new(),
+        value: known.into_bytes(),
+    };
+    runtime.block_on(crate::journal::Journal::append(journal.as_ref(), record)).unwrap();
+    let (control, _) = Control::open(journal, LOG, crate::projection::Rejections::default()).unwrap();
+    assert_eq!(control.webhooks().known().endpoints.len(), 1);
+    fold(control.webhooks())
+}
+
+fn work(offset: u64) -> WorkId {
+    WorkId { endpoint: ENDPOINT, partition: Partition(0), offset: Offset(offset), cause: Cause::Live }
+}
+
+fn what(payment: &str, version: u64) -> What {
+    let event = "0197a4c0-0000-7000-8000-000000000000".to_owned();
+    What::Event { payment: payment_id(payment), version, name: "PaymentFailed".to_owned(), event }
+}
+
+fn outcome(offset: u64, what: What, attempt: u32, result: Ended) -> Outcome {
+    let at = at(i64::from(attempt));
+    Outcome { work: work(offset), what, attempt, at, took_ms: 1, status: None, result }
+}
+
+fn heed(fold: &Fold, outcome: &Outcome) {
+    fold.heed(outcome, &encode(LOG, outcome).unwrap()).unwrap();
+}
+
+fn failed(next_at: Option<Timestamp>) -> Ended {
+    Ended::Failed { failure: Failure::Status, next_at }
+}
+
+fn due(fold: &Fold) -> Vec<(Timestamp, u64)> {
+    let prefix = due_prefix(Partition(0), ENDPOINT);
+    let rows = fold.tables.due.range(&prefix, &behind(&prefix));
+    rows.map(|row| parse_due(&row.unwrap().0).unwrap()).map(|(at, work)| (at, work.offset.0)).collect()
+}
+
+#[test]
+fn what_was_delivered_is_not_due_whichever_log_is_read_first() {
+    let (early, late) = (fold(Webhooks::default()), fold(Webhooks::default()));
+    let delivered = outcome(5, what("a", 1), 1, Ended::Delivered);
+    assert!(early.want(&work(5), &what("a", 1)).unwrap());
+    assert_eq!(due(&early), [(Timestamp::MIN, 5)]);
+    heed(&early, &delivered);
+    heed(&late, &delivered);
+    assert!(!late.want(&work(5), &what("a", 1)).unwrap(), "it was told already");
+    for fold in [early, late] {
+        assert_eq!(due(&fold), []);
+        assert_eq!(fold.tables.row(&work(5)).unwrap().unwrap().end, Some(End::Delivered));
+        assert!(!fold.want(&work(5), &what("a", 1)).unwrap());
+        assert_eq!(due(&fold), [], "however often it is read");
+    }
+}
+
+#[test]
+fn a_failure_puts_it_off_until_it_is_given_up_and_a_delivery_always_counts() {
+    let fold = fold(Webhooks::default());
+    fold.want(&work(5), &what("a", 1)).unwrap();
+    heed(&fold, &outcome(5, what("a", 1), 1, failed(Some(at(10)))));
+    assert_eq!(due(&fold), [(at(10), 5)]);
+    heed(&fold, &outcome(5, what("a", 1), 1, failed(Some(at(99)))));
+    assert_eq!(due(&fold), [(at(10), 5)], "of two alike the first counts");
+    // Whoever had the lane before has sent it, and says so late.
+    heed(&fold, &outcome(5, what("a", 1), 1, Ended::Delivered));
+    assert_eq!(due(&fold), []);
+    fold.want(&work(6), &what("b", 1)).unwrap();
+    heed(&fold, &outcome(6, what("b", 1), 1, failed(None)));
+    assert_eq!((due(&fold), fold.tables.row(&work(6)).unwrap().unwrap().end), (Vec::new(), Some(End::GivenUp)));
+    heed(&fold, &outcome(6, what("b", 1), 2, failed(Some(at(50)))));
+    assert_eq!((due(&fold), fold.tables.row(&work(6)).unwrap().unwrap().end), (Vec::new(), Some(End::GivenUp)));
+    heed(&fold, &outcome(6, what("b", 1), 1, Ended::Delivered));
+    assert_eq!(fold.tables.row(&work(6)).unwrap().unwrap().end, Some(End::Delivered), "said late by another");
+}
+
+#[test]
+fn of_one_payment_the_next_is_due_when_the_one_before_is_over() {
+    let fold = ordered();
+    for (offset, payment, version) in [(1, "a", 1), (2, "b", 1), (3, "a", 2), (4, "a", 3)] {
+        fold.want(&work(offset), &what(payment, version)).unwrap();
+    }
+    assert_eq!(due(&fold), [(Timestamp::MIN, 1), (Timestamp::MIN, 2)], "the first of each payment");
+    heed(&fold, &outcome(1, what("a", 1), 1, failed(Some(at(10)))));
+    assert_eq!(due(&fold), [(Timestamp::MIN, 2), (at(10), 1)]);
+    heed(&fold, &outcome(1, what("a", 1), 2, Ended::Delivered));
+    assert_eq!(due(&fold), [(Timestamp::MIN, 2), (Timestamp::MIN, 3)]);
+    heed(&fold, &outcome(3, what("a", 2), 1, failed(None)));
+    assert_eq!(due(&fold), [(Timestamp::MIN, 2), (Timestamp::MIN, 4)], "given up, and the next is due");
+}
+
+#[test]
+fn what_is_asked_for_again_comes_before_what_is_later() {
+    let fold = ordered();
+    fold.want(&work(3), &what("a", 2)).unwrap();
+    let again = WorkId { cause: Cause::Asked(RequestId([9; 16])), ..work(1) };
+    fold.want(&again, &what("a", 1)).unwrap();
+    assert_eq!(due(&fold), [(Timestamp::MIN, 1)]);
+    // It was on its way already.
+    heed(&fold, &outcome(3, what("a", 2), 1, failed(Some(at(10)))));
+    assert_eq!(due(&fold), [(Timestamp::MIN, 1)]);
+    heed(&fold, &Outcome { work: again, ..outcome(1, what("a", 1), 1, Ended::Delivered) });
+    assert_eq!(due(&fold), [(at(10), 3)]);
+}
+
+/// The endpoint was disabled, and enabled again from an earlier place than the event's.
+#[test]
+fn what_was_dropped_is_due_when_it_is_read_for_the_endpoint_as_it_is_now() {
+    let fold = fold(Webhooks::default());
+    assert!(fold.want(&work(5), &what("a", 1)).unwrap());
+    fold.end_as_dropped(&work(5)).unwrap();
+    assert_eq!(due(&fold), []);
+    assert!(fold.want(&work(5), &what("a", 1)).unwrap());
+    assert_eq!(due(&fold), [(Timestamp::MIN, 5)]);
+    heed(&fold, &outcome(5, what("a", 1), 1, Ended::Delivered));
+    assert!(!fold.want(&work(5), &what("a", 1)).unwrap(), "it was told");
+}
+
+#[test]
+fn what_is_due_and_not_yet_tried_is_not_recovered_as_well() {
+    let fold = fold(Webhooks::default());
+    let recovered = WorkId { cause: Cause::Asked(RequestId([9; 16])), ..work(5) };
+    assert!(!fold.is_told_anyway(&recovered).unwrap());
+    fold.want(&work(5), &what("a", 1)).unwrap();
+    assert!(fold.is_told_anyway(&recovered).unwrap() && !fold.is_told_anyway(&work(5)).unwrap());
+    heed(&fold, &outcome(5, what("a", 1), 1, failed(Some(at(10)))));
+    assert!(!fold.is_told_anyway(&recovered).unwrap(), "it may wait for hours");
+    heed(&fold, &outcome(5, what("a", 1), 2, Ended::Delivered));
+    assert!(fold.is_told_anyway(&recovered).unwrap());
+}
+
+#[test]
+fn how_an_endpoint_is_doing_is_known() {
+    let fold = fold(Webhooks::default());
+    let standing = || fold.tables.standing(ENDPOINT).unwrap();
+    heed(&fold, &outcome(1, what("a", 1), 3, failed(Some(at(10)))));
+    heed(&fold, &outcome(2, what("b", 1), 5, failed(Some(at(10)))));
+    assert_eq!(standing().failing_since, Some(at(3)));
+    heed(&fold, &outcome(3, what("c", 1), 7, Ended::Delivered));
+    assert_eq!((standing().failing_since, standing().last_success), (None, Some(at(7))));
+    heed(&fold, &outcome(2, what("b", 1), 9, failed(Some(at(20)))));
+    assert_eq!(standing().failing_since, Some(at(9)));
+}
+
+/// A step of one of the two folds, about one of a few events.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Want(u64),
+    Fail(u64, u32),
+    Deliver(u64, u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..4_u64).prop_map(Step::Want),
+        ((0..4_u64), (1..4_u32)).prop_map(|(offset, attempt)| Step::Fail(offset, attempt)),
+        ((0..4_u64), (1..4_u32)).prop_map(|(offset, attempt)| Step::Deliver(offset, attempt)),
+    ];
+    proptest::collection::vec(step, 0..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The log of payments may be read before, between and after what the log of deliveries says.
+    #[test]
+    fn what_is_due_does_not_depend_on_which_log_was_read_first(steps in steps()) {
+        let take = |fold: &Fold, wants: bool| {
+            for step in &steps {
+                match *step {
+                    Step::Want(offset) if wants => drop(fold.want(&work(offset), &what("a", offset + 1)).unwrap()),
+                    Step::Want(_) => {}
+                    _ if wants => {}
+                    Step::Fail(offset, n) => {
+                        let next_at = (n < 3).then(|| at(i64::from(n) * 10));
+                        heed(fold, &outcome(offset, what("a", offset + 1), n, failed(next_at)));
+                    }
+                    Step::Deliver(offset, n) => heed(fold, &outcome(offset, what("a", offset + 1), n, Ended::Delivered)),
+                }
+            }
+        };
+        let folds = [fold(Webhooks::default()), fold(Webhooks::default())];
+        take(&folds[0], true);
+        take(&folds[0], false);
+        take(&folds[1], false);
+        take(&folds[1], true);
+        prop_assert_eq!(due(&folds[0]), due(&folds[1]));
+        let open = |fold: &Fold| fold.tables.open.range(&[], &[0xFF; 65]).count();
+        prop_assert_eq!(open(&folds[0]), open(&folds[1]));
+        for offset in 0..4 {
+            let ends = [0, 1].map(|n: usize| folds[n].tables.row(&work(offset)).unwrap().map(|row| row.end));
+            prop_assert_eq!(ends[0], ends[1]);
+            let delivered = steps.iter().any(|step| matches!(step, Step::Deliver(at, _) if *at == offset));
+            prop_assert_eq!(delivered, ends[0].flatten() == Some(End::Delivered));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What is to be told to whom, and what was: the fold of the log of payments and of the log of deliveries, for every webhook
+//! endpoint on the control log (docs/decisions/0017). It reads the logs; it can append to none and tells nobody.
+//!
+//! A [`Follower`] keeps up with the deliveries, a [`Scanner`] with the payments; [`Deliveries`] is what they come to. Deleted,
+//! it is folded anew, and nobody is told anything twice for it: what was delivered stands on the log.
+
+mod fold;
+mod follow;
+pub mod outcome;
+mod rows;
+mod scan;
+mod since;
+pub mod target;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::control::{Asks, EndpointId, KnownEndpoint, Webhooks};
+use crate::journal::{JournalError, Offset, Partition, Position, Reader};
+use crate::payment::Timestamp;
+use crate::projection::View;
+use crate::schema::Codec;
+use crate::store::{Store, StoreError};
+use fold::Fold;
+use outcome::{Cause, Outcome, What, WorkId};
+use rows::{End, Tables, behind, cursor_key, deliveries_key, due_prefix, number, parse_due};
+
+pub use follow::Follower;
+pub use rows::Standing;
+pub use scan::Scanner;
+pub use since::offset_at;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveriesError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Deliveries {
+    fold: Fold,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// By partition: the next offset of the log of deliveries.
+    folded: Vec<watch::Sender<Offset>>,
+    touched: Mutex<BTreeSet<(Partition, EndpointId)>>,
+    /// Does anything here find out what is to be told?
+    scans: AtomicBool,
+    /// Called when something is touched.
+    hearer: Mutex<Option<Box<dyn Fn() + Send>>>,
+}
+
+/// Something that is due, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub work: WorkId,
+    pub what: What,
+    pub at: Timestamp,
+    /// Attempts that were made.
+    pub attempts: u32,
+}
+
+/// What became of one piece of work so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub work: WorkId,
+    /// `pending`, `delivered`, `given_up` or `dropped`.
+    pub state: &'static str,
+    pub attempts: u32,
+    pub next_at: Option<Timestamp>,
+}
+
+/// What is open after it was read: due work, and when there is more.
+#[derive(Debug, Default)]
+pub struct DueWork {
+    pub due: Vec<Due>,
+    pub next_at: Option<Timestamp>,
+}
+
+impl Deliveries {
+    /// Opens the rows in `path`, and what keeps up with the log of deliveries. Rows of other logs than these, or damaged ones,
+    /// are let go. Blocks.
+    pub fn open(
+        path: &Path,
+        deliveries: &dyn Reader,
+        payments: &dyn Reader,
+        webhooks: Webhooks,
+    ) -> Result<(Self, Follower), DeliveriesError> {
+        let (tables, from) = match open_tables(path, deliveries, payments) {
+            Ok(Some(opened)) => opened,
+            Err(DeliveriesError::Store(error)) if !error.is_damage() => return Err(error.into()),
+            Err(error @ DeliveriesError::Journal(_)) => return Err(error),
+            Ok(None) | Err(DeliveriesError::Store(_)) => {
+                tracing::warn!("the rows of deliveries are damaged or of another log: they are folded anew");
+                Store::discard(path)?;
+                let missing = || StoreError::Damaged("the rows of deliveries cannot be made anew".to_owned());
+                open_tables(path, deliveries, payments)?.ok_or_else(missing)?
+            }
+        };
+        let folded = from.iter().map(|offset| watch::channel(*offset).0).collect();
+        let (touched, scans, hearer) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
+        let shared = Shared { folded, touched, scans, hearer };
+        let fold = Fold::new(tables, webhooks, payments.log_id());
+        let opened = Self { fold, shared: Arc::new(shared) };
+        Ok((opened.clone(), Follower { tail: deliveries.tail(&from)?, deliveries: opened }))
+    }
+
+    /// What finds out what is to be told. One at a time.
+    #[must_use]
+    pub fn scanner(&self, log: Arc<dyn Reader>, view: View, codec: Arc<Codec>) -> Scanner {
+        self.shared.scans.store(true, Ordering::Release);
+        Scanner {
+            deliveries: self.clone(),
+            log,
+            view,
+            codec,
+            seen: u64::MAX,
+            known: Arc::default(),
+            sources: Vec::new(),
+            requests: 0,
+            reading: None,
+        }
+    }
+
+    // === for the lanes ===
+
+    /// Work of one endpoint on one partition that is due at `now`, at most `max`, and when there is more.
+    pub fn due(
+        &self,
+        partition: Partition,
+        endpoint: EndpointId,
+        now: Timestamp,
+        max: usize,
+    ) -> Result<DueWork, StoreError> {
+        let (tables, prefix) = (&self.fold.tables, due_prefix(partition, endpoint));
+        let mut found = DueWork::default();
+        for row in tables.due.range(&prefix, &behind(&prefix)) {
+            let (at, work) = parse_due(&row?.0)?;
+            if at > now || found.due.len() >= max {
+                found.next_at = Some(at);
+                break;
+            }
+            // The key may be gone a moment later.
+            let Some(row) = tables.row(&work)?.filter(rows::Row::is_open) else { continue };
+            found.due.push(Due { work, what: row.what, at, attempts: row.attempts });
+        }
+        Ok(found)
+    }
+
+    /// Is it not to be done any more? It may stand among what is due from before its endpoint was enabled anew, or be delivered
+    /// meanwhile for another cause, which counts unless somebody wants it again. Then it is dropped.
+    pub fn is_void(&self, work: &WorkId, endpoint: &KnownEndpoint) -> Result<bool, StoreError> {
+        let known = self.fold.webhooks.known();
+        let void = match work.cause {
+            Cause::Live => work.offset < endpoint.endpoint.from_of(work.partition) || self.fold.was_delivered(work)?,
+            Cause::Asked(id) => match known.requests.get(id) {
+                Some(request) if !known.is_open(&request) => true,
+                Some(request) => matches!(request.asks, Asks::Recover { .. }) && self.fold.was_delivered(work)?,
+                None => true,
+            },
+        };
+        if void {
+            self.fold.end_as_dropped(work)?;
+        }
+        Ok(void)
+    }
+
+    /// Which endpoints have something new to do, since this was asked last.
+    #[must_use]
+    pub fn touched(&self) -> BTreeSet<(Partition, EndpointId)> {
+        std::mem::take(&mut *self.shared.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Calls `hearer` whenever there is something new. It must be quick.
+    pub fn listen(&self, hearer: impl Fn() + Send + 'static) {
+        *self.shared.hearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hearer));
+    }
+
+    /// The next offset of the log of deliveries.
+    #[must_use]
+    pub fn folded_to(&self, partition: Partition) -> Offset {
+        self.shared.folded.get(partition.0 as usize).map_or(Offset(0), |next| *next.borrow())
+    }
+
+    // === for those who ask ===
+
+    pub fn standing(&self, endpoint: EndpointId) -> Result<Standing, StoreError> {
+        self.fold.tables.standing(endpoint)
+    }
+
+    /// Attempts at one endpoint, the newest first, at most `max`, older than `before`; and where to go on.
+    pub fn attempts(
+        &self,
+        endpoint: EndpointId,
+        before: Option<&[u8]>,
+        max: usize,
+    ) -> Result<(Vec<Outcome>, Option<Vec<u8>>), StoreError> {
+        let prefix = endpoint.0.to_vec();
+        let to = before.map_or_else(|| behind(&prefix), |before| [&prefix, before].concat());
+        let (mut attempts, mut last) = (Vec::new(), None);
+        for row in self.fold.tables.attempts.range(&prefix, &to).rev() {
+            if attempts.len() >= max {
+                return Ok((attempts, last));
+            }
+            let (key, value) = row?;
+            last = key.get(prefix.len()..).map(<[u8]>::to_vec);
+            attempts.extend(outcome::decode(self.fold.payments, &value).ok().flatten());
+        }
+        Ok((attempts, None))
+    }
+
+    /// What one endpoint is, or was, to be told of one event, for whatever cause.
+    pub fn of_event(&self, endpoint: EndpointId, position: Position) -> Result<Vec<Told>, StoreError> {
+        let work = WorkId { endpoint, partition: position.partition, offset: position.offset, cause: Cause::Live };
+        let prefix = rows::event_prefix(&work);
+        let mut told = Vec::new();
+        for row in self.fold.tables.work.range(&prefix, &behind(&prefix)) {
+            let (key, value) = row?;
+            let (work, row) = (rows::parse_work(&key)?, rows::decode::<rows::Row>(&value)?);
+            let next_at = row.end.is_none().then_some(row.next_at).filter(|_| row.attempts > 0);
+            told.push(Told { work, state: row.state(), attempts: row.attempts, next_at });
+        }
+        Ok(told)
+    }
+
+    /// How much one endpoint is still to be told, counted to `max`; `None` where nobody has looked for it.
+    pub fn open_count(&self, endpoint: EndpointId, max: usize) -> Result<Option<usize>, StoreError> {
+        if !self.shared.scans.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut count = 0;
+        for row in self.fold.tables.open.range(&endpoint.0, &behind(&endpoint.0)).take(max) {
+            row?;
+            count += 1;
+        }
+        Ok(Some(count))
+    }
+
+    /// Was it delivered for this request, or given up, or neither yet?
+    pub fn is_ended(&self, work: &WorkId) -> Result<bool, StoreError> {
+        Ok(self.fold.tables.row(work)?.is_some_and(|row| matches!(row.end, Some(End::Delivered | End::GivenUp))))
+    }
+
+    // === for the folds ===
+
+    fn cursor(&self, source: [u8; 16], partition: Partition) -> Result<Option<Offset>, StoreError> {
+        let tables = &self.fold.tables;
+        tables.offset(&tables.cursors, &cursor_key(source, partition))
+    }
+
+    fn touch(&self, partition: Partition, endpoint: EndpointId) {
+        self.shared.touched.lock().unwrap_or_else(PoisonError::into_inner).insert((partition, endpoint));
+        self.hear();
+    }
+
+    fn publish(&self, next: &[Position]) {
+        for position in next {
+            if let Some(folded) = self.shared.folded.get(position.partition.0 as usize) {
+                folded.send_replace(position.offset);
+            }
+        }
+        self.hear();
+    }
+
+    fn hear(&self) {
+        if let Some(hearer) = &*self.shared.hearer.lock().unwrap_or_else(PoisonError::into_inner) {
+            hearer();
+        }
+    }
+}
+
+/// `None` if the rows are of other logs, or ahead of the log of deliveries.
+fn open_tables(
+    path: &Path,
+    deliveries: &dyn Reader,
+    payments: &dyn Reader,
+) -> Result<Option<(Tables, Vec<Offset>)>, DeliveriesError> {
+    let tables = Tables::open(Store::open(path)?)?;
+    let logs = [payments.log_id().0, deliveries.log_id().0].concat();
+    match tables.meta.get(b"logs")? {
+        Some(known) if known.as_ref() != logs.as_slice() => return Ok(None),
+        Some(_) => {}
+        None => {
+            let mut batch = tables.store.batch();
+            batch.insert(&tables.meta, b"logs", &logs);
+            batch.commit()?;
+        }
+    }
+    let mut from = Vec::new();
+    for partition in (0..deliveries.partitions()).map(Partition) {
+        let next = tables.meta.get(&deliveries_key(partition))?.map(|row| number(&row, 0)).transpose()?;
+        let next = Offset(next.unwrap_or_default());
+        if next > deliveries.ends(partition)?.committed {
+            return Ok(None);
+        }
+        from.push(next);
+    }
+    Ok(Some((tables, from)))
+}

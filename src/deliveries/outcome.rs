@@ -1,0 +1,343 @@
+//! What stands on the log of deliveries: what became of one attempt to tell one endpoint of one thing.
+//!
+//! ```json
+//! {"type": "WebhookDelivered", "log": "<log of payments>", "endpoint": "we_...", "partition": 0, "offset": 42,
+//!  "cause": "live", "event": "PaymentSuccessful", "event_id": "...", "payment_id": "pay_...", "version": 2, "attempt": 1,
+//!  "at": "...", "took_ms": 12, "status": 200}
+//! {"type": "WebhookAttemptFailed", ..., "failure": "status", "status": 503, "next_at": "..."}
+//! ```
+//!
+//! An outcome says the same however often it stands there, so that it needs no transaction. Without `next_at` no further
+//! attempt is made. Nothing that was sent or answered is repeated here.
+
+use crate::control::{EndpointId, RequestId};
+use crate::journal::{LogId, Offset, Partition, Position};
+use crate::payment::{EventId, PaymentId, Timestamp};
+
+const DELIVERED: &str = "WebhookDelivered";
+const FAILED: &str = "WebhookAttemptFailed";
+const LIVE: &str = "live";
+const TEST: &str = "test";
+/// What endpoints are told of each other.
+pub const ENDPOINT_DISABLED: &str = "WebhookEndpointDisabled";
+
+/// One thing to tell one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkId {
+    pub endpoint: EndpointId,
+    /// Of the event on the log of payments; of a test, its partition alone counts.
+    pub partition: Partition,
+    pub offset: Offset,
+    pub cause: Cause,
+}
+
+/// Why an endpoint is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// It happened.
+    Live,
+    /// Somebody asked.
+    Asked(RequestId),
+}
+
+/// What an endpoint is told.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum What {
+    Event {
+        payment: PaymentId,
+        version: u64,
+        name: String,
+        event: String,
+    },
+    Test,
+    /// Another endpoint of the merchant is disabled.
+    Disabled {
+        endpoint: EndpointId,
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub work: WorkId,
+    pub what: What,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// By the clock of who made it.
+    pub at: Timestamp,
+    pub took_ms: u32,
+    /// Of the answer, if there was one.
+    pub status: Option<u16>,
+    pub result: Result,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Result {
+    Delivered,
+    Failed {
+        failure: Failure,
+        /// When it is tried again; never, if it is `None`.
+        next_at: Option<Timestamp>,
+    },
+}
+
+/// Why an attempt has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The name could not be resolved.
+    Dns,
+    /// It leads to an address that nobody outside may reach through us.
+    AddressNotAllowed,
+    Connect,
+    Tls,
+    Timeout,
+    /// The connection broke before there was an answer.
+    Broken,
+    /// An answer that sends us elsewhere; nobody follows it.
+    Redirect,
+    /// An answer that is not 2xx.
+    Status,
+    /// 410: nobody is to be told there any more.
+    Gone,
+    /// The endpoint's secrets or its payload cannot be read here.
+    NotSendable,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    log: String,
+    endpoint: EndpointId,
+    partition: u32,
+    offset: u64,
+    cause: String,
+    event: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    event_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    payment_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    version: Option<u64>,
+    /// The endpoint that is told of, and what of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    about: Option<EndpointId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    reason: Option<String>,
+    attempt: u32,
+    at: String,
+    took_ms: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    failure: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    next_at: Option<String>,
+}
+
+impl Cause {
+    #[must_use]
+    pub fn text(self) -> String {
+        match self {
+            Self::Live => LIVE.to_owned(),
+            Self::Asked(request) => request.to_string(),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == LIVE { Some(Self::Live) } else { RequestId::parse(text).map(Self::Asked) }
+    }
+}
+
+impl What {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Event { name, .. } => name,
+            Self::Test => TEST,
+            Self::Disabled { .. } => ENDPOINT_DISABLED,
+        }
+    }
+}
+
+impl Failure {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::AddressNotAllowed => "address_not_allowed",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Redirect => "redirect",
+            Self::Status => "status",
+            Self::Gone => "gone",
+            Self::NotSendable => "not_sendable",
+        }
+    }
+}
+
+pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
+    let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
+    let (kind, failure, next_at) = match result {
+        Result::Delivered => (DELIVERED, None, None),
+        Result::Failed { failure, next_at } => (FAILED, Some(*failure), next_at.map(|at| at.to_string())),
+    };
+    let (event_id, payment_id, version) = match what {
+        What::Event { payment, version, event, .. } => (Some(event.clone()), Some(payment.to_string()), Some(*version)),
+        What::Test | What::Disabled { .. } => (None, None, None),
+    };
+    let (about, reason) = match what {
+        What::Disabled { endpoint, reason } => (Some(*endpoint), Some(reason.clone())),
+        What::Event { .. } | What::Test => (None, None),
+    };
+    serde_json::to_vec(&Document {
+        kind: kind.to_owned(),
+        log: log.to_string(),
+        endpoint: work.endpoint,
+        partition: work.partition.0,
+        offset: work.offset.0,
+        cause: work.cause.text(),
+        event: what.name().to_owned(),
+        event_id,
+        payment_id,
+        version,
+        about,
+        reason,
+        attempt: *attempt,
+        at: at.to_string(),
+        took_ms: *took_ms,
+        status: *status,
+        failure,
+        next_at,
+    })
+}
+
+/// `None` for what is of another log, or of a type that is not known here.
+pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, &'static str> {
+    let document: Document = serde_json::from_slice(value).map_err(|_| "it is no outcome of a delivery")?;
+    if document.log != log.to_string() {
+        return Ok(None);
+    }
+    let time = |text: &str| Timestamp::parse(text).ok_or("a time cannot be read");
+    let result = match document.kind.as_str() {
+        DELIVERED => Result::Delivered,
+        FAILED => Result::Failed {
+            failure: document.failure.ok_or("it does not say why it failed")?,
+            next_at: document.next_at.as_deref().map(time).transpose()?,
+        },
+        _ => return Ok(None),
+    };
+    let what = match (document.payment_id.as_deref(), document.version, document.event_id) {
+        (Some(payment), Some(version), Some(event)) => {
+            EventId::parse(&event).ok_or("an id cannot be read")?;
+            let payment = PaymentId::parse(payment).ok_or("an id cannot be read")?;
+            What::Event { payment, version, name: document.event, event }
+        }
+        (None, None, None) if document.event == TEST => What::Test,
+        (None, None, None) if document.event == ENDPOINT_DISABLED => {
+            let (Some(endpoint), Some(reason)) = (document.about, document.reason) else {
+                return Err("it does not say of which endpoint it told");
+            };
+            What::Disabled { endpoint, reason }
+        }
+        _ => return Err("it does not say of what it told"),
+    };
+    let cause = Cause::parse(&document.cause).ok_or("its cause cannot be read")?;
+    let (partition, offset) = (Partition(document.partition), Offset(document.offset));
+    Ok(Some(Outcome {
+        work: WorkId { endpoint: document.endpoint, partition, offset, cause },
+        what,
+        attempt: document.attempt,
+        at: time(&document.at)?,
+        took_ms: document.took_ms,
+        status: document.status,
+        result,
+    }))
+}
+
+impl WorkId {
+    /// The `webhook-id`: the same over all attempts, resendings and endpoints.
+    #[must_use]
+    pub fn message_id(&self, what: &What) -> String {
+        match (what, self.cause) {
+            (What::Event { event, .. }, _) => format!("msg_{}", event.replace('-', "")),
+            (What::Test, Cause::Asked(request)) => format!("msg_test_{}", data_encoding::HEXLOWER.encode(&request.0)),
+            (What::Disabled { .. }, Cause::Asked(request)) => {
+                format!("msg_{}", data_encoding::HEXLOWER.encode(&request.0))
+            }
+            (What::Test | What::Disabled { .. }, Cause::Live) => "msg_test".to_owned(),
+        }
+    }
+
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::new(self.partition, self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cause, Failure, Outcome, Result, What, WorkId, decode, encode};
+    use crate::control::{EndpointId, RequestId};
+    use crate::journal::{LogId, Offset, Partition};
+    use crate::payment::samples::{at, payment_id};
+
+    const LOG: LogId = LogId([7; 16]);
+
+    fn outcome(what: What, cause: Cause, result: Result) -> Outcome {
+        let work = WorkId { endpoint: EndpointId([1; 16]), partition: Partition(3), offset: Offset(42), cause };
+        Outcome { work, what, attempt: 2, at: at(5), took_ms: 12, status: Some(503), result }
+    }
+
+    fn event() -> What {
+        let event = "0197a4c0-0000-7000-8000-000000000000".to_owned();
+        What::Event { payment: payment_id("a"), version: 2, name: "PaymentSuccessful".to_owned(), event }
+    }
+
+    #[test]
+    fn an_outcome_survives_a_round_trip_and_knows_its_log() {
+        let failed = |next_at| Result::Failed { failure: Failure::Status, next_at };
+        for outcome in [
+            outcome(event(), Cause::Live, Result::Delivered),
+            outcome(event(), Cause::Asked(RequestId([2; 16])), failed(Some(at(9)))),
+            outcome(What::Test, Cause::Asked(RequestId([2; 16])), failed(None)),
+            outcome(
+                What::Disabled { endpoint: EndpointId([3; 16]), reason: "gone".to_owned() },
+                Cause::Asked(RequestId([2; 16])),
+                Result::Delivered,
+            ),
+        ] {
+            let bytes = encode(LOG, &outcome).unwrap();
+            assert_eq!(decode(LOG, &bytes), Ok(Some(outcome)));
+            assert_eq!(decode(LogId([8; 16]), &bytes), Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_what_is_new_is_passed_over() {
+        let good = String::from_utf8(encode(LOG, &outcome(event(), Cause::Live, Result::Delivered)).unwrap()).unwrap();
+        assert_eq!(decode(LOG, good.replace("WebhookDelivered", "PushDelivered").as_bytes()), Ok(None));
+        for wrong in [
+            "garbage".to_owned(),
+            good.replace("\"live\"", "\"dead\""),
+            good.replace("pay_", "pax_"),
+            good.replace("we_", "wx_"),
+            good.replace("\"at\":\"2", "\"at\":\"x2"),
+            good.replace("WebhookDelivered", "WebhookAttemptFailed"),
+        ] {
+            assert!(decode(LOG, wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    /// As it stands on somebody's log: these bytes never change their meaning.
+    #[test]
+    fn a_golden_document() {
+        let golden = r#"{"type":"WebhookAttemptFailed","log":"07070707070707070707070707070707","endpoint":"we_01010101010101010101010101010101","partition":3,"offset":42,"cause":"live","event":"test","attempt":2,"at":"2025-11-24T16:00:05.000000Z","took_ms":12,"status":503,"failure":"address_not_allowed","next_at":"2025-11-24T16:00:09.000000Z"}"#;
+        let result = Result::Failed { failure: Failure::AddressNotAllowed, next_at: Some(at(9)) };
+        let written = encode(LOG, &outcome(What::Test, Cause::Live, result)).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), golden);
+    }
+}

@@ -1,0 +1,260 @@
+//! The rows of the fold of deliveries, and their keys.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `work` | endpoint, partition, offset, cause | [`Row`] |
+//! | `due` | partition, endpoint, due at, offset, cause | nothing |
+//! | `open` | endpoint, payment, version, partition, offset, cause | nothing |
+//! | `attempts` | endpoint, at, partition, offset, cause, attempt | the outcome, as it stands on the log |
+//! | `cursors` | endpoint or request, partition | the next offset of the log of payments |
+//! | `endpoints` | endpoint | [`Standing`] |
+//! | `meta` | `logs`; `d` and partition | ids; the next offset of the log of deliveries |
+
+use super::outcome::{Cause, What, WorkId};
+use crate::control::{Endpoint, EndpointId, RequestId};
+use crate::journal::{Offset, Partition};
+use crate::payment::Timestamp;
+use crate::store::{Store, StoreError, Table};
+
+/// One piece of work, as far as the logs tell. Its two sides come from two logs, in either order.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Row {
+    pub what: What,
+    /// Does the log of payments, or a request, say that the endpoint is to be told?
+    pub wanted: bool,
+    pub end: Option<End>,
+    /// The number of the last attempt.
+    pub attempts: u32,
+    pub next_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) enum End {
+    Delivered,
+    /// No further attempt is made.
+    GivenUp,
+    /// The endpoint was disabled, deleted, or enabled anew from a later place on.
+    Dropped,
+}
+
+/// What is remembered of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Standing {
+    /// Behind the place on the control log at which it was enabled last, and of which the cursors are; 0 while it is not enabled.
+    pub(super) enabled: u64,
+    pub last_success: Option<Timestamp>,
+    /// The first failure since then, whatever became of the endpoint meanwhile: [`Standing::since_enabled`].
+    pub failing_since: Option<Timestamp>,
+}
+
+#[derive(Clone)]
+pub(super) struct Tables {
+    pub store: Store,
+    pub work: Table,
+    pub due: Table,
+    pub open: Table,
+    pub attempts: Table,
+    pub cursors: Table,
+    pub endpoints: Table,
+    pub meta: Table,
+}
+
+impl Standing {
+    /// As it is of an endpoint as it was enabled last: what failed before is nothing that it is to blame for now.
+    #[must_use]
+    pub fn since_enabled(self, endpoint: &Endpoint) -> Self {
+        let enabled_at = Timestamp::parse(&endpoint.enabled_at).unwrap_or(Timestamp::MIN);
+        Self { failing_since: self.failing_since.map(|since| since.max(enabled_at)), ..self }
+    }
+}
+
+impl Row {
+    pub fn new(what: What) -> Self {
+        Self { what, wanted: false, end: None, attempts: 0, next_at: Timestamp::MIN }
+    }
+
+    /// For people and programs.
+    pub fn state(&self) -> &'static str {
+        match self.end {
+            None => "pending",
+            Some(End::Delivered) => "delivered",
+            Some(End::GivenUp) => "given_up",
+            Some(End::Dropped) => "dropped",
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.wanted && self.end.is_none()
+    }
+}
+
+impl Tables {
+    pub fn open(store: Store) -> Result<Self, StoreError> {
+        let table = |name| store.table(name);
+        Ok(Self {
+            work: table("work")?,
+            due: table("due")?,
+            open: table("open")?,
+            attempts: table("attempts")?,
+            cursors: table("cursors")?,
+            endpoints: table("endpoints")?,
+            meta: table("meta")?,
+            store,
+        })
+    }
+
+    pub fn row(&self, work: &WorkId) -> Result<Option<Row>, StoreError> {
+        self.work.get(&work_key(work))?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    pub fn standing(&self, endpoint: EndpointId) -> Result<Standing, StoreError> {
+        let row = self.endpoints.get(&endpoint.0)?.map(|bytes| decode(&bytes)).transpose()?;
+        Ok(row.unwrap_or_default())
+    }
+
+    pub fn offset(&self, table: &Table, key: &[u8]) -> Result<Option<Offset>, StoreError> {
+        let row = table.get(key)?;
+        row.map(|bytes| number(&bytes, 0).map(Offset)).transpose()
+    }
+}
+
+pub(super) fn encode<T: serde::Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_allocvec(row).map_err(|e| StoreError::Damaged(e.to_string()))
+}
+
+pub(super) fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|e| StoreError::Damaged(e.to_string()))
+}
+
+// === keys ===
+
+/// A live cause is sixteen zeros, which no request has.
+fn cause_bytes(cause: Cause) -> [u8; 16] {
+    match cause {
+        Cause::Live => [0; 16],
+        Cause::Asked(request) => request.0,
+    }
+}
+
+fn cause_of(bytes: [u8; 16]) -> Cause {
+    if bytes == [0; 16] { Cause::Live } else { Cause::Asked(RequestId(bytes)) }
+}
+
+/// Everything about this event at this endpoint begins so.
+pub(super) fn event_prefix(work: &WorkId) -> Vec<u8> {
+    [work.endpoint.0.as_slice(), &work.partition.0.to_be_bytes(), &work.offset.0.to_be_bytes()].concat()
+}
+
+pub(super) fn work_key(work: &WorkId) -> Vec<u8> {
+    [event_prefix(work).as_slice(), &cause_bytes(work.cause)].concat()
+}
+
+pub(super) fn parse_work(key: &[u8]) -> Result<WorkId, StoreError> {
+    Ok(WorkId {
+        endpoint: EndpointId(part(key, 0)?),
+        partition: Partition(u32::from_be_bytes(part(key, 16)?)),
+        offset: Offset(number(key, 20)?),
+        cause: cause_of(part(key, 28)?),
+    })
+}
+
+pub(super) fn due_prefix(partition: Partition, endpoint: EndpointId) -> Vec<u8> {
+    [partition.0.to_be_bytes().as_slice(), &endpoint.0].concat()
+}
+
+pub(super) fn due_key(work: &WorkId, at: Timestamp) -> Vec<u8> {
+    let at = at.as_micros().to_be_bytes();
+    let (offset, cause) = (work.offset.0.to_be_bytes(), cause_bytes(work.cause));
+    [due_prefix(work.partition, work.endpoint).as_slice(), &at, &offset, &cause].concat()
+}
+
+pub(super) fn parse_due(key: &[u8]) -> Result<(Timestamp, WorkId), StoreError> {
+    let at = i64::from_be_bytes(part(key, 20)?);
+    let at = Timestamp::from_micros(at).ok_or_else(|| StoreError::Damaged("a due time cannot be read".to_owned()))?;
+    let work = WorkId {
+        partition: Partition(u32::from_be_bytes(part(key, 0)?)),
+        endpoint: EndpointId(part(key, 4)?),
+        offset: Offset(number(key, 28)?),
+        cause: cause_of(part(key, 36)?),
+    };
+    Ok((at, work))
+}
+
+/// Everything that one endpoint is still to be told of one payment begins so.
+pub(super) fn open_prefix(endpoint: EndpointId, what: &What) -> Vec<u8> {
+    let payment = match what {
+        What::Event { payment, .. } => *payment.as_bytes(),
+        What::Test | What::Disabled { .. } => [0; 16],
+    };
+    [endpoint.0.as_slice(), &payment].concat()
+}
+
+pub(super) fn open_key(work: &WorkId, what: &What) -> Vec<u8> {
+    let version = match what {
+        What::Event { version, .. } => *version,
+        What::Test | What::Disabled { .. } => 0,
+    };
+    let (partition, offset) = (work.partition.0.to_be_bytes(), work.offset.0.to_be_bytes());
+    let prefix = open_prefix(work.endpoint, what);
+    [prefix.as_slice(), &version.to_be_bytes(), &partition, &offset, &cause_bytes(work.cause)].concat()
+}
+
+pub(super) fn parse_open(key: &[u8]) -> Result<WorkId, StoreError> {
+    Ok(WorkId {
+        endpoint: EndpointId(part(key, 0)?),
+        partition: Partition(u32::from_be_bytes(part(key, 40)?)),
+        offset: Offset(number(key, 44)?),
+        cause: cause_of(part(key, 52)?),
+    })
+}
+
+pub(super) fn attempt_key(work: &WorkId, at: Timestamp, attempt: u32) -> Vec<u8> {
+    let at = at.as_micros().to_be_bytes();
+    let (partition, offset) = (work.partition.0.to_be_bytes(), work.offset.0.to_be_bytes());
+    let (cause, attempt) = (cause_bytes(work.cause), attempt.to_be_bytes());
+    [work.endpoint.0.as_slice(), &at, &partition, &offset, &cause, &attempt].concat()
+}
+
+/// `source` is an endpoint or a request.
+pub(super) fn cursor_key(source: [u8; 16], partition: Partition) -> Vec<u8> {
+    [source.as_slice(), &partition.0.to_be_bytes()].concat()
+}
+
+pub(super) fn deliveries_key(partition: Partition) -> Vec<u8> {
+    [b"d".as_slice(), &partition.0.to_be_bytes()].concat()
+}
+
+/// Behind everything that begins with `prefix`: none of our keys goes on with sixty-four of these.
+pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
+    [prefix, &[0xFF; 64]].concat()
+}
+
+fn part<const N: usize>(key: &[u8], at: usize) -> Result<[u8; N], StoreError> {
+    let bytes = key.get(at..).and_then(|rest| rest.first_chunk::<N>());
+    bytes.copied().ok_or_else(|| StoreError::Damaged("a key is too short".to_owned()))
+}
+
+pub(super) fn number(bytes: &[u8], at: usize) -> Result<u64, StoreError> {
+    part(bytes, at).map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{due_key, open_key, parse_due, parse_open, parse_work, work_key};
+    use crate::control::{EndpointId, RequestId};
+    use crate::deliveries::outcome::{Cause, What, WorkId};
+    use crate::journal::{Offset, Partition};
+    use crate::payment::samples::{at, payment_id};
+
+    #[test]
+    fn keys_are_read_as_they_were_written() {
+        for cause in [Cause::Live, Cause::Asked(RequestId([9; 16]))] {
+            let work = WorkId { endpoint: EndpointId([1; 16]), partition: Partition(3), offset: Offset(42), cause };
+            assert_eq!(parse_due(&due_key(&work, at(7))).unwrap(), (at(7), work));
+            assert_eq!(parse_work(&work_key(&work)).unwrap(), work);
+            let name = "PaymentFailed".to_owned();
+            let what = What::Event { payment: payment_id("a"), version: 2, name, event: String::new() };
+            assert_eq!(parse_open(&open_key(&work, &what)).unwrap(), work);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One attempt, from the work to the outcome on the log of deliveries.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Answer, Client, Post};
+use super::message::{Message, Unsendable};
+use super::schedule::{Disable, Schedule};
+use crate::clock::Clocks;
+use crate::control::{Asks, Change, Control, Decided, EndpointId, EndpointState, KnownEndpoint, SecretsKey};
+use crate::deliveries::outcome::{ENDPOINT_DISABLED, Failure, Outcome, Result as Ended, What, encode};
+use crate::deliveries::{Deliveries, Due};
+use crate::journal::{Journal, NewRecord, Position};
+use crate::payment::Timestamp;
+use crate::projection::View;
+use crate::telemetry::{self, Seldom};
+
+/// Before an outcome that could not be appended, or a decision that was not made, is tried again.
+const APPEND_PAUSE: Duration = Duration::from_secs(1);
+/// How long a decision to disable an endpoint is waited for.
+const DECIDE_PATIENCE: Duration = Duration::from_secs(5);
+
+static NOT_SENDABLE: Seldom = Seldom::new();
+
+/// What attempts are made with.
+pub(super) struct Attempts {
+    pub deliveries: Deliveries,
+    pub view: View,
+    pub control: Arc<Control>,
+    /// The log of deliveries.
+    pub log: Arc<dyn Journal>,
+    pub key: SecretsKey,
+    pub client: Client,
+    pub schedule: Schedule,
+    pub clocks: Clocks,
+    /// Endpoints that are being disabled.
+    pub disabling: Mutex<HashSet<EndpointId>>,
+}
+
+/// What the lane needs to know of an attempt.
+pub(super) struct Attempted {
+    /// Where its outcome stands; `None` if it could not be sent from here yet, or not be appended before the stop.
+    pub recorded: Option<Position>,
+    /// Nothing else is sent to the endpoint before.
+    pub pause_until: Option<Timestamp>,
+}
+
+impl Attempts {
+    pub async fn make(self: &Arc<Self>, due: Due, endpoint: Arc<KnownEndpoint>, stop: &CancellationToken) -> Attempted {
+        let at = self.clocks.machine();
+        let attempt = due.attempts.saturating_add(1);
+        let answer = match self.send(&due, &endpoint, at).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // It is this instance that cannot, and not the endpoint: no attempt was made, and none is counted.
+                if NOT_SENDABLE.now() {
+                    tracing::warn!(endpoint = %due.work.endpoint, %error, "a webhook cannot be sent from here yet");
+                }
+                return Attempted { recorded: None, pause_until: None };
+            }
+        };
+        telemetry::webhook_attempted(answer.failure.map_or("delivered", Failure::name), answer.took);
+        let Answer { took, status, failure, retry_after } = answer;
+        let (now, mut pause_until, mut disable) = (self.clocks.now(), None, None);
+        let result = match failure {
+            None => Ended::Delivered,
+            Some(failure) => {
+                let standing = self.deliveries.standing(due.work.endpoint).unwrap_or_default();
+                let standing = standing.since_enabled(&endpoint.endpoint);
+                let next = self.schedule.after(attempt, failure, retry_after, &standing, now, rand::random());
+                (pause_until, disable) = (next.pause_until, next.disable);
+                Ended::Failed { failure, next_at: next.at }
+            }
+        };
+        let took_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+        let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result };
+        let recorded = self.record(&outcome, stop).await;
+        if let Some(why) = disable {
+            self.begin_to_disable(endpoint, why, stop.clone());
+        }
+        Attempted { recorded, pause_until }
+    }
+
+    async fn send(&self, due: &Due, endpoint: &KnownEndpoint, at: Timestamp) -> Result<Answer, Unsendable> {
+        let message = self.message(due, endpoint)?;
+        let signatures = message.signatures(&endpoint.endpoint, &self.key, at)?;
+        let (url, Message { id, body }) = (&endpoint.endpoint.url, message);
+        Ok(self.client.send(&Post { url, id: &id, at, signatures: &signatures, body: &body }).await)
+    }
+
+    fn message(&self, due: &Due, endpoint: &KnownEndpoint) -> Result<Message, Unsendable> {
+        let What::Event { payment, version, .. } = &due.what else {
+            return Message::of_no_event(due);
+        };
+        if !self.view.has_folded(due.work.position()) {
+            return Err(Unsendable::NotFolded);
+        }
+        let entries = self.view.events_after(*payment, version.saturating_sub(1), 1)?;
+        let entry = entries.into_iter().next().filter(|entry| entry.position == due.work.position());
+        Message::of_event(due, &entry.ok_or(Unsendable::NotThere)?, endpoint.endpoint.payload, self.view.log_id())
+    }
+
+    /// Until it is on the log the work is still due: whoever takes the lane would do it again, and may.
+    async fn record(&self, outcome: &Outcome, stop: &CancellationToken) -> Option<Position> {
+        let value = encode(self.view.log_id(), outcome).ok()?;
+        let key = match &outcome.what {
+            What::Event { payment, .. } => payment.to_string(),
+            What::Test | What::Disabled { .. } => outcome.work.endpoint.to_string(),
+        };
+        loop {
+            let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
+            let (partition, key, value) = (outcome.work.partition, key.clone().into_bytes(), value.clone());
+            match self.log.append(NewRecord { partition, key, headers, value }).await {
+                Ok(position) => return Some(position),
+                // An outcome that stands there twice is one.
+                Err(error) => tracing::warn!(%partition, %error, "the outcome of a webhook was not recorded yet"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(APPEND_PAUSE) => {}
+            }
+        }
+    }
+
+    /// The merchant hears of it where it still can. That it does is no promise: the endpoint itself says that it is disabled.
+    async fn tell_the_others(&self, disabled: &KnownEndpoint, why: Disable, now: Timestamp) {
+        let (known, merchant) = (self.control.webhooks().known(), &disabled.endpoint.merchant_id);
+        for other in known.endpoints.values().map(|known| &known.endpoint) {
+            let named = other.events.as_ref().is_none_or(|names| names.iter().any(|name| name == ENDPOINT_DISABLED));
+            if !other.is_enabled() || !named || other.merchant_id != *merchant || other.id == disabled.endpoint.id {
+                continue;
+            }
+            let asks = Asks::Disabled { disabled: disabled.endpoint.id, reason: why.name().to_owned() };
+            if let Err(error) = self.control.ask_of_endpoint(other.id, asks, now, DECIDE_PATIENCE).await {
+                tracing::warn!(endpoint = %other.id, %error, "it is not told that another endpoint is disabled");
+            }
+        }
+    }
+
+    /// No attempt waits for it: the control log may not answer for long. Once at a time for each endpoint.
+    fn begin_to_disable(self: &Arc<Self>, known: Arc<KnownEndpoint>, why: Disable, stop: CancellationToken) {
+        let (attempts, id) = (Arc::clone(self), known.endpoint.id);
+        if self.disabling().insert(id) {
+            drop(tokio::spawn(async move {
+                attempts.disable(&known, why, &stop).await;
+                attempts.disabling().remove(&id);
+            }));
+        }
+    }
+
+    fn disabling(&self) -> MutexGuard<'_, HashSet<EndpointId>> {
+        self.disabling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until it is decided, or the stop. Of two that say so one has an effect; who has disabled or enabled it meanwhile is right.
+    async fn disable(&self, answered: &KnownEndpoint, why: Disable, stop: &CancellationToken) {
+        let id = answered.endpoint.id;
+        loop {
+            let known = self.control.webhooks().known().endpoints.get(&id).cloned();
+            let as_it_was = |known: &Arc<KnownEndpoint>| known.enabled_offset == answered.enabled_offset;
+            let Some(known) = known.filter(as_it_was).filter(|known| known.endpoint.is_enabled()) else { return };
+            let now = self.clocks.machine();
+            let mut endpoint = known.endpoint.clone();
+            (endpoint.state, endpoint.reason) = (EndpointState::Disabled, Some(why.name().to_owned()));
+            let version = known.version + 1;
+            match self.control.change_endpoint(Change::Disabled, endpoint, version, now, DECIDE_PATIENCE).await {
+                Ok(Decided::Effective(known)) => {
+                    tracing::warn!(endpoint = %id, why = why.name(), "a webhook endpoint is disabled");
+                    return self.tell_the_others(&known, why, now).await;
+                }
+                Ok(Decided::Late | Decided::Unconfirmed) => {} // as it is now, or will be, it is looked at again
+                Err(error) => tracing::warn!(endpoint = %id, %error, "a webhook endpoint could not be disabled yet"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(APPEND_PAUSE) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The lanes of a process, on one thread: hears the group, begins what is due, lets go of what the fold has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::agenda::Agenda;
+use super::attempt::{Attempted, Attempts};
+use super::group::POSITIONS_EVERY;
+use super::{Bounds, NotifyError};
+use crate::control::{EndpointId, KnownEndpoint};
+use crate::deliveries::Due;
+use crate::deliveries::outcome::WorkId;
+use crate::journal::{JournalError, Lanes, Offset, Partition, Position};
+use crate::payment::Timestamp;
+
+/// How long the loop waits at most before it listens to the group again.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+/// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
+const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
+/// Outcomes of one endpoint that the fold has not come to yet.
+const UNFOLDED_MAX: usize = 1_000;
+/// On their way to one endpoint that does nothing but fail: it holds no slot that others could use.
+const FAILING_MAX: usize = 1;
+/// How long leaving the group may take.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(super) enum Input {
+    Folded,
+    /// Where a partition of the log of deliveries ended when its lane asked.
+    End(Partition, u64, Result<Offset, JournalError>),
+    Ended(WorkId, Attempted),
+}
+
+/// A partition of ours.
+pub(super) struct Lane {
+    pub epoch: u64,
+    pub catch_up: CatchUp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum CatchUp {
+    Unasked(Instant),
+    Asked,
+    To(Offset),
+    Done,
+}
+
+/// How much of one endpoint is on its way.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// Sent, and not answered yet: this is what bounds are about.
+    sending: usize,
+    /// Until the fold has the outcome: it still stands among what is due.
+    known: usize,
+}
+
+/// Work on its way, until the fold has its outcome.
+#[derive(Clone, Copy)]
+enum OnItsWay {
+    Sent,
+    Recorded(Position),
+    /// It is tried again then, from what stands in the rows.
+    Unrecorded(Instant),
+}
+
+pub(super) struct Running {
+    pub attempts: Arc<Attempts>,
+    bounds: Bounds,
+    pub lanes: Box<dyn Lanes>,
+    pub runtime: Handle,
+    /// Ends the waiting of attempts for a log that takes nothing.
+    cut_off: CancellationToken,
+    pub sender: Sender<Input>,
+    inbox: Receiver<Input>,
+    told: Arc<AtomicBool>,
+    pub owned: BTreeMap<Partition, Lane>,
+    pub unfenced: BTreeSet<Partition>,
+    pub fence_not_before: Instant,
+    pub epochs: u64,
+    in_flight: HashMap<WorkId, OnItsWay>,
+    of_endpoint: HashMap<EndpointId, Count>,
+    /// Sent, and not answered yet.
+    sending: usize,
+    agenda: Agenda,
+    paused: HashMap<EndpointId, Timestamp>,
+    pub positions_told: Instant,
+}
+
+impl Running {
+    pub fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>, runtime: Handle) -> Self {
+        let ((sender, inbox), told) = (channel(), Arc::new(AtomicBool::new(false)));
+        let (hears, is_told) = (sender.clone(), Arc::clone(&told));
+        attempts.deliveries.listen(move || {
+            if !is_told.swap(true, Ordering::AcqRel) {
+                drop(hears.send(Input::Folded));
+            }
+        });
+        let now = Instant::now();
+        Self {
+            attempts,
+            bounds,
+            lanes,
+            runtime,
+            cut_off: CancellationToken::new(),
+            sender,
+            inbox,
+            told,
+            owned: BTreeMap::new(),
+            unfenced: BTreeSet::new(),
+            fence_not_before: now,
+            epochs: 0,
+            in_flight: HashMap::new(),
+            of_endpoint: HashMap::new(),
+            sending: 0,
+            agenda: Agenda::default(),
+            paused: HashMap::new(),
+            positions_told: now,
+        }
+    }
+
+    /// One round.
+    pub fn turn(&mut self) -> Result<(), NotifyError> {
+        self.serve_group()?;
+        self.listen(self.patience())?;
+        self.release();
+        self.take_touched();
+        self.dispatch()?;
+        self.tell_positions()
+    }
+
+    /// Nothing new is sent; what is on its way may end.
+    pub fn drain(mut self) -> Result<(), NotifyError> {
+        let deadline = Instant::now() + self.bounds.drain;
+        while Instant::now() < deadline && self.sending > 0 {
+            self.serve_group()?;
+            self.listen(GROUP_POLL)?;
+        }
+        self.cut_off.cancel();
+        if self.sending > 0 {
+            tracing::warn!(webhooks = self.sending, "stopped with webhooks on their way: they are sent again");
+        }
+        self.positions_told = Instant::now().checked_sub(POSITIONS_EVERY).unwrap_or(self.positions_told);
+        self.tell_positions()?;
+        self.lanes.leave(LEAVE_DEADLINE);
+        Ok(())
+    }
+
+    // === what comes in ===
+
+    fn patience(&self) -> Duration {
+        let first = self.agenda.first().map(|at| at.since(self.attempts.clocks.now()));
+        first.map_or(GROUP_POLL, |wait| wait.min(GROUP_POLL))
+    }
+
+    fn listen(&mut self, wait: Duration) -> Result<(), NotifyError> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(input) => self.take(input)?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        while let Ok(input) = self.inbox.try_recv() {
+            self.take(input)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), NotifyError> {
+        match input {
+            Input::Folded => {}
+            Input::End(partition, epoch, end) => self.take_end(partition, epoch, end)?,
+            Input::Ended(work, attempted) => self.settle(work, &attempted),
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, work: WorkId, attempted: &Attempted) {
+        if let Some(until) = attempted.pause_until {
+            let paused = self.paused.entry(work.endpoint).or_insert(until);
+            *paused = until.max(*paused);
+        }
+        self.sending = self.sending.saturating_sub(1);
+        if let Some(count) = self.of_endpoint.get_mut(&work.endpoint) {
+            count.sending = count.sending.saturating_sub(1);
+        }
+        self.look_at_held();
+        let way = match attempted.recorded {
+            Some(position) => OnItsWay::Recorded(position),
+            None => OnItsWay::Unrecorded(Instant::now() + UNRECORDED_PAUSE),
+        };
+        self.in_flight.insert(work, way);
+    }
+
+    fn let_go(&mut self, work: &WorkId) {
+        if self.in_flight.remove(work).is_some()
+            && let Some(count) = self.of_endpoint.get_mut(&work.endpoint)
+        {
+            count.known = count.known.saturating_sub(1);
+            if count.known == 0 {
+                self.of_endpoint.remove(&work.endpoint);
+            }
+        }
+    }
+
+    /// Lets go of what the fold has passed, and lets lanes act that have caught up.
+    fn release(&mut self) {
+        let (deliveries, instant) = (&self.attempts.deliveries, Instant::now());
+        let is_over = |way: &OnItsWay| match way {
+            OnItsWay::Sent => false,
+            OnItsWay::Recorded(at) => deliveries.folded_to(at.partition) > at.offset,
+            OnItsWay::Unrecorded(until) => *until <= instant,
+        };
+        let passed = self.in_flight.iter().filter(|(_, way)| is_over(way));
+        let passed: Vec<WorkId> = passed.map(|(work, _)| *work).collect();
+        if !passed.is_empty() {
+            self.look_at_held();
+        }
+        // Others may have been told of the fold before it had all of this: what is still due is looked at here.
+        let now = self.attempts.clocks.now();
+        for work in &passed {
+            self.let_go(work);
+            self.agenda.look_at((work.partition, work.endpoint), now);
+        }
+        let mut taken = Vec::new();
+        for (partition, lane) in &mut self.owned {
+            if matches!(lane.catch_up, CatchUp::To(end) if self.attempts.deliveries.folded_to(*partition) >= end) {
+                lane.catch_up = CatchUp::Done;
+                taken.push(*partition);
+            }
+        }
+        for partition in taken {
+            let known = self.attempts.control.webhooks().known();
+            let now = self.attempts.clocks.now();
+            known.endpoints.keys().for_each(|endpoint| self.agenda.look_at((partition, *endpoint), now));
+        }
+    }
+
+    fn take_touched(&mut self) {
+        if self.told.swap(false, Ordering::AcqRel) {
+            let now = self.attempts.clocks.now();
+            for key in self.attempts.deliveries.touched() {
+                self.agenda.look_at(key, now);
+            }
+        }
+    }
+
+    // === what goes out ===
+
+    fn look_at_held(&mut self) {
+        self.agenda.look_at_held(self.attempts.clocks.now());
+    }
+
+    fn dispatch(&mut self) -> Result<(), NotifyError> {
+        let now = self.attempts.clocks.now();
+        while let Some((partition, endpoint)) = self.agenda.take(now) {
+            if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
+                self.dispatch_to(partition, endpoint, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How much more may be sent to it now.
+    fn room(&self, endpoint: EndpointId, count: Count) -> Result<usize, NotifyError> {
+        let room = self.bounds.in_flight_max.saturating_sub(self.sending);
+        let room = room.min(UNFOLDED_MAX.saturating_sub(count.known));
+        let room = room.min(self.bounds.of_endpoint_max.saturating_sub(count.sending));
+        if room == 0 || self.attempts.deliveries.standing(endpoint)?.failing_since.is_none() {
+            return Ok(room);
+        }
+        Ok(room.min(FAILING_MAX.saturating_sub(count.sending)))
+    }
+
+    /// Begins what one endpoint is to be told, as far as the bounds allow.
+    fn dispatch_to(&mut self, partition: Partition, id: EndpointId, now: Timestamp) -> Result<(), NotifyError> {
+        let known = self.attempts.control.webhooks().known();
+        let Some(endpoint) = known.endpoints.get(&id).filter(|known| known.endpoint.is_enabled()) else {
+            return Ok(());
+        };
+        self.paused.retain(|_, until| *until > now);
+        let key = (partition, id);
+        if let Some(until) = self.paused.get(&id).copied() {
+            self.agenda.look_at(key, until);
+            return Ok(());
+        }
+        let count = self.of_endpoint.get(&id).copied().unwrap_or_default();
+        let (room, on_their_way) = (self.room(id, count)?, count.known);
+        if room == 0 {
+            self.agenda.hold(key, false); // until something has ended
+            return Ok(());
+        }
+        // What is on its way still stands among what is due.
+        let found = self.attempts.deliveries.due(partition, id, now, room + on_their_way + 1)?;
+        let (mut begun, mut voided) = (0, false);
+        for due in found.due {
+            if self.in_flight.contains_key(&due.work) {
+                continue;
+            }
+            if begun >= room {
+                self.agenda.hold(key, true);
+                break;
+            }
+            if self.attempts.deliveries.is_void(&due.work, endpoint)? {
+                voided = true;
+            } else {
+                self.begin(due, Arc::clone(endpoint));
+                begun += 1;
+            }
+        }
+        if voided {
+            self.agenda.look_at(key, now); // there may be more behind it
+        } else if let Some(at) = found.next_at {
+            if at > now {
+                self.agenda.look_at(key, at);
+            } else {
+                self.agenda.hold(key, begun > 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, due: Due, endpoint: Arc<KnownEndpoint>) {
+        self.in_flight.insert(due.work, OnItsWay::Sent);
+        self.sending += 1;
+        let count = self.of_endpoint.entry(due.work.endpoint).or_default();
+        (count.sending, count.known) = (count.sending + 1, count.known + 1);
+        let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
+        let mut reply = Reply { work: due.work, sender: Some(self.sender.clone()) };
+        drop(self.runtime.spawn(async move {
+            let attempted = attempts.make(due, endpoint, &cut_off).await;
+            reply.send(attempted);
+        }));
+    }
+}
+
+/// Answers for an attempt exactly once, even if it panics: then it is made again.
+struct Reply {
+    work: WorkId,
+    sender: Option<Sender<Input>>,
+}
+
+impl Reply {
+    fn send(&mut self, attempted: Attempted) {
+        if let Some(sender) = self.sender.take() {
+            drop(sender.send(Input::Ended(self.work, attempted)));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.send(Attempted { recorded: None, pause_until: None });
+    }
+}

@@ -1,0 +1,192 @@
+//! A webhook as it is sent: its body, the same at every attempt, and its headers, signed anew at each (Standard Webhooks 1.0).
+
+use standardwebhooks::Webhook;
+
+use crate::contract::{FrameBody, ThinBody};
+use crate::control::{Endpoint, EndpointId, PayloadKind, SecretsKey};
+use crate::deliveries::Due;
+use crate::deliveries::outcome::{Cause, What};
+use crate::journal::LogId;
+use crate::payment::Timestamp;
+use crate::projection::Entry;
+
+/// One message, and who it says it is.
+pub(super) struct Message {
+    /// The same over all attempts, resendings and endpoints: a receiver that has seen it has seen it all.
+    pub id: String,
+    pub body: String,
+}
+
+#[derive(serde::Serialize)]
+struct Body<'a, D> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: String,
+    data: D,
+}
+
+#[derive(serde::Serialize)]
+struct Sequenced<D> {
+    /// The payment's version: 1, 2, 3, with no gap.
+    sequence: u64,
+    #[serde(flatten)]
+    frame: D,
+}
+
+#[derive(serde::Serialize)]
+struct TestData {
+    message: &'static str,
+}
+
+#[derive(serde::Serialize)]
+struct DisabledData<'a> {
+    endpoint: EndpointId,
+    reason: &'a str,
+}
+
+/// Why a message cannot be sent. Says nothing of a secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsendable {
+    #[error("its body cannot be written: {0}")]
+    Body(#[from] serde_json::Error),
+    #[error("a secret of its endpoint cannot be opened: {0}")]
+    Secret(#[from] crate::control::SealError),
+    #[error("a secret of its endpoint cannot sign")]
+    Sign,
+    #[error("its endpoint has no secret")]
+    NoSecret,
+    #[error("the rows of payments have not come to its event")]
+    NotFolded,
+    #[error("the rows of payments cannot be read: {0}")]
+    Rows(#[from] crate::store::StoreError),
+    #[error("its event is not in the rows of this instance")]
+    NotThere,
+}
+
+impl Message {
+    pub fn of_event(due: &Due, entry: &Entry, payload: PayloadKind, log: LogId) -> Result<Self, Unsendable> {
+        let (kind, timestamp) = (entry.event.data.name(), entry.event.occurred_at.to_string());
+        let sequence = entry.version.unwrap_or_default();
+        let body = match payload {
+            PayloadKind::Full => {
+                let data = Sequenced { sequence, frame: FrameBody::new(entry, log) };
+                serde_json::to_string(&Body { kind, timestamp, data })?
+            }
+            PayloadKind::Thin => {
+                let data = Sequenced { sequence, frame: ThinBody::new(entry, log) };
+                serde_json::to_string(&Body { kind, timestamp, data })?
+            }
+        };
+        Ok(Self { id: due.work.message_id(&due.what), body })
+    }
+
+    /// Of what is about no payment.
+    pub fn of_no_event(due: &Due) -> Result<Self, Unsendable> {
+        let asked_at = match due.work.cause {
+            Cause::Asked(request) => request.minted_at(),
+            Cause::Live => due.at,
+        };
+        let (kind, timestamp) = (due.what.name(), asked_at.to_string());
+        let body = match &due.what {
+            What::Disabled { endpoint, reason } => {
+                serde_json::to_string(&Body { kind, timestamp, data: DisabledData { endpoint: *endpoint, reason } })?
+            }
+            What::Test | What::Event { .. } => {
+                let data = TestData { message: "a test of this endpoint: no payment has changed" };
+                serde_json::to_string(&Body { kind, timestamp, data })?
+            }
+        };
+        Ok(Self { id: due.work.message_id(&due.what), body })
+    }
+
+    /// Everything in `webhook-signature`: one signature of each secret that signs `now`.
+    pub fn signatures(&self, endpoint: &Endpoint, key: &SecretsKey, now: Timestamp) -> Result<String, Unsendable> {
+        let about = endpoint.id.to_string();
+        let mut signatures = Vec::new();
+        for secret in endpoint.secrets.iter().filter(|secret| secret.signs_at(now)) {
+            let bytes = key.open(&about, &secret.sealed)?;
+            let webhook = Webhook::from_bytes(bytes).map_err(|_| Unsendable::Sign)?;
+            let seconds = now.as_micros() / 1_000_000;
+            signatures.push(webhook.sign(&self.id, seconds, self.body.as_bytes()).map_err(|_| Unsendable::Sign)?);
+        }
+        if signatures.is_empty() { Err(Unsendable::NoSecret) } else { Ok(signatures.join(" ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Message, Unsendable};
+    use crate::control::{Endpoint, EndpointId, EndpointSecret, EndpointState, PayloadKind, RequestId, SecretsKey};
+    use crate::deliveries::Due;
+    use crate::deliveries::outcome::{Cause, What, WorkId};
+    use crate::journal::{Offset, Partition};
+    use crate::payment::samples::at;
+
+    fn endpoint(key: &SecretsKey, secrets: &[(&[u8], Option<i64>)]) -> Endpoint {
+        let id = EndpointId([1; 16]);
+        let sealed = |(secret, until): &(&[u8], Option<i64>)| EndpointSecret {
+            sealed: key.seal(&id.to_string(), secret).unwrap(),
+            until: until.map(|until| at(until).to_string()),
+        };
+        Endpoint {
+            id,
+            merchant_id: "default".to_owned(),
+            url: String::new(),
+            events: None,
+            ordered: false,
+            payload: PayloadKind::Full,
+            state: EndpointState::Enabled,
+            reason: None,
+            from: Vec::new(),
+            secrets: secrets.iter().map(sealed).collect(),
+            created_at: String::new(),
+            enabled_at: String::new(),
+        }
+    }
+
+    /// The vector of the specification's own libraries.
+    #[test]
+    fn a_known_answer_is_signed_as_the_standard_says() {
+        let key = SecretsKey::parse(&SecretsKey::generate()).unwrap();
+        let secret = data_encoding::BASE64.decode(b"C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
+        let message = Message {
+            id: "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk".to_owned(),
+            body: r#"{"email":"test@example.com","username":"test_user"}"#.to_owned(),
+        };
+        let now = crate::payment::Timestamp::from_micros(1_649_367_553_000_000).unwrap();
+        let signed = message.signatures(&endpoint(&key, &[(&secret, None)]), &key, now).unwrap();
+        assert_eq!(signed, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=");
+    }
+
+    /// Retried hours later, it is the same.
+    #[test]
+    fn a_test_says_when_it_was_asked_for() {
+        let request = RequestId::parse("wr_0197a4c0000070008000000000000000").unwrap();
+        let work = WorkId {
+            endpoint: EndpointId([1; 16]),
+            partition: Partition(0),
+            offset: Offset(0),
+            cause: Cause::Asked(request),
+        };
+        let message = |at, attempts| Message::of_no_event(&Due { work, what: What::Test, at, attempts }).unwrap();
+        assert_eq!(message(at(0), 0).body, message(at(9), 3).body);
+        assert!(
+            message(at(0), 0).body.contains(r#""timestamp":"2025-06-25T01:42:15.808"#),
+            "{}",
+            message(at(0), 0).body
+        );
+    }
+
+    #[test]
+    fn every_secret_that_is_live_signs_and_no_other() {
+        let key = SecretsKey::parse(&SecretsKey::generate()).unwrap();
+        let rotated = endpoint(&key, &[(&[1; 32], None), (&[2; 32], Some(60))]);
+        let message = Message { id: "msg_1".to_owned(), body: "{}".to_owned() };
+        let count = |seconds| message.signatures(&rotated, &key, at(seconds)).unwrap().split(' ').count();
+        assert_eq!((count(0), count(59), count(60)), (2, 2, 1));
+        let none = message.signatures(&endpoint(&key, &[(&[2; 32], Some(0))]), &key, at(1));
+        assert!(matches!(none, Err(Unsendable::NoSecret)));
+        let other = SecretsKey::parse(&SecretsKey::generate()).unwrap();
+        assert!(matches!(message.signatures(&rotated, &other, at(0)), Err(Unsendable::Secret(_))));
+    }
+}

@@ -1,0 +1,107 @@
+//! Tells those who asked to be told: a lane whose effect is a delivery (DESIGN.md 7, docs/decisions/0017). What is due,
+//! [`Deliveries`] says; a lane sends it, appends what came of it, and lets go of it when the fold has that outcome.
+//!
+//! The group says who sends for which partition. An outcome is appended without a transaction: it is the same however often
+//! it stands there, and one that was lost is a delivery that is made again, with the same id.
+
+mod agenda;
+mod args;
+mod attempt;
+mod client;
+mod group;
+mod lane;
+mod message;
+mod names;
+mod schedule;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clocks;
+use crate::control::{Control, SecretsKey};
+use crate::deliveries::Deliveries;
+use crate::journal::{Journal, JournalError, Lanes};
+use crate::projection::View;
+use crate::store::StoreError;
+use attempt::Attempts;
+use client::Client;
+use lane::Running;
+
+pub use args::WebhookArgs;
+
+/// Before the group is asked again whether it can be joined.
+const JOIN_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a notifier is made of.
+pub struct Notifier {
+    attempts: Arc<Attempts>,
+    bounds: Bounds,
+}
+
+/// What it works on.
+pub struct Parts {
+    pub deliveries: Deliveries,
+    /// The log of deliveries.
+    pub log: Arc<dyn Journal>,
+    pub view: View,
+    pub control: Arc<Control>,
+    pub key: SecretsKey,
+    pub clocks: Clocks,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Webhooks on their way, over all endpoints.
+    pub in_flight_max: usize,
+    /// And of one endpoint.
+    pub of_endpoint_max: usize,
+    /// How long a stop waits for those that are on their way.
+    pub drain: Duration,
+}
+
+impl Notifier {
+    pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration) -> anyhow::Result<Self> {
+        let Parts { deliveries, log, view, control, key, clocks } = parts;
+        let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
+        let (schedule, disabling) = (args.schedule(), std::sync::Mutex::default());
+        let attempts = Arc::new(Attempts { deliveries, view, control, log, key, client, schedule, clocks, disabling });
+        let (in_flight_max, of_endpoint_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
+        Ok(Self { attempts, bounds: Bounds { in_flight_max, of_endpoint_max, drain } })
+    }
+
+    /// Runs until told to stop, then drains. Blocks: give it a thread of its own.
+    pub fn run(self, runtime: &Handle, stop: &CancellationToken) -> Result<(), NotifyError> {
+        let Some(lanes) = self.join(stop)? else { return Ok(()) };
+        let mut running = Running::new(self.attempts, self.bounds, lanes, runtime.clone());
+        while !stop.is_cancelled() {
+            running.turn()?;
+        }
+        running.drain()
+    }
+
+    /// A log that does not answer now is waited for. `None` at the stop.
+    fn join(&self, stop: &CancellationToken) -> Result<Option<Box<dyn Lanes>>, NotifyError> {
+        while !stop.is_cancelled() {
+            match self.attempts.log.lanes() {
+                Ok(lanes) => return Ok(Some(lanes)),
+                Err(JournalError::Unavailable(reason)) => {
+                    tracing::warn!(reason, "the notifiers' group cannot be joined yet");
+                }
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(JOIN_PAUSE);
+        }
+        Ok(None)
+    }
+}
