@@ -32,7 +32,14 @@ impl Fold {
     /// The endpoint is to be told. `false` if it was known already, or is no longer to be done.
     pub fn want(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
         let _held = self.hold();
+        let mut batch = self.tables.store.batch();
         let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
+        if row.what.differs(what) {
+            // The log of payments was cut, and something else stands there now: that was told to nobody.
+            batch.remove(&self.tables.due, &due_key(work, row.next_at));
+            batch.remove(&self.tables.open, &open_key(work, &row.what));
+            row = Row::new(what.clone());
+        }
         // What was dropped when its endpoint was disabled is read again only if it is for the one that was enabled since.
         if row.end == Some(End::Dropped) && work.cause == Cause::Live {
             (row.wanted, row.end) = (false, None);
@@ -41,7 +48,6 @@ impl Fold {
             return Ok(false);
         }
         (row.wanted, row.what) = (true, what.clone());
-        let mut batch = self.tables.store.batch();
         if row.end.is_none() {
             self.open(work, &row, &mut batch)?;
         }
@@ -88,6 +94,12 @@ impl Fold {
         let _held = self.hold();
         let Outcome { work, what, attempt, at, result, .. } = outcome;
         let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
+        if row.what.differs(what) {
+            if row.wanted {
+                return Ok(()); // it tells of what stood there before the log was cut
+            }
+            row = Row::new(what.clone());
+        }
         let delivered = *result == Ended::Delivered;
         // Whoever had the lane before may have delivered what was given up here.
         let late = row.end == Some(End::Delivered) || (row.end == Some(End::GivenUp) && !delivered);

@@ -159,6 +159,23 @@ fn what_is_due_and_not_yet_tried_is_not_recovered_as_well() {
     assert!(fold.is_told_anyway(&recovered).unwrap());
 }
 
+/// The log of payments was cut and written anew: what was told of the one event is not said of the other.
+#[test]
+fn what_stood_at_the_place_before_says_nothing_of_what_stands_there_now() {
+    let What::Event { payment, version, name, .. } = what("a", 1) else { panic!("no event") };
+    let now = What::Event { payment, version, name, event: "0197a4c0-0000-7000-8000-000000000001".to_owned() };
+    let (early, late) = (fold(Webhooks::default()), fold(Webhooks::default()));
+    heed(&early, &outcome(5, what("a", 1), 1, Ended::Delivered));
+    early.want(&work(5), &now).unwrap();
+    late.want(&work(5), &now).unwrap();
+    heed(&late, &outcome(5, what("a", 1), 1, Ended::Delivered));
+    for fold in [early, late] {
+        assert_eq!(due(&fold), [(Timestamp::MIN, 5)]);
+        heed(&fold, &outcome(5, now.clone(), 1, Ended::Delivered));
+        assert_eq!(due(&fold), []);
+    }
+}
+
 #[test]
 fn how_an_endpoint_is_doing_is_known() {
     let fold = fold(Webhooks::default());

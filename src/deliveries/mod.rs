@@ -27,7 +27,7 @@ use crate::schema::Codec;
 use crate::store::{Store, StoreError};
 use fold::Fold;
 use outcome::{Cause, Outcome, What, WorkId};
-use rows::{End, Tables, behind, cursor_key, deliveries_key, due_prefix, number, parse_due};
+use rows::{End, Tables, behind, cursor_key, cursor_partition, deliveries_key, due_prefix, number, parse_due};
 
 pub use follow::Follower;
 pub use rows::Standing;
@@ -278,7 +278,7 @@ impl Deliveries {
     }
 }
 
-/// `None` if the rows are of other logs, or ahead of the log of deliveries.
+/// `None` if the rows are of other logs, or ahead of one of them.
 fn open_tables(
     path: &Path,
     deliveries: &dyn Reader,
@@ -303,6 +303,17 @@ fn open_tables(
             return Ok(None);
         }
         from.push(next);
+    }
+    let mut ends = Vec::new();
+    for partition in (0..payments.partitions()).map(Partition) {
+        ends.push(payments.ends(partition)?.committed.0);
+    }
+    for row in tables.cursors.range(&[], &behind(&[])) {
+        let (key, next) = row?;
+        let end = ends.get(cursor_partition(&key)?.0 as usize);
+        if end.is_none_or(|end| number(&next, 0).is_ok_and(|next| next > *end)) {
+            return Ok(None);
+        }
     }
     Ok(Some((tables, from)))
 }

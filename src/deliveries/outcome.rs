@@ -258,6 +258,14 @@ pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, 
     }))
 }
 
+impl What {
+    /// Are these two events? At one place of one log there is only one, unless the log was cut and written anew.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Event { event: one, .. }, Self::Event { event: two, .. }) if one != two)
+    }
+}
+
 impl WorkId {
     /// The `webhook-id`: the same over all attempts, resendings and endpoints.
     #[must_use]

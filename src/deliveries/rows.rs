@@ -220,6 +220,10 @@ pub(super) fn cursor_key(source: [u8; 16], partition: Partition) -> Vec<u8> {
     [source.as_slice(), &partition.0.to_be_bytes()].concat()
 }
 
+pub(super) fn cursor_partition(key: &[u8]) -> Result<Partition, StoreError> {
+    part(key, 16).map(|bytes| Partition(u32::from_be_bytes(bytes)))
+}
+
 pub(super) fn deliveries_key(partition: Partition) -> Vec<u8> {
     [b"d".as_slice(), &partition.0.to_be_bytes()].concat()
 }

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Archive, Header, Rejected, Scope, Trailer};
-use crate::control::{Control, Decided, ImportedArchive, ImportedRange, NewRejection, Step};
+use crate::control::{Control, Decided, EndpointState, ImportedArchive, ImportedRange, NewRejection, Step};
 use crate::journal::{Appending, Journal, Offset, Partition, Position};
 use crate::payment::{Signed, Timestamp};
 use crate::progress::Progress;
@@ -118,6 +118,11 @@ pub fn import(
             before.begun.operator
         );
     }
+    ensure!(
+        control.webhooks().known().endpoints.values().all(|known| known.endpoint.state == EndpointState::Deleted),
+        "there are webhook endpoints on the control log of this log, and they would be told of everything in the archive as if it \
+         happened now: delete them, and create them anew when the import is finished"
+    );
     let stop = CancellationToken::new();
     let following = stop.clone();
     let follower = std::thread::spawn(move || follower.expecting_an_import().run(&following));

@@ -69,18 +69,18 @@ mod tests {
     async fn a_name_that_is_slow_holds_few_threads_though_nobody_waits_any_more() {
         let names = Arc::new(Names::new());
         let (began, begun) = channel();
-        let (answer, slow) = sync_channel::<()>(0);
+        let (answer, slow) = sync_channel(0);
         let slow = Arc::new(std::sync::Mutex::new(slow));
         for _ in 0..QUESTIONS_OF_ONE_MAX + 3 {
             let (began, slow) = (began.clone(), Arc::clone(&slow));
             let question = names.ask("slow".to_owned(), move || {
                 began.send(()).unwrap();
-                Ok(slow.lock().unwrap().recv().unwrap())
+                Ok(slow.lock().unwrap().recv().unwrap() + 1)
             });
             assert!(tokio::time::timeout(Duration::from_millis(5), question).await.is_err(), "it is not answered");
         }
         assert_eq!(names.ask("other".to_owned(), || Ok(1)).await.unwrap(), 1, "others are answered");
-        (0..QUESTIONS_OF_ONE_MAX).for_each(|_| answer.send(()).unwrap());
+        (0..QUESTIONS_OF_ONE_MAX).for_each(|_| answer.send(1).unwrap());
         assert_eq!(names.ask("slow".to_owned(), || Ok(2)).await.unwrap(), 2);
         drop(began);
         assert_eq!(begun.iter().count(), QUESTIONS_OF_ONE_MAX);

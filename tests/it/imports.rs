@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paylog::control::{Control, Decided, ImportedArchive, ImportedRange, Step};
+use paylog::control::{
+    Change, Control, Decided, Endpoint, EndpointId, EndpointState, ImportedArchive, ImportedRange, PayloadKind, Step,
+};
 use paylog::journal::embedded::EmbeddedJournal;
 use paylog::journal::kafka::restore;
 use paylog::journal::{Journal, Reader};
@@ -33,6 +35,47 @@ async fn an_import_that_was_cut_off_is_served_by_nobody() {
     let refused = refusal(&import_words(&new, &file, &[]));
     assert!(refused.contains("is not to be repeated"), "{refused}");
     assert_eq!(log, EmbeddedJournal::open(&new.data_dir("up").join("journal"), PARTITIONS).unwrap().log_id());
+}
+
+/// An endpoint that was made while the log was empty is to hear of everything from its beginning on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_of_an_archive_as_if_it_happened_now() {
+    let bed = Bed::embedded();
+    let system = bed.start().await;
+    system.front.client.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
+    system.stop().await;
+    let file = bed.directory.path().join("a.jsonl");
+    export(&bed, &file, &[]);
+    let new = Bed::embedded();
+    let data = new.data_dir("up");
+    let endpoint = Endpoint {
+        id: EndpointId::mint(),
+        merchant_id: "default".to_owned(),
+        url: "https://example.org/hook".to_owned(),
+        events: None,
+        ordered: false,
+        payload: PayloadKind::Full,
+        state: EndpointState::Enabled,
+        reason: None,
+        from: vec![0; PARTITIONS as usize],
+        secrets: Vec::new(),
+        created_at: String::new(),
+        enabled_at: String::new(),
+    };
+    let deleted = Endpoint { state: EndpointState::Deleted, ..endpoint.clone() };
+    change(&data, Change::Created, endpoint, 1).await;
+    let refused = refusal(&import_words(&new, &file, &[]));
+    assert!(refused.contains("there are webhook endpoints") && refused.contains("delete them"), "{refused}");
+    change(&data, Change::Deleted, deleted, 2).await;
+    done(&paylog(&import_words(&new, &file, &[])));
+}
+
+async fn change(data: &Path, change: Change, endpoint: Endpoint, version: u64) {
+    let log = EmbeddedJournal::open(&data.join("journal"), PARTITIONS).unwrap().log_id();
+    let journal: Arc<dyn Journal> = EmbeddedJournal::open(&data.join("control"), 1).unwrap();
+    let (control, _) = Control::open(journal, log, Rejections::default()).unwrap();
+    let nobody_follows = std::time::Duration::ZERO;
+    control.change_endpoint(change, endpoint, version, Timestamp::now(), nobody_follows).await.unwrap();
 }
 
 /// Says that an import begins.
