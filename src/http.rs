@@ -30,7 +30,7 @@ use warp::reply::Response;
 pub use body::read_body;
 pub use connection::Lifetime;
 pub use problem::{Problem, ProblemBody, recover};
-pub use query::{Query, query};
+pub use query::{Query, page_limit, query};
 
 use connection::Server;
 

@@ -127,7 +127,7 @@ fn fold_into<P: Projection>(directory: &Path, config: KafkaConfig, events: u64) 
     let progress = fold.progress();
     progress.speak(false);
     fold.follow(journal.as_ref(), &CancellationToken::new(), &mut |_| !progress.caught_up())?;
-    let folded = progress.folded().as_slice().iter().map(|offset| offset.0).sum::<u64>();
+    let folded = progress.folded().sum();
     marks.lock().unwrap_or_else(PoisonError::into_inner).passed(folded);
     figure("events folded", folded, began);
     Ok(())

@@ -6,6 +6,9 @@ use warp::reject::Rejection;
 
 use crate::http::Problem;
 
+/// The most that one page holds.
+const PAGE_MAX: usize = 200;
+
 /// The parameters of one request, decoded.
 pub struct Query(Vec<(String, String)>);
 
@@ -34,5 +37,30 @@ impl Query {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// How many a page is to hold.
+pub fn page_limit(digits: &str) -> Result<usize, Problem> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    match digits.parse() {
+        Ok(limit @ 1..=PAGE_MAX) if plain => Ok(limit),
+        _ => {
+            let detail = format!("limit must be a whole number from 1 to {PAGE_MAX}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_limit", detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page_limit as limit;
+
+    #[test]
+    fn a_limit_is_taken_as_documented_or_not_at_all() {
+        assert_eq!((limit("1").ok(), limit("200").ok()), (Some(1), Some(200)));
+        for wrong in ["", "0", "201", "-1", "+1", "1.0", "ten", "99999999999999999999999"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -60,6 +60,12 @@ impl Offsets {
         self.0.iter().zip(0..).map(|(offset, partition)| Position::new(Partition(partition), *offset))
     }
 
+    /// Over all partitions.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(|offset| offset.0).sum()
+    }
+
     /// Has everything before `other` been folded here too?
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

@@ -233,7 +233,7 @@ impl Progress {
         let mut next = self.folded();
         moved.for_each(|position| next.set(position));
         lock(&self.visible).clone_from(&next);
-        let sum: u64 = next.as_slice().iter().map(|offset| offset.0).sum();
+        let sum = next.sum();
         for (_, table) in &self.tables {
             batch.insert(table, &SEAL, &sum.to_be_bytes());
         }

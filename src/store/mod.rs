@@ -27,7 +27,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use memory::{Memory, Rows};
 
 pub use error::StoreError;
-pub use files::write_whole;
+pub use files::{beside, write_whole};
 pub use load::Load;
 pub use runs::Merge;
 pub use sink::Sink;

@@ -4,7 +4,7 @@
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::CACHE_CONTROL;
-use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use warp::http::{HeaderMap, HeaderName, HeaderValue};
 use warp::reply::{Reply, Response};
 
 use std::pin::pin;
@@ -17,13 +17,12 @@ use super::Streams;
 use super::types::Types;
 use crate::access::Caller;
 use crate::contract::{FrameBody, bad_parameter, bad_place};
-use crate::http::{Problem, Query, prefer, query};
+use crate::http::{Problem, Query, page_limit, prefer, query};
 use crate::payment::{CustomerId, EventData};
 use crate::projection::{Changes, Offsets, Scope};
 
 /// Changes of one page, unless the client says how many.
 const PAGE: usize = 100;
-const PAGE_MAX: usize = 200;
 /// So often is read on for what is asked for, among much that is not, although nobody waits.
 const READS_MIN: usize = 40;
 
@@ -97,7 +96,7 @@ impl Streams {
             scope: caller.scope(customer)?,
             types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
             after: after.unwrap_or_else(|| Offsets::start(self.view.partitions())),
-            limit: query.get("limit").map_or(Ok(PAGE), limit)?,
+            limit: query.get("limit").map_or(Ok(PAGE), page_limit)?,
         })
     }
 
@@ -137,34 +136,15 @@ impl Streams {
     }
 }
 
-fn limit(digits: &str) -> Result<usize, Problem> {
-    let plain = digits.bytes().all(|b| b.is_ascii_digit());
-    match digits.parse() {
-        Ok(limit @ 1..=PAGE_MAX) if plain => Ok(limit),
-        _ => {
-            let detail = format!("limit must be a whole number from 1 to {PAGE_MAX}");
-            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_limit", detail))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Asked, Types, limit};
+    use super::{Asked, Types};
     use crate::access::Caller;
     use crate::payment::MerchantId;
     use crate::projection::{Offsets, Scope};
     use crate::stream::tests::{Growing, begun_and_tried_again};
-
-    #[test]
-    fn a_limit_is_taken_as_documented_or_not_at_all() {
-        assert_eq!((limit("1").ok(), limit("200").ok()), (Some(1), Some(200)));
-        for wrong in ["", "0", "201", "-1", "+1", "1.0", "ten", "99999999999999999999999"] {
-            assert!(limit(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[tokio::test]
     async fn a_page_that_is_held_looks_at_the_stop_while_it_reads() {

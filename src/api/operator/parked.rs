@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::super::list::{ListBody, PAGE, limit};
+use super::super::list::{ListBody, PAGE};
 use super::super::{Api, json, not_found};
 use crate::contract::{EventBody, ParkedBody, PaymentBody, bad_place, last_position, position_text};
-use crate::http::{Problem, Query};
+use crate::http::{Problem, Query, page_limit};
 use crate::payment::PaymentId;
 use crate::projection::{BadOffsets, ParkedKey, Row};
 
@@ -32,7 +32,7 @@ pub(super) async fn list(api: &Api, query: &Query) -> Result<Response, Problem> 
     query.only(&["reason", "cursor", "limit"])?;
     let cursor = |text| ParkedKey::decode(text, api.view.log_id());
     let after = query.get("cursor").map(cursor).transpose().map_err(bad_cursor)?;
-    let max = query.get("limit").map_or(Ok(PAGE), limit)?;
+    let max = query.get("limit").map_or(Ok(PAGE), page_limit)?;
     let (rows, next) = api.view.parked(query.get("reason"), after.as_ref(), max)?;
     let data = rows.iter().filter_map(|row| ParkedBody::of(&row.payment)).collect();
     let next_cursor = next.map(|next| next.encode(api.view.log_id()));
@@ -68,7 +68,7 @@ pub(super) async fn payments(api: &Api, query: &Query) -> Result<Response, Probl
     query.only(&["cursor", "limit"])?;
     let log8 = api.view.log_id().log8();
     let after = query.get("cursor").map(|text| id_in(text, &log8)).transpose().map_err(bad_cursor)?;
-    let max = query.get("limit").map_or(Ok(PAGE), limit)?;
+    let max = query.get("limit").map_or(Ok(PAGE), page_limit)?;
     let (rows, next) = api.view.payments(after, max)?;
     let positions: Vec<String> = rows.iter().map(|row| at_least(api, row)).collect();
     let data = rows.iter().zip(&positions).map(|(row, at_least)| PaymentBody::new(&row.payment, at_least)).collect();

@@ -6,7 +6,7 @@ use super::super::progress::{Last, hash_of};
 use super::super::reader::POLL;
 use super::super::rows::{decode, encode};
 use super::super::{FoldError, Offsets};
-use super::{Bulk, Gathered, sum};
+use super::{Bulk, Gathered};
 use crate::journal::{Offset, Partition, Position, Reader, Record, TailItem};
 use crate::payment::PaymentId;
 use crate::store::{Merge, Sorter, StoreError};
@@ -34,7 +34,7 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
     };
     let from: Vec<Offset> = gathered.partitions.iter().map(|(next, _)| Offset(*next)).collect();
     let (mut tail, mut rotated) = (bulk.log.tail(&from)?, Instant::now());
-    (bulk.after)(Duration::ZERO, sum(&gathered.offsets()) / 3);
+    (bulk.after)(Duration::ZERO, gathered.offsets().sum() / 3);
     while !gathered.offsets().covers(to) {
         if bulk.stop.is_cancelled() {
             // What is in memory is read again.
@@ -53,7 +53,7 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
                 sorter.rotate(encode(&gathered)?)?;
                 rotated = Instant::now();
             }
-            (bulk.after)(began.elapsed(), sum(&gathered.offsets()) / 3);
+            (bulk.after)(began.elapsed(), gathered.offsets().sum() / 3);
         }
     }
     let rows = sorter.rows();

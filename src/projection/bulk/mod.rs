@@ -24,7 +24,7 @@ use super::fold::Projection;
 use super::progress::{Last, Progress};
 use crate::journal::Reader;
 use crate::schema::Codec;
-use crate::store::{Sorter, Store, StoreError};
+use crate::store::{Sorter, Store, StoreError, beside};
 
 /// What is kept in memory of a table that has to be sorted before it goes to a run, in bytes; there are up to three times as many.
 pub const RUN_BYTES: usize = 32 * 1024 * 1024;
@@ -95,7 +95,7 @@ impl Bulk<'_> {
         let to = Offsets::ends_of(self.log)?;
         match gather::gather(self, &to)? {
             gather::Ended::There(gathered, merge, rows) => {
-                load::Loading { bulk: self, gathered: &gathered, records: rows, offsets: sum(&to) }
+                load::Loading { bulk: self, gathered: &gathered, records: rows, offsets: to.sum() }
                     .run(merge, ordered, open)
             }
             gather::Ended::Stopped => Ok(Done::Stopped),
@@ -122,15 +122,4 @@ fn runs(store: &Path) -> PathBuf {
 /// Of tables that are not in the order of payments.
 fn rows(store: &Path) -> PathBuf {
     beside(store, "sorted")
-}
-
-fn beside(store: &Path, what: &str) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(".");
-    name.push(what);
-    name.into()
-}
-
-fn sum(offsets: &Offsets) -> u64 {
-    offsets.as_slice().iter().map(|offset| offset.0).sum()
 }

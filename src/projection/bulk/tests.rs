@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::damage_tests::{PARTITIONS, Rows, fold, log};
 use super::super::{FoldError, Payments, Projection, home_of};
-use super::{Bulk, Done, beside};
+use super::{Bulk, Done};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, NewRecord, Partition};
 use crate::payment::samples::{payment_id, successful};
 use crate::payment::{Event, Timestamp};
 use crate::recording::event_record;
 use crate::schema::Codec;
-use crate::store::Store;
+use crate::store::{Store, beside};
 
 struct Bed {
     directory: tempfile::TempDir,

@@ -11,7 +11,7 @@ use super::super::fold::{Fold, FoldedTo};
 use super::super::live::{Live, Served};
 use super::super::{Built, Offsets};
 use super::manifest::Phase;
-use super::report::{Report, sum};
+use super::report::Report;
 use crate::journal::Reader;
 use crate::schema::Codec;
 use crate::store::StoreError;
@@ -90,7 +90,7 @@ impl<P: Served> Building<'_, P> {
                 // The next answer will do as well.
                 Offsets::ends_of(self.log).into_iter().for_each(|ends| self.report.ends_at(&ends));
             }
-            self.report.passed(sum(&progress.folded()), now);
+            self.report.passed(progress.folded().sum(), now);
             if progress.caught_up() {
                 return false;
             }

@@ -39,7 +39,7 @@ use crate::store::Open;
 use crate::telemetry::Seldom;
 use build::Building;
 use manifest::{Manifest, Version, name};
-use report::{Report, sum};
+use report::Report;
 
 pub use build::Effort;
 pub use manifest::Phase;
@@ -309,7 +309,7 @@ impl<P: Served> Running<P> {
     }
 
     fn folded(&self) -> u64 {
-        self.built.as_ref().map_or_else(|| self.report.folded(), |built| sum(&built.progress.folded()))
+        self.built.as_ref().map_or_else(|| self.report.folded(), |built| built.progress.folded().sum())
     }
 
     /// Of its store, or of what it is made from.

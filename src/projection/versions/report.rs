@@ -49,7 +49,7 @@ pub struct Pace {
 
 impl Report {
     pub fn ends_at(&self, ends: &Offsets) {
-        lock(&self.0).end = Some(sum(ends));
+        lock(&self.0).end = Some(ends.sum());
     }
 
     /// So much is folded, at `now`.
@@ -111,10 +111,6 @@ impl Report {
     pub fn compared(&self) -> Compared {
         lock(&self.0).compared.clone()
     }
-}
-
-pub(super) fn sum(offsets: &Offsets) -> u64 {
-    offsets.as_slice().iter().map(|offset| offset.0).sum()
 }
 
 #[cfg(test)]
