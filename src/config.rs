@@ -11,7 +11,7 @@ use crate::bench::BenchArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
 };
-use crate::client::{ShowArgs, WebhookCommand};
+use crate::client::{PushCommand, ShowArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -53,7 +53,7 @@ pub enum Command {
     Serve(ServiceArgs),
     /// The processor, on Kafka; any number of them share the partitions.
     Process(ServiceArgs),
-    /// Sends webhooks, on Kafka; any number of them share the partitions.
+    /// Sends webhooks and Web Push, on Kafka; any number of them share the partitions.
     Notify(ServiceArgs),
     /// Pay, as a client of a running paylog.
     Pay(PayArgs),
@@ -65,6 +65,11 @@ pub enum Command {
     Webhook {
         #[command(subcommand)]
         command: WebhookCommand,
+    },
+    /// Which browsers are told of payments by Web Push, and what came of it.
+    Push {
+        #[command(subcommand)]
+        command: PushCommand,
     },
     /// Payments that wait for a person: look, and decide.
     Parked {

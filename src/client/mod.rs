@@ -3,6 +3,7 @@
 //! broke off.
 
 pub mod operator;
+mod push;
 mod show;
 pub(crate) mod sse;
 mod tail;
@@ -16,6 +17,7 @@ use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
+pub use push::{PushCommand, push};
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
 pub use webhook::{WebhookCommand, webhook};

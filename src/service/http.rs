@@ -7,12 +7,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
+use super::webhooks::TakenIn;
 use super::{Part, Role, measures};
 use crate::access::Access;
-use crate::api::{Api, ApiConfig, Operator, WebhookApi};
+use crate::api::{Api, ApiConfig, Operator, PushApi, WebhookApi};
 use crate::config::ServiceArgs;
-use crate::control::SecretsKey;
-use crate::deliveries::Deliveries;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::totals::Totals;
@@ -45,7 +44,7 @@ pub(super) fn part(
     role: Role,
     listener: TcpListener,
     operator: Arc<Operator>,
-    webhooks: Option<(Deliveries, Option<SecretsKey>)>,
+    told: Option<TakenIn>,
     stop: &CancellationToken,
 ) -> Part {
     let api = Arc::clone(&operator.api);
@@ -57,12 +56,14 @@ pub(super) fn part(
         Role::All | Role::Serve => {
             let public = api::routes(&api).or(stream::routes(&streams)).unify().boxed();
             let routes = public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed();
-            match webhooks {
-                Some((deliveries, key)) => {
+            match told {
+                Some(TakenIn { deliveries, key, vapid }) => {
                     let (api, control) = (Arc::clone(&api), Arc::clone(&operator.control));
                     let allow_private = args.webhooks.allow_private_webhooks;
-                    let webhooks = WebhookApi { api, control, deliveries, key, allow_private };
-                    api::webhook_routes(&Arc::new(webhooks)).or(routes).unify().boxed()
+                    let told = Arc::new(WebhookApi { api, control, deliveries, key, allow_private });
+                    let webhooks = api::webhook_routes(&told);
+                    let push = api::push_routes(&Arc::new(PushApi { told, vapid }));
+                    webhooks.or(push).unify().or(routes).unify().boxed()
                 }
                 None => routes,
             }

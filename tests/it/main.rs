@@ -26,6 +26,7 @@
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
+//! * `push`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -54,6 +55,8 @@ mod outcomes;
 mod parked;
 mod payments;
 mod polling;
+mod push;
+mod push_service;
 mod reading;
 mod rebalance;
 mod rebuild;
@@ -200,4 +203,13 @@ scenarios! {
     webhook_asks::what_an_endpoint_has_missed_is_recovered_from_the_log,
     webhook_asks::a_secret_is_exchanged_with_an_overlap,
     webhook_asks::the_command_webhook_does_what_the_routes_do,
+    push::a_browser_is_told_how_its_payment_ended_and_nobody_else_can_read_it,
+    push::a_push_service_is_treated_as_it_answers,
+    push::a_browser_is_not_told_later_than_is_of_use,
+    push::a_rebuild_tells_no_browser_anything,
+    push::a_notifier_that_was_away_tells_browsers_what_they_missed,
+    push::a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused,
+    push::a_page_subscribes_to_what_its_token_names_and_to_nothing_else,
+    push::the_command_push_does_what_the_routes_do,
+    push::what_must_not_or_cannot_be_told_is_refused,
 }
