@@ -83,7 +83,7 @@ impl Scanner {
             }
             PushScope::Customer(customer) => {
                 let scope = Scope { merchant: subscription.merchant.clone(), customer: Some(customer.clone()) };
-                let mut after = self.from_of(&subscription.from);
+                let mut after = self.start_of(&subscription.from);
                 loop {
                     let changes = self.view.changes(&scope, &is_end, &after, ENDS_MAX)?;
                     for entry in &changes.entries {
@@ -98,7 +98,7 @@ impl Scanner {
         }
     }
 
-    fn from_of(&self, from: &PushFrom) -> Offsets {
+    fn start_of(&self, from: &PushFrom) -> Offsets {
         let mut offsets = Offsets::start(self.log.partitions());
         for partition in (0..self.log.partitions()).map(Partition) {
             offsets.set(Position::new(partition, from.of(partition)));

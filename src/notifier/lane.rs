@@ -311,7 +311,7 @@ impl Running {
                 self.agenda.hold(key, true);
                 break;
             }
-            if self.attempts.deliveries.is_void(&due.work, target.from_of(partition))? {
+            if self.attempts.deliveries.is_void(&due.work, target.start_in(partition))? {
                 voided = true;
             } else {
                 self.begin(due, target.clone());

@@ -18,7 +18,7 @@ pub(super) enum Target {
 
 impl Target {
     /// What stands before is not for it.
-    pub fn from_of(&self, partition: Partition) -> Offset {
+    pub fn start_in(&self, partition: Partition) -> Offset {
         match self {
             Self::Endpoint(known) => known.endpoint.from_of(partition),
             Self::Browser(known) => known.subscription.from.of(partition),

@@ -9,6 +9,7 @@ import { Link } from './link.mjs';
 import { looks } from './looks.mjs';
 import { modules } from './modules.mjs';
 import { Paylog } from './paylog.mjs';
+import { push } from './push.mjs';
 import { channels, checkout, keyboard, operations, reconnects, timeline } from './scenes.mjs';
 import { told } from './told.mjs';
 
@@ -23,7 +24,7 @@ await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, keyboard, looks]) {
+  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, push, keyboard, looks]) {
     const began = Date.now();
     const shown = await scene({ browser, paylog, link, shots });
     console.log(`page: ${shown} (${((Date.now() - began) / 1000).toFixed(1)} s)`);

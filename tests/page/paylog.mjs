@@ -10,7 +10,7 @@ export class Paylog {
   }
 
   async start() {
-    const args = ['up', '--listen', '127.0.0.1:0', '--data-dir', this.directory];
+    const args = ['up', '--listen', '127.0.0.1:0', '--data-dir', this.directory, '--allow-private-webhooks'];
     this.process = spawn(this.binary, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, RUST_LOG: 'error' } });
     this.ended = new Promise((done) => { this.process.once('exit', done); });
     this.url = await new Promise((listening, failed) => {
