@@ -6,6 +6,8 @@ import { hasEnded } from './payment.js';
 import { getJson } from './server.js';
 
 const WORKER = '/page/service-worker.js';
+// A browser that has no way to its push service may ask it for ever.
+const SLOW_MS = 10_000;
 
 // A script is loaded by its name alone, and by this name alone: the page's policy lets nothing else make names of scripts.
 const policy = globalThis.trustedTypes && trustedTypes.createPolicy('paylog-worker', {
@@ -20,6 +22,7 @@ const WORDS = {
   absent: 'This browser has no Web Push.',
   denied: 'Notifications are blocked: allow them for this page in the browser’s settings.',
   asking: 'Asking the browser …',
+  slow: 'The browser’s push service does not answer yet.',
   subscribed: 'This device will be notified of how this payment ends, also when the page is closed.',
   ended: 'This payment has ended.',
 };
@@ -62,7 +65,7 @@ export function withdrawPush(place, payment) {
 function tell(place, state, text) {
   const button = byId(place).querySelector('button');
   button.hidden = ['insecure', 'absent', 'denied', 'subscribed', 'ended'].includes(state);
-  button.disabled = state === 'asking';
+  button.disabled = ['asking', 'slow'].includes(state);
   say(byId(place).querySelector('.note'), text || WORDS[state] || '');
 }
 
@@ -70,15 +73,19 @@ async function subscribe(place) {
   const payment = places.get(place);
   const isStill = () => places.get(place) === payment;
   tell(place, 'asking');
+  let slow = null;
   try {
     if (await Notification.requestPermission() !== 'granted') {
       if (isStill()) tell(place, obstacle() || '', 'Without permission nothing can be shown.');
       return;
     }
+    slow = setTimeout(() => isStill() && tell(place, 'slow'), SLOW_MS);
     const browser = await subscriptionFor(await serversKey());
+    clearTimeout(slow);
     await post(browser, payment);
     if (isStill()) tell(place, 'subscribed');
   } catch (error) {
+    clearTimeout(slow);
     if (isStill()) tell(place, error.status === 409 && /ended/.test(error.message) ? 'ended' : '', wordsOf(error));
   }
 }

@@ -3,9 +3,12 @@
 // and leads to the payment. What it cannot show: that a push service hands a message to this browser.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 
-import { STEP_MS, Visitor } from './browser.mjs';
+import { Resident, STEP_MS, Visitor } from './browser.mjs';
 
 const WORKER = '/page/service-worker.js';
 const BUTTON = 'Notify this device';
@@ -82,53 +85,88 @@ async function registrationOf(visitor, version) {
   return { cdp, found };
 }
 
+// What the page says of it is what the browser says: without a way to a push service it waits, or gives up.
 async function subscribesAsFarAsItCan(visitor) {
   const { page } = visitor;
-  await page.getByLabel('Test token').selectOption('pm_sim_delay');
-  await page.getByRole('button', { name: 'Pay', exact: true }).click();
+  await visitor.pay('pm_sim_unavailable');
   const button = page.locator('#follow-push').getByRole('button', { name: BUTTON });
   await button.waitFor({ timeout: STEP_MS });
   await visitor.isAccessible('a payment that a device can be notified of');
   await visitor.shoot('push-offered');
   await button.click();
-  const said = page.locator('#follow-push .note').filter({ hasText: /push service cannot be reached|will be notified/ });
+  const said = page.locator('#follow-push .note').filter({ hasText: /does not answer yet|cannot be reached|will be notified/ });
   await said.waitFor({ timeout: STEP_MS });
+  await visitor.isAccessible('a payment for which a browser was asked');
   await visitor.shoot('push-asked');
-  const what = await said.textContent();
-  await visitor.hasSteps('PaymentInProgress', 'PaymentSuccessful');
-  assert.ok(await page.locator('#follow-push').isHidden(), 'there is nothing to be told of a payment that has ended');
-  return what;
+  return said.textContent();
+}
+
+async function isOfferedAsLongAsThereIsSomethingToTell(visitor) {
+  const { page } = visitor;
+  await visitor.pay('pm_sim_delay');
+  await page.locator('#follow-push').getByRole('button', { name: BUTTON }).waitFor({ timeout: STEP_MS });
+  await page.locator('#follow-link').click();
+  await page.locator('#payment-push').getByRole('button', { name: BUTTON }).waitFor({ timeout: STEP_MS });
+  await page.locator('#payment-badge').filter({ hasText: 'successful' }).waitFor({ timeout: STEP_MS });
+  await page.locator('#payment-push').waitFor({ state: 'hidden', timeout: STEP_MS });
+  await visitor.see('Checkout');
+  await page.locator('#follow-push').waitFor({ state: 'hidden', timeout: STEP_MS });
+}
+
+// Who has said no is told where to say yes.
+async function isExplainedWhereItIsDenied(link, shots, resident) {
+  const visitor = await Visitor.come(resident, link.url, shots);
+  const { page } = visitor;
+  await page.evaluate(() => Object.defineProperty(Notification, 'permission', { get: () => 'denied' }));
+  await visitor.pay('pm_sim_unavailable');
+  await page.locator('#follow-push .note').filter({ hasText: 'Notifications are blocked' }).waitFor({ timeout: STEP_MS });
+  assert.ok(await page.locator('#follow-push button').isHidden());
+  await visitor.leave();
 }
 
 export async function push({ browser, paylog, link, shots }) {
   const { id, message } = await whatIsSent(paylog);
-  // A browser of its own, for incognito ones ask nobody for anything.
-  const visitor = await Visitor.come(browser, link.url, shots, { permissions: ['notifications'] });
-  const { page } = visitor;
-  const { cdp, found } = await registrationOf(visitor, 'activated');
-  const asked = await subscribesAsFarAsItCan(visitor);
-  const registrationId = await found;
+  // Not incognito, where a browser subscribes to nothing.
+  const directory = mkdtempSync(path.join(tmpdir(), 'paylog-push-'));
+  const resident = new Resident(directory);
+  try {
+    const visitor = await Visitor.come(resident, link.url, shots, { permissions: ['notifications'] });
+    const { cdp, found } = await registrationOf(visitor, 'activated');
+    const asked = await subscribesAsFarAsItCan(visitor);
+    const deliver = { origin: link.url, registrationId: await found };
+    await isActive(visitor);
+    for (const data of [message, message, 'no JSON']) await cdp.send('ServiceWorker.deliverPushMessage', { ...deliver, data });
+    await isShown(visitor, id);
+    await clickLeadsTo(visitor, id);
+    await visitor.see('Checkout');
+    await isOfferedAsLongAsThereIsSomethingToTell(visitor);
+    await visitor.leave();
+    await isExplainedWhereItIsDenied(link, shots, browser);
+    return `the worker is active, and shows once what paylog sends; the page said of the browser's own push service: "${asked}"`;
+  } finally {
+    await resident.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function isActive({ page }) {
   const state = await page.evaluate(async () => {
     const { active, scope } = await navigator.serviceWorker.ready;
     return [active.state, new URL(scope).pathname, new URL(active.scriptURL).pathname];
   });
   assert.deepEqual(state, ['activated', '/', WORKER]);
+}
 
-  const shown = () => page.evaluate(async () => {
-    const all = await (await navigator.serviceWorker.ready).getNotifications();
-    return all.map(({ title, body, tag, data }) => ({ title, body, tag, data }));
-  });
-  const origin = link.url;
-  for (const data of [message, message, 'no JSON']) await cdp.send('ServiceWorker.deliverPushMessage', { origin, registrationId, data });
+async function isShown({ page }, id) {
   await page.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications()).length === 2, null, { timeout: STEP_MS });
-  const [first, second] = (await shown()).sort((a, b) => (a.tag < b.tag ? 1 : -1)).reverse();
-  const [told, unread] = first.tag === id ? [first, second] : [second, first];
-  assert.deepEqual([told.title, told.tag, told.data], ['Payment successful', id, { payment: id }], 'once, though it came twice');
+  const shown = await page.evaluate(async () => {
+    const all = await (await navigator.serviceWorker.ready).getNotifications();
+    return Object.fromEntries(all.map(({ title, body, tag, data }) => [tag, { title, body, data }]));
+  });
+  const { [id]: told, paylog: unread } = shown;
+  assert.deepEqual([told.title, told.data], ['Payment successful', { payment: id }], 'once, though it came twice');
   assert.match(told.body, /19[.,]99/);
   assert.deepEqual([unread.title, unread.data], ['A payment has changed', {}], 'what cannot be read is shown all the same');
-  await clickLeadsTo(visitor, id);
-  await visitor.leave();
-  return `the worker is active, and shows once what paylog sends; the browser said of its push service: "${asked}"`;
 }
 
 // A click on a notification is the system's; what the worker makes of it is asked in the worker.
