@@ -21,7 +21,7 @@ use crate::journal::{AppendError, LogId, Offset, Partition, Position};
 use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
 
 /// Subscriptions of one merchant that are not over.
-pub const OF_MERCHANT_MAX: usize = 10_000;
+pub const OF_MERCHANT_MAX: usize = 100_000;
 /// And for one payment or one customer.
 pub const OF_SCOPE_MAX: usize = 10;
 

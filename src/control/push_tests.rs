@@ -64,7 +64,7 @@ fn a_browser_comes_goes_and_comes_again_and_the_lower_offset_wins() {
         who.iter().map(|known| known.subscription.id.0[0]).collect::<Vec<_>>()
     };
     assert_eq!((hear("a"), hear("b")), (vec![2, 1], vec![1]));
-    let since = |from| board.since(Offset(from)).iter().map(|known| known.subscription.id.0[0]).collect::<Vec<_>>();
+    let since = |from| board.since(Offset(from), 9).iter().map(|known| known.subscription.id.0[0]).collect::<Vec<_>>();
     assert_eq!((since(0), since(1)), (vec![1, 2], vec![2]));
     assert!(take(&mut state, &board, 3, &removed(1, 2)) && !take(&mut state, &board, 4, &removed(1, 2)));
     assert_eq!((hear("a"), board.count_of_merchant(&merchant())), (vec![2], 1));

@@ -65,11 +65,11 @@ impl Subscriptions {
         of.flatten().filter_map(|id| known.all.get(id).cloned()).collect()
     }
 
-    /// Those created at or behind this place on the control log, in its order.
+    /// Those created at or behind this place on the control log, in its order, at most `max`.
     #[must_use]
-    pub fn since(&self, from: Offset) -> Vec<Arc<KnownSubscription>> {
+    pub fn since(&self, from: Offset, max: usize) -> Vec<Arc<KnownSubscription>> {
         let known = self.known();
-        known.by_offset.range(from..).filter_map(|(_, id)| known.all.get(id).cloned()).collect()
+        known.by_offset.range(from..).take(max).filter_map(|(_, id)| known.all.get(id).cloned()).collect()
     }
 
     /// A merchant's, by id, behind this one, at most `max`.

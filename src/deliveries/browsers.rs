@@ -13,6 +13,8 @@ use crate::store::StoreError;
 
 /// Ends of a customer's payments that are looked at in one read.
 const ENDS_MAX: usize = 100;
+/// Browsers that are looked after in one turn: the bound on how late a stop is noticed.
+const LEARNED_AT_ONCE_MAX: usize = 500;
 /// In `meta`: the first offset of the control log whose browsers are not known to be told what they have missed.
 const LEARNED: &[u8] = b"learned";
 
@@ -25,20 +27,20 @@ impl Scanner {
     /// Browsers that have come since the last look.
     pub(super) fn heed_browsers(&mut self) -> Result<(), DeliveriesError> {
         let browsers = self.deliveries.browsers.clone();
-        let at = self.sources.iter().position(|source| source.who == Who::Browsers);
-        if browsers.is_empty() {
-            if let Some(at) = at {
-                self.sources.remove(at);
-                self.deliveries.forget_learned()?;
+        let learned = self.deliveries.learned()?;
+        let reading = self.sources.iter().find(|source| source.who == Who::Browsers).map(|source| source.next.clone());
+        // Once begun it is read on for whoever may come: they come and go with their payments.
+        let next = match reading {
+            Some(next) => next,
+            None if browsers.is_empty() => {
+                if learned.is_some() {
+                    self.deliveries.forget_learned()?;
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
-        let next = match at {
-            Some(at) => self.sources[at].next.clone(),
-            None => self.read_for_browsers()?,
+            None => self.read_for_browsers(learned.is_some())?,
         };
-        let learned = self.deliveries.learned()?.unwrap_or_default();
-        let new = browsers.since(learned);
+        let new = browsers.since(learned.unwrap_or_default(), LEARNED_AT_ONCE_MAX);
         // What the rows do not have yet, and the log is not read for again, would be told to nobody.
         let has_passed = |(next, p): (&Offset, u32)| self.view.folded_to(Partition(p)) >= *next;
         let Some(last) = new.last().filter(|_| next.iter().zip(0..).all(has_passed)) else { return Ok(()) };
@@ -51,9 +53,9 @@ impl Scanner {
 
     /// From where it was read to before, as long as it was read for somebody; else from where the rows of payments are, for
     /// everything before that is learned from them.
-    fn read_for_browsers(&mut self) -> Result<Vec<Offset>, DeliveriesError> {
+    fn read_for_browsers(&mut self, goes_on: bool) -> Result<Vec<Offset>, DeliveriesError> {
         let partitions = self.log.partitions();
-        if self.deliveries.learned()?.is_none() {
+        if !goes_on {
             let mut batch = self.deliveries.fold.tables.store.batch();
             for position in self.view.folded().positions() {
                 self.deliveries.fold.move_cursor(BROWSERS, position, &mut batch);

@@ -65,8 +65,13 @@ impl Standing {
     /// As it is of an endpoint as it was enabled last: what failed before is nothing that it is to blame for now.
     #[must_use]
     pub fn since_enabled(self, endpoint: &Endpoint) -> Self {
-        let enabled_at = Timestamp::parse(&endpoint.enabled_at).unwrap_or(Timestamp::MIN);
-        Self { failing_since: self.failing_since.map(|since| since.max(enabled_at)), ..self }
+        self.since(Timestamp::parse(&endpoint.enabled_at).unwrap_or(Timestamp::MIN))
+    }
+
+    /// The same, of who is told since then.
+    #[must_use]
+    pub fn since(self, at: Timestamp) -> Self {
+        Self { failing_since: self.failing_since.map(|since| since.max(at)), ..self }
     }
 }
 

@@ -234,12 +234,14 @@ impl Running {
                 taken.push(*partition);
             }
         }
-        for partition in taken {
+        for partition in &taken {
             let now = self.attempts.clocks.now();
-            for target in self.attempts.deliveries.who_wait(partition)? {
-                self.agenda.look_at((partition, target), now);
+            for target in self.attempts.deliveries.who_wait(*partition)? {
+                self.agenda.look_at((*partition, target), now);
             }
-            self.attempts.remove_told(partition, &self.cut_off);
+        }
+        if !taken.is_empty() {
+            self.attempts.remove_told(&taken, &self.cut_off);
         }
         Ok(())
     }

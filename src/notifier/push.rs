@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{APPEND_PAUSE, Attempts, DECIDE_PATIENCE, Sent};
@@ -12,10 +11,12 @@ use super::client::{Answer, Post};
 use super::message::Unsendable;
 use super::schedule::Disable;
 use crate::contract::PushBody;
-use crate::control::{Decided, KnownSubscription, PushRemoval, PushScope, TargetId};
+use crate::control::{
+    Decided, KnownSubscription, PushRemoval, PushScope, SealError, SecretsKey, SubscriptionId, TargetId,
+};
 use crate::deliveries::Due;
 use crate::deliveries::outcome::Failure;
-use crate::journal::{Partition, partition_of};
+use crate::journal::{Offset, Partition, partition_of};
 use crate::payment::{PaymentId, Timestamp};
 use crate::webpush::{BASE64, Subject, Subscription, VapidKey, encrypt};
 
@@ -51,7 +52,7 @@ impl Attempts {
         let body = encrypt(&browser, &message)?;
         let url = browser.endpoint();
         let authorization = self.push.key.authorization(url, subject, at).ok_or(Unsendable::Sign)?;
-        let (ttl_s, topic) = (until.since(at).as_secs().to_string(), topic(entry.event.payment_id));
+        let (ttl_s, topic) = (until.since(at).as_secs().to_string(), topic(&self.key, id, entry.event.payment_id)?);
         let headers = [
             ("authorization", authorization.as_str()),
             ("content-encoding", "aes128gcm"),
@@ -100,12 +101,12 @@ impl Attempts {
     }
 
     /// Subscriptions to payments whose end was told by somebody who stopped before they could end the subscription.
-    pub fn remove_told(self: &Arc<Self>, partition: Partition, stop: &CancellationToken) {
+    pub fn remove_told(self: &Arc<Self>, taken: &[Partition], stop: &CancellationToken) {
         let partitions = self.view.partitions();
-        for known in self.control.subscriptions().since(crate::journal::Offset(0)) {
+        for known in self.control.subscriptions().since(Offset(0), usize::MAX) {
             let PushScope::Payment(payment) = &known.subscription.scope else { continue };
-            let is_here = partition_of(payment.to_string().as_bytes(), partitions) == partition;
-            if is_here && self.deliveries.has_ended(known.subscription.id.into()).unwrap_or(false) {
+            let home = partition_of(payment.to_string().as_bytes(), partitions);
+            if taken.contains(&home) && self.deliveries.has_ended(known.subscription.id.into()).unwrap_or(false) {
                 self.begin_to_remove(known, PushRemoval::Told, stop);
             }
         }
@@ -130,11 +131,11 @@ pub(super) fn removal(
     }
 }
 
-/// A later message about the payment takes the place of one that its browser has not got yet. Push services see it, and come to
-/// know nothing by it.
-fn topic(payment: PaymentId) -> String {
-    let digest = Sha256::digest([b"paylog/push-topic/1".as_slice(), payment.as_bytes()].concat());
-    BASE64.encode(&digest[..TOPIC_BYTES])
+/// A later message about the payment takes the place of one that the browser has not got yet. Push services see it, and come to
+/// know nothing by it: not which payment it is, nor that two browsers hear of one.
+fn topic(key: &SecretsKey, browser: SubscriptionId, payment: PaymentId) -> Result<String, SealError> {
+    let derived = key.derive(&format!("paylog/push-topic/1/{browser}/{payment}"))?;
+    Ok(BASE64.encode(&derived[..TOPIC_BYTES]))
 }
 
 /// What a push service's answer means (RFC 8030, 5 and 7.3).
@@ -155,6 +156,7 @@ mod tests {
     use reqwest::StatusCode;
 
     use super::{judge, topic};
+    use crate::control::{SecretsKey, SubscriptionId};
     use crate::deliveries::outcome::Failure;
     use crate::payment::samples::payment_id;
 
@@ -181,9 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_has_one_topic_and_it_says_nothing_of_it() {
-        let one = topic(payment_id("a"));
-        assert!(one.len() == 32 && one == topic(payment_id("a")) && one != topic(payment_id("b")));
+    fn a_payment_has_one_topic_for_a_browser_and_it_says_nothing_of_it() {
+        let key = SecretsKey::parse(&SecretsKey::generate()).unwrap();
+        let of = |browser, payment| topic(&key, SubscriptionId([browser; 16]), payment_id(payment)).unwrap();
+        let one = of(1, "a");
+        assert!(one.len() == 32 && one == of(1, "a") && one != of(1, "b") && one != of(2, "a"));
         assert!(one.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{one}");
     }
 }

@@ -29,7 +29,7 @@ impl Target {
     pub fn standing(&self, standing: Standing) -> Standing {
         match self {
             Self::Endpoint(known) => standing.since_enabled(&known.endpoint),
-            Self::Browser(_) => standing,
+            Self::Browser(known) => standing.since(known.created_at),
         }
     }
 

@@ -33,11 +33,12 @@ pub struct Pushed {
     pub at: std::time::Instant,
 }
 
-/// What to answer: a status, and headers.
+/// What to answer: a status, headers, and how long to take for it.
 #[derive(Clone, Debug)]
 pub struct Says {
     pub status: u16,
     pub headers: String,
+    pub after: Duration,
 }
 
 type Rule = Box<dyn Fn(usize, &Pushed) -> Says + Send + Sync>;
@@ -55,11 +56,11 @@ struct Shared {
 
 impl Says {
     pub fn status(status: u16) -> Self {
-        Self { status, headers: String::new() }
+        Self { status, headers: String::new(), after: Duration::ZERO }
     }
 
     pub fn retry_after(status: u16, seconds: u64) -> Self {
-        Self { status, headers: format!("retry-after: {seconds}\r\n") }
+        Self { headers: format!("retry-after: {seconds}\r\n"), ..Self::status(status) }
     }
 }
 
@@ -120,6 +121,11 @@ impl PushService {
     /// Takes everything.
     pub async fn start() -> Self {
         Self::saying(|_, _| Says::status(201)).await
+    }
+
+    /// Takes everything, and never says so.
+    pub async fn stalling() -> Self {
+        Self::saying(|_, _| Says { after: Duration::from_secs(600), ..Says::status(201) }).await
     }
 
     /// Answers the n-th message, from 0, as `rule` says.
@@ -196,6 +202,7 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
             all.push(pushed);
             says
         };
+        tokio::time::sleep(says.after).await;
         let answer = format!("HTTP/1.1 {} x\r\ncontent-length: 0\r\n{}\r\n", says.status, says.headers);
         if socket.write_all(answer.as_bytes()).await.is_err() {
             return;
