@@ -8,6 +8,7 @@
 
 mod body;
 mod connection;
+mod endless;
 mod multiplexed;
 pub mod prefer;
 mod problem;
@@ -29,6 +30,7 @@ use warp::reply::Response;
 
 pub use body::read_body;
 pub use connection::Lifetime;
+pub use endless::endless;
 pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, page_limit, query};
 

@@ -1,9 +1,13 @@
 //! One connection: what it speaks, and how it ends.
 
 use std::convert::Infallible;
-use std::pin::pin;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::{http1, http2};
@@ -18,6 +22,7 @@ use warp::reply::Response;
 
 use super::Limits;
 use super::body::TimedBody;
+use super::endless::{self, Sending};
 use super::multiplexed::{self, Activity, Answering};
 use super::stall::{Protocol, StallIo};
 
@@ -89,19 +94,46 @@ where
     }
 
     async fn http1(self: Arc<Self>, io: StallIo) {
-        let server = Arc::clone(&self);
+        let (server, unsent) = (Arc::clone(&self), io.unsent());
+        let endless = Arc::new(Mutex::new(None));
+        let answered = Arc::clone(&endless);
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.headers().contains_key(UPGRADE) {
                 request.extensions_mut().insert(Lifetime(server.end.clone()));
             }
-            server.call(request)
+            let (answer, answered) = (server.call(request), Arc::clone(&answered));
+            async move {
+                let Ok(response) = answer.await;
+                match Sending::of(response) {
+                    Ok(sending) => {
+                        *lock(&answered) = Some(sending);
+                        std::future::pending().await
+                    }
+                    Err(response) => Ok::<_, Infallible>(response),
+                }
+            }
         });
-        let mut connection = pin!(self.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        let mut connection = self.http1.serve_connection(TokioIo::new(io), service).with_upgrades();
+        let mut shutdown = pin!(self.shutdown.cancelled().fuse());
+        let sending = poll_fn(|cx| {
+            if shutdown.as_mut().poll(cx).is_ready() {
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            if Pin::new(&mut connection).poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            // Answers before this one may still be on their way: hyper is woken when the socket takes more of them.
+            match lock(&endless).take_if(|_| !unsent.load(Ordering::Relaxed)) {
+                Some(sending) => Poll::Ready(Some(sending)),
+                None => Poll::Pending,
+            }
+        });
+        if let Some(sending) = sending.await
+            && let Some(parts) = connection.into_parts()
+        {
+            // In a task of its own, or the memory of this one would be kept for as long.
+            tokio::spawn(sending.run(parts.io.into_inner(), self.end.clone()));
         }
-        let _ = connection.await;
     }
 
     async fn http2(self: Arc<Self>, io: StallIo) {
@@ -109,7 +141,8 @@ where
         let (server, watched) = (Arc::clone(&self), activity.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             name_host(&mut request);
-            watched.during(server.call(request))
+            let answer = server.call(request);
+            watched.during(async { answer.await.map(endless::as_body) })
         });
         let connection = self.http2.serve_connection(TokioIo::new(io), service);
         multiplexed::drive(connection, activity, &self.limits, &self.shutdown).await;
@@ -126,4 +159,8 @@ fn name_host(request: &mut Request<Incoming>) {
     if let Some(host) = authority {
         request.headers_mut().insert(HOST, host);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,11 +32,18 @@ pub(super) struct StallIo {
     patience: Duration,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Does it run?
+    unsent: Arc<AtomicBool>,
 }
 
 impl StallIo {
     pub(super) fn new(socket: TcpStream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
-        Self { socket, _place: place, looked_at: Vec::new(), patience, stalled: None }
+        Self { socket, _place: place, looked_at: Vec::new(), patience, stalled: None, unsent: Arc::default() }
+    }
+
+    /// Whether there is something that was to be sent, and that the socket has not taken.
+    pub(super) fn unsent(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unsent)
     }
 
     /// Looks at the first bytes, as many as tell: one, of most clients.
@@ -54,6 +63,7 @@ impl StallIo {
     /// Passes on what a write came to; ends the connection if it has been pending for too long. The clock wakes the task
     /// that writes, which then asks again.
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.unsent.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.stalled = None;
             return written;

@@ -1,6 +1,5 @@
 //! Server-Sent Events: blocks to bytes, and the loop that reads a feed as fast as its socket drains and no faster.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,12 +8,13 @@ use futures_util::{FutureExt, stream};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
-use warp::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use warp::reply::{Reply, Response};
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::reply::Response;
 
 use super::feed::{Block, Data, Feed, Next, Reading};
 use super::{Streams, returning};
 use crate::access::Permit;
+use crate::http::endless;
 use crate::journal::LogId;
 use crate::telemetry::{self, OpenStream};
 
@@ -48,16 +48,14 @@ fn retry(ms: u64) -> String {
 pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit) -> Response {
     let body = stream::unfold(Pump::new(streams, feed, permit), async |mut pump: Pump| {
         let chunk = pump.next().await?;
-        Some((Ok::<_, Infallible>(chunk), pump))
+        Some((chunk, pump))
     });
-    let mut response = warp::reply::stream(body).into_response();
+    let mut response = endless(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Or nginx collects frames until it has a page of them.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    // Or a client whose stream was ended for its age comes back to this very instance, over the same connection.
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
