@@ -340,8 +340,9 @@ async fn nothing_of_an_answer_before_an_endless_one_is_lost() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut client = socket.connect(server.address).await.unwrap();
-    let requests = b"GET /big HTTP/1.1\r\nhost: x\r\n\r\nGET /events HTTP/1.1\r\nhost: x\r\n\r\n";
-    client.write_all(requests).await.unwrap();
+    let big = "POST /big HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab";
+    let requests = format!("{big}GET /events HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.write_all(requests.as_bytes()).await.unwrap();
     let answers = rest(&mut client).await;
     assert_eq!(answers.matches('b').count() - answers.matches("number").count(), BIG_BYTES, "all of the first");
     assert!(answers.ends_with("\r\n\r\none two three"), "{}", &answers[answers.len() - 200..]);

@@ -110,10 +110,10 @@ impl PaymentFeed {
         Ok(Read::Blocks(entries.into_iter().map(block).collect()))
     }
 
-    /// Returns when it is worth reading again.
+    /// Returns when it is worth reading again. Few wait at a gate, and what that takes is not kept for the others.
     pub(super) async fn woken(&mut self) {
         match self.gate {
-            Some(position) => self.view.wait_folded(position).await,
+            Some(position) => Box::pin(self.view.wait_folded(position)).await,
             None => self.watch.changed().await,
         }
     }

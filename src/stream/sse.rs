@@ -139,8 +139,8 @@ impl Pump {
                 () = self.shutdown.cancelled() => return Some(self.going()),
                 () = ended(&mut self.permit_ended) => self.over = true,
                 () = self.reading.woken() => {}
-                () = sleep_until(self.old_at) => return None,
-                () = sleep_until(self.silent_until) => return Some(self.heartbeat()),
+                // What it was is seen above.
+                () = sleep_until(self.old_at.min(self.silent_until)) => {}
             }
         }
     }

@@ -169,10 +169,10 @@ impl WideFeed {
         version <= told
     }
 
-    /// Returns when it is worth reading again.
+    /// Returns when it is worth reading again. Few wait at a gate, and what that takes is not kept for the others.
     pub(super) async fn woken(&mut self) {
         match &self.gate {
-            Some(at_least) => at_least.reached(self.view.live()).await,
+            Some(at_least) => Box::pin(at_least.reached(self.view.live())).await,
             None => self.watch.changed().await,
         }
     }
