@@ -31,6 +31,7 @@ struct Server {
 fn limits() -> Limits {
     Limits {
         connections: 8,
+        connections_each: 8,
         header_bytes: 8192,
         head_wait: Duration::from_millis(300),
         body_wait: Duration::from_millis(300),

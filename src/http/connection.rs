@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -14,7 +15,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use warp::http::Request;
@@ -24,6 +24,7 @@ use super::Limits;
 use super::body::TimedBody;
 use super::endless::{self, Sending};
 use super::multiplexed::{self, Activity, Answering};
+use super::places::Place;
 use super::stall::{Protocol, StallIo};
 
 /// Of a connection that a request may take over (`Upgrade`): who does must end when it does. Among the extensions of such a
@@ -64,9 +65,10 @@ where
     }
 
     /// What is kept for a connection is kept for each of thousands: one pointer to what they share.
-    pub(super) fn spawn(self: &Arc<Self>, socket: TcpStream, place: OwnedSemaphorePermit) {
+    pub(super) fn spawn(self: &Arc<Self>, socket: TcpStream, place: Place) {
         // Without it a short frame waits for the acknowledgement of the one before.
         let _ = socket.set_nodelay(true);
+        notice_silence(&socket, self.limits.write_stall);
         let io = StallIo::new(socket, place, self.limits.write_stall);
         let server = Arc::clone(self);
         tokio::spawn(async move {
@@ -103,14 +105,12 @@ where
             }
             let (answer, answered) = (server.call(request), Arc::clone(&answered));
             async move {
-                let Ok(response) = answer.await;
-                match Sending::of(response) {
-                    Ok(sending) => {
-                        *lock(&answered) = Some(sending);
-                        std::future::pending().await
-                    }
-                    Err(response) => Ok::<_, Infallible>(response),
+                let mut response = answer.await?;
+                if let Some(sending) = Sending::of(&mut response) {
+                    *lock(&answered) = Some(sending);
+                    std::future::pending::<()>().await;
                 }
+                Ok::<_, Infallible>(response)
             }
         });
         let mut connection = self.http1.serve_connection(TokioIo::new(io), service).with_upgrades();
@@ -153,6 +153,15 @@ where
     }
 }
 
+/// Closes a connection whose client answers nothing to what was sent (RFC 9293, 3.9.1, user timeout): the host has vanished,
+/// and the kernel by itself would try for a quarter of an hour. Elsewhere it does.
+fn notice_silence(socket: &TcpStream, patience: Duration) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, u32::try_from(patience.as_millis()).unwrap_or(u32::MAX));
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, patience);
+}
+
 /// HTTP/2 says in the target of a request what HTTP/1.1 says in `Host` (RFC 9113, 8.3.1). Routes look at one place.
 fn name_host(request: &mut Request<Incoming>) {
     let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -163,4 +172,21 @@ fn name_host(request: &mut Request<Incoming>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// That it then ends is the kernel's: a host that vanishes cannot be had on one machine without being root.
+    #[tokio::test]
+    async fn the_kernel_is_told_how_long_a_client_may_be_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (_client, (socket, _)) = (client.unwrap(), accepted.unwrap());
+        super::notice_silence(&socket, Duration::from_secs(30));
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&socket).unwrap(), 30_000);
+    }
 }

@@ -57,12 +57,10 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// `Err` is any other answer.
-    pub(super) fn of(mut response: Response) -> Result<Self, Response> {
-        match take(&mut response) {
-            Some(chunks) => Ok(Self { head: head(&response), chunks }),
-            None => Err(response),
-        }
+    /// `None` of any other answer.
+    pub(super) fn of(response: &mut Response) -> Option<Self> {
+        let chunks = take(response)?;
+        Some(Self { head: head(response), chunks })
     }
 
     /// Until all was sent, or the client has left, or `end`.
@@ -70,9 +68,8 @@ impl Sending {
         let send = async {
             let Self { mut head, mut chunks } = self;
             // What there is at once goes with the head.
-            match chunks.next().now_or_never() {
-                Some(Some(first)) => head.extend_from_slice(&first),
-                Some(None) | None => {}
+            if let Some(Some(first)) = chunks.next().now_or_never() {
+                head.extend_from_slice(&first);
             }
             io.write_all(&head).await?;
             drop(head);

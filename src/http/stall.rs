@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+
+use super::places::Place;
 
 /// How every connection of HTTP/2 with prior knowledge begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,7 +27,7 @@ pub(super) enum Protocol {
 
 pub(super) struct StallIo {
     socket: TcpStream,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     /// Bytes that were looked at, and are still to be read.
     looked_at: Vec<u8>,
     patience: Duration,
@@ -37,7 +38,7 @@ pub(super) struct StallIo {
 }
 
 impl StallIo {
-    pub(super) fn new(socket: TcpStream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
+    pub(super) fn new(socket: TcpStream, place: Place, patience: Duration) -> Self {
         Self { socket, _place: place, looked_at: Vec::new(), patience, stalled: None, unsent: Arc::default() }
     }
 

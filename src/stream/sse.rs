@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, Stream, stream};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
@@ -13,9 +13,10 @@ use warp::reply::Response;
 
 use super::feed::{Block, Data, Feed, Next, Reading};
 use super::{Streams, returning};
-use crate::access::Permit;
-use crate::http::endless;
+use crate::access::{Follower, Permit};
+use crate::http::{Problem, endless};
 use crate::journal::LogId;
+use crate::quota::Held;
 use crate::telemetry::{self, OpenStream};
 
 /// Blocks are sent together up to about this many bytes.
@@ -25,13 +26,7 @@ const HEARTBEAT: &[u8] = b":\n\n";
 
 fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
     if let Some((name, data)) = block.body(log) {
-        into.extend_from_slice(b"event: ");
-        into.extend_from_slice(name.as_bytes());
-        // JSON holds no line break, so that the data is one line.
-        into.extend_from_slice(b"\ndata: ");
-        // Structs of texts and numbers always serialise, and a Vec takes everything.
-        let _ = serde_json::to_writer(&mut *into, &data);
-        into.push(b'\n');
+        event(name, &data, into);
     }
     if let Some(id) = &block.id {
         into.extend_from_slice(b"id: ");
@@ -41,15 +36,37 @@ fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
     into.push(b'\n');
 }
 
+fn event(name: &str, data: &impl serde::Serialize, into: &mut Vec<u8>) {
+    into.extend_from_slice(b"event: ");
+    into.extend_from_slice(name.as_bytes());
+    // JSON holds no line break, so that the data is one line.
+    into.extend_from_slice(b"\ndata: ");
+    // Structs of texts and numbers always serialise, and a Vec takes everything.
+    let _ = serde_json::to_writer(&mut *into, data);
+    into.push(b'\n');
+}
+
 fn retry(ms: u64) -> String {
     format!("retry: {ms}\n\n")
 }
 
-pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit) -> Response {
-    let body = stream::unfold(Pump::new(streams, feed, permit), async |mut pump: Pump| {
+pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit, place: Option<Held<Follower>>) -> Response {
+    let pump = Pump { _place: place, ..Pump::new(streams, feed, permit) };
+    answer(stream::unfold(pump, async |mut pump: Pump| {
         let chunk = pump.next().await?;
         Some((chunk, pump))
-    });
+    }))
+}
+
+/// A stream that says why there is none, and when to come back.
+pub(super) fn turn_away(problem: &Problem) -> Response {
+    let mut bytes = retry(returning::full_retry_ms()).into_bytes();
+    event("problem", &problem.body(), &mut bytes);
+    bytes.push(b'\n');
+    answer(stream::iter([bytes.into()]))
+}
+
+fn answer(body: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Response {
     let mut response = endless(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -74,6 +91,8 @@ struct Pump {
     old_at: Instant,
     permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
+    /// Among the streams of its client.
+    _place: Option<Held<Follower>>,
     _counted: OpenStream,
 }
 
@@ -99,6 +118,7 @@ impl Pump {
             // A box for those alone who need one: most of a machine's memory is streams.
             permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
             shutdown: streams.shutdown.clone(),
+            _place: None,
             _counted: telemetry::stream_opened("sse"),
         }
     }

@@ -66,6 +66,7 @@ impl Growing {
             access: Arc::new(Access::of_a_test()),
             config,
             shutdown: CancellationToken::new(),
+            open: Arc::default(),
         }
     }
 }
@@ -121,7 +122,7 @@ async fn nothing_of_another_merchant_is_told() {
     let (one, other) = (MerchantId::parse("m").unwrap(), MerchantId::parse("m1").unwrap());
     let view = folded(directory.path(), vec![of(&one, "a"), of(&other, "b"), of(&one, "c")]).await;
     let (access, config) = (Arc::new(Access::of_a_test()), StreamConfig::default());
-    let streams = Streams { view, access, config, shutdown: CancellationToken::new() };
+    let streams = Streams { view, access, config, shutdown: CancellationToken::new(), open: Arc::default() };
     let ids = |keys: &[&str]| keys.iter().map(|key| payment_id(key).to_string()).collect::<Vec<_>>();
     for customer_id in [None, Some("cus_42")] {
         let wish = || Wish { customer_id, ..Wish::default() };
