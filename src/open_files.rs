@@ -37,7 +37,7 @@ mod tests {
     fn what_the_system_allows_is_taken() {
         let mut low = getrlimit(Resource::Nofile);
         low.current = low.maximum.map(|maximum| maximum - 1);
-        setrlimit(Resource::Nofile, low.clone()).unwrap();
+        setrlimit(Resource::Nofile, low).unwrap();
         super::raise(1);
         assert_eq!(getrlimit(Resource::Nofile).current, low.maximum);
     }

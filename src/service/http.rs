@@ -50,8 +50,14 @@ pub(super) fn part(
 ) -> Part {
     let api = Arc::clone(&operator.api);
     let (view, access) = (api.view.clone(), Arc::clone(&api.access));
-    let streams =
-        Arc::new(Streams { view, access, config: args.streams(), shutdown: stop.clone(), open: Arc::default() });
+    let streams = Arc::new(Streams {
+        view,
+        access,
+        config: args.streams(),
+        shutdown: stop.clone(),
+        open: Arc::default(),
+        recents: Arc::default(),
+    });
     let metrics = measures::route(Arc::clone(&operator));
     let routes = match role {
         Role::Process | Role::Notify => api::health(&api).or(metrics).unify().boxed(),

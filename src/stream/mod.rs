@@ -16,6 +16,7 @@ mod flow;
 mod message;
 mod payment;
 mod poll;
+mod recent;
 mod returning;
 mod socket;
 mod sse;
@@ -44,6 +45,7 @@ use crate::quota::{Held, Quota};
 
 use feed::Feed;
 use payment::PaymentFeed;
+pub use recent::Recents;
 use types::Types;
 use wide::WideFeed;
 
@@ -54,6 +56,8 @@ pub struct Streams {
     pub shutdown: CancellationToken,
     /// Who has how many.
     pub open: Arc<Quota<Follower>>,
+    /// What has just happened, for all who follow it.
+    pub recents: Arc<Recents>,
 }
 
 #[derive(Clone, Debug)]
@@ -162,7 +166,7 @@ impl Streams {
             }
             (None, customer) => {
                 let customer = customer.map(CustomerId::parse).transpose().map_err(bad_parameter)?;
-                let feed = WideFeed::open(&self.view, caller.scope(customer)?, start)?;
+                let feed = WideFeed::open(&self.view, self.recents.follow(caller.scope(customer)?), start)?;
                 Ok(Some(Feed::Wide(Box::new(feed))))
             }
             (Some(_), Some(_)) => {

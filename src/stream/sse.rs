@@ -222,11 +222,14 @@ async fn ended(permit: &mut Option<PermitEnded>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Block, Data, Pump, Then, write};
     use crate::access::Caller;
     use crate::journal::{LogId, Offset, Partition, Position};
     use crate::payment::{MerchantId, Payment, samples};
     use crate::projection::Entry;
+    use crate::stream::feed::Frame;
     use crate::stream::tests::{Growing, all_of_type, begun_and_tried_again};
 
     fn written(id: Option<&str>, data: Data) -> String {
@@ -242,13 +245,14 @@ mod tests {
         let event = samples::event(0, samples::in_progress(1999));
         let mut payment = None;
         Payment::fold(&mut payment, &event, samples::at(0)).unwrap();
-        let change = Data::Change(Box::new(Entry {
+        let entry = Entry {
             position: Position::new(Partition(0), Offset(0)),
             appended_at: event.occurred_at,
             version: Some(1),
             event,
             payment: payment.unwrap(),
-        }));
+        };
+        let change = Data::Change(Arc::new(Frame::new(&entry, LogId([7; 16]))));
         let block = written(Some("07070707.1"), change);
         let lines: Vec<&str> = block.split('\n').collect();
         assert_eq!((lines[0], lines[2]), ("event: PaymentInProgress", "id: 07070707.1"));
