@@ -25,8 +25,8 @@ pub async fn start_closed(bed: &Bed) -> System {
     start_closed_with(bed, &[]).await
 }
 
-pub async fn start_closed_with(bed: &Bed, more: &[String]) -> System {
-    let flags: Vec<String> = closed(bed).into_iter().chain(more.iter().cloned()).collect();
+pub async fn start_closed_with(bed: &Bed, more: &[&str]) -> System {
+    let flags = [closed(bed), more.iter().map(|flag| (*flag).to_owned()).collect()].concat();
     bed.start_with(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 

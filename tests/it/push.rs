@@ -221,8 +221,8 @@ pub async fn a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused(bed: 
 /// With keys: a token subscribes to what it names, and another merchant's is not there.
 pub async fn a_page_subscribes_to_what_its_token_names_and_to_nothing_else(bed: &Bed) {
     let (acme, other) = (key_of(bed, "acme"), key_of(bed, "other"));
-    let mut more = flags(bed);
-    more.extend(FLAGS.iter().map(|word| (*word).to_owned()));
+    let flags = flags(bed);
+    let more: Vec<&str> = flags.iter().map(String::as_str).chain(FLAGS.iter().copied()).collect();
     let system = start_closed_with(bed, &more).await;
     let nobody = &system.front.client;
     let (acme, other) = (nobody.with_key(&acme), nobody.with_key(&other));
