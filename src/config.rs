@@ -167,8 +167,7 @@ pub struct ServiceArgs {
     /// How long one stream may last, in seconds, or up to a fifth less; clients come back with their id, and spread over the instances again.
     #[arg(long, env = "PAYLOG_STREAM_MAX_AGE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     pub stream_max_age_seconds: u64,
-    /// How often to look again whether the topic on Kafka is still the one and as it must be, in seconds. What is wrong ends
-    /// the process.
+    /// How often to look whether the topic on Kafka is still as it must be, in seconds. What is wrong ends the process.
     #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub guard_seconds: u64,
     /// Keep the totals of all payments by day, currency and status, for GET /v1/totals; `process` has none.
@@ -264,10 +263,7 @@ pub enum TopicsCommand {
         replication: u16,
     },
     /// Say what is not as it must be, and how to mend it.
-    Check {
-        #[command(flatten)]
-        kafka: KafkaArgs,
-    },
+    Check(KafkaArgs),
 }
 
 #[derive(Debug, Subcommand)]
