@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Answer, Client, Post, judge_webhook};
 use super::message::{Message, Unsendable};
 use super::push::{Push, removal};
+use super::room::Answered;
 use super::schedule::{Disable, Schedule};
 use super::target::Target;
 use crate::clock::Clocks;
@@ -58,6 +59,7 @@ pub(super) struct Attempted {
     pub recorded: Option<Position>,
     /// Nothing else is sent to the endpoint before.
     pub pause_until: Option<Timestamp>,
+    pub answered: Answered,
 }
 
 impl Attempts {
@@ -75,7 +77,7 @@ impl Attempts {
                 if NOT_SENDABLE.now() {
                     tracing::warn!(target = %due.work.target, %error, "somebody cannot be told from here yet");
                 }
-                return Attempted { recorded: None, pause_until: None };
+                return Attempted { recorded: None, pause_until: None, answered: Answered::Not };
             }
         };
         target.attempted(answer.failure, answer.took);
@@ -108,7 +110,7 @@ impl Attempts {
                 }
             }
         }
-        Attempted { recorded, pause_until }
+        Attempted { recorded, pause_until, answered: Answered::of(failure) }
     }
 
     async fn send(&self, due: &Due, known: &KnownEndpoint, at: Timestamp) -> Result<Sent, Unsendable> {

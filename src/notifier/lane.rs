@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::agenda::Agenda;
 use super::attempt::{Attempted, Attempts};
 use super::group::POSITIONS_EVERY;
+use super::room::{Answered, Pool, Room};
 use super::target::Target;
 use super::{Bounds, NotifyError};
 use crate::control::TargetId;
@@ -25,10 +26,8 @@ use crate::payment::Timestamp;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
-/// Outcomes of one target that the fold has not come to yet.
-const UNFOLDED_MAX: usize = 1_000;
-/// On their way to one target that does nothing but fail: it holds no slot that others could use.
-const FAILING_MAX: usize = 1;
+/// Targets that want to be left alone, before it is looked whose time is over.
+const PAUSED_MIN: usize = 1_000;
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -51,15 +50,6 @@ pub(super) enum CatchUp {
     Asked,
     To(Offset),
     Done,
-}
-
-/// How much of one target is on its way.
-#[derive(Clone, Copy, Default)]
-struct Count {
-    /// Sent, and not answered yet: this is what bounds are about.
-    sending: usize,
-    /// Until the fold has the outcome: it still stands among what is due.
-    known: usize,
 }
 
 /// Work on its way, until the fold has its outcome.
@@ -86,11 +76,11 @@ pub(super) struct Running {
     pub fence_not_before: Instant,
     pub epochs: u64,
     in_flight: HashMap<WorkId, OnItsWay>,
-    of_target: HashMap<TargetId, Count>,
-    /// Sent, and not answered yet.
-    sending: usize,
+    room: Room,
     agenda: Agenda,
     paused: HashMap<TargetId, Timestamp>,
+    /// With so many of them it is looked whose time is over.
+    tidy_at: usize,
     pub positions_told: Instant,
 }
 
@@ -118,10 +108,10 @@ impl Running {
             fence_not_before: now,
             epochs: 0,
             in_flight: HashMap::new(),
-            of_target: HashMap::new(),
-            sending: 0,
+            room: Room::new(bounds),
             agenda: Agenda::default(),
             paused: HashMap::new(),
+            tidy_at: PAUSED_MIN,
             positions_told: now,
         }
     }
@@ -139,13 +129,13 @@ impl Running {
     /// Nothing new is sent; what is on its way may end.
     pub fn drain(mut self) -> Result<(), NotifyError> {
         let deadline = Instant::now() + self.bounds.drain;
-        while Instant::now() < deadline && self.sending > 0 {
+        while Instant::now() < deadline && self.room.sending() > 0 {
             self.serve_group()?;
             self.listen(GROUP_POLL)?;
         }
         self.cut_off.cancel();
-        if self.sending > 0 {
-            tracing::warn!(webhooks = self.sending, "stopped with webhooks on their way: they are sent again");
+        if self.room.sending() > 0 {
+            tracing::warn!(webhooks = self.room.sending(), "stopped with webhooks on their way: they are sent again");
         }
         self.positions_told = Instant::now().checked_sub(POSITIONS_EVERY).unwrap_or(self.positions_told);
         self.tell_positions()?;
@@ -181,15 +171,14 @@ impl Running {
     }
 
     fn settle(&mut self, work: WorkId, attempted: &Attempted) {
+        let now = self.attempts.clocks.now();
         if let Some(until) = attempted.pause_until {
             let paused = self.paused.entry(work.target).or_insert(until);
             *paused = until.max(*paused);
+            self.tidy_paused(now);
         }
-        self.sending = self.sending.saturating_sub(1);
-        if let Some(count) = self.of_target.get_mut(&work.target) {
-            count.sending = count.sending.saturating_sub(1);
-        }
-        self.look_at_held();
+        self.room.end(&work, attempted.answered, attempted.pause_until, now);
+        self.agenda.look_at_held(Pool::of(work.target));
         let way = match attempted.recorded {
             Some(position) => OnItsWay::Recorded(position),
             None => OnItsWay::Unrecorded(Instant::now() + UNRECORDED_PAUSE),
@@ -198,13 +187,16 @@ impl Running {
     }
 
     fn let_go(&mut self, work: &WorkId) {
-        if self.in_flight.remove(work).is_some()
-            && let Some(count) = self.of_target.get_mut(&work.target)
-        {
-            count.known = count.known.saturating_sub(1);
-            if count.known == 0 {
-                self.of_target.remove(&work.target);
-            }
+        if self.in_flight.remove(work).is_some() {
+            self.room.let_go(work.target);
+            self.agenda.look_at_held(Pool::of(work.target));
+        }
+    }
+
+    fn tidy_paused(&mut self, now: Timestamp) {
+        if self.paused.len() >= self.tidy_at {
+            self.paused.retain(|_, until| *until > now);
+            self.tidy_at = (2 * self.paused.len()).max(PAUSED_MIN);
         }
     }
 
@@ -218,9 +210,6 @@ impl Running {
         };
         let passed = self.in_flight.iter().filter(|(_, way)| is_over(way));
         let passed: Vec<WorkId> = passed.map(|(work, _)| *work).collect();
-        if !passed.is_empty() {
-            self.look_at_held();
-        }
         // Others may have been told of the fold before it had all of this: what is still due is looked at here.
         let now = self.attempts.clocks.now();
         for work in &passed {
@@ -257,29 +246,17 @@ impl Running {
 
     // === what goes out ===
 
-    fn look_at_held(&mut self) {
-        self.agenda.look_at_held(self.attempts.clocks.now());
-    }
-
     fn dispatch(&mut self) -> Result<(), NotifyError> {
         let now = self.attempts.clocks.now();
+        for pool in Pool::ALL.into_iter().filter(|pool| self.room.left(*pool) > 0) {
+            self.agenda.release(pool, now);
+        }
         while let Some((partition, target)) = self.agenda.take(now) {
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
                 self.dispatch_to(partition, target, now)?;
             }
         }
         Ok(())
-    }
-
-    /// How much more may be sent to it now.
-    fn room(&self, target: TargetId, count: Count) -> Result<usize, NotifyError> {
-        let room = self.bounds.in_flight_max.saturating_sub(self.sending);
-        let room = room.min(UNFOLDED_MAX.saturating_sub(count.known));
-        let room = room.min(self.bounds.of_target_max.saturating_sub(count.sending));
-        if room == 0 || self.attempts.deliveries.standing(target)?.failing_since.is_none() {
-            return Ok(room);
-        }
-        Ok(room.min(FAILING_MAX.saturating_sub(count.sending)))
     }
 
     /// Begins what one target is to be told, as far as the bounds allow.
@@ -290,14 +267,14 @@ impl Running {
             }
             return Ok(());
         };
-        self.paused.retain(|_, until| *until > now);
-        let key = (partition, id);
-        if let Some(until) = self.paused.get(&id).copied() {
+        let (key, service) = ((partition, id), target.service());
+        let until = self.paused.get(&id).copied().max(service.and_then(|service| self.room.paused_until(service)));
+        if let Some(until) = until.filter(|until| *until > now) {
             self.agenda.look_at(key, until);
             return Ok(());
         }
-        let count = self.of_target.get(&id).copied().unwrap_or_default();
-        let (room, on_their_way) = (self.room(id, count)?, count.known);
+        let is_failing = self.attempts.deliveries.standing(id)?.failing_since.is_some();
+        let (room, on_their_way) = (self.room.for_target(id, service, is_failing), self.room.on_their_way(id));
         if room == 0 {
             self.agenda.hold(key, false); // until something has ended
             return Ok(());
@@ -334,9 +311,7 @@ impl Running {
 
     fn begin(&mut self, due: Due, target: Target) {
         self.in_flight.insert(due.work, OnItsWay::Sent);
-        self.sending += 1;
-        let count = self.of_target.entry(due.work.target).or_default();
-        (count.sending, count.known) = (count.sending + 1, count.known + 1);
+        self.room.begin(due.work, target.service());
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
         let mut reply = Reply { work: due.work, sender: Some(self.sender.clone()) };
         drop(self.runtime.spawn(async move {
@@ -362,6 +337,6 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.send(Attempted { recorded: None, pause_until: None });
+        self.send(Attempted { recorded: None, pause_until: None, answered: Answered::Not });
     }
 }

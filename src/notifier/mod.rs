@@ -14,6 +14,7 @@ mod lane;
 mod message;
 mod names;
 mod push;
+mod room;
 mod schedule;
 mod target;
 
@@ -69,7 +70,7 @@ pub struct Parts {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Deliveries on their way, over all targets.
+    /// Webhooks on their way, over all endpoints; beside them half as many messages to browsers.
     pub in_flight_max: usize,
     /// And of one target.
     pub of_target_max: usize,

@@ -25,6 +25,14 @@ impl Target {
         }
     }
 
+    /// The push service that has it, if it is a browser: it is bounded with all others of that one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::Endpoint(_) => None,
+            Self::Browser(known) => Some(&known.subscription.service),
+        }
+    }
+
     /// What its failures say of it as it is now.
     pub fn standing(&self, standing: Standing) -> Standing {
         match self {
