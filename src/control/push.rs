@@ -79,8 +79,6 @@ pub enum PushRemoval {
     Gone,
     /// Nothing but failure, for days.
     Failing,
-    /// It was made with another key for secrets, and nobody can write to it with this one.
-    OtherKey,
 }
 
 /// What a document does.
@@ -159,7 +157,6 @@ impl PushRemoval {
             Self::Told => "told",
             Self::Gone => "gone",
             Self::Failing => "failing",
-            Self::OtherKey => "other_key",
         }
     }
 }

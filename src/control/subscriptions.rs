@@ -65,6 +65,15 @@ impl Subscriptions {
         of.flatten().filter_map(|id| known.all.get(id).cloned()).collect()
     }
 
+    /// How many were sealed with another key than this one, and one key of theirs.
+    #[must_use]
+    pub fn of_another_key(&self, ours: &str) -> Option<(usize, String)> {
+        let known = self.known();
+        let mut others = known.all.values().map(|known| &known.subscription.sealed.key_id).filter(|id| *id != ours);
+        let first = others.next()?.clone();
+        Some((1 + others.count(), first))
+    }
+
     /// Those created at or behind this place on the control log, in its order, at most `max`.
     #[must_use]
     pub fn since(&self, from: Offset, max: usize) -> Vec<Arc<KnownSubscription>> {

@@ -130,6 +130,9 @@ impl Fold {
 
     /// How the endpoint is doing.
     fn remember(&self, outcome: &Outcome, batch: &mut Batch) -> Result<(), StoreError> {
+        if matches!(outcome.result, Ended::Failed { failure, .. } if !failure.is_the_targets()) {
+            return Ok(());
+        }
         let target = outcome.work.target;
         let mut standing = self.tables.standing(target)?;
         if outcome.result == Ended::Delivered {

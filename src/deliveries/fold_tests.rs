@@ -104,6 +104,19 @@ fn a_failure_puts_it_off_until_it_is_given_up_and_a_delivery_always_counts() {
     assert_eq!(fold.tables.row(&work(6)).unwrap().unwrap().end, Some(End::Delivered), "said late by another");
 }
 
+/// Whether it is us who were away, or a message that is too long: who was to be told is not to blame for it.
+#[test]
+fn what_was_not_sent_says_nothing_of_who_was_to_be_told() {
+    let fold = fold(Webhooks::default());
+    let failing_since = || fold.tables.standing(ENDPOINT.into()).unwrap().failing_since;
+    for (offset, failure) in [(1, Failure::Expired), (2, Failure::OtherKey), (3, Failure::TooLarge)] {
+        heed(&fold, &outcome(offset, what("a", offset), 1, Ended::Failed { failure, next_at: None }));
+        assert_eq!(failing_since(), None, "{failure:?}");
+    }
+    heed(&fold, &outcome(4, what("a", 4), 1, Ended::Failed { failure: Failure::Refused, next_at: None }));
+    assert_eq!(failing_since(), Some(at(1)));
+}
+
 #[test]
 fn of_one_payment_the_next_is_due_when_the_one_before_is_over() {
     let fold = ordered();

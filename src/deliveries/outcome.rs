@@ -182,6 +182,12 @@ impl Failure {
         matches!(self, Self::Gone | Self::TooLarge | Self::Refused | Self::Expired | Self::OtherKey)
     }
 
+    /// Does it say that something is wrong with who was to be told?
+    #[must_use]
+    pub fn is_the_targets(self) -> bool {
+        !matches!(self, Self::TooLarge | Self::Expired | Self::OtherKey)
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

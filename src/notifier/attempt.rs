@@ -60,6 +60,14 @@ pub(super) struct Attempted {
     /// Nothing else is sent to the endpoint before.
     pub pause_until: Option<Timestamp>,
     pub answered: Answered,
+    /// When it is tried again, if it is not in a moment.
+    pub again_at: Option<Timestamp>,
+}
+
+impl Attempted {
+    pub fn not_made() -> Self {
+        Self { recorded: None, pause_until: None, answered: Answered::Not, again_at: None }
+    }
 }
 
 impl Attempts {
@@ -77,7 +85,7 @@ impl Attempts {
                 if NOT_SENDABLE.now() {
                     tracing::warn!(target = %due.work.target, %error, "somebody cannot be told from here yet");
                 }
-                return Attempted { recorded: None, pause_until: None, answered: Answered::Not };
+                return Attempted { again_at: error.again_at(self.clocks.now()), ..Attempted::not_made() };
             }
         };
         target.attempted(answer.failure, answer.took);
@@ -105,12 +113,12 @@ impl Attempts {
             }
             Target::Browser(known) => {
                 // Before it is on the log that it was told, it is still to be told.
-                if let Some(why) = removal(&known, failure, is_over, disable).filter(|_| recorded.is_some()) {
+                if let Some(why) = removal(&known, is_over, disable).filter(|_| recorded.is_some()) {
                     self.begin_to_remove(known, why, stop);
                 }
             }
         }
-        Attempted { recorded, pause_until, answered: Answered::of(failure) }
+        Attempted { recorded, pause_until, answered: Answered::of(failure), again_at: None }
     }
 
     async fn send(&self, due: &Due, known: &KnownEndpoint, at: Timestamp) -> Result<Sent, Unsendable> {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::agenda::Agenda;
 use super::attempt::{Attempted, Attempts};
 use super::group::POSITIONS_EVERY;
-use super::room::{Answered, Pool, Room};
+use super::room::{Pool, Room};
 use super::target::Target;
 use super::{Bounds, NotifyError};
 use crate::control::TargetId;
@@ -179,6 +179,11 @@ impl Running {
         }
         self.room.end(&work, attempted.answered, attempted.pause_until, now);
         self.agenda.look_at_held(Pool::of(work.target));
+        if let Some(again_at) = attempted.again_at {
+            // There may be very many of them, and this process will do none.
+            self.let_go(&work);
+            return self.agenda.look_at((work.partition, work.target), again_at);
+        }
         let way = match attempted.recorded {
             Some(position) => OnItsWay::Recorded(position),
             None => OnItsWay::Unrecorded(Instant::now() + UNRECORDED_PAUSE),
@@ -337,6 +342,6 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.send(Attempted { recorded: None, pause_until: None, answered: Answered::Not });
+        self.send(Attempted::not_made());
     }
 }

@@ -1,5 +1,7 @@
 //! A webhook as it is sent: its body, the same at every attempt, and its headers, signed anew at each (Standard Webhooks 1.0).
 
+use std::time::Duration;
+
 use standardwebhooks::Webhook;
 
 use crate::contract::{FrameBody, ThinBody};
@@ -9,6 +11,10 @@ use crate::deliveries::outcome::{Cause, What};
 use crate::journal::LogId;
 use crate::payment::Timestamp;
 use crate::projection::Entry;
+
+/// Before work is looked at again that this process cannot do as it was started.
+const STARTED_WRONG_PAUSE: Duration = Duration::from_secs(10 * 60);
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// One message, and who it says it is.
 pub(super) struct Message {
@@ -62,11 +68,30 @@ pub(super) enum Unsendable {
     #[error("its event is not in the rows of this instance")]
     NotThere,
     #[error("this process has no --vapid-subject (PAYLOG_VAPID_SUBJECT), without which no browser can be told")]
-    NoSubject,
+    NoSubject { until: Timestamp },
+    #[error(
+        "the browser subscribed at a process whose key for secrets is {sealed}, and this one has {ours}: give all of them the \
+         same; if the key was exchanged on purpose, browsers come again by themselves"
+    )]
+    OtherKey { sealed: String, ours: String, until: Timestamp },
     #[error("what was sealed is no subscription")]
     Unreadable,
     #[error("it cannot be encrypted for its browser: {0}")]
     Encrypt(#[from] crate::webpush::Unencryptable),
+}
+
+impl Unsendable {
+    /// When it is looked at again, of what only another start of this process can mend: seldom, and when it is of no use any
+    /// more. `None`, of what may be mended in a moment.
+    pub fn again_at(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::NoSubject { until } | Self::OtherKey { until, .. } => {
+                let (first, last) = (now.plus(MOMENT), now.plus(STARTED_WRONG_PAUSE));
+                Some((*until).clamp(first, last))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Message {
@@ -194,5 +219,15 @@ mod tests {
         assert!(matches!(none, Err(Unsendable::NoSecret)));
         let other = SecretsKey::parse(&SecretsKey::generate()).unwrap();
         assert!(matches!(message.signatures(&rotated, &other, at(0)), Err(Unsendable::Secret(_))));
+    }
+
+    #[test]
+    fn what_this_process_cannot_send_as_it_was_started_is_looked_at_seldom_and_when_it_is_of_no_use() {
+        let again = |until| Unsendable::NoSubject { until: at(until) }.again_at(at(100));
+        assert_eq!((again(86_400), again(130), again(50)), (Some(at(700)), Some(at(130)), Some(at(101))));
+        let other = Unsendable::OtherKey { sealed: "a".to_owned(), ours: "b".to_owned(), until: at(86_400) };
+        assert_eq!((other.again_at(at(0)), Unsendable::NotFolded.again_at(at(0))), (Some(at(600)), None));
+        let said = other.to_string();
+        assert!(said.contains("secrets is a") && said.contains("has b"), "{said}");
     }
 }

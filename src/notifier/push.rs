@@ -40,15 +40,18 @@ pub(super) struct Push {
 impl Attempts {
     pub async fn push(&self, due: &Due, known: &KnownSubscription, at: Timestamp) -> Result<Sent, Unsendable> {
         let (id, sealed) = (known.subscription.id, &known.subscription.sealed);
-        if sealed.key_id != self.key.id() {
-            return Ok(Sent { answer: Answer::without(Failure::OtherKey), until: None });
-        }
-        let subject = self.push.subject.as_ref().ok_or(Unsendable::NoSubject)?;
         let entry = self.entry(due)?;
         let until = entry.event.occurred_at.plus(self.push.ttl);
+        let is_ours = sealed.key_id == self.key.id();
         if until <= at {
-            return Ok(Sent { answer: Answer::without(Failure::Expired), until: Some(until) });
+            let failure = if is_ours { Failure::Expired } else { Failure::OtherKey };
+            return Ok(Sent { answer: Answer::without(failure), until: Some(until) });
         }
+        // Whoever was started in a wrong way can be started in the right one until then: nobody is given up for it.
+        if !is_ours {
+            return Err(Unsendable::OtherKey { sealed: sealed.key_id.clone(), ours: self.key.id().to_owned(), until });
+        }
+        let subject = self.push.subject.as_ref().ok_or(Unsendable::NoSubject { until })?;
         let browser =
             Subscription::of_secret(&self.key.open(&id.to_string(), sealed)?).ok_or(Unsendable::Unreadable)?;
         let message = serde_json::to_string(&PushBody::new(&entry, due.work.message_id(&due.what)))?;
@@ -65,7 +68,7 @@ impl Attempts {
             ("urgency", URGENCY),
         ];
         let answer = self.client.send(Post { url, headers: &headers, body, judge }).await;
-        if answer.failure == Some(Failure::Refused) && REFUSED.now() {
+        if answer.status.is_some_and(|status| (400..404).contains(&status)) && REFUSED.now() {
             let (service, status) = (&known.subscription.service, answer.status);
             tracing::warn!(service, status, %subject, "a push service refuses what it is sent: does it take this subject?");
         }
@@ -121,16 +124,12 @@ impl Attempts {
 }
 
 /// Is the subscription over with this?
-pub(super) fn removal(
-    known: &KnownSubscription,
-    failure: Option<Failure>,
-    is_over: bool,
-    disable: Option<Disable>,
-) -> Option<PushRemoval> {
-    match (failure, disable) {
-        (Some(Failure::OtherKey), _) => Some(PushRemoval::OtherKey),
-        (_, Some(Disable::Gone)) => Some(PushRemoval::Gone),
-        (_, Some(Disable::Failing)) => Some(PushRemoval::Failing),
+pub(super) fn removal(known: &KnownSubscription, is_over: bool, disable: Option<Disable>) -> Option<PushRemoval> {
+    match disable {
+        Some(Disable::Gone) => Some(PushRemoval::Gone),
+        // Of one that hears something once a week, one bad day and a single failure of today are five days of nothing but
+        // failure. What is not given up may still be told.
+        Some(Disable::Failing) if is_over => Some(PushRemoval::Failing),
         _ => {
             let ends = is_over && matches!(known.subscription.scope, PushScope::Payment(_));
             ends.then_some(PushRemoval::Told)
@@ -151,6 +150,8 @@ fn judge(status: StatusCode) -> Option<Failure> {
         status if status.is_success() => None,
         StatusCode::NOT_FOUND | StatusCode::GONE => Some(Failure::Gone),
         StatusCode::PAYLOAD_TOO_LARGE => Some(Failure::TooLarge),
+        // Of who we say that we are, or of our clock: somebody may set it right before it is of no use.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Failure::Status),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Some(Failure::Status),
         status if status.is_client_error() => Some(Failure::Refused),
         status if status.is_redirection() => Some(Failure::Redirect),
@@ -162,10 +163,38 @@ fn judge(status: StatusCode) -> Option<Failure> {
 mod tests {
     use reqwest::StatusCode;
 
-    use super::{judge, topic};
-    use crate::control::{SecretsKey, SubscriptionId};
+    use super::{judge, removal, topic};
+    use crate::control::{
+        KnownSubscription, NewSubscription, PushFrom, PushRemoval, PushScope, SecretsKey, SubscriptionId,
+    };
     use crate::deliveries::outcome::Failure;
-    use crate::payment::samples::payment_id;
+    use crate::journal::Offset;
+    use crate::notifier::schedule::Disable;
+    use crate::payment::samples::{at, payment_id};
+    use crate::payment::{CustomerId, MerchantId};
+
+    #[test]
+    fn who_does_nothing_but_fail_is_over_when_it_could_not_be_told_and_not_while_it_may_be() {
+        let known = |scope| {
+            let sealed = serde_json::from_str(r#"{"key_id":"01020304","sealed":"AAAA"}"#).unwrap();
+            let (id, service) = (SubscriptionId([1; 16]), "https://push.example".to_owned());
+            let (merchant, from) = (MerchantId::default(), PushFrom::One(Offset(0)));
+            let subscription = NewSubscription { id, merchant, scope, from, service, sealed };
+            KnownSubscription { subscription, created_at: at(0), version: 1, control_offset: Offset(0) }
+        };
+        let customer = known(PushScope::Customer(CustomerId::parse("cus_1").unwrap()));
+        let payment = known(PushScope::Payment(payment_id("a")));
+        for (known, is_over, disable, expected) in [
+            (&customer, false, Some(Disable::Failing), None),
+            (&customer, true, Some(Disable::Failing), Some(PushRemoval::Failing)),
+            (&customer, true, None, None),
+            (&customer, true, Some(Disable::Gone), Some(PushRemoval::Gone)),
+            (&payment, false, Some(Disable::Failing), None),
+            (&payment, true, None, Some(PushRemoval::Told)),
+        ] {
+            assert_eq!(removal(known, is_over, disable), expected, "{is_over} {disable:?}");
+        }
+    }
 
     #[test]
     fn a_push_services_answer_means_what_the_standard_says() {
@@ -176,7 +205,9 @@ mod tests {
             (204, None),
             (302, Some(Failure::Redirect)),
             (400, Some(Failure::Refused)),
-            (403, Some(Failure::Refused)),
+            (401, Some(Failure::Status)),
+            (402, Some(Failure::Refused)),
+            (403, Some(Failure::Status)),
             (404, Some(Failure::Gone)),
             (408, Some(Failure::Status)),
             (410, Some(Failure::Gone)),

@@ -63,15 +63,16 @@ impl Schedule {
         if failure == Failure::Gone {
             return Next { at: None, pause_until: None, disable: Some(Disable::Gone) };
         }
+        let failing_since = standing.failing_since.unwrap_or(now);
+        let is_failing = now.since(failing_since) >= self.disable_after && failure.is_the_targets();
+        let disable = is_failing.then_some(Disable::Failing);
         if failure.is_final() {
-            return Next { at: None, pause_until: None, disable: None };
+            return Next { at: None, pause_until: None, disable };
         }
         let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
         let index = attempt.saturating_sub(1) as usize;
         let pause = self.pauses.get(index).map(|pause| pause.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 5.0));
         let at = pause.map(|pause| now.plus(pause.max(retry_after.unwrap_or_default())));
-        let failing_since = standing.failing_since.unwrap_or(now);
-        let disable = (now.since(failing_since) >= self.disable_after).then_some(Disable::Failing);
         Next { at, pause_until: retry_after.map(|wait| now.plus(wait)), disable }
     }
 }
@@ -123,5 +124,17 @@ mod tests {
             schedule().after(1, Failure::Timeout, None, &standing, at(for_s), 0.0).disable
         };
         assert_eq!((failing(5 * 86_400 - 1), failing(5 * 86_400)), (None, Some(Disable::Failing)));
+    }
+
+    /// What it refuses is not tried again, and so is looked at here or never; what we did not send is no failure of its.
+    #[test]
+    fn a_browser_that_refuses_everything_is_let_go_and_not_one_that_was_sent_nothing() {
+        let mut standing = Standing::default();
+        standing.failing_since = Some(at(0));
+        let after = |failure| schedule().after(1, failure, None, &standing, at(5 * 86_400), 0.0);
+        assert_eq!((after(Failure::Refused).at, after(Failure::Refused).disable), (None, Some(Disable::Failing)));
+        for ours in [Failure::Expired, Failure::OtherKey, Failure::TooLarge] {
+            assert_eq!((after(ours).at, after(ours).disable), (None, None), "{ours:?}");
+        }
     }
 }

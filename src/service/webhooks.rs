@@ -83,6 +83,17 @@ pub(super) fn open(args: &ServiceArgs, role: Role, opened: Opened) -> anyhow::Re
     if sends && subject.is_none() && !control.subscriptions().is_empty() {
         tracing::warn!("there are browsers to be told, and none is by this process: it has no --vapid-subject");
     }
+    if let Some((ours, (count, theirs))) =
+        key.as_ref().and_then(|key| Some((key.id(), control.subscriptions().of_another_key(key.id())?)))
+    {
+        tracing::warn!(
+            count,
+            theirs,
+            ours,
+            "browsers have subscribed with another key for secrets, and none of them is told by this process: give every process \
+             the same key; if it was exchanged on purpose, they come again by themselves"
+        );
+    }
     let webhooks = Webhooks { deliveries, key, vapid, subject, data, follower, log, clocks };
     Ok(Opened { webhooks: Some(webhooks), ..opened })
 }

@@ -44,6 +44,11 @@ pub async fn pay_slowly(client: &Client, key: &str, customer: &str) -> String {
     paid.text("id").to_owned()
 }
 
+pub async fn pay_as(client: &Client, key: &str, customer: &str) {
+    let paid = client.pay_to_the_end(key, &body(customer, "pm_card_visa")).await;
+    assert_eq!(paid.status, 200, "{paid:?}");
+}
+
 pub async fn pay(client: &Client, key: &str, method: &str) -> String {
     let paid = client.pay_to_the_end(key, &body("cus_1", method)).await;
     assert_eq!(paid.status, 200, "{paid:?}");
@@ -102,7 +107,7 @@ pub async fn a_push_service_is_treated_as_it_answers(bed: &Bed) {
     let parts = Parts::start(bed, FLAGS).await;
     let client = &parts.front.client;
     let mut all = Vec::new();
-    for says in [404, 410, 413, 400, 429, 500] {
+    for says in [404, 410, 413, 400, 429, 500, 403] {
         let says = if says == 429 { Says::retry_after(429, 2) } else { Says::status(says) };
         let service = PushService::saying(move |n, _| if n == 0 { says.clone() } else { Says::status(201) }).await;
         let browser = service.browser();
@@ -113,18 +118,18 @@ pub async fn a_push_service_is_treated_as_it_answers(bed: &Bed) {
     for (service, ..) in &all {
         service.has(1).await;
     }
-    let [gone, missing, large, refused, busy, broken] = &all[..] else { panic!("six of them") };
-    until("those who are not there any more are removed", async || ids(client).await.len() == 4).await;
+    let [gone, missing, large, refused, busy, broken, denied] = &all[..] else { panic!("seven of them") };
+    until("those who are not there any more are removed", async || ids(client).await.len() == 5).await;
     for (.., id) in [gone, missing] {
         assert_eq!(client.get(&format!("{PATH}/{id}/attempts")).await.status, 404);
     }
-    for (service, ..) in [busy, broken] {
+    for (service, ..) in [busy, broken, denied] {
         service.has(2).await; // tried again
     }
     assert!(at_least(&busy.0.pushed(), 1, std::time::Duration::from_millis(1_900)), "it asked for patience");
     let second = pay(client, "order-2", "pm_card_visa").await;
     for (name, (service, browser, id), count) in
-        [("large", large, 2), ("refused", refused, 2), ("busy", busy, 3), ("broken", broken, 3)]
+        [("large", large, 2), ("refused", refused, 2), ("busy", busy, 3), ("broken", broken, 3), ("denied", denied, 3)]
     {
         let pushed = service.has(count).await;
         let told: Vec<_> = pushed.iter().map(|one| browser.reads(one)["data"]["payment"]["id"].clone()).collect();

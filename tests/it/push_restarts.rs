@@ -8,9 +8,10 @@ use serde_json::json;
 
 use crate::cluster::{Bed, until};
 use crate::crashes::Process;
-use crate::push::{FLAGS, attempts, ids, once_each, pay, pay_slowly, public, subscribe};
+use crate::push::{FLAGS, attempts, ids, once_each, pay, pay_as, pay_slowly, public, subscribe};
 use crate::push_service::{Browser, PushService, Says};
-use crate::webhooks::{Parts, flags};
+use crate::receiver::Receiver;
+use crate::webhooks::{Parts, create as webhook, flags};
 
 /// A start that has nothing but the log.
 pub async fn a_rebuild_tells_no_browser_anything(bed: &Bed) {
@@ -149,35 +150,46 @@ pub async fn killed_at_any_moment_a_notifier_leaves_no_browser_untold(bed: &Bed)
     }
 }
 
-/// The key for secrets was exchanged: nobody can write to the browsers of before, who find out and come again.
-pub async fn browsers_of_another_key_are_let_go_and_may_come_again(bed: &Bed) {
+/// The key for secrets was exchanged, or a wrong one was given by mistake: nobody can write to the browsers of before, but none of
+/// them is lost. They are told again when the key is the right one, or find out and come again.
+pub async fn browsers_of_another_key_stay_and_may_come_again(bed: &Bed) {
+    let short = [FLAGS, &["--push-ttl-seconds", "2"]].concat();
     let parts = Parts::start(bed, FLAGS).await;
     let service = PushService::start().await;
-    let browser = service.browser();
+    let (browser, loyal) = (service.browser(), service.browser());
     let asks = json!({"customer_id": "cus_1"});
     let id = subscribe(&parts.front.client, &browser, asks.clone()).await;
     let before = public(&parts.front.client).await;
     parts.stop().await;
     let other = bed.data_dir("other-key");
     std::fs::write(&other, data_encoding::BASE64.encode(&[9; 32])).unwrap();
-    let more = [FLAGS, &["--secrets-key-file", other.to_str().unwrap()]].concat();
-    let parts = Parts::start(bed, &more).await;
+    let key = ["--secrets-key-file", other.to_str().unwrap()];
+    let parts = Parts::start(bed, &[short, key.to_vec()].concat()).await;
     let client = &parts.front.client;
     let now = public(client).await;
     assert_ne!(now, before);
     pay(client, "order-1", "pm_card_visa").await;
-    until("it is let go", async || ids(client).await.is_empty()).await;
+    until("it is given up when it is of no use any more", async || !attempts(client, &id).await.is_empty()).await;
+    let one = attempts(client, &id).await.remove(0);
+    assert_eq!((one["failure"].as_str(), one["next_at"].is_null()), (Some("other_key"), true), "{one}");
+    assert_eq!((ids(client).await, service.pushed().len()), (vec![id.clone()], 0), "nobody is let go for it");
     let known = json!({"customer_id": "cus_1", "application_server_key": before});
     let refused = client.post("/v1/push_subscriptions", &browser.asks(known)).await;
     assert_eq!((refused.status, refused.text("code")), (409, "other_application_server_key"));
-    assert_eq!(subscribe(client, &browser, asks).await, id, "as the push service knows it, it is the same");
+    assert_eq!(subscribe(client, &browser, asks.clone()).await, id, "as the push service knows it, it is the same");
     pay(client, "order-2", "pm_card_visa").await;
     let pushed = service.has(1).await;
     assert_eq!(browser.reads(&pushed[0])["type"], "PaymentSuccessful");
     assert_eq!(pushed[0].claims(&now)["sub"], "mailto:ops@shop.example");
-    until("both are known", async || attempts(client, &id).await.len() == 2).await;
-    let all = attempts(client, &id).await;
-    assert_eq!((all[1]["failure"].as_str(), all[0]["result"].as_str()), (Some("other_key"), Some("delivered")));
+    let last = subscribe(client, &loyal, asks).await;
+    parts.stop().await;
+
+    let parts = Parts::start(bed, FLAGS).await;
+    pay(&parts.front.client, "order-3", "pm_card_visa").await;
+    parts.stop().await;
+    let parts = Parts::start(bed, &[FLAGS, &key].concat()).await;
+    until("with its own key again it is told what it missed", async || loyal.mine(&service.pushed()).len() == 1).await;
+    assert!(ids(&parts.front.client).await.contains(&last));
     parts.stop().await;
 }
 
@@ -214,21 +226,32 @@ pub async fn what_is_too_old_when_a_notifier_comes_back_is_not_told(bed: &Bed) {
     parts.stop().await;
 }
 
-/// A push service that is slow holds up no other.
-pub async fn a_push_service_that_stalls_holds_up_no_other_browser(bed: &Bed) {
-    let more = [FLAGS, &["--webhooks-in-flight", "2", "--webhook-timeout-ms", "200"]].concat();
+/// One that takes messages and answers none, and has more browsers than there are slots: neither those of another service nor
+/// webhooks wait for it.
+pub async fn a_push_service_that_stalls_holds_up_nobody_else(bed: &Bed) {
+    const STALLS: Duration = Duration::from_secs(20);
+    const PAYMENTS: usize = 12;
+    let more = [FLAGS, &["--webhooks-in-flight", "4", "--webhook-timeout-ms", "20000"]].concat();
     let parts = Parts::start(bed, &more).await;
     let client = &parts.front.client;
-    let (good, stalls) = (PushService::start().await, PushService::stalling().await);
+    let (good, stalls, hook) = (PushService::start().await, PushService::stalling().await, Receiver::start().await);
     let browser = good.browser();
-    subscribe(client, &stalls.browser(), json!({"customer_id": "cus_1"})).await;
-    subscribe(client, &browser, json!({"customer_id": "cus_1"})).await;
-    for n in 0..20 {
-        pay(client, &format!("order-{n}"), "pm_card_visa").await;
+    for n in 0..8 {
+        subscribe(client, &stalls.browser(), json!({"customer_id": format!("cus_{}", n % 2)})).await;
     }
-    let pushed = good.has(20).await;
-    assert_eq!(once_each(&browser, &pushed), 20);
-    let waited = pushed[19].at - pushed[0].at;
-    assert!(waited < Duration::from_secs(60), "{waited:?}");
+    for customer in ["cus_0", "cus_1"] {
+        pay_as(client, &format!("first-{customer}"), customer).await;
+    }
+    stalls.has(1).await;
+    let begun = std::time::Instant::now();
+    subscribe(client, &browser, json!({"customer_id": "cus_1"})).await;
+    webhook(client, json!({"url": hook.url(), "events": ["PaymentSuccessful"]})).await;
+    for n in 0..PAYMENTS {
+        pay_as(client, &format!("order-{n}"), "cus_1").await;
+    }
+    let (pushed, received) = (good.has(PAYMENTS).await, hook.has(PAYMENTS).await);
+    assert_eq!((once_each(&browser, &pushed), received.len()), (PAYMENTS, PAYMENTS));
+    assert!(begun.elapsed() < STALLS, "not one of those that stall has ended: {:?}", begun.elapsed());
+    assert_eq!(stalls.pushed().len(), 1, "of two slots for browsers it has one");
     parts.stop().await;
 }
