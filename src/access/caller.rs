@@ -112,6 +112,12 @@ impl Caller {
 }
 
 impl Permit {
+    /// What it hangs on.
+    #[must_use]
+    pub fn key(&self) -> Option<&KeyId> {
+        self.key.as_ref()
+    }
+
     /// Can it end at all?
     #[must_use]
     pub fn is_endless(&self) -> bool {

@@ -4,6 +4,7 @@
 
 mod body;
 mod changes;
+mod turns;
 
 use std::sync::Arc;
 
@@ -12,11 +13,14 @@ use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
+use turns::Turns;
+
 use super::webhooks::{ListBody, WebhookApi, attempts_of};
 use super::{get, json, otherwise};
 use crate::access::Caller;
 use crate::contract::SubscriptionBody;
 use crate::control::{KnownSubscription, PushScope, SubscriptionId};
+use crate::deliveries::outcome::What;
 use crate::http::{Problem, Query, query};
 use crate::webpush::VapidKey;
 
@@ -28,6 +32,7 @@ pub struct PushApi {
     pub told: Arc<WebhookApi>,
     /// `None` if this instance does no Web Push.
     pub vapid: Option<VapidKey>,
+    turns: Turns,
 }
 
 #[derive(serde::Serialize)]
@@ -114,10 +119,17 @@ fn list(push: &PushApi, headers: &HeaderMap, query: &Query) -> Result<Response, 
     Ok(json(StatusCode::OK, &ListBody { data, next_cursor }))
 }
 
+/// For the merchant alone: what became of an attempt says something of the server that it went to.
 fn show_attempts(push: &PushApi, headers: &HeaderMap, id: &str, query: &Query) -> Result<Response, Problem> {
-    let known = push.find(&push.told.api.access.caller(headers)?, id)?;
+    let caller = push.told.api.access.caller(headers)?;
+    let merchant = caller.merchant()?;
     query.only(&["cursor"])?;
-    attempts_of(&push.told.deliveries, known.subscription.id.into(), query)
+    let id = SubscriptionId::parse(id).ok_or_else(not_found)?;
+    let is_open = push.told.control.subscriptions().find(id).map(|known| known.subscription.merchant == *merchant);
+    if !is_open.map_or_else(|| push.was_of(&caller, id), Ok)? {
+        return Err(not_found());
+    }
+    attempts_of(&push.told.deliveries, id.into(), query)
 }
 
 fn with(
@@ -128,6 +140,11 @@ fn with(
 }
 
 impl PushApi {
+    #[must_use]
+    pub fn new(told: Arc<WebhookApi>, vapid: Option<VapidKey>) -> Self {
+        Self { told, vapid, turns: Turns::default() }
+    }
+
     fn vapid(&self) -> Result<&VapidKey, Problem> {
         self.vapid.as_ref().ok_or_else(|| {
             let detail = "this instance does no Web Push: start it with PAYLOG_SECRETS_KEY or --secrets-key-file, and with \
@@ -136,10 +153,20 @@ impl PushApi {
         })
     }
 
+    /// Of one that is over nothing is known but what it was told of: whose payments those are.
+    fn was_of(&self, caller: &Caller, id: SubscriptionId) -> Result<bool, Problem> {
+        let (attempts, _) = self.told.deliveries.attempts(id, None, 1)?;
+        match attempts.first().map(|attempt| &attempt.what) {
+            Some(What::Event { payment, .. }) => Ok(self.told.api.row(caller, *payment)?.is_some()),
+            Some(What::Test | What::Disabled { .. }) | None => Ok(false),
+        }
+    }
+
     /// What the caller may not see is not there.
     fn find(&self, caller: &Caller, id: &str) -> Result<Arc<KnownSubscription>, Problem> {
         let known = SubscriptionId::parse(id).and_then(|id| self.told.control.subscriptions().find(id));
-        let known = known.ok_or_else(not_found)?;
+        let (keys, now) = (self.told.control.keys(), self.told.api.view.clocks().machine());
+        let known = known.filter(|known| !known.subscription.has_ended(&keys, now)).ok_or_else(not_found)?;
         let subscription = &known.subscription;
         let is_mine = match (caller.merchant(), &subscription.scope) {
             (Ok(merchant), _) => *merchant == subscription.merchant,

@@ -16,6 +16,9 @@ pub struct SubscriptionBody<'a> {
     /// The origin of its push service.
     service: &'a str,
     created_at: Shown<Timestamp>,
+    /// Of one that was made with a stream token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Shown<Timestamp>>,
 }
 
 impl<'a> SubscriptionBody<'a> {
@@ -27,7 +30,8 @@ impl<'a> SubscriptionBody<'a> {
             PushScope::Customer(id) => (None, Some(id.as_str())),
         };
         let (service, created_at) = (subscription.service.as_str(), Shown(known.created_at));
-        Self { id: subscription.id, payment_id, customer_id, service, created_at }
+        let ends_at = subscription.lease.as_ref().map(|lease| Shown(lease.ends_at));
+        Self { id: subscription.id, payment_id, customer_id, service, created_at, ends_at }
     }
 }
 

@@ -36,11 +36,11 @@ pub use ids::{EndpointId, RequestId, SubscriptionId, TargetId};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
 pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep};
 pub use keys::Keys;
-pub use push::{KnownSubscription, NewSubscription, OF_MERCHANT_MAX, OF_SCOPE_MAX, PushFrom, PushRemoval, PushScope};
+pub use push::{KnownSubscription, Lease, NewSubscription, PushFrom, PushRemoval, PushScope};
 pub use requests::Requests;
 pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
-pub use subscriptions::{CHANGES_MAX, CHANGES_PERIOD, Subscriptions};
+pub use subscriptions::{CHANGES_MAX, CHANGES_PERIOD, NoRoom, SubscriptionLimits, Subscriptions};
 pub use webhooks::{
     Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks, PayloadKind,
     Range, Request, Webhooks,
@@ -54,8 +54,8 @@ const PARTITION: Partition = Partition(0);
 const BATCH_MAX: usize = 1_000;
 /// How long one read waits: the bound on how late a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
-/// How long a start waits for the end of the control log.
-const START_MAX: Duration = Duration::from_secs(60);
+/// How long a start waits for the next record of the control log. It may take longer for all of them: they are kept for ever.
+const STALLED_MAX: Duration = Duration::from_secs(60);
 
 /// Decides, by appending, and knows what was decided.
 pub struct Control {
@@ -101,6 +101,21 @@ pub fn read(journal: &dyn Reader, payments: LogId) -> Result<Vec<Rejection>, Jou
     Ok(shared.state().rejections().cloned().collect())
 }
 
+/// How far the control log was read, and since when no further.
+struct Progress {
+    next: Offset,
+    at: Instant,
+}
+
+impl Progress {
+    fn has_stalled(&mut self, next: Offset, now: Instant) -> bool {
+        if next > self.next {
+            *self = Self { next, at: now };
+        }
+        now.saturating_duration_since(self.at) >= STALLED_MAX
+    }
+}
+
 fn read_to_the_end(
     journal: &dyn Reader,
     payments: LogId,
@@ -114,10 +129,15 @@ fn read_to_the_end(
     let subscriptions = Subscriptions::default();
     let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys, webhooks, subscriptions });
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
-    let deadline = Instant::now() + START_MAX;
-    while *shared.next.borrow() < end {
-        if Instant::now() >= deadline {
-            let text = format!("could not read the control log to its end in {} s", START_MAX.as_secs());
+    let mut progress = Progress { next: Offset(0), at: Instant::now() };
+    loop {
+        let next = *shared.next.borrow();
+        if next >= end {
+            break;
+        }
+        if progress.has_stalled(next, Instant::now()) {
+            let waited_s = STALLED_MAX.as_secs();
+            let text = format!("the control log ends at {end}, and nothing came behind {next} in {waited_s} s");
             return Err(JournalError::Unavailable(text));
         }
         follower.read()?;
@@ -304,7 +324,11 @@ impl Shared {
                 self.keys.tell(key);
             }
             Folded::Webhooks(known) => self.webhooks.tell(known),
-            Folded::Push(step) => self.subscriptions.tell(&step),
+            Folded::Push(step) => {
+                if !self.subscriptions.tell(&step) {
+                    tracing::info!(control_offset = %offset, "one push subscription more than there may be has no effect");
+                }
+            }
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),
             Folded::Unreadable(reason) => {
@@ -325,5 +349,27 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Progress, STALLED_MAX};
+    use crate::journal::Offset;
+
+    /// Millions of records take longer than any wait for the next one.
+    #[test]
+    fn a_start_waits_for_as_long_as_there_is_progress() {
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let mut progress = Progress { next: Offset(0), at: begun };
+        for n in 1..10 {
+            let now = begun + n * (STALLED_MAX - second);
+            assert!(!progress.has_stalled(Offset(u64::from(n)), now), "{n}");
+        }
+        let last = begun + 9 * (STALLED_MAX - second);
+        assert!(!progress.has_stalled(Offset(9), last + STALLED_MAX - second));
+        assert!(progress.has_stalled(Offset(9), last + STALLED_MAX));
     }
 }

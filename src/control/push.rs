@@ -8,6 +8,9 @@
 //!  "reason": "gone"}
 //! ```
 //!
+//! One that was made with a stream token says when it ends, and by which key's token it was made: it ends with that too
+//! (`"ends_at": "...", "key": "..."`).
+//!
 //! Where a browser is written to, and its keys, are sealed. Once removed nothing of it is known but that it was there. The same
 //! browser may come again: that is the next version. `from` is where the rows of payments were when it subscribed.
 
@@ -15,15 +18,15 @@ use std::sync::Arc;
 
 use super::document::reason_of;
 use super::ids::SubscriptionId;
+use super::key::KeyId;
+use super::keys::Keys;
 use super::seal::Sealed;
 use super::{Control, Decided, not_encoded};
 use crate::journal::{AppendError, LogId, Offset, Partition, Position};
 use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
 
-/// Subscriptions of one merchant that are not over.
-pub const OF_MERCHANT_MAX: usize = 100_000;
-/// And for one payment or one customer.
-pub const OF_SCOPE_MAX: usize = 10;
+/// Subscriptions for one payment or one customer that are not over; the fold knows no more.
+pub(super) const OF_SCOPE_MAX: usize = 10;
 
 const ENTITY: &str = "push-subscription/";
 const CREATED: &str = "PushSubscriptionCreated";
@@ -45,6 +48,14 @@ pub enum PushFrom {
     Each(Vec<Offset>),
 }
 
+/// For how long one is told that was subscribed with a stream token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub ends_at: Timestamp,
+    /// The key that the token was asked for with. Once it is revoked nobody is told any more whom it let in.
+    pub key: Option<KeyId>,
+}
+
 /// A browser that asks to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSubscription {
@@ -56,6 +67,8 @@ pub struct NewSubscription {
     pub service: String,
     /// Its endpoint and its keys.
     pub sealed: Sealed,
+    /// `None` if its merchant itself had it told: it is over when somebody says so.
+    pub lease: Option<Lease>,
 }
 
 /// One as it is now.
@@ -75,6 +88,8 @@ pub enum PushRemoval {
     Asked,
     /// Its payment has ended, and it was told so, or could not be.
     Told,
+    /// Its time is over, or the key that stands behind it was revoked.
+    Ended,
     /// Its push service says that there is no such browser.
     Gone,
     /// Nothing but failure, for days.
@@ -107,6 +122,10 @@ struct CreatedBody {
     scope: ScopeBody,
     service: String,
     sealed: Sealed,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ends_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    key: Option<String>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -147,6 +166,15 @@ impl NewSubscription {
     pub fn covers(&self, position: Position) -> bool {
         position.offset >= self.from.of(position.partition)
     }
+
+    /// Is it not to be told any more, whatever stands on the log? A key that nobody knows here is not revoked.
+    #[must_use]
+    pub fn has_ended(&self, keys: &Keys, now: Timestamp) -> bool {
+        self.lease.as_ref().is_some_and(|lease| {
+            let key = lease.key.as_ref().and_then(|id| keys.find(id));
+            lease.ends_at <= now || key.is_some_and(|key| key.revoked.is_some())
+        })
+    }
 }
 
 impl PushRemoval {
@@ -155,6 +183,7 @@ impl PushRemoval {
         match self {
             Self::Asked => "asked",
             Self::Told => "told",
+            Self::Ended => "ended",
             Self::Gone => "gone",
             Self::Failing => "failing",
         }
@@ -175,7 +204,7 @@ fn created(log: LogId, offset: Offset, value: &[u8]) -> Result<Option<PushStep>,
     if document.log != log.to_string() {
         return Ok(None);
     }
-    let CreatedBody { id, merchant_id, scope, service, sealed } = document.body;
+    let CreatedBody { id, merchant_id, scope, service, sealed, ends_at, key } = document.body;
     if subscription_in(&document.entity) != Some(id) {
         return Err("it names one subscription as its entity and tells of another".to_owned());
     }
@@ -191,9 +220,16 @@ fn created(log: LogId, offset: Offset, value: &[u8]) -> Result<Option<PushStep>,
     let merchant = MerchantId::parse(&merchant_id).map_err(|_| "its merchant is none".to_owned())?;
     let scope = scope.ok_or_else(|| "it does not say of whom it is to tell".to_owned())?;
     let created_at = Timestamp::parse(&document.at).ok_or_else(|| "its time cannot be read".to_owned())?;
-    let subscription = NewSubscription { id, merchant, scope, from, service, sealed };
+    let lease = ends_at.map(|ends_at| lease_of(&ends_at, key.as_deref())).transpose()?;
+    let subscription = NewSubscription { id, merchant, scope, from, service, sealed, lease };
     let known = KnownSubscription { subscription, created_at, version: document.version, control_offset: offset };
     Ok(Some(PushStep::Created(Arc::new(known))))
+}
+
+fn lease_of(ends_at: &str, key: Option<&str>) -> Result<Lease, String> {
+    let ends_at = Timestamp::parse(ends_at).ok_or_else(|| "its end cannot be read".to_owned())?;
+    let parse = |id| KeyId::parse(id).ok_or_else(|| "the key behind it is none".to_owned());
+    Ok(Lease { ends_at, key: key.map(parse).transpose()? })
 }
 
 fn removed(log: LogId, value: &[u8]) -> Result<Option<PushStep>, String> {
@@ -225,7 +261,9 @@ impl From<&NewSubscription> for CreatedBody {
             }
         };
         let (service, sealed) = (new.service.clone(), new.sealed.clone());
-        Self { id: new.id, merchant_id: new.merchant.as_str().to_owned(), scope, service, sealed }
+        let ends_at = new.lease.as_ref().map(|lease| lease.ends_at.to_string());
+        let key = new.lease.as_ref().and_then(|lease| Some(lease.key.as_ref()?.as_str().to_owned()));
+        Self { id: new.id, merchant_id: new.merchant.as_str().to_owned(), scope, service, sealed, ends_at, key }
     }
 }
 

@@ -1,8 +1,9 @@
 use super::{CREATED, CreatedBody, Document, NewSubscription, PushFrom, PushScope, REMOVED, RemovedBody};
-use crate::control::SubscriptionId;
+use crate::control::push::OF_SCOPE_MAX;
 use crate::control::seal::SecretsKey;
 use crate::control::state::{Folded, State};
-use crate::control::subscriptions::{CHANGES_MAX, Subscriptions};
+use crate::control::subscriptions::{CHANGES_MAX, NoRoom, SubscriptionLimits, Subscriptions};
+use crate::control::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, Keys, Lease, SubscriptionId};
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::samples::{at, payment_id};
 use crate::payment::{CustomerId, MerchantId};
@@ -20,7 +21,7 @@ fn new(n: u8, scope: PushScope) -> NewSubscription {
         PushScope::Customer(_) => PushFrom::Each(vec![Offset(3), Offset(0)]),
     };
     let (service, sealed) = ("https://push.example".to_owned(), serde_json::from_str(SEALED).unwrap());
-    NewSubscription { id: SubscriptionId([n; 16]), merchant: merchant(), scope, from, service, sealed }
+    NewSubscription { id: SubscriptionId([n; 16]), merchant: merchant(), scope, from, service, sealed, lease: None }
 }
 
 fn customer() -> PushScope {
@@ -44,10 +45,7 @@ fn removed(n: u8, version: u64) -> Vec<u8> {
 /// Folds, and says whether it had an effect.
 fn take(state: &mut State, board: &Subscriptions, offset: u64, value: &[u8]) -> bool {
     match state.fold(OURS, Offset(offset), value) {
-        Folded::Push(step) => {
-            board.tell(&step);
-            true
-        }
+        Folded::Push(step) => board.tell(&step),
         Folded::Late => false,
         other => panic!("{other:?}"),
     }
@@ -67,9 +65,9 @@ fn a_browser_comes_goes_and_comes_again_and_the_lower_offset_wins() {
     let since = |from| board.since(Offset(from), 9).iter().map(|known| known.subscription.id.0[0]).collect::<Vec<_>>();
     assert_eq!((since(0), since(1)), (vec![1, 2], vec![2]));
     assert!(take(&mut state, &board, 3, &removed(1, 2)) && !take(&mut state, &board, 4, &removed(1, 2)));
-    assert_eq!((hear("a"), board.count_of_merchant(&merchant())), (vec![2], 1));
+    assert_eq!((hear("a"), board.of_merchant(&merchant(), None, 9).len()), (vec![2], 1));
     assert!(take(&mut state, &board, 5, &created(1, 3, customer())));
-    assert_eq!((hear("b"), since(3), board.count_of(&merchant(), &customer())), (vec![1], vec![1], 1));
+    assert_eq!((hear("b"), since(3)), (vec![1], vec![1]));
     let page = board.of_merchant(&merchant(), Some(SubscriptionId([1; 16])), 10);
     assert_eq!(page.len(), 1);
     assert!(board.who_hear(&MerchantId::default(), payment_id("a"), &CustomerId::parse("cus_1").unwrap()).is_empty());
@@ -88,14 +86,47 @@ fn what_stands_before_it_subscribed_is_not_for_it() {
 fn no_more_changes_within_an_hour_than_the_control_log_is_to_bear() {
     let board = Subscriptions::default();
     let mut state = State::default();
+    let is_busy = |scope, at_s| board.no_room(&new(9, scope), at(at_s), SubscriptionLimits::OURS) == Some(NoRoom::Busy);
     for version in 1..=CHANGES_MAX as u64 {
-        assert!(!board.is_busy(&merchant(), &customer(), at(0)));
+        assert!(!is_busy(customer(), 0));
         let value = if version % 2 == 1 { created(1, version, customer()) } else { removed(1, version) };
         assert!(take(&mut state, &board, version, &value));
     }
-    assert!(board.is_busy(&merchant(), &customer(), at(3_599)));
-    assert!(!board.is_busy(&merchant(), &PushScope::Payment(payment_id("a")), at(0)));
-    assert!(!board.is_busy(&merchant(), &customer(), at(3_600)));
+    assert!(is_busy(customer(), 3_599));
+    assert!(!is_busy(PushScope::Payment(payment_id("a")), 0) && !is_busy(customer(), 3_600));
+}
+
+#[test]
+fn there_is_room_for_so_many_of_a_payment_of_a_merchant_and_of_all() {
+    let (board, mut state) = (Subscriptions::default(), State::default());
+    let of = |n: u8| PushScope::Payment(payment_id(&n.to_string()));
+    for n in 1..=4 {
+        assert!(take(&mut state, &board, u64::from(n), &created(n, 1, of(n / 2))));
+    }
+    let no_room = |n, scope, of_scope, of_merchant, all| {
+        let limits = SubscriptionLimits { of_scope, of_merchant, all, changes: 99 };
+        board.no_room(&new(n, scope), at(0), limits)
+    };
+    assert_eq!(no_room(9, of(1), 3, 5, 5), None);
+    assert_eq!(no_room(9, of(1), 2, 5, 5), Some(NoRoom::OfScope));
+    assert_eq!(no_room(9, of(2), 2, 4, 5), Some(NoRoom::OfMerchant));
+    assert_eq!(no_room(9, of(2), 2, 5, 4), Some(NoRoom::All));
+    assert_eq!(no_room(1, of(0), 1, 4, 4), None, "it takes its own place");
+}
+
+/// Instances that were asked at once believed each that there was room.
+#[test]
+fn one_more_than_there_may_be_has_no_effect_in_any_instance() {
+    let (board, mut state) = (Subscriptions::default(), State::default());
+    let most = u8::try_from(OF_SCOPE_MAX).unwrap();
+    for n in 1..=most {
+        assert!(take(&mut state, &board, u64::from(n), &created(n, 1, customer())));
+    }
+    assert!(!take(&mut state, &board, 50, &created(most + 1, 1, customer())), "the last offset loses");
+    assert!(board.find(SubscriptionId([most + 1; 16])).is_none());
+    assert!(take(&mut state, &board, 51, &created(1, 2, customer())), "one that is there may come anew");
+    assert!(take(&mut state, &board, 52, &removed(2, 2)));
+    assert!(take(&mut state, &board, 53, &created(most + 1, 2, customer())), "and its version was counted");
 }
 
 #[test]
@@ -120,9 +151,41 @@ fn what_cannot_be_read_or_is_of_another_log_has_no_effect() {
 fn where_a_browser_is_written_to_stands_on_no_log() {
     let key = SecretsKey::parse(&SecretsKey::generate()).unwrap();
     let mut subscription = new(1, customer());
-    subscription.sealed = key.seal("ps_1", b"https://push.example/secret").unwrap();
-    let written = serde_json::to_string(&CreatedBody::from(&subscription)).unwrap();
-    assert!(written.contains("https://push.example\"") && !written.contains("secret"), "{written}");
+    let secret = b"https://push.example/secret";
+    subscription.sealed = key.seal("ps_1", secret).unwrap();
+    let written = serde_json::to_value(CreatedBody::from(&subscription)).unwrap();
+    assert_eq!(written["service"], "https://push.example");
+    let sealed = written["sealed"]["sealed"].as_str().unwrap();
+    let bytes =
+        data_encoding::BASE64.decode(sealed.as_bytes()).expect("in base64, so that what is looked for could be found");
+    assert!(!bytes.windows(6).any(|six| secret.windows(6).any(|part| part == six)), "{bytes:?}");
+    assert_eq!(key.open("ps_1", &subscription.sealed).unwrap(), secret);
+    let mut rest = written;
+    rest["sealed"]["sealed"] = serde_json::Value::Null;
+    assert!(!rest.to_string().contains("secret"), "{rest}");
+}
+
+/// Of one that a page made with its token: its end, and the key behind it.
+#[test]
+fn who_was_let_in_by_a_token_is_told_until_it_ends_or_its_key_is_revoked() {
+    let (keys, holder) = (Keys::default(), Holder::Merchant(merchant()));
+    let id = KeyId::parse(&"a".repeat(KEY_ID_CHARS)).unwrap();
+    let known = Key::of_this_process(id.clone(), holder, KeyDigest([7; 32]), at(0));
+    let subscription = NewSubscription { lease: Some(Lease { ends_at: at(60), key: Some(id) }), ..new(1, customer()) };
+    let (board, mut state) = (Subscriptions::default(), State::default());
+    let value = document(CREATED, 1, 1, 0, CreatedBody::from(&subscription));
+    assert!(take(&mut state, &board, 0, &value));
+    let read = board.find(SubscriptionId([1; 16])).unwrap();
+    assert_eq!(read.subscription, subscription);
+    let has_ended = |at_s| read.subscription.has_ended(&keys, at(at_s));
+    assert!(!has_ended(59) && has_ended(60), "nobody here knows the key: it is not revoked");
+    keys.tell(known.with_end(at(10)));
+    assert!(!has_ended(59), "a key that is exchanged for another takes nobody with it");
+    keys.tell(known.revoked());
+    assert!(has_ended(6));
+    assert!(!new(1, customer()).has_ended(&keys, at(i64::from(u32::MAX))), "its merchant's has no end");
+    let bad = String::from_utf8(value).unwrap().replace("\"ends_at\":\"2", "\"ends_at\":\"x2");
+    assert!(matches!(State::default().fold(OURS, Offset(0), bad.as_bytes()), Folded::Unreadable(_)));
 }
 
 /// As they stand on somebody's log: these bytes never change their meaning.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ids::SubscriptionId;
-use super::push::{KnownSubscription, PushScope, PushStep};
+use super::push::{KnownSubscription, NewSubscription, OF_SCOPE_MAX, PushScope, PushStep};
 use crate::journal::Offset;
 use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
 
@@ -15,6 +15,26 @@ use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
 pub const CHANGES_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// And how many there may be for one payment or one customer: each stands on the control log for ever.
 pub const CHANGES_MAX: usize = 60;
+
+/// How many there may be, for those who take them in. That of one payment or customer is the fold's too.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriptionLimits {
+    pub of_scope: usize,
+    pub of_merchant: usize,
+    /// Over all merchants: each takes 2.5 KiB in every process, so that these take 600 MiB.
+    pub all: usize,
+    /// Changes of one payment or customer within [`CHANGES_PERIOD`].
+    pub changes: usize,
+}
+
+/// Why there can be no more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    OfScope,
+    OfMerchant,
+    All,
+    Busy,
+}
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
@@ -40,7 +60,29 @@ struct Lately {
     counts: HashMap<Whose, usize>,
 }
 
+impl SubscriptionLimits {
+    pub const OURS: Self = Self { of_scope: OF_SCOPE_MAX, of_merchant: 100_000, all: 250_000, changes: CHANGES_MAX };
+}
+
 impl Subscriptions {
+    /// `None` if there is room for this one, or it takes the place of what it was before.
+    #[must_use]
+    pub fn no_room(&self, new: &NewSubscription, now: Timestamp, limits: SubscriptionLimits) -> Option<NoRoom> {
+        let mut known = self.known();
+        known.lately.forget(now);
+        let whose = (new.merchant.clone(), new.scope.clone());
+        let is_new = !known.all.contains_key(&new.id);
+        let of_merchant = known.of_merchant.get(&new.merchant).map_or(0, BTreeSet::len);
+        let changes = known.lately.counts.get(&whose).copied().unwrap_or_default();
+        let full = [
+            (is_new && known.count_of(&whose) >= limits.of_scope, NoRoom::OfScope),
+            (is_new && of_merchant >= limits.of_merchant, NoRoom::OfMerchant),
+            (is_new && known.all.len() >= limits.all, NoRoom::All),
+            (changes >= limits.changes, NoRoom::Busy),
+        ];
+        full.into_iter().find_map(|(is_full, why)| is_full.then_some(why))
+    }
+
     #[must_use]
     pub fn find(&self, id: SubscriptionId) -> Option<Arc<KnownSubscription>> {
         self.known().all.get(&id).cloned()
@@ -95,29 +137,19 @@ impl Subscriptions {
         ids.range((from, Bound::Unbounded)).take(max).filter_map(|id| known.all.get(id).cloned()).collect()
     }
 
-    #[must_use]
-    pub fn count_of_merchant(&self, merchant: &MerchantId) -> usize {
-        self.known().of_merchant.get(merchant).map_or(0, BTreeSet::len)
-    }
-
-    #[must_use]
-    pub fn count_of(&self, merchant: &MerchantId, scope: &PushScope) -> usize {
-        self.known().of.get(&(merchant.clone(), scope.clone())).map_or(0, BTreeSet::len)
-    }
-
-    /// Were there so many changes lately that there are no more for now?
-    #[must_use]
-    pub fn is_busy(&self, merchant: &MerchantId, scope: &PushScope, now: Timestamp) -> bool {
-        let mut known = self.known();
-        known.lately.forget(now);
-        known.lately.counts.get(&(merchant.clone(), scope.clone())).is_some_and(|count| *count >= CHANGES_MAX)
-    }
-
-    pub(super) fn tell(&self, step: &PushStep) {
+    /// `false` if it has no effect: there are as many of its payment or customer as there may be. Instances that were asked at
+    /// once can each have believed that there was room, and here all of them come to the same. It depends on nothing but what
+    /// stands on the log before, and no clock; so the bound stays what it is for as long as there are instances of two versions.
+    pub(super) fn tell(&self, step: &PushStep) -> bool {
         let mut known = self.known();
         match step {
             PushStep::Created(created) => {
-                known.remove(created.subscription.id);
+                let NewSubscription { id, merchant, scope, .. } = &created.subscription;
+                let is_new = !known.all.contains_key(id);
+                if is_new && known.count_of(&(merchant.clone(), scope.clone())) >= OF_SCOPE_MAX {
+                    return false;
+                }
+                known.remove(*id);
                 known.insert(created);
             }
             PushStep::Removed(id, at) => {
@@ -126,6 +158,7 @@ impl Subscriptions {
                 }
             }
         }
+        true
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -134,6 +167,10 @@ impl Subscriptions {
 }
 
 impl Known {
+    fn count_of(&self, whose: &Whose) -> usize {
+        self.of.get(whose).map_or(0, BTreeSet::len)
+    }
+
     fn insert(&mut self, known: &Arc<KnownSubscription>) {
         let (id, merchant) = (known.subscription.id, known.subscription.merchant.clone());
         let whose = (merchant.clone(), known.subscription.scope.clone());

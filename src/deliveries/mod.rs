@@ -104,7 +104,9 @@ impl Deliveries {
             Err(DeliveriesError::Store(error)) if !error.is_damage() => return Err(error.into()),
             Err(error @ DeliveriesError::Journal(_)) => return Err(error),
             Ok(None) | Err(DeliveriesError::Store(_)) => {
-                tracing::warn!("the rows of deliveries are damaged or of another log: they are folded anew");
+                tracing::warn!(
+                    "the rows of deliveries are of another version or log, or damaged: they are folded anew"
+                );
                 Store::discard(path)?;
                 let missing = || StoreError::Damaged("the rows of deliveries cannot be made anew".to_owned());
                 open_tables(path, deliveries, payments)?.ok_or_else(missing)?

@@ -14,6 +14,7 @@ use super::agenda::Agenda;
 use super::attempt::{Attempted, Attempts};
 use super::group::POSITIONS_EVERY;
 use super::room::{Pool, Room};
+use super::sweep::SWEEP_EVERY;
 use super::target::Target;
 use super::{Bounds, NotifyError};
 use crate::control::TargetId;
@@ -81,6 +82,8 @@ pub(super) struct Running {
     paused: HashMap<TargetId, Timestamp>,
     /// With so many of them it is looked whose time is over.
     tidy_at: usize,
+    /// When it was last looked which subscriptions are over.
+    swept: Instant,
     pub positions_told: Instant,
 }
 
@@ -112,6 +115,7 @@ impl Running {
             agenda: Agenda::default(),
             paused: HashMap::new(),
             tidy_at: PAUSED_MIN,
+            swept: now,
             positions_told: now,
         }
     }
@@ -234,8 +238,12 @@ impl Running {
                 self.agenda.look_at((*partition, target), now);
             }
         }
+        if self.swept.elapsed() >= SWEEP_EVERY {
+            self.swept = instant;
+            taken = self.owned.keys().copied().collect();
+        }
         if !taken.is_empty() {
-            self.attempts.remove_told(&taken, &self.cut_off);
+            self.attempts.begin_to_sweep(taken, &self.cut_off);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ mod names;
 mod push;
 mod room;
 mod schedule;
+mod sweep;
 mod target;
 
 use std::sync::Arc;

@@ -16,7 +16,6 @@ use crate::control::{
 };
 use crate::deliveries::Due;
 use crate::deliveries::outcome::Failure;
-use crate::journal::{Offset, Partition, partition_of};
 use crate::payment::{PaymentId, Timestamp};
 use crate::telemetry::Seldom;
 use crate::webpush::{BASE64, Subject, Subscription, VapidKey, encrypt};
@@ -82,12 +81,15 @@ impl Attempts {
         why: PushRemoval,
         stop: &CancellationToken,
     ) {
-        let (attempts, id, stop) = (Arc::clone(self), TargetId::from(known.subscription.id), stop.clone());
+        let (attempts, stop) = (Arc::clone(self), stop.clone());
+        drop(self.runtime.spawn(async move { attempts.remove_once(&known, why, &stop).await }));
+    }
+
+    pub async fn remove_once(&self, known: &KnownSubscription, why: PushRemoval, stop: &CancellationToken) {
+        let id = TargetId::from(known.subscription.id);
         if self.deciding().insert(id) {
-            drop(self.runtime.spawn(async move {
-                attempts.remove(&known, why, &stop).await;
-                attempts.deciding().remove(&id);
-            }));
+            self.remove(known, why, stop).await;
+            self.deciding().remove(&id);
         }
     }
 
@@ -106,18 +108,6 @@ impl Attempts {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(APPEND_PAUSE) => {}
-            }
-        }
-    }
-
-    /// Subscriptions to payments whose end was told by somebody who stopped before they could end the subscription.
-    pub fn remove_told(self: &Arc<Self>, taken: &[Partition], stop: &CancellationToken) {
-        let partitions = self.view.partitions();
-        for known in self.control.subscriptions().since(Offset(0), usize::MAX) {
-            let PushScope::Payment(payment) = &known.subscription.scope else { continue };
-            let home = partition_of(payment.to_string().as_bytes(), partitions);
-            if taken.contains(&home) && self.deliveries.has_ended(known.subscription.id.into()).unwrap_or(false) {
-                self.begin_to_remove(known, PushRemoval::Told, stop);
             }
         }
     }
@@ -179,7 +169,7 @@ mod tests {
             let sealed = serde_json::from_str(r#"{"key_id":"01020304","sealed":"AAAA"}"#).unwrap();
             let (id, service) = (SubscriptionId([1; 16]), "https://push.example".to_owned());
             let (merchant, from) = (MerchantId::default(), PushFrom::One(Offset(0)));
-            let subscription = NewSubscription { id, merchant, scope, from, service, sealed };
+            let subscription = NewSubscription { id, merchant, scope, from, service, sealed, lease: None };
             KnownSubscription { subscription, created_at: at(0), version: 1, control_offset: Offset(0) }
         };
         let customer = known(PushScope::Customer(CustomerId::parse("cus_1").unwrap()));

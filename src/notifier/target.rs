@@ -58,7 +58,13 @@ impl Attempts {
                 let known = self.control.webhooks().known().endpoints.get(&id).cloned();
                 known.filter(|known| known.endpoint.is_enabled()).map(Target::Endpoint)
             }
-            TargetId::Subscription(id) => self.control.subscriptions().find(id).map(Target::Browser),
+            TargetId::Subscription(id) => {
+                let known = self.control.subscriptions().find(id);
+                let has_ended = |known: &Arc<KnownSubscription>| {
+                    known.subscription.has_ended(&self.control.keys(), self.clocks.machine())
+                };
+                known.filter(|known| !has_ended(known)).map(Target::Browser)
+            }
         }
     }
 }

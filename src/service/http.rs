@@ -69,7 +69,7 @@ pub(super) fn part(
                     let allow_private = args.webhooks.allow_private_webhooks;
                     let told = Arc::new(WebhookApi { api, control, deliveries, key, allow_private });
                     let webhooks = api::webhook_routes(&told);
-                    let push = api::push_routes(&Arc::new(PushApi { told, vapid }));
+                    let push = api::push_routes(&Arc::new(PushApi::new(told, vapid)));
                     webhooks.or(push).unify().or(routes).unify().boxed()
                 }
                 None => routes,

@@ -10,6 +10,12 @@ pub const PLAIN_MAX: usize = 3_993;
 /// The length says nothing either: that of a payment that failed is that of one that did not.
 const BLOCK_BYTES: usize = 512;
 
+/// What the header says of records: a reader may insist that it is more than there is in ours (RFC 8291, 4), and web-push-native
+/// says exactly that. It is not authenticated, and where there is one record it changes nothing else.
+const RECORD_SIZE: u32 = 4_096;
+/// Where it stands: behind the salt (RFC 8188, 2.1).
+const RECORD_SIZE_AT: std::ops::Range<usize> = 16..20;
+
 /// Says nothing of the message.
 #[derive(Debug, thiserror::Error)]
 pub enum Unencryptable {
@@ -29,7 +35,10 @@ pub fn encrypt(subscription: &Subscription, json: &str) -> Result<Vec<u8>, Unenc
     let mut plain = json.as_bytes().to_vec();
     plain.resize(plain.len().next_multiple_of(BLOCK_BYTES).min(PLAIN_MAX), b' ');
     let key = PublicKey::from_sec1_bytes(subscription.p256dh()).map_err(|_| Unencryptable::Key)?;
-    web_push_native::encrypt(plain, &key, &Auth::from(subscription.auth())).map_err(|_| Unencryptable::Failed)
+    let encrypted = web_push_native::encrypt(plain, &key, &Auth::from(subscription.auth()));
+    let mut body = encrypted.map_err(|_| Unencryptable::Failed)?;
+    body.get_mut(RECORD_SIZE_AT).ok_or(Unencryptable::Failed)?.copy_from_slice(&RECORD_SIZE.to_be_bytes());
+    Ok(body)
 }
 
 #[cfg(test)]
@@ -82,7 +91,12 @@ mod tests {
         let public = BASE64.encode(key.raw_components().unwrap().public_key());
         let browser = Subscription::parse("https://push.example/1", &public, &BASE64.encode(&auth)).unwrap();
         let longest = format!("\"{}\"", "x".repeat(PLAIN_MAX - 2));
-        assert_eq!(encrypt(&browser, &longest).unwrap().len(), 4_096);
+        let sent = encrypt(&browser, &longest).unwrap();
+        assert_eq!(sent.len(), 4_096);
+        // RFC 8291, 4: more than the text, what marks its end (1), and the tag (16).
+        let record_size = u32::from_be_bytes(sent[16..20].try_into().unwrap());
+        assert!(record_size as usize > PLAIN_MAX + 1 + 16, "{record_size}");
+        assert_eq!(ece::decrypt(&key.raw_components().unwrap(), &auth, &sent).unwrap(), longest.as_bytes());
         assert!(matches!(encrypt(&browser, &format!("{longest} ")), Err(Unencryptable::TooLong(3_994))));
     }
 }

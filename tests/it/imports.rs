@@ -88,6 +88,7 @@ async fn browser(data: &Path, comes: bool) {
         from: PushFrom::Each(Vec::new()),
         service: "https://push.example".to_owned(),
         sealed: key.seal("ps", b"{}").unwrap(),
+        lease: None,
     };
     if comes {
         control.subscribe(&new, Timestamp::now(), nobody_follows).await.unwrap();

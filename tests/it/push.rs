@@ -90,6 +90,11 @@ pub async fn a_browser_is_told_how_its_payment_ended_and_nobody_else_can_read_it
 
     // It asked to be told of one payment, and was; the customer's is told of the next.
     until("the subscription is over", async || !ids(client).await.contains(&of_payment)).await;
+    assert_eq!(
+        attempts(client, &of_payment).await[0]["result"],
+        "delivered",
+        "which can be asked for when it is over, too"
+    );
     let next = pay(client, "order-2", "pm_card_visa_chargeDeclined").await;
     let pushed = service.has(3).await;
     let told = customers.reads(&pushed[2]);
@@ -121,7 +126,8 @@ pub async fn a_push_service_is_treated_as_it_answers(bed: &Bed) {
     let [gone, missing, large, refused, busy, broken, denied] = &all[..] else { panic!("seven of them") };
     until("those who are not there any more are removed", async || ids(client).await.len() == 5).await;
     for (.., id) in [gone, missing] {
-        assert_eq!(client.get(&format!("{PATH}/{id}/attempts")).await.status, 404);
+        let why = attempts(client, id).await.remove(0);
+        assert_eq!(why["failure"], "gone", "whoever asks later is told why");
     }
     for (service, ..) in [busy, broken, denied] {
         service.has(2).await; // tried again
@@ -211,6 +217,13 @@ pub async fn a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused(bed: 
     }
     let full = client.post(PATH, &service.browser().asks(json!({"customer_id": "cus_2"}))).await;
     assert_eq!((full.status, full.text("code")), (409, "too_many_push_subscriptions"));
+    // All at once: each is judged by what the one before has come to.
+    let crowd: Vec<_> = (0..50).map(|_| service.browser().asks(json!({"customer_id": "cus_3"}))).collect();
+    let all = futures_util::future::join_all(crowd.iter().map(|asks| client.post(PATH, asks))).await;
+    let taken = all.iter().filter(|one| one.status == 201).count();
+    assert!(taken == 10 && all.iter().all(|one| [201, 409, 429].contains(&one.status)), "{all:?}");
+    let listed = client.get(PATH).await.body["data"].as_array().unwrap().clone();
+    assert_eq!(listed.iter().filter(|one| one["customer_id"] == "cus_3").count(), 10);
     assert_eq!(remove(client, &id).await.status, 204);
     assert_eq!(remove(client, &id).await.status, 404);
     assert_eq!(subscribe(client, &browser, json!({"customer_id": "cus_1"})).await, id, "it may come again");
@@ -262,8 +275,18 @@ pub async fn a_page_subscribes_to_what_its_token_names_and_to_nothing_else(bed: 
     {
         let (there, nowhere) = (remove(client, id).await, remove(client, &absent).await);
         assert_eq!((there.status, &there.body), (404, &nowhere.body), "{id}");
-        assert_eq!(client.get(&format!("{PATH}/{id}/attempts")).await.status, 404);
     }
+    assert_eq!(other.get(&format!("{PATH}/{id}/attempts")).await.status, 404);
+    for (token, id) in [(&of_payment, &id), (&of_customer, &customers)] {
+        assert_eq!(
+            token.get(&format!("{PATH}/{id}/attempts")).await.status,
+            403,
+            "what answers is the merchant's to know"
+        );
+    }
+    let listed = acme.get(PATH).await.body["data"].as_array().unwrap().clone();
+    let has_end = |id: &str| listed.iter().any(|one| one["id"] == id && !one["ends_at"].is_null());
+    assert_eq!((has_end(&id), has_end(&customers), has_end(&of_theirs)), (true, true, false), "{listed:?}");
     assert_eq!(nobody.send(Method::DELETE, &format!("{PATH}/{id}"), &[], None).await.status, 401);
     assert_eq!(remove(&of_customer, &id).await.status, 204, "a payment of its customer's");
     assert_eq!(remove(&of_customer, &customers).await.status, 204);
@@ -310,7 +333,10 @@ pub async fn what_must_not_or_cannot_be_told_is_refused(bed: &Bed) {
             let refused = client.post(PATH, &browser.asks(json!({"customer_id": "cus_1"}))).await;
             assert_eq!((refused.status, refused.text("code")), (422, "invalid_endpoint"), "{refused:?}");
         }
-        let browser = Browser::subscribed_at(format!("https://localhost:{}/send/1", service.port));
+        let elsewhere = Browser::subscribed_at(format!("https://localhost:{}/send/1", service.port));
+        let refused = client.post(PATH, &elsewhere.asks(json!({"customer_id": "cus_1"}))).await;
+        assert_eq!((refused.status, refused.text("code")), (422, "invalid_endpoint"), "{refused:?}");
+        let browser = Browser::subscribed_at("https://localhost/send/1".to_owned());
         let id = subscribe(client, &browser, json!({"customer_id": "cus_1"})).await;
         pay(client, "order-1", "pm_card_visa").await;
         until("the first attempt is known", async || !attempts(client, &id).await.is_empty()).await;

@@ -6,6 +6,8 @@ use crate::deliveries::target;
 use crate::payment::{CustomerId, Invalid, PaymentId};
 use crate::webpush::Subscription;
 
+const HTTPS: u16 = 443;
+
 /// `PushSubscription.toJSON()`, and what it is for.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +51,11 @@ pub(super) fn browser(body: &[u8], allow_private: bool) -> Result<Browser, Inval
         detail: invalid.detail.replacen("url", "endpoint", 1),
         ..invalid
     })?;
+    // No push service has another, and what answers elsewhere is nobody's to find out through us.
+    if !allow_private && url.port_or_known_default() != Some(HTTPS) {
+        let detail = "endpoint must be on port 443, as all push services are".to_owned();
+        return Err(Invalid::field("invalid_endpoint", "endpoint", detail));
+    }
     let subscription = Subscription::parse(&endpoint, &keys.p256dh, &keys.auth)?;
     let named = match (payment_id, customer_id) {
         (None, None) => None,
@@ -98,10 +105,12 @@ mod tests {
             ("https://push.example", "https://push.example/send/1")
         );
         assert!(matches!(one.named, Some(Named::Customer(_))));
+        assert!(of(json!({"endpoint": "https://push.example:443/send/1"})).is_ok());
         assert!(of(json!({"expirationTime": 1_764_000_000_000.5_f64})).unwrap().named.is_none());
         for (more, code, field) in [
             (json!({"endpoint": "http://push.example/"}), "invalid_endpoint", Some("endpoint")),
             (json!({"endpoint": "https://10.0.0.1/"}), "invalid_endpoint", Some("endpoint")),
+            (json!({"endpoint": "https://push.example:22/"}), "invalid_endpoint", Some("endpoint")),
             (json!({"endpoint": ""}), "invalid_endpoint", Some("endpoint")),
             (
                 json!({"keys": {"p256dh": "AAAA", "auth": "BTBZMqHH6r4Tts7J_aSIgg"}}),

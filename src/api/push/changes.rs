@@ -15,16 +15,20 @@ use crate::api::webhooks::not_recorded;
 use crate::api::{json, not_found as payment_not_found};
 use crate::contract::{SubscriptionBody, partition};
 use crate::control::{
-    CHANGES_MAX, Decided, KnownSubscription, NewSubscription, OF_MERCHANT_MAX, OF_SCOPE_MAX, PushFrom, PushRemoval,
-    PushScope, SecretsKey, SubscriptionId,
+    Decided, Keys, KnownSubscription, Lease, NewSubscription, NoRoom, PushFrom, PushRemoval, PushScope, SecretsKey,
+    SubscriptionId, SubscriptionLimits,
 };
 use crate::http::{Problem, Query};
 use crate::journal::Offset;
-use crate::payment::{MerchantId, PaymentId};
+use crate::payment::{MerchantId, PaymentId, Timestamp};
 use crate::webpush::Subscription;
 
 /// Before another change where there were too many.
 const BUSY_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a browser is told that was subscribed with a stream token. A page that asks again in the second half of it has it
+/// begin anew.
+const LEASE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Whom a browser is told for, from where on.
 struct Place {
@@ -56,18 +60,30 @@ where
     }
     let key = push.told.key.as_ref().ok_or_else(Problem::internal)?;
     let place = place(push, &caller, query, &browser).await?;
-    let new = seal(key, &browser, place)?;
-    match push.told.control.subscriptions().find(new.id) {
-        Some(known) if is_same(key, &known, &browser.subscription) => Ok(shown(StatusCode::OK, &known)),
-        known => {
-            has_room(push, &new, known.is_some())?;
-            subscribe(push, &new).await
+    let mut new = seal(key, &browser, place)?;
+    let (keys, now) = (push.told.control.keys(), push.told.api.view.clocks().machine());
+    new.lease = caller.named().map(|_| Lease { ends_at: now.plus(LEASE), key: caller.permit().key().cloned() });
+    let _turn = push.turns.take(&new.merchant, &new.scope).await?;
+    let known = push.told.control.subscriptions().find(new.id);
+    let known = known.filter(|known| !known.subscription.has_ended(&keys, now));
+    match known.filter(|known| is_same(key, known, &browser.subscription)) {
+        None => subscribe(push, &new, StatusCode::CREATED).await,
+        // While there are too many changes it is told on as it is.
+        Some(known) if is_to_be_renewed(&known.subscription, &new, &keys, now) && has_room(push, &new).is_ok() => {
+            // What it has not been told yet is still to be told.
+            new.from = known.subscription.from.clone();
+            subscribe(push, &new, StatusCode::OK).await
         }
+        Some(known) => Ok(shown(StatusCode::OK, &known)),
     }
 }
 
 pub(super) async fn delete(push: &PushApi, headers: &HeaderMap, id: &str) -> Result<Response, Problem> {
-    let known = push.find(&push.told.api.access.caller(headers)?, id)?;
+    let caller = push.told.api.access.caller(headers)?;
+    let known = push.find(&caller, id)?;
+    // Whoever asks for it a second time finds nothing then, and writes nothing to the log.
+    let _turn = push.turns.take(&known.subscription.merchant, &known.subscription.scope).await?;
+    let known = push.find(&caller, id)?;
     let (at, patience) = (push.told.api.view.clocks().machine(), push.told.api.config.confirm_wait);
     let removed = push.told.control.unsubscribe(&known, PushRemoval::Asked, at, patience).await;
     match removed.map_err(|error| not_recorded(&error))? {
@@ -115,7 +131,7 @@ fn seal(key: &SecretsKey, browser: &Browser, place: Place) -> Result<NewSubscrip
     let id = SubscriptionId::of(merchant.as_str(), &scope.text(), browser.subscription.endpoint());
     let secret = browser.subscription.to_secret().map_err(|_| Problem::internal())?;
     let sealed = key.seal(&id.to_string(), &secret).map_err(|_| Problem::internal())?;
-    Ok(NewSubscription { id, merchant, scope, from, service: browser.service.clone(), sealed })
+    Ok(NewSubscription { id, merchant, scope, from, service: browser.service.clone(), sealed, lease: None })
 }
 
 /// Another key for secrets, or other keys of the browser's, make it another.
@@ -124,32 +140,51 @@ fn is_same(key: &SecretsKey, known: &KnownSubscription, subscription: &Subscript
     opened.and_then(|secret| Subscription::of_secret(&secret)).as_ref() == Some(subscription)
 }
 
-fn has_room(push: &PushApi, new: &NewSubscription, is_known: bool) -> Result<(), Problem> {
-    let (all, now) = (push.told.control.subscriptions(), push.told.api.view.clocks().machine());
-    let too_many = |detail: String| Err(Problem::new(StatusCode::CONFLICT, "too_many_push_subscriptions", detail));
-    if !is_known && all.count_of(&new.merchant, &new.scope) >= OF_SCOPE_MAX {
-        return too_many(format!("there are {OF_SCOPE_MAX} browsers for it already: delete one first"));
-    }
-    if !is_known && all.count_of_merchant(&new.merchant) >= OF_MERCHANT_MAX {
-        return too_many(format!("there are {OF_MERCHANT_MAX} push subscriptions already: delete some first"));
-    }
-    if all.is_busy(&new.merchant, &new.scope, now) {
-        let detail = format!("browsers came and went {CHANGES_MAX} times within an hour: try again later");
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_push_changes", detail);
-        return Err(problem.retry_after(BUSY_PAUSE));
-    }
-    Ok(())
+/// Does the request have it told for longer than it is? Not each one: all of them stand on the control log.
+fn is_to_be_renewed(known: &NewSubscription, new: &NewSubscription, keys: &Keys, now: Timestamp) -> bool {
+    let (Some(lease), Some(_)) = (&known.lease, &new.lease) else { return known.lease.is_some() };
+    let key = lease.key.as_ref().map(|id| keys.find(id).is_some_and(|key| key.is_good(now)));
+    lease.ends_at.since(now) < LEASE / 2 || key == Some(false)
 }
 
-async fn subscribe(push: &PushApi, new: &NewSubscription) -> Result<Response, Problem> {
+fn has_room(push: &PushApi, new: &NewSubscription) -> Result<(), Problem> {
+    let (now, limits) = (push.told.api.view.clocks().machine(), SubscriptionLimits::OURS);
+    push.told.control.subscriptions().no_room(new, now, limits).map_or(Ok(()), |why| Err(no_room(why, limits)))
+}
+
+fn no_room(why: NoRoom, limits: SubscriptionLimits) -> Problem {
+    let too_many = |detail: String| Problem::new(StatusCode::CONFLICT, "too_many_push_subscriptions", detail);
+    match why {
+        NoRoom::OfScope => too_many(format!("there are {} browsers for it already: delete one first", limits.of_scope)),
+        NoRoom::OfMerchant => {
+            too_many(format!("there are {} push subscriptions already: delete some first", limits.of_merchant))
+        }
+        NoRoom::All => {
+            let detail = format!(
+                "this installation has {} push subscriptions, which is all that it takes: some end with their payments, so \
+                 try again later",
+                limits.all
+            );
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "push_is_full", detail).retry_after(BUSY_PAUSE)
+        }
+        NoRoom::Busy => {
+            let detail = format!("browsers came and went {} times within an hour: try again later", limits.changes);
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_push_changes", detail).retry_after(BUSY_PAUSE)
+        }
+    }
+}
+
+async fn subscribe(push: &PushApi, new: &NewSubscription, done: StatusCode) -> Result<Response, Problem> {
+    has_room(push, new)?;
     let (at, patience) = (push.told.api.view.clocks().machine(), push.told.api.config.confirm_wait);
     let decided = push.told.control.subscribe(new, at, patience).await;
     match decided.map_err(|error| not_recorded(&error))? {
-        Decided::Effective(known) => Ok(shown(StatusCode::CREATED, &known)),
-        // The same browser has asked twice at once.
+        Decided::Effective(known) => Ok(shown(done, &known)),
+        // The same browser has asked another instance at the same time, or others there have taken the last room.
         Decided::Late => match push.told.control.subscriptions().find(new.id) {
             Some(known) => Ok(shown(StatusCode::OK, &known)),
             None => {
+                has_room(push, new)?;
                 let detail = "the browser has come and gone at the same time: repeat the request";
                 Err(Problem::new(StatusCode::CONFLICT, "changed_meanwhile", detail))
             }
@@ -170,4 +205,38 @@ struct Unconfirmed {
 
 fn shown(status: StatusCode, known: &Arc<KnownSubscription>) -> Response {
     json(status, &SubscriptionBody::new(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LEASE, is_to_be_renewed};
+    use crate::access::ApiKey;
+    use crate::control::{Holder, Key, Keys, Lease, NewSubscription, PushFrom, PushScope, SubscriptionId};
+    use crate::journal::Offset;
+    use crate::payment::samples::{at, payment_id};
+    use crate::payment::{MerchantId, Timestamp};
+
+    #[test]
+    fn a_subscription_is_renewed_in_the_second_half_of_its_time_or_when_its_key_is_good_no_more() {
+        let holder = Holder::Merchant(MerchantId::default());
+        let api_key = ApiKey::generate(&holder);
+        let keys = Keys::default();
+        let key = Key::of_this_process(api_key.id.clone(), holder, api_key.digest, at(0));
+        keys.tell(key.clone());
+        let of = |lease| {
+            let sealed = serde_json::from_str(r#"{"key_id":"01020304","sealed":"AAAA"}"#).unwrap();
+            let (id, service) = (SubscriptionId([1; 16]), String::new());
+            let (scope, from) = (PushScope::Payment(payment_id("a")), PushFrom::One(Offset(0)));
+            NewSubscription { id, merchant: MerchantId::default(), scope, from, service, sealed, lease }
+        };
+        let leased = |ends_at: Timestamp| of(Some(Lease { ends_at, key: Some(api_key.id.clone()) }));
+        let half = i64::try_from(LEASE.as_secs() / 2).unwrap();
+        let renews = |known: &NewSubscription, new: &NewSubscription| is_to_be_renewed(known, new, &keys, at(0));
+        let new = leased(at(2 * half));
+        assert!(!renews(&leased(at(half)), &new) && renews(&leased(at(half - 1)), &new));
+        assert!(renews(&leased(at(half)), &of(None)), "its merchant has it told for good");
+        assert!(!renews(&of(None), &new) && !renews(&of(None), &of(None)), "which a page does not take back");
+        keys.tell(key.with_end(at(0)));
+        assert!(renews(&leased(at(2 * half)), &new), "it hangs on a key that goes");
+    }
 }
