@@ -33,7 +33,8 @@ const places = new Map();
 // The server may do no Web Push: then there is nothing to be offered, and nothing to be explained.
 let asked = null;
 const serversKey = () => {
-  asked ||= getJson('/v1/push').then(({ application_server_key: key }) => key, () => null);
+  // What could not be asked is asked again next time.
+  asked ||= getJson('/v1/push').then(({ application_server_key: key }) => key, () => { asked = null; return null; });
   return asked;
 };
 
@@ -59,14 +60,23 @@ export async function offerPush(place, payment) {
 
 // It has ended: there is nothing to be told any more.
 export function withdrawPush(place, payment) {
-  if (places.get(place)?.id === payment.id) byId(place).hidden = true;
+  if (places.get(place)?.id === payment.id) clearPush(place);
+}
+
+// Another payment is looked at there, or none: what is still on its way for this one shows nothing any more.
+export function clearPush(place) {
+  places.delete(place);
+  byId(place).hidden = true;
 }
 
 function tell(place, state, text) {
-  const button = byId(place).querySelector('button');
+  const [button, note] = [byId(place).querySelector('button'), byId(place).querySelector('.note')];
+  const hadFocus = document.activeElement === button;
   button.hidden = ['insecure', 'absent', 'denied', 'subscribed', 'ended'].includes(state);
   button.disabled = ['asking', 'slow'].includes(state);
-  say(byId(place).querySelector('.note'), text || WORDS[state] || '');
+  say(note, text || WORDS[state] || '');
+  // Whoever has asked by the keyboard goes on from what was answered, and not from the top of the page.
+  if (hadFocus && (button.hidden || button.disabled)) note.focus();
 }
 
 async function subscribe(place) {
@@ -86,6 +96,8 @@ async function subscribe(place) {
     if (isStill()) tell(place, 'subscribed');
   } catch (error) {
     clearTimeout(slow);
+    // The server may have another key than when it was asked.
+    if (error.status === 409) asked = null;
     if (isStill()) tell(place, error.status === 409 && /ended/.test(error.message) ? 'ended' : '', wordsOf(error));
   }
 }

@@ -5,7 +5,7 @@ import { badge, byId, cell, element, fill, momentOf, row, say, took } from './do
 import { showDeliveries } from './deliveries.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
-import { offerPush, withdrawPush } from './push.js';
+import { clearPush, offerPush, withdrawPush } from './push.js';
 import { getJson } from './server.js';
 
 let open = null;
@@ -29,7 +29,7 @@ class OpenPayment {
   constructor(id) {
     this.id = id;
     this.path = `/v1/payments/${encodeURIComponent(id)}`;
-    byId('payment-push').hidden = true;
+    clearPush('payment-push');
     this.load().then((payment) => {
       if (!payment || hasEnded(payment) || open !== this) return;
       offerPush('payment-push', payment);

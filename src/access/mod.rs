@@ -5,7 +5,7 @@
 //! | who | shows | may |
 //! |---|---|---|
 //! | a merchant's backend | `Authorization: Bearer plk_...` | all that is the merchant's |
-//! | a browser | a stream token: as `Bearer`, in a cookie, or a ticket for it in the URL of a stream | read and follow the one payment or customer that it names, until its end |
+//! | a browser | a stream token: as `Bearer`, in a cookie, or a ticket for it in the URL of a stream | read and follow the one payment or customer that it names, until its end; subscribe a browser to it, which ends by itself (docs/push.md) |
 //! | an operator | `Authorization: Bearer plo_...` | `/v1/operator/` |
 //! | whoever is on this machine | nothing, where that is allowed ([`Door`]) | what the merchant `default` and an operator may |
 

@@ -16,7 +16,7 @@ pub struct PushArgs {
     #[arg(long, env = "PAYLOG_VAPID_SUBJECT", value_name = "URI")]
     pub vapid_subject: Option<Subject>,
     /// How long a browser may be told of an event after it happened, in seconds: push services keep a message for as long, and
-    /// what could not be handed to one is tried again for as long.
+    /// what could not be handed to one is tried again by the schedule of webhooks as long as it comes before that.
     #[arg(long, env = "PAYLOG_PUSH_TTL_SECONDS", default_value_t = 24 * 60 * 60, value_parser = clap::value_parser!(u64).range(1..=TTL_MAX_S))]
     pub push_ttl_seconds: u64,
 }

@@ -52,7 +52,11 @@ pub fn create(bed: &Bed, merchant: &str) -> String {
     keys(bed, &["create", "--merchant", merchant, "--reason", "a test", "--operator", "ada"])
 }
 
-fn id_of(key: &str) -> &str {
+pub fn for_operators(bed: &Bed) -> String {
+    keys(bed, &["create", "--for-operators", "--reason", "a test", "--operator", "ada"])
+}
+
+pub fn id_of(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
 
@@ -60,7 +64,7 @@ pub fn challenge(answer: &Answer) -> (u16, &str, &str) {
     (answer.status, answer.text("code"), answer.header("www-authenticate"))
 }
 
-async fn operator(client: &Client, path: &str, more: Value) -> Answer {
+pub async fn operator(client: &Client, path: &str, more: Value) -> Answer {
     let mut body = json!({"operator": "ada", "reason": "a test"});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     client.post(path, &body).await
@@ -121,7 +125,7 @@ pub async fn a_merchant_sees_what_is_its_own_and_another_is_told_that_nothing_is
 
 pub async fn a_key_is_rotated_with_an_overlap_and_revoked_at_once(bed: &Bed) {
     let first = create(bed, "acme");
-    let ops = keys(bed, &["create", "--for-operators", "--reason", "a test", "--operator", "ada"]);
+    let ops = for_operators(bed);
     let none = ["create", "--merchant", "acme", "--if-none", "--reason", "again", "--operator", "ada"];
     assert_eq!(keys(bed, &none), "", "there is one");
     let system = start_closed(bed).await;

@@ -212,6 +212,7 @@ scenarios! {
     push_restarts::a_notifier_that_was_away_tells_browsers_what_they_missed,
     push::a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused,
     push::a_page_subscribes_to_what_its_token_names_and_to_nothing_else,
+    push::whom_a_token_let_in_is_told_nothing_once_its_key_is_revoked,
     push::the_command_push_does_what_the_routes_do,
     push_restarts::killed_at_any_moment_a_notifier_leaves_no_browser_untold,
     push_restarts::browsers_of_another_key_stay_and_may_come_again,

@@ -1,11 +1,12 @@
 //! Web Push: a browser that asked to be told how a payment ends is told it, once, so that it alone can read it.
 
+use paylog::service::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, body};
 use crate::cluster::{Bed, until};
-use crate::keys::{create as key_of, start_closed_with, token};
+use crate::keys::{create as key_of, for_operators, id_of, operator, start_closed_with, token};
 use crate::operations::paylog;
 use crate::push_service::{Browser, PushService, Pushed, Says, at_least};
 use crate::webhooks::{Parts, flags};
@@ -290,6 +291,43 @@ pub async fn a_page_subscribes_to_what_its_token_names_and_to_nothing_else(bed: 
     assert_eq!(nobody.send(Method::DELETE, &format!("{PATH}/{id}"), &[], None).await.status, 401);
     assert_eq!(remove(&of_customer, &id).await.status, 204, "a payment of its customer's");
     assert_eq!(remove(&of_customer, &customers).await.status, 204);
+    system.stop().await;
+}
+
+/// The page's subscription hangs on the key that its token was asked for with; the merchant's own does not.
+pub async fn whom_a_token_let_in_is_told_nothing_once_its_key_is_revoked(bed: &Bed) {
+    let (lost, ops) = (key_of(bed, "acme"), for_operators(bed));
+    let flags = flags(bed);
+    let more: Vec<&str> = flags.iter().map(String::as_str).chain(FLAGS.iter().copied()).collect();
+    let system = start_closed_with(bed, &more).await;
+    let notifier = if bed.is_kafka() { Some(bed.run(Role::Notify, "notify", &more).await) } else { None };
+    let (nobody, service) = (&system.front.client, PushService::start().await);
+    let (ops, first) = (nobody.with_key(&ops), nobody.with_key(&lost));
+    let rotated = operator(&ops, &format!("/v1/operator/keys/{}/rotate", id_of(&lost)), json!({})).await;
+    let acme = nobody.with_key(rotated.text("key"));
+    let (let_in, own) = (service.browser(), service.browser());
+    let page = nobody.with_key(&token(&first, json!({"customer_id": "cus_1"})).await);
+    let id = subscribe(&page, &let_in, json!({})).await;
+    let again = page.post(PATH, &let_in.asks(json!({}))).await;
+    assert_eq!((again.status, again.text("id")), (200, &*id), "{again:?}");
+    let owns = subscribe(&acme, &own, json!({"customer_id": "cus_1"})).await;
+    pay(&acme, "order-1", "pm_card_visa").await;
+    service.has(2).await;
+    let revoked = operator(&ops, &format!("/v1/operator/keys/{}/revoke", id_of(&lost)), json!({})).await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+    for n in 2..5 {
+        pay(&acme, &format!("order-{n}"), "pm_card_visa").await;
+    }
+    until("the other has it all", async || attempts(&acme, &owns).await.len() == 4).await;
+    assert_eq!(let_in.mine(&service.pushed()).len(), 1, "{:?}", attempts(&acme, &id).await);
+    assert_eq!(remove(&acme, &id).await.status, 404, "it is over");
+    let page = nobody.with_key(&token(&acme, json!({"customer_id": "cus_1"})).await);
+    assert_eq!(subscribe(&page, &let_in, json!({})).await, id, "a page with a token of a good key has it told again");
+    pay(&acme, "order-5", "pm_card_visa").await;
+    until("it is told again", async || let_in.mine(&service.pushed()).len() == 2).await;
+    if let Some(notifier) = notifier {
+        notifier.stop().await;
+    }
     system.stop().await;
 }
 

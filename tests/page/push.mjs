@@ -113,6 +113,39 @@ async function isOfferedAsLongAsThereIsSomethingToTell(visitor) {
   await page.locator('#follow-push').waitFor({ state: 'hidden', timeout: STEP_MS });
 }
 
+// What could not be asked is asked again; and an answer that comes when the payment has ended offers nothing any more.
+async function isOfferedWhenTheServerSaysSo(link, shots, resident) {
+  const visitor = await Visitor.come(resident, link.url, shots);
+  const { page } = visitor;
+  const box = page.locator('#follow-push');
+  let late = null;
+  const isLate = new Promise((asked) => {
+    let count = 0;
+    page.route('**/v1/push', (route) => {
+      count += 1;
+      if (count === 1) return route.abort();
+      if (count > 2) return route.continue();
+      late = () => route.continue();
+      return asked();
+    });
+  });
+  const refused = page.waitForEvent('requestfailed', { predicate: (request) => request.url().endsWith('/v1/push'), timeout: STEP_MS });
+  await visitor.pay('pm_sim_unavailable');
+  await refused;
+  assert.ok(await box.isHidden(), 'nobody knows of a key');
+  await visitor.pay('pm_card_visa');
+  await isLate;
+  await page.locator('#follow-badge').filter({ hasText: 'successful' }).waitFor({ timeout: STEP_MS });
+  const answered = page.waitForResponse((response) => response.url().endsWith('/v1/push'), { timeout: STEP_MS });
+  await late();
+  await (await answered).finished();
+  await page.evaluate(() => new Promise((drawn) => { requestAnimationFrame(() => requestAnimationFrame(drawn)); }));
+  assert.ok(await box.isHidden(), 'it has ended');
+  await visitor.pay('pm_sim_unavailable');
+  await box.getByRole('button', { name: BUTTON }).waitFor({ timeout: STEP_MS });
+  await visitor.leave();
+}
+
 // Who has said no is told where to say yes.
 async function isExplainedWhereItIsDenied(link, shots, resident) {
   const visitor = await Visitor.come(resident, link.url, shots);
@@ -142,6 +175,7 @@ export async function push({ browser, paylog, link, shots }) {
     await isOfferedAsLongAsThereIsSomethingToTell(visitor);
     await visitor.leave();
     await isExplainedWhereItIsDenied(link, shots, browser);
+    await isOfferedWhenTheServerSaysSo(link, shots, browser);
     return `the worker is active, and shows once what paylog sends; the page said of the browser's own push service: "${asked}"`;
   } finally {
     await resident.close();
