@@ -53,16 +53,13 @@ fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upg
         return Err(upgrade_required());
     };
     // The last of all, so that a ticket is not taken by a request that comes to nothing.
-    let caller = streams.access.follower(headers, query.get("ticket"))?;
-    let place = streams.place(&caller)?;
+    let (caller, place) = streams.access.follower(headers, query.get("ticket"), |caller| streams.place(caller))?;
+    let place = place?;
     let streams = Arc::clone(streams);
-    tokio::spawn(async move {
+    lifetime.spawn(async move {
         // Of a client that is gone before it begins there is nothing to say.
-        let Ok(connection) = connection.await else { return };
-        let serve = socket::serve(TokioIo::new(connection), streams, caller);
-        tokio::select! {
-            () = serve => {}
-            () = lifetime.ended() => {}
+        if let Ok(connection) = connection.await {
+            socket::serve(TokioIo::new(connection), streams, caller).await;
         }
         drop(place);
     });
