@@ -13,6 +13,8 @@ const FRAME: [&str; 2] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
     Paylog,
+    /// paylog, on a disk that is memory.
+    PaylogInMemory,
     Nchan,
     Centrifuge,
 }
@@ -21,16 +23,22 @@ impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Self::Paylog => "paylog",
+            Self::PaylogInMemory => "paylog-in-memory",
             Self::Nchan => "nchan",
             Self::Centrifuge => "centrifuge",
         }
+    }
+
+    /// paylog promises the order of one payment's events, and here each payment is one event.
+    pub fn keeps_channels_in_order(self) -> bool {
+        matches!(self, Self::Nchan | Self::Centrifuge)
     }
 
     /// How the first line begins from which on a stream tells what is published: with paylog the id after the snapshots, of
     /// which there are none.
     pub fn ready(self) -> &'static [u8] {
         match self {
-            Self::Paylog => b"id:",
+            Self::Paylog | Self::PaylogInMemory => b"id:",
             Self::Nchan => b":",
             Self::Centrifuge => b"data:",
         }
@@ -38,7 +46,7 @@ impl Dialect {
 
     pub fn subscription(self, channel: &str, host: &str) -> String {
         let path = match self {
-            Self::Paylog => format!("/v1/stream?customer_id={channel}"),
+            Self::Paylog | Self::PaylogInMemory => format!("/v1/stream?customer_id={channel}"),
             Self::Nchan | Self::Centrifuge => format!("/sub/{channel}"),
         };
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n\r\n")
@@ -47,7 +55,7 @@ impl Dialect {
     /// A payment of the channel's customer, or a message as long as what is told of one. `key` is used once.
     pub fn publication(self, channel: &str, number: u64, key: &str, host: &str) -> String {
         let (path, body) = match self {
-            Self::Paylog => {
+            Self::Paylog | Self::PaylogInMemory => {
                 let rest = r#""currency":"EUR","payment_method":"pm_card_visa""#;
                 ("/v1/payments".to_owned(), format!(r#"{{"customer_id":"{channel}","amount":{number},{rest}}}"#))
             }

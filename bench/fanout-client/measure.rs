@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// With all streams open, before memory is looked at.
 const SETTLE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Each channel is published to at least so often before anything is counted.
-const WARM_UP_MIN: u64 = 2;
+/// Each channel is published to at least so many times before anything is counted.
+const WARM_UP_MIN: u64 = 1;
 /// And for so long, at the rate that is measured.
 const WARM_UP_SECONDS: u64 = 1;
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::dialect::Dialect;
 use crate::row::Row;
 
-const OURS: &str = "paylog";
+const OURS: [Dialect; 2] = [Dialect::Paylog, Dialect::PaylogInMemory];
 const PEERS: [Dialect; 2] = [Dialect::Nchan, Dialect::Centrifuge];
 
 struct Measure {
@@ -35,7 +35,8 @@ type Case = (String, u64, u64);
 struct Line {
     case: Case,
     measure: &'static str,
-    ours: Vec<f64>,
+    /// By round.
+    ours: [Vec<f64>; 2],
     peers: [Vec<f64>; 2],
 }
 
@@ -75,8 +76,8 @@ fn case(row: &Row) -> Case {
 }
 
 fn line(rows: &[Row], case: &Case, measure: &'static str, value: &dyn Fn(&Row) -> f64) -> Line {
-    let peers = PEERS.map(|peer| of(rows, peer.name(), case, value));
-    Line { case: case.clone(), measure, ours: of(rows, OURS, case, value), peers }
+    let values = |server: Dialect| of(rows, server.name(), case, value);
+    Line { case: case.clone(), measure, ours: OURS.map(values), peers: PEERS.map(values) }
 }
 
 /// A server's values in the order of the rounds.
@@ -97,9 +98,15 @@ fn median(values: &[f64]) -> f64 {
 }
 
 impl Line {
-    /// paylog to the better of the others; below 1 paylog is better than both.
-    fn ratio(&self) -> f64 {
-        median(&self.ours) / self.peers.iter().map(|peer| median(peer)).fold(f64::NAN, f64::min)
+    /// Each of ours to the better of the others; below 1 it is better than both.
+    fn ratios(&self) -> [f64; 2] {
+        let best = self.peers.iter().map(|peer| median(peer)).fold(f64::NAN, f64::min);
+        self.ours.each_ref().map(|ours| median(ours) / best)
+    }
+
+    fn servers(&self) -> impl Iterator<Item = (&'static str, &[f64])> {
+        let values = self.ours.iter().chain(&self.peers);
+        OURS.iter().chain(&PEERS).zip(values).map(|(server, values)| (server.name(), values.as_slice()))
     }
 }
 
@@ -108,11 +115,15 @@ fn table(lines: &[Line]) -> String {
     for line in lines {
         let (shape, streams, rate) = &line.case;
         let what = format!("{shape} {streams} {rate}/s {}", line.measure);
-        let _ = write!(text, "{what:<52} paylog {}", shown(&line.ours));
-        for (peer, values) in PEERS.iter().zip(&line.peers) {
-            let _ = write!(text, "  {} {}", peer.name(), shown(values));
+        let _ = write!(text, "{what:<52}");
+        for (server, values) in line.servers().filter(|(_, values)| !values.is_empty()) {
+            let _ = write!(text, " {server} {}", shown(values));
         }
-        let _ = writeln!(text, "  ratio {:.2}", line.ratio());
+        let _ = write!(text, " ratio");
+        for ratio in line.ratios().iter().filter(|ratio| !ratio.is_nan()) {
+            let _ = write!(text, " {ratio:.2}");
+        }
+        text.push('\n');
     }
     text
 }
@@ -124,13 +135,14 @@ fn shown(values: &[f64]) -> String {
 }
 
 fn csv(lines: &[Line]) -> String {
-    let mut text = "shape,streams,rate,measure,paylog,nchan,centrifuge,paylog_to_the_better\n".to_owned();
+    let mut text = "shape,streams,rate,measure,paylog,paylog_in_memory,nchan,centrifuge,paylog_to_the_better,\
+                    paylog_in_memory_to_the_better\n"
+        .to_owned();
     for line in lines {
-        let ((shape, streams, rate), [nchan, centrifuge]) = (&line.case, &line.peers);
-        let (ours, nchan, centrifuge) = (median(&line.ours), median(nchan), median(centrifuge));
-        let measure = line.measure;
-        let ratio = line.ratio();
-        let _ = writeln!(text, "{shape},{streams},{rate},{measure},{ours},{nchan},{centrifuge},{ratio}");
+        let (shape, streams, rate) = &line.case;
+        let medians = line.servers().map(|(_, values)| median(values)).chain(line.ratios());
+        let medians: Vec<String> = medians.map(|value| value.to_string()).collect();
+        let _ = writeln!(text, "{shape},{streams},{rate},{},{}", line.measure, medians.join(","));
     }
     text
 }

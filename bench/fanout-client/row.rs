@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
+use clap::ValueEnum;
 
 use crate::dialect::Dialect;
 
@@ -63,9 +64,10 @@ row! {
 }
 
 impl Row {
-    /// Was all told, once and in order? paylog promises the order of one payment's events, and here each payment is one event.
+    /// Was all told, once and, where that is promised, in order?
     pub fn is_whole(&self) -> bool {
-        let in_order = self.reordered == 0 || self.server == Dialect::Paylog.name();
+        let server = Dialect::from_str(&self.server, false);
+        let in_order = self.reordered == 0 || server.is_ok_and(|server| !server.keeps_channels_in_order());
         self.delivered == self.expected && self.duplicated == 0 && in_order && self.broken == 0
     }
 
@@ -87,7 +89,7 @@ impl Row {
 
     pub fn told(&self) -> String {
         format!(
-            "{:<10} {:<4} {:>5} streams {:>4}/s round {}: {} of {} told, {} twice, {} out of order, {} broken; p50 {:.2} ms, \
+            "{:<16} {:<4} {:>5} streams {:>4}/s round {}: {} of {} told, {} twice, {} out of order, {} broken; p50 {:.2} ms, \
              p99 {:.2} ms (answers {:.2}, {:.2}); CPU {:.2} s in {:.1} s, client {:.2} s; {:.1} KiB a stream, {:.1} after",
             self.server,
             self.shape,
