@@ -25,7 +25,7 @@ use warp::http::header::{AUTHORIZATION, COOKIE};
 
 pub use api_key::ApiKey;
 pub use args::AccessArgs;
-pub use caller::{Caller, Permit};
+pub use caller::{Caller, Follower, Permit};
 pub use door::{Door, WithoutKey};
 pub use token::{LIFETIME, LIFETIME_MAX, NO_KEY, Named, TICKET_LIFETIME, Tokens};
 

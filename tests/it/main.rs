@@ -132,6 +132,7 @@ scenarios! {
     stream_tokens::a_stream_token_opens_what_it_names_until_it_ends,
     stream_tokens::a_socket_opens_by_a_ticket_and_is_told_when_it_is_over,
     stream_tokens::a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket,
+    stream_tokens::whoever_has_too_many_streams_is_told_when_to_come_back,
     keys::without_keys_this_machine_is_let_in_and_no_other_address_is_served,
     keys::the_commands_take_a_key_from_the_environment,
     keys::nothing_of_keys_or_tokens_is_written_anywhere,
