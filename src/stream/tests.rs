@@ -12,7 +12,7 @@ use crate::access::{Access, Caller};
 use crate::clock::Clocks;
 use crate::contract::{partition, position_text};
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Journal, LogId, NewRecord, Offset, Partition, Position, Reader, Tail};
+use crate::journal::{Journal, LogId, NewRecord, Offset, Partition, Position, Tail};
 use crate::payment::samples::{event, in_progress, payment_id, retry};
 use crate::payment::{Event, EventData, MerchantId};
 use crate::projection::{Folder, Offsets, Scope, View};
