@@ -224,10 +224,10 @@ pub struct BoundsArgs {
     /// proxies, as many as --connections-max.
     #[arg(long, env = "PAYLOG_CONNECTIONS_EACH", default_value_t = 5_000, value_parser = positive)]
     pub connections_each: usize,
-    /// Streams and sockets of one API key.
-    #[arg(long, env = "PAYLOG_STREAMS_EACH_KEY", default_value_t = 5_000, value_parser = positive)]
-    pub streams_each_key: usize,
-    /// Streams and sockets of one payment, and of one customer, by stream tokens.
+    /// Streams and sockets of one merchant, by keys and tokens: fewer than connections, where several share them.
+    #[arg(long, env = "PAYLOG_STREAMS_EACH_MERCHANT", default_value_t = 10_000, value_parser = positive)]
+    pub streams_each_merchant: usize,
+    /// Of these of one payment, and of one customer, by stream tokens.
     #[arg(long, env = "PAYLOG_STREAMS_EACH_TOKEN", default_value_t = 100, value_parser = positive)]
     pub streams_each_token: usize,
 }
@@ -292,7 +292,7 @@ impl ServiceArgs {
         StreamConfig {
             heartbeat: Duration::from_millis(self.stream_heartbeat_ms),
             max_age: Duration::from_secs(self.stream_max_age_seconds),
-            each_key: self.bounds.streams_each_key,
+            each_merchant: self.bounds.streams_each_merchant,
             each_token: self.bounds.streams_each_token,
         }
     }
