@@ -5,7 +5,7 @@
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
-//! * `conformance`: the same story over every channel, with connections that are cut
+//! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
 //! * `keys`, `stream_tokens`: whose request it is, and what a browser is given
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
@@ -37,6 +37,7 @@ mod client;
 mod cluster;
 mod conformance;
 mod crashes;
+mod cutter;
 mod foreign;
 mod foreign_hands;
 mod full_disk;
