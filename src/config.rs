@@ -11,7 +11,7 @@ use crate::bench::BenchArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
 };
-use crate::client::{ShowArgs, WebhookCommand};
+use crate::client::{ShowArgs, TokenArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -61,6 +61,8 @@ pub enum Command {
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
+    /// Ask for a stream token, with which a browser follows one payment or one customer.
+    Token(TokenArgs),
     /// Who is told of payments by webhook, and what came of it.
     Webhook {
         #[command(subcommand)]

@@ -6,6 +6,7 @@ pub mod operator;
 mod show;
 pub(crate) mod sse;
 mod tail;
+mod token;
 mod webhook;
 
 use std::io::Write;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
+pub use token::{TokenArgs, token};
 pub use webhook::{WebhookCommand, webhook};
 
 /// A merchant's or an operator's key, for those that ask for one. Never a flag: every process on the machine could read it.
