@@ -321,6 +321,7 @@ impl ServiceArgs {
         StreamConfig {
             heartbeat: Duration::from_millis(self.stream_heartbeat_ms),
             max_age: Duration::from_secs(self.stream_max_age_seconds),
+            origins: self.access.origins(),
         }
     }
 

@@ -9,6 +9,7 @@
 mod body;
 mod connection;
 mod multiplexed;
+mod origins;
 pub mod prefer;
 mod problem;
 mod query;
@@ -29,6 +30,7 @@ use warp::reply::Response;
 
 pub use body::read_body;
 pub use connection::Lifetime;
+pub use origins::{Origin, Origins};
 pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, page_limit, query};
 

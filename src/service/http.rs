@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
 use super::{Part, Role, measures};
-use crate::access::Access;
+use crate::access::{Access, open_to_origins};
 use crate::api::{Api, ApiConfig, Operator, WebhookApi};
 use crate::config::ServiceArgs;
 use crate::control::SecretsKey;
@@ -68,6 +68,7 @@ pub(super) fn part(
             }
         }
     };
+    let routes = args.access.origins().show(routes, open_to_origins);
     let connection_age = args.streams().max_age;
     let limits = Limits { connections: args.bounds.connections_max, connection_age, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);

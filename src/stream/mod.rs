@@ -35,7 +35,7 @@ use warp::reply::{Reply, Response};
 
 use crate::access::{Access, Caller};
 use crate::contract::{AtLeast, bad_parameter, bad_place};
-use crate::http::{Problem, Query, query};
+use crate::http::{Origins, Problem, Query, query};
 use crate::payment::{CustomerId, PaymentId};
 use crate::projection::{BadOffsets, View};
 
@@ -57,11 +57,13 @@ pub struct StreamConfig {
     pub heartbeat: Duration,
     /// How long one response may last: clients come back with their id, and spread over the instances again.
     pub max_age: Duration,
+    /// Whose pages may open a WebSocket, besides those that come from the host itself.
+    pub origins: Origins,
 }
 
 impl Default for StreamConfig {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(15), max_age: Duration::from_secs(3600) }
+        Self { heartbeat: Duration::from_secs(15), max_age: Duration::from_secs(3600), origins: Origins::default() }
     }
 }
 

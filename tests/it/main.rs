@@ -6,7 +6,7 @@
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
 //! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
-//! * `keys`, `stream_tokens`: whose request it is, and what a browser is given
+//! * `keys`, `stream_tokens`, `origins`: whose request it is, what a browser is given, and whose pages it shows what
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -51,6 +51,7 @@ mod intake;
 mod intake_faults;
 mod keys;
 mod operations;
+mod origins;
 mod outcomes;
 mod parked;
 mod payments;
@@ -133,6 +134,8 @@ scenarios! {
     stream_tokens::a_stream_token_opens_what_it_names_until_it_ends,
     stream_tokens::a_socket_opens_by_a_ticket_and_is_told_when_it_is_over,
     stream_tokens::a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket,
+    origins::pages_of_an_origin_that_is_named_are_shown_what_a_token_opens_and_no_others,
+    origins::nothing_is_said_of_origins_where_none_is_named,
     keys::without_keys_this_machine_is_let_in_and_no_other_address_is_served,
     keys::the_commands_take_a_key_from_the_environment,
     keys::nothing_of_keys_or_tokens_is_written_anywhere,

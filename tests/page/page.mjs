@@ -6,6 +6,7 @@ import path from 'node:path';
 
 import { launch } from './browser.mjs';
 import { delivered } from './delivered.mjs';
+import { elsewhere } from './elsewhere.mjs';
 import { keyed } from './keyed.mjs';
 import { Link } from './link.mjs';
 import { looks } from './looks.mjs';
@@ -22,15 +23,16 @@ const directory = mkdtempSync(path.join(tmpdir(), 'paylog-page-'));
 const webhooks = ['--allow-private-webhooks', '--webhook-retry-ms', '400,400'];
 const [paylog, link] = [new Paylog(binary, path.join(directory, 'data'), webhooks), new Link()];
 const closed = new Paylog(binary, path.join(directory, 'closed'), ['--require-keys', ...webhooks]);
+const foreign = new Paylog(binary, path.join(directory, 'foreign'), ['--require-keys']);
 await paylog.start();
 await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, delivered, keyed, keyboard, looks]) {
+  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, delivered, keyed, elsewhere, keyboard, looks]) {
     if (asked.length > 0 && !asked.includes(scene.name)) continue;
     const began = Date.now();
-    const shown = await scene({ browser, paylog, closed, link, shots });
+    const shown = await scene({ browser, paylog, closed, foreign, link, shots });
     console.log(`page: ${shown} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   }
 } finally {
@@ -38,5 +40,6 @@ try {
   link.close();
   await paylog.stop();
   await closed.stop();
+  await foreign.stop();
   rmSync(directory, { recursive: true, force: true });
 }
