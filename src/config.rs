@@ -11,7 +11,7 @@ use crate::bench::BenchArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
 };
-use crate::client::{ShowArgs, TokenArgs, WebhookCommand};
+use crate::client::{PayArgs, ShowArgs, TailArgs, TokenArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -164,8 +164,7 @@ pub struct ServiceArgs {
     /// How long one stream may last, in seconds, or up to a fifth less; clients come back with their id, and spread over the instances again.
     #[arg(long, env = "PAYLOG_STREAM_MAX_AGE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     pub stream_max_age_seconds: u64,
-    /// How often to look again whether the topic on Kafka is still the one and as it must be, in seconds. What is wrong ends
-    /// the process.
+    /// How often to look whether the topic on Kafka is still as it must be, in seconds. What is wrong ends the process.
     #[arg(long, env = "PAYLOG_GUARD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub guard_seconds: u64,
     /// Keep the totals of all payments by day, currency and status, for GET /v1/totals; `process` has none.
@@ -222,6 +221,15 @@ pub struct BoundsArgs {
     /// HTTP connections; one more is closed at once.
     #[arg(long, env = "PAYLOG_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = positive)]
     pub connections_max: usize,
+    /// The same of one address (of IPv6: of one /64), other than this machine. Behind proxies, as many as --connections-max.
+    #[arg(long, env = "PAYLOG_CONNECTIONS_EACH", default_value_t = 5_000, value_parser = positive)]
+    pub connections_each: usize,
+    /// Streams and sockets of one API key.
+    #[arg(long, env = "PAYLOG_STREAMS_EACH_KEY", default_value_t = 5_000, value_parser = positive)]
+    pub streams_each_key: usize,
+    /// Streams and sockets of one payment, and of one customer, by stream tokens.
+    #[arg(long, env = "PAYLOG_STREAMS_EACH_TOKEN", default_value_t = 100, value_parser = positive)]
+    pub streams_each_token: usize,
 }
 
 #[derive(Debug, Args)]
@@ -229,43 +237,6 @@ pub struct ClientArgs {
     /// Where paylog listens.
     #[arg(long, env = "PAYLOG_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
-}
-
-#[derive(Debug, Args)]
-pub struct PayArgs {
-    #[command(flatten)]
-    pub client: ClientArgs,
-    /// In minor units: 1999 is 19.99 EUR.
-    #[arg(long, allow_hyphen_values = true)]
-    pub amount: i64,
-    #[arg(long, default_value = "EUR")]
-    pub currency: String,
-    #[arg(long, default_value = "cus_42")]
-    pub customer: String,
-    /// A token of the gateway.
-    #[arg(long, default_value = "pm_card_visa")]
-    pub method: String,
-    /// The idempotency key; a random one if it is left out.
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Wait for the end, this many seconds at most.
-    #[arg(long)]
-    pub wait: Option<u32>,
-}
-
-#[derive(Debug, Args)]
-pub struct TailArgs {
-    #[command(flatten)]
-    pub client: ClientArgs,
-    /// One payment, until it has ended; without it and without --customer, all payments.
-    #[arg(long, conflicts_with = "customer")]
-    pub payment: Option<String>,
-    /// All payments of one customer.
-    #[arg(long)]
-    pub customer: Option<String>,
-    /// Go on after this id.
-    #[arg(long)]
-    pub last_event_id: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -322,6 +293,8 @@ impl ServiceArgs {
             heartbeat: Duration::from_millis(self.stream_heartbeat_ms),
             max_age: Duration::from_secs(self.stream_max_age_seconds),
             origins: self.access.origins(),
+            each_key: self.bounds.streams_each_key,
+            each_token: self.bounds.streams_each_token,
         }
     }
 

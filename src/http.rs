@@ -8,8 +8,10 @@
 
 mod body;
 mod connection;
+mod endless;
 mod multiplexed;
 mod origins;
+mod places;
 pub mod prefer;
 mod problem;
 mod query;
@@ -17,12 +19,10 @@ mod stall;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -30,11 +30,13 @@ use warp::reply::Response;
 
 pub use body::read_body;
 pub use connection::Lifetime;
+pub use endless::endless;
 pub use origins::{Origin, Origins};
 pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, page_limit, query};
 
 use connection::Server;
+use places::Places;
 
 /// How much the kernel keeps for one slow reader. Left to itself it takes 4 MiB each, and a reader that has stopped is
 /// noticed only when that is full.
@@ -49,6 +51,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// Open connections, streams among them: this is what bounds the number of streams. One more is closed at once.
     pub connections: usize,
+    /// Open connections of one address (of IPv6: of one /64), other than this machine itself. One more is closed at once.
+    pub connections_each: usize,
     /// The request line and all headers; more is answered with 431. hyper needs 8192 at least.
     pub header_bytes: usize,
     /// From a connection's last answer, or its beginning, to the end of the next head. It also is how long an idle
@@ -70,6 +74,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_each: 5_000,
             header_bytes: 16 * 1024,
             head_wait: Duration::from_secs(65),
             body_wait: Duration::from_secs(10),
@@ -100,25 +105,24 @@ pub async fn serve(
     drain: Duration,
 ) {
     let service = TowerToHyperService::new(warp::service(routes.recover(recover)));
-    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let places = Places::new(limits.connections, limits.connections_each);
     let server = Server::new(service, limits, shutdown.clone());
     // Whatever becomes of this future, no connection outlives it.
     let _end = server.end.clone().drop_guard();
-    while let Some(socket) = accept(&listener, &shutdown).await {
-        match places.clone().try_acquire_owned() {
+    while let Some((socket, peer)) = accept(&listener, &shutdown).await {
+        match places.take(peer.ip()) {
             Ok(place) => server.spawn(socket, place),
-            Err(_) => tracing::debug!(limit = server.limits.connections, "connection refused: too many are open"),
+            Err(full) => tracing::debug!(?full, "connection refused: too many are open"),
         }
     }
     drop(listener);
-    let all = u32::try_from(server.limits.connections).unwrap_or(u32::MAX);
-    if tokio::time::timeout(drain, places.acquire_many(all)).await.is_err() {
+    if tokio::time::timeout(drain, places.all_free()).await.is_err() {
         tracing::warn!(?drain, "connections that did not end in the time to drain are closed");
     }
 }
 
 /// The next connection; `None` at shutdown.
-async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<TcpStream> {
+async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -126,7 +130,7 @@ async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) => return Some(socket),
+            Ok(accepted) => return Some(accepted),
             // Its client was gone before we came to it.
             Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(e) => {

@@ -10,9 +10,8 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use paylog::config::{
-    Cli, Command, ConfigCommand, KafkaArgs, PayArgs, ReplayCommand, ServiceArgs, TailArgs, TopicsCommand,
-};
+use paylog::client::{PayArgs, TailArgs};
+use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, ReplayCommand, ServiceArgs, TopicsCommand};
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::replay::WrongFlags;

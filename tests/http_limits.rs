@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use paylog::http::{Lifetime, Limits, Problem, bind, read_body, serve};
+use paylog::http::{Lifetime, Limits, Problem, bind, endless, read_body, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -30,6 +31,7 @@ struct Server {
 fn limits() -> Limits {
     Limits {
         connections: 8,
+        connections_each: 8,
         header_bytes: 8192,
         head_wait: Duration::from_millis(300),
         body_wait: Duration::from_millis(300),
@@ -39,23 +41,39 @@ fn limits() -> Limits {
     }
 }
 
-/// `/echo` says how long the body was, `/flood` never ends, `/slow` waits for longer than any drain.
+const BIG_BYTES: usize = 4 * 1024 * 1024;
+
+/// `/echo` says how long the body was, `/flood` never ends, `/slow` waits for longer than any drain, `/big` is more than any
+/// socket takes at once. The others are endless: `/events` has three chunks, `/events/flood` never ends, `/events/quiet` says
+/// one word and nothing more.
 fn routes() -> BoxedFilter<(Response,)> {
     let echo = warp::path!("echo").and(warp::post()).and(warp::body::stream()).then(async |body| {
         let read = read_body(body, BODY_MAX_BYTES).await;
         read.map_or_else(Problem::into_response, |bytes: Bytes| bytes.len().to_string().into_response())
     });
     let flood = warp::path!("flood").map(|| {
-        let chunk = Bytes::from(vec![b'x'; 16 * 1024]);
-        let chunks =
-            futures_util::stream::unfold(chunk, async |chunk| Some((Ok::<_, Infallible>(chunk.clone()), chunk)));
-        warp::reply::stream(chunks).into_response()
+        let chunks = stream::repeat(Bytes::from(vec![b'x'; 16 * 1024]));
+        warp::reply::stream(chunks.map(Ok::<_, Infallible>)).into_response()
     });
     let slow = warp::path!("slow").then(async || {
         tokio::time::sleep(PATIENCE * 2).await;
         warp::reply().into_response()
     });
-    echo.or(flood).unify().or(slow).unify().or(take()).unify().boxed()
+    let big = warp::path!("big").map(|| vec![b'b'; BIG_BYTES].into_response());
+    let plain = echo.or(flood).unify().or(slow).unify().or(big).unify();
+    plain.or(events()).unify().or(take()).unify().boxed()
+}
+
+fn events() -> BoxedFilter<(Response,)> {
+    let three = warp::path!("events").map(|| {
+        let mut response = endless(stream::iter(["one ", "two ", "three"]).map(Bytes::from));
+        response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        response
+    });
+    let flood = warp::path!("events" / "flood").map(|| endless(stream::repeat(Bytes::from(vec![b'x'; 16 * 1024]))));
+    let quiet = warp::path!("events" / "quiet")
+        .map(|| endless(stream::iter([Bytes::from_static(b"word")]).chain(stream::pending())));
+    three.or(flood).unify().or(quiet).unify().boxed()
 }
 
 /// `/take` takes the connection over, and reads it until it or the server ends.
@@ -191,13 +209,19 @@ async fn a_wrong_method_is_a_problem() {
 /// The stalled one reads nothing, until the server has given it up; meanwhile another is served.
 #[tokio::test]
 async fn a_reader_that_stops_is_closed_and_others_are_not() {
+    for path in ["/flood", "/events/flood"] {
+        stopped_reader_is_closed(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    }
+}
+
+async fn stopped_reader_is_closed(request: &str) {
     let server = server(Limits { connections: 2, ..limits() }).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stalled = socket.connect(server.address).await.unwrap();
-    stalled.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stalled.write_all(request.as_bytes()).await.unwrap();
     let mut reader = server.connect().await;
-    reader.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    reader.write_all(request.as_bytes()).await.unwrap();
     // Its place is free only once the stalled one is closed. The other reads all the while, and so is never given up.
     let mut buffer = vec![0; 64 * 1024];
     let freed = async {
@@ -287,6 +311,73 @@ async fn a_connection_that_was_taken_over_keeps_its_place_and_ends_with_the_serv
     server.shutdown.cancel();
     tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
     assert!(rest(&mut taken).await.ends_with("\r\n\r\n"), "nothing but the end comes");
+}
+
+// === endless answers, for which HTTP/1.1 gives up the connection ===
+
+#[tokio::test]
+async fn an_endless_answer_is_whole_and_ends_with_its_connection() {
+    let server = server(limits()).await;
+    // On a connection that has answered before, and with another request behind it, which is passed over.
+    let mut requests = post("content-length: 2", "ab");
+    requests.extend_from_slice(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n");
+    requests.extend(post("content-length: 0", ""));
+    let answer = server.exchange(&requests).await;
+    let (first, second) = answer.split_once("\r\n\r\n2").unwrap();
+    assert!(first.starts_with("HTTP/1.1 200"), "{answer}");
+    let (head, body) = second.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    for header in ["connection: close", "date: ", "content-type: text/event-stream"] {
+        assert!(head.contains(&format!("\r\n{header}")), "{header} is missing: {answer}");
+    }
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{answer}");
+    assert_eq!(body, "one two three");
+}
+
+/// Of a client that asks on before it has read: hyper has not sent it all when the stream begins.
+#[tokio::test]
+async fn nothing_of_an_answer_before_an_endless_one_is_lost() {
+    let server = server(Limits { write_stall: PATIENCE * 2, ..limits() }).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(server.address).await.unwrap();
+    let big = "POST /big HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab";
+    let requests = format!("{big}GET /events HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.write_all(requests.as_bytes()).await.unwrap();
+    let answers = rest(&mut client).await;
+    assert_eq!(answers.matches('b').count() - answers.matches("number").count(), BIG_BYTES, "all of the first");
+    assert!(answers.ends_with("\r\n\r\none two three"), "{}", &answers[answers.len() - 200..]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_quiet_endless_answer_is_noticed_at_once() {
+    let server = server(Limits { connections: 1, head_wait: PATIENCE * 2, ..limits() }).await;
+    let listen = async || {
+        let mut client = server.connect().await;
+        client.write_all(b"GET /events/quiet HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"word") {
+            if client.read_buf(&mut heard).await.is_ok_and(|read| read > 0) {
+                continue;
+            }
+            return None;
+        }
+        Some(client)
+    };
+    let first = listen().await.expect("the one place is free");
+    assert!(listen().await.is_none(), "an endless answer keeps its place");
+    drop(first);
+    let again = async {
+        loop {
+            if let Some(client) = listen().await {
+                return client;
+            }
+        }
+    };
+    let mut last = tokio::time::timeout(PATIENCE, again).await.expect("the place should be free again");
+    server.shutdown.cancel();
+    tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
+    assert_eq!(rest(&mut last).await, "", "one that does not end by itself ends with the server");
 }
 
 // === HTTP/2, of clients that begin with it ===

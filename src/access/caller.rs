@@ -15,6 +15,13 @@ use crate::projection::Scope;
 /// How far ahead an end is looked for at once, so that no clock that is set makes it late by more.
 const LOOK_AHEAD: Duration = Duration::from_secs(60);
 
+/// Whose streams are counted together: those of one key, or all that were shown the same by their tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Follower {
+    Key(KeyId),
+    Token(MerchantId, Named),
+}
+
 #[derive(Clone)]
 pub struct Caller {
     merchant: MerchantId,
@@ -81,6 +88,15 @@ impl Caller {
                 Some(Named::Customer(customer)) => begun.customer_id == *customer,
                 Some(Named::Payment(id)) => payment.id == *id,
             }
+    }
+
+    /// `None` if nothing was shown: it is on this machine.
+    #[must_use]
+    pub fn follower(&self) -> Option<Follower> {
+        match &self.named {
+            Some(named) => Some(Follower::Token(self.merchant.clone(), named.clone())),
+            None => self.permit.key.clone().map(Follower::Key),
+        }
     }
 
     #[must_use]

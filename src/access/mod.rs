@@ -26,7 +26,7 @@ use warp::http::header::{AUTHORIZATION, COOKIE};
 
 pub use api_key::ApiKey;
 pub use args::AccessArgs;
-pub use caller::{Caller, Permit};
+pub use caller::{Caller, Follower, Permit};
 pub use door::{Door, WithoutKey};
 pub use open::open_to_origins;
 pub use token::{LIFETIME, LIFETIME_MAX, NO_KEY, Named, TICKET_LIFETIME, Tokens};

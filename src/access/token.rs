@@ -35,7 +35,7 @@ pub(super) enum Use {
 }
 
 /// What a token names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Named {
     Payment(PaymentId),
     Customer(CustomerId),

@@ -2,6 +2,7 @@
 //! other, with what every client should do: one key over all retries of one payment, and a stream that is taken up where it
 //! broke off.
 
+mod args;
 pub mod operator;
 mod show;
 pub(crate) mod sse;
@@ -17,6 +18,7 @@ use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
+pub use args::{PayArgs, TailArgs};
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
 pub use token::{TokenArgs, token};

@@ -61,9 +61,7 @@ impl AtLeast {
 
     /// Moves `offsets` on so far that they cover it.
     pub fn advance(&self, offsets: &mut Offsets) {
-        self.positions()
-            .into_iter()
-            .for_each(|last| offsets.advance(Position::new(last.partition, last.offset.next())));
+        self.positions().into_iter().for_each(|last| offsets.advance(last.next()));
     }
 
     #[must_use]

@@ -34,7 +34,7 @@ impl Follower {
             let position = match item {
                 TailItem::Record(record) => {
                     self.heed(&record)?;
-                    Position::new(record.position.partition, record.position.offset.next())
+                    record.position.next()
                 }
                 TailItem::CaughtUp(position) => position,
             };

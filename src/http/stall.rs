@@ -4,13 +4,16 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+
+use super::places::Place;
 
 /// How every connection of HTTP/2 with prior knowledge begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,17 +27,24 @@ pub(super) enum Protocol {
 
 pub(super) struct StallIo {
     socket: TcpStream,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     /// Bytes that were looked at, and are still to be read.
     looked_at: Vec<u8>,
     patience: Duration,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Does it run?
+    unsent: Arc<AtomicBool>,
 }
 
 impl StallIo {
-    pub(super) fn new(socket: TcpStream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
-        Self { socket, _place: place, looked_at: Vec::new(), patience, stalled: None }
+    pub(super) fn new(socket: TcpStream, place: Place, patience: Duration) -> Self {
+        Self { socket, _place: place, looked_at: Vec::new(), patience, stalled: None, unsent: Arc::default() }
+    }
+
+    /// Whether there is something that was to be sent, and that the socket has not taken.
+    pub(super) fn unsent(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unsent)
     }
 
     /// Looks at the first bytes, as many as tell: one, of most clients.
@@ -54,6 +64,7 @@ impl StallIo {
     /// Passes on what a write came to; ends the connection if it has been pending for too long. The clock wakes the task
     /// that writes, which then asks again.
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.unsent.store(written.is_pending(), Ordering::Relaxed);
         if written.is_ready() {
             self.stalled = None;
             return written;

@@ -103,7 +103,7 @@ impl Chooser<'_> {
             records += 1;
             batch.records += 1;
             batch.weight += record.weight();
-            next = Some(Position::new(record.position.partition, record.position.offset.next()));
+            next = Some(record.position.next());
         }
         if let Some(next) = next {
             batch.taken.insert(next.partition, Taken { records, letters, next: next.offset });

@@ -53,6 +53,12 @@ impl Position {
     pub fn new(partition: Partition, offset: Offset) -> Self {
         Self { partition, offset }
     }
+
+    /// The one behind it, if there is one by now.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self { offset: self.offset.next(), ..self }
+    }
 }
 
 impl LogId {

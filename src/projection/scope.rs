@@ -123,7 +123,7 @@ impl View {
                     return Ok(changes);
                 }
                 looked_at += 1;
-                changes.next.set(Position::new(end.partition, position.offset.next()));
+                changes.next.set(position.next());
                 if wanted {
                     changes.entries.push(self.entry(&built, position, read)?);
                 }

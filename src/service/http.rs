@@ -50,7 +50,14 @@ pub(super) fn part(
 ) -> Part {
     let api = Arc::clone(&operator.api);
     let (view, access) = (api.view.clone(), Arc::clone(&api.access));
-    let streams = Arc::new(Streams { view, access, config: args.streams(), shutdown: stop.clone() });
+    let streams = Arc::new(Streams {
+        view,
+        access,
+        config: args.streams(),
+        shutdown: stop.clone(),
+        open: Arc::default(),
+        recents: Arc::default(),
+    });
     let metrics = measures::route(Arc::clone(&operator));
     let routes = match role {
         Role::Process | Role::Notify => api::health(&api).or(metrics).unify().boxed(),
@@ -70,7 +77,8 @@ pub(super) fn part(
     };
     let routes = args.access.origins().show(routes, open_to_origins);
     let connection_age = args.streams().max_age;
-    let limits = Limits { connections: args.bounds.connections_max, connection_age, ..Limits::default() };
+    let (connections, connections_each) = (args.bounds.connections_max, args.bounds.connections_each);
+    let limits = Limits { connections, connections_each, connection_age, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);
     Box::pin(async move {
         serve(listener, routes, limits, stop, drain).await;

@@ -119,6 +119,7 @@ impl Service {
     /// As [`Service::open`], on a machine whose clock says what `clocks` say.
     pub async fn open_at(args: ServiceArgs, role: Role, clocks: Clocks) -> anyhow::Result<Self> {
         telemetry::start();
+        crate::open_files::raise(args.bounds.connections_max);
         if role != Role::All && args.kafka.servers().is_none() {
             bail!(
                 "serve, process and notify need Kafka, for the embedded journal belongs to one process: give \

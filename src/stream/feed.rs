@@ -1,6 +1,9 @@
 //! What a client follows, and what there is of it to tell: blocks, whatever the channel that carries them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::payment::{PaymentFeed, not_found};
 use super::wide::WideFeed;
@@ -25,9 +28,15 @@ pub(super) enum Data {
         /// The last of several, and where older payments begin, if there are any.
         last: Option<Option<String>>,
     },
-    Change(Box<Entry>),
+    Change(Arc<Frame>),
     /// An id alone: a place to come back to. There may have been a long look before it: let others go first.
     Nothing,
+}
+
+/// What happened, as it is written: once, for all who are told of it.
+pub(super) struct Frame {
+    pub(super) name: &'static str,
+    data: Box<RawValue>,
 }
 
 /// The data of a block as it is written: the same object over every channel.
@@ -36,7 +45,7 @@ pub(super) enum Data {
 pub(super) enum Body<'a> {
     Reset(ResetBody),
     Snapshot(Box<SnapshotBody<'a>>),
-    Change(Box<FrameBody<'a>>),
+    Change(&'a RawValue),
 }
 
 /// What a feed has for now.
@@ -57,6 +66,18 @@ pub(super) enum Feed {
     Wide(Box<WideFeed>),
 }
 
+impl Frame {
+    pub(super) fn new(entry: &Entry, log: LogId) -> Self {
+        // Structs of texts and numbers always serialise.
+        let data = to_raw_value(&FrameBody::new(entry, log)).unwrap_or_default();
+        Self { name: entry.event.data.name(), data }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.data.get()
+    }
+}
+
 impl Block {
     pub(super) fn reset() -> Self {
         Self { id: None, data: Data::Reset }
@@ -75,7 +96,7 @@ impl Block {
             Data::Snapshot { payment, at_least, last: Some(next_cursor) } => {
                 snapshot(SnapshotBody::last(payment, at_least, next_cursor.as_deref()))
             }
-            Data::Change(entry) => Some((entry.event.data.name(), Body::Change(Box::new(FrameBody::new(entry, log))))),
+            Data::Change(frame) => Some((frame.name, Body::Change(&frame.data))),
             Data::Nothing => None,
         }
     }

@@ -6,15 +6,17 @@
 //! quick one costs, and where it left off is in the id of the last frame it got. So nothing is skipped or repeated over
 //! any disconnect (promise 5).
 //!
-//! How many there may be is bounded by the number of connections ([`crate::http::Limits`]), and on each by how many requests
-//! HTTP/2 may have at once, or by the subscriptions of a socket; by nothing else: a refusal with 503 would end a browser's
-//! EventSource for ever, a refused connection it tries again.
+//! How many there may be is bounded by the number of connections ([`crate::http::Limits`]), on each by how many requests
+//! HTTP/2 may have at once, or by the subscriptions of a socket, and of each key and token by [`StreamConfig`]. Never with a
+//! status: anything but 200 would end a browser's EventSource for ever. A refused connection it tries again, and who has too
+//! many streams is told so in one, with the time to come back at.
 
 mod feed;
 mod flow;
 mod message;
 mod payment;
 mod poll;
+mod recent;
 mod returning;
 mod socket;
 mod sse;
@@ -30,17 +32,20 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::header::RETRY_AFTER;
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
-use crate::access::{Access, Caller};
+use crate::access::{Access, Caller, Follower};
 use crate::contract::{AtLeast, bad_parameter, bad_place};
 use crate::http::{Origins, Problem, Query, query};
 use crate::payment::{CustomerId, PaymentId};
 use crate::projection::{BadOffsets, View};
+use crate::quota::{Held, Quota};
 
 use feed::Feed;
 use payment::PaymentFeed;
+pub use recent::Recents;
 use types::Types;
 use wide::WideFeed;
 
@@ -49,6 +54,10 @@ pub struct Streams {
     pub access: Arc<Access>,
     pub config: StreamConfig,
     pub shutdown: CancellationToken,
+    /// Who has how many.
+    pub open: Arc<Quota<Follower>>,
+    /// What has just happened, for all who follow it.
+    pub recents: Arc<Recents>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,11 +68,21 @@ pub struct StreamConfig {
     pub max_age: Duration,
     /// Whose pages may open a WebSocket, besides those that come from the host itself.
     pub origins: Origins,
+    /// Streams and sockets at once of one API key.
+    pub each_key: usize,
+    /// The same of one payment, and of one customer, by stream tokens.
+    pub each_token: usize,
 }
 
 impl Default for StreamConfig {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(15), max_age: Duration::from_secs(3600), origins: Origins::default() }
+        Self {
+            heartbeat: Duration::from_secs(15),
+            max_age: Duration::from_secs(3600),
+            origins: Origins::default(),
+            each_key: 5_000,
+            each_token: 100,
+        }
     }
 }
 
@@ -111,10 +130,28 @@ impl Streams {
             types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
         };
         match self.feed(&caller, wish)? {
-            Some(feed) => Ok(sse::respond(self, feed, caller.permit())),
+            Some(feed) => Ok(match self.place(&caller) {
+                Ok(place) => sse::respond(self, feed, caller.permit(), place),
+                Err(problem) => sse::turn_away(&problem),
+            }),
             // "A client can be told to stop reconnecting" (9.2.1).
             None => Ok(StatusCode::NO_CONTENT.into_response()),
         }
+    }
+
+    /// `None` is somebody who is not counted. 429 for who has as many as there may be.
+    fn place(&self, caller: &Caller) -> Result<Option<Held<Follower>>, Problem> {
+        let Some(follower) = caller.follower() else { return Ok(None) };
+        let (max, of) = match follower {
+            Follower::Key(_) => (self.config.each_key, "this key has"),
+            Follower::Token(..) => (self.config.each_token, "what this token shows has"),
+        };
+        self.open.take(follower, max).map(Some).ok_or_else(|| {
+            let detail = format!("{of} {max} streams open, and may have no more: close some, or come back later");
+            let seconds = returning::full_retry_ms().div_ceil(1000);
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
+                .header(RETRY_AFTER, HeaderValue::from(seconds))
+        })
     }
 
     /// `None` if it is a payment that has ended and whose end the client has seen.
@@ -132,7 +169,7 @@ impl Streams {
             }
             (None, customer) => {
                 let customer = customer.map(CustomerId::parse).transpose().map_err(bad_parameter)?;
-                let feed = WideFeed::open(&self.view, caller.scope(customer)?, start)?;
+                let feed = WideFeed::open(&self.view, self.recents.follow(caller.scope(customer)?), start)?;
                 Ok(Some(Feed::Wide(Box::new(feed))))
             }
             (Some(_), Some(_)) => {

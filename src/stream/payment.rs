@@ -1,8 +1,10 @@
 //! The stream of one payment: a cursor is its version.
 
+use std::sync::Arc;
+
 use warp::http::StatusCode;
 
-use super::feed::{Block, Data, Read};
+use super::feed::{Block, Data, Frame, Read};
 use super::{Start, Types, malformed_id};
 use crate::access::Caller;
 use crate::contract::{VersionId, last_position, partition, position_text};
@@ -105,15 +107,15 @@ impl PaymentFeed {
             let id = entry.version.map(|version| VersionId { log, version }.to_string());
             // Of what is not asked for the client still learns that it was: it must not be ended before it knows the end.
             let told = self.types.has(&entry.event.data);
-            Block { id, data: if told { Data::Change(Box::new(entry)) } else { Data::Nothing } }
+            Block { id, data: if told { Data::Change(Arc::new(Frame::new(&entry, log))) } else { Data::Nothing } }
         };
         Ok(Read::Blocks(entries.into_iter().map(block).collect()))
     }
 
-    /// Returns when it is worth reading again.
+    /// Returns when it is worth reading again. Few wait at a gate, and what that takes is not kept for the others.
     pub(super) async fn woken(&mut self) {
         match self.gate {
-            Some(position) => self.view.wait_folded(position).await,
+            Some(position) => Box::pin(self.view.wait_folded(position)).await,
             None => self.watch.changed().await,
         }
     }

@@ -10,6 +10,9 @@ const RETRY_MS: u64 = 1_000;
 const RETRY_SPREAD_MS: u64 = 2_000;
 /// The same for those whom a stop sends away, all at one time: 10,000 of them are then 2,000 a second for the others.
 const DRAIN_RETRY_SPREAD_MS: u64 = 5_000;
+/// The same for those who have as many streams as they may have.
+const FULL_RETRY_MS: u64 = 30_000;
+const FULL_RETRY_SPREAD_MS: u64 = 30_000;
 /// A stream ends this much before its greatest age, at most, in per cent.
 const AGE_SPREAD_PERCENT: u32 = 20;
 
@@ -21,6 +24,11 @@ pub(super) fn retry_ms() -> u64 {
 /// What it is told at the end, by an instance that stops.
 pub(super) fn drain_retry_ms() -> u64 {
     RETRY_MS + rand::random_range(0..DRAIN_RETRY_SPREAD_MS)
+}
+
+/// What one is told that has to wait for another of the same client to end.
+pub(super) fn full_retry_ms() -> u64 {
+    FULL_RETRY_MS + rand::random_range(0..FULL_RETRY_SPREAD_MS)
 }
 
 /// When a stream that begins now is old: never later than `max_age`, and not with those that began with it.

@@ -39,7 +39,7 @@ const PINGS_UNANSWERED_MAX: u32 = 2;
 const TOGETHER_MAX: usize = 64;
 /// How long a client has to answer a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+const READ_BUFFER_BYTES: usize = 1024;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// More than the largest message is: a payment and its event, made of records of 64 KiB at most, and escaped.
 const TOLD_MAX_BYTES: usize = 512 * 1024;

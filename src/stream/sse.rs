@@ -1,21 +1,22 @@
 //! Server-Sent Events: blocks to bytes, and the loop that reads a feed as fast as its socket drains and no faster.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, Stream, stream};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
-use warp::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use warp::reply::{Reply, Response};
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use warp::reply::Response;
 
 use super::feed::{Block, Data, Feed, Next, Reading};
 use super::{Streams, returning};
-use crate::access::Permit;
+use crate::access::{Follower, Permit};
+use crate::http::{Problem, endless};
 use crate::journal::LogId;
+use crate::quota::Held;
 use crate::telemetry::{self, OpenStream};
 
 /// Blocks are sent together up to about this many bytes.
@@ -25,13 +26,7 @@ const HEARTBEAT: &[u8] = b":\n\n";
 
 fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
     if let Some((name, data)) = block.body(log) {
-        into.extend_from_slice(b"event: ");
-        into.extend_from_slice(name.as_bytes());
-        // JSON holds no line break, so that the data is one line.
-        into.extend_from_slice(b"\ndata: ");
-        // Structs of texts and numbers always serialise, and a Vec takes everything.
-        let _ = serde_json::to_writer(&mut *into, &data);
-        into.push(b'\n');
+        event(name, &data, into);
     }
     if let Some(id) = &block.id {
         into.extend_from_slice(b"id: ");
@@ -41,23 +36,43 @@ fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
     into.push(b'\n');
 }
 
+fn event(name: &str, data: &impl serde::Serialize, into: &mut Vec<u8>) {
+    into.extend_from_slice(b"event: ");
+    into.extend_from_slice(name.as_bytes());
+    // JSON holds no line break, so that the data is one line.
+    into.extend_from_slice(b"\ndata: ");
+    // Structs of texts and numbers always serialise, and a Vec takes everything.
+    let _ = serde_json::to_writer(&mut *into, data);
+    into.push(b'\n');
+}
+
 fn retry(ms: u64) -> String {
     format!("retry: {ms}\n\n")
 }
 
-pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit) -> Response {
-    let body = stream::unfold(Pump::new(streams, feed, permit), async |mut pump: Pump| {
+pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit, place: Option<Held<Follower>>) -> Response {
+    let pump = Pump { _place: place, ..Pump::new(streams, feed, permit) };
+    answer(stream::unfold(pump, async |mut pump: Pump| {
         let chunk = pump.next().await?;
-        Some((Ok::<_, Infallible>(chunk), pump))
-    });
-    let mut response = warp::reply::stream(body).into_response();
+        Some((chunk, pump))
+    }))
+}
+
+/// A stream that says why there is none, and when to come back.
+pub(super) fn turn_away(problem: &Problem) -> Response {
+    let mut bytes = retry(returning::full_retry_ms()).into_bytes();
+    event("problem", &problem.body(), &mut bytes);
+    bytes.push(b'\n');
+    answer(stream::iter([bytes.into()]))
+}
+
+fn answer(body: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Response {
+    let mut response = endless(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Or nginx collects frames until it has a page of them.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    // Or a client whose stream was ended for its age comes back to this very instance, over the same connection.
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -76,6 +91,8 @@ struct Pump {
     old_at: Instant,
     permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
+    /// Among the streams of its client.
+    _place: Option<Held<Follower>>,
     _counted: OpenStream,
 }
 
@@ -101,6 +118,7 @@ impl Pump {
             // A box for those alone who need one: most of a machine's memory is streams.
             permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
             shutdown: streams.shutdown.clone(),
+            _place: None,
             _counted: telemetry::stream_opened("sse"),
         }
     }
@@ -141,8 +159,8 @@ impl Pump {
                 () = self.shutdown.cancelled() => return Some(self.going()),
                 () = ended(&mut self.permit_ended) => self.over = true,
                 () = self.reading.woken() => {}
-                () = sleep_until(self.old_at) => return None,
-                () = sleep_until(self.silent_until) => return Some(self.heartbeat()),
+                // What it was is seen above.
+                () = sleep_until(self.old_at.min(self.silent_until)) => {}
             }
         }
     }
@@ -204,11 +222,14 @@ async fn ended(permit: &mut Option<PermitEnded>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Block, Data, Pump, Then, write};
     use crate::access::Caller;
     use crate::journal::{LogId, Offset, Partition, Position};
     use crate::payment::{MerchantId, Payment, samples};
     use crate::projection::Entry;
+    use crate::stream::feed::Frame;
     use crate::stream::tests::{Growing, all_of_type, begun_and_tried_again};
 
     fn written(id: Option<&str>, data: Data) -> String {
@@ -224,13 +245,14 @@ mod tests {
         let event = samples::event(0, samples::in_progress(1999));
         let mut payment = None;
         Payment::fold(&mut payment, &event, samples::at(0)).unwrap();
-        let change = Data::Change(Box::new(Entry {
+        let entry = Entry {
             position: Position::new(Partition(0), Offset(0)),
             appended_at: event.occurred_at,
             version: Some(1),
             event,
             payment: payment.unwrap(),
-        }));
+        };
+        let change = Data::Change(Arc::new(Frame::new(&entry, LogId([7; 16]))));
         let block = written(Some("07070707.1"), change);
         let lines: Vec<&str> = block.split('\n').collect();
         assert_eq!((lines[0], lines[2]), ("event: PaymentInProgress", "id: 07070707.1"));

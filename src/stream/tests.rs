@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Data, Next, Reading};
+use super::feed::{Block, Data, Next, Reading};
 use super::{StreamConfig, Streams, Types, Wish};
 use crate::access::{Access, Caller};
 use crate::clock::Clocks;
-use crate::contract::position_text;
+use crate::contract::{partition, position_text};
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Journal, NewRecord, Offset, Partition, Position, Reader, Tail};
+use crate::journal::{Journal, LogId, NewRecord, Offset, Partition, Position, Tail};
 use crate::payment::samples::{event, in_progress, payment_id, retry};
 use crate::payment::{Event, EventData, MerchantId};
-use crate::projection::{Folder, Scope, View};
+use crate::projection::{Folder, Offsets, Scope, View};
 use crate::schema::Codec;
 use crate::store::Store;
 
-/// A log of one partition that is folded as it grows.
+/// A log that is folded as it grows.
 pub(super) struct Growing {
     journal: Arc<EmbeddedJournal>,
     codec: Arc<Codec>,
@@ -29,8 +29,13 @@ pub(super) struct Growing {
 }
 
 impl Growing {
+    /// Of one partition.
     pub(super) fn open(directory: &Path) -> Self {
-        let journal = EmbeddedJournal::open(&directory.join("journal"), 1).unwrap();
+        Self::of_partitions(1, directory)
+    }
+
+    pub(super) fn of_partitions(partitions: u32, directory: &Path) -> Self {
+        let journal = EmbeddedJournal::open(&directory.join("journal"), partitions).unwrap();
         let codec = Arc::new(Codec::new().unwrap());
         let store = Store::open(&directory.join("store")).unwrap();
         let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&codec), Clocks::system()).unwrap();
@@ -41,11 +46,12 @@ impl Growing {
     pub(super) async fn grow(&mut self, events: Vec<Event>) {
         for event in events {
             let value = self.codec.encode(&event).unwrap();
-            let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
+            let partition = partition(event.payment_id, self.view.partitions());
+            let record = NewRecord { partition, key: Vec::new(), headers: Vec::new(), value };
             self.journal.append(record).await.unwrap();
         }
-        let end = self.journal.ends(Partition(0)).unwrap().committed;
-        while self.view.folded_to(Partition(0)) < end {
+        let ends = Offsets::ends_of(self.journal.as_ref()).unwrap();
+        while !self.view.folded().covers(&ends) {
             self.folder.turn(self.tail.as_mut(), Duration::from_millis(50)).unwrap();
         }
     }
@@ -66,6 +72,8 @@ impl Growing {
             access: Arc::new(Access::of_a_test()),
             config,
             shutdown: CancellationToken::new(),
+            open: Arc::default(),
+            recents: Arc::default(),
         }
     }
 }
@@ -97,6 +105,12 @@ pub(super) fn of(merchant: &MerchantId, key: &str) -> Event {
     event
 }
 
+/// Which payment a change is of.
+pub(super) fn paid(block: &Block) -> String {
+    let (_, body) = block.body(LogId([7; 16])).unwrap();
+    serde_json::to_value(body).unwrap()["payment"]["id"].as_str().unwrap().to_owned()
+}
+
 /// The payments that a feed begins with, and those of its changes from the beginning of the log.
 fn told(streams: &Streams, merchant: &MerchantId, wish: impl Fn() -> Wish<'static>) -> [Vec<String>; 2] {
     let start = crate::projection::Offsets::start(1).encode(streams.view.log_id());
@@ -104,9 +118,9 @@ fn told(streams: &Streams, merchant: &MerchantId, wish: impl Fn() -> Wish<'stati
         let feed = streams.feed(&Caller::of(merchant.clone()), Wish { cursor, ..wish() }).unwrap().unwrap();
         let (mut reading, mut payments) = (Reading::new(feed), Vec::new());
         while let Next::Block(block) = reading.next() {
-            match block.data {
+            match &block.data {
                 Data::Snapshot { payment, .. } => payments.push(payment.id.to_string()),
-                Data::Change(entry) => payments.push(entry.payment.id.to_string()),
+                Data::Change(_) => payments.push(paid(&block)),
                 Data::Reset | Data::Nothing => {}
             }
         }
@@ -121,7 +135,14 @@ async fn nothing_of_another_merchant_is_told() {
     let (one, other) = (MerchantId::parse("m").unwrap(), MerchantId::parse("m1").unwrap());
     let view = folded(directory.path(), vec![of(&one, "a"), of(&other, "b"), of(&one, "c")]).await;
     let (access, config) = (Arc::new(Access::of_a_test()), StreamConfig::default());
-    let streams = Streams { view, access, config, shutdown: CancellationToken::new() };
+    let streams = Streams {
+        view,
+        access,
+        config,
+        shutdown: CancellationToken::new(),
+        open: Arc::default(),
+        recents: Arc::default(),
+    };
     let ids = |keys: &[&str]| keys.iter().map(|key| payment_id(key).to_string()).collect::<Vec<_>>();
     for customer_id in [None, Some("cus_42")] {
         let wish = || Wish { customer_id, ..Wish::default() };

@@ -33,7 +33,11 @@ impl Types {
     }
 
     pub(super) fn has(&self, data: &EventData) -> bool {
-        self.names.as_ref().is_none_or(|names| names.contains(data.name()))
+        self.has_name(data.name())
+    }
+
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(name))
     }
 }
 

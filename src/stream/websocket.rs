@@ -54,6 +54,7 @@ fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upg
     };
     // The last of all, so that a ticket is not taken by a request that comes to nothing.
     let caller = streams.access.follower(headers, query.get("ticket"))?;
+    let place = streams.place(&caller)?;
     let streams = Arc::clone(streams);
     tokio::spawn(async move {
         // Of a client that is gone before it begins there is nothing to say.
@@ -63,6 +64,7 @@ fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upg
             () = serve => {}
             () = lifetime.ended() => {}
         }
+        drop(place);
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let accept = derive_accept_key(key.as_bytes());

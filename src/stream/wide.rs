@@ -1,12 +1,13 @@
 //! The stream of several payments, a customer's or all of a merchant's: a cursor is the next offset of every partition.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
-use super::feed::{Block, Data, Read};
+use super::feed::{Block, Data, Frame, Read};
+use super::recent::{Following, Fresh};
 use super::{Start, Types, malformed_id};
 use crate::contract::{AtLeast, last_position, position_text};
 use crate::http::Problem;
-use crate::journal::Position;
 use crate::payment::{EventData, PaymentId};
 use crate::projection::{BadOffsets, Entry, Offsets, Scope, View, Watch};
 use crate::store::StoreError;
@@ -18,7 +19,7 @@ const SNAPSHOTS_MAX: usize = 100;
 
 pub(super) struct WideFeed {
     view: View,
-    scope: Scope,
+    following: Following,
     types: Types,
     watch: Watch,
     /// What must be folded before anything is said.
@@ -45,7 +46,7 @@ struct Opening {
 }
 
 impl WideFeed {
-    pub(super) fn open(view: &View, scope: Scope, start: Start) -> Result<Self, Problem> {
+    pub(super) fn open(view: &View, following: Following, start: Start) -> Result<Self, Problem> {
         let decode = |text: String| Offsets::decode(&text, view.log_id(), view.partitions());
         let (cursor, reset) = match start.last_event_id.map(decode) {
             None => (None, start.reset),
@@ -55,9 +56,9 @@ impl WideFeed {
         };
         Ok(Self {
             // Made before the first read, so that nothing happens unseen between the two.
-            watch: view.watch(&scope),
+            watch: view.watch(following.scope()),
             view: view.clone(),
-            scope,
+            following,
             types: start.types,
             gate: start.at_least.filter(|at_least| !at_least.is_reached(view)),
             reset,
@@ -75,7 +76,10 @@ impl WideFeed {
         self.gate = None;
         match self.cursor.clone() {
             None => Ok(Read::Blocks(self.opening()?)),
-            Some(cursor) => self.changes(cursor),
+            Some(cursor) => match self.recent(&cursor)? {
+                Some(fresh) => Ok(self.tell(cursor, fresh)),
+                None => self.changes(cursor),
+            },
         }
     }
 
@@ -89,7 +93,7 @@ impl WideFeed {
             blocks.push(Block::reset());
         }
         if !opening.found {
-            opening.search(&self.view, &self.scope)?;
+            opening.search(&self.view, self.following.scope())?;
         }
         if opening.found {
             blocks.extend(self.snapshot(&mut opening)?);
@@ -120,33 +124,58 @@ impl WideFeed {
         Ok(None)
     }
 
+    /// What all are told alike: nothing of what a snapshot had is among it.
+    fn recent(&self, cursor: &Offsets) -> Result<Option<Fresh>, StoreError> {
+        if !self.told.is_empty() {
+            return Ok(None);
+        }
+        self.following.after(&self.view, cursor, &self.types, READ_MAX)
+    }
+
+    fn tell(&mut self, mut cursor: Offsets, fresh: Fresh) -> Read {
+        let log = self.view.log_id();
+        let mut blocks = Vec::with_capacity(fresh.frames.len());
+        for (position, frame) in fresh.frames {
+            cursor.advance(position.next());
+            blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Change(frame) });
+        }
+        if !blocks.is_empty() {
+            self.given = Some(cursor.clone());
+        }
+        let any = fresh.more || !blocks.is_empty();
+        self.settle(cursor, &fresh.next, any, blocks)
+    }
+
     fn changes(&mut self, mut cursor: Offsets) -> Result<Read, StoreError> {
         // What a snapshot had must be met again, asked for or not: only then is it known to be past.
         let wanted = |data: &EventData| !self.told.is_empty() || self.types.has(data);
-        let changes = self.view.changes(&self.scope, &wanted, &cursor, READ_MAX)?;
+        let changes = self.view.changes(self.following.scope(), &wanted, &cursor, READ_MAX)?;
         let any = changes.more || !changes.entries.is_empty();
         let log = self.view.log_id();
         let mut blocks = Vec::with_capacity(changes.entries.len());
         for entry in changes.entries {
-            cursor.advance(Position::new(entry.position.partition, entry.position.offset.next()));
+            cursor.advance(entry.position.next());
             if !self.was_told(&entry) && self.types.has(&entry.event.data) {
                 let id = self.told.is_empty().then(|| cursor.encode(log));
                 if id.is_some() {
                     self.given = Some(cursor.clone());
                 }
-                blocks.push(Block { id, data: Data::Change(Box::new(entry)) });
+                blocks.push(Block { id, data: Data::Change(Arc::new(Frame::new(&entry, log))) });
             }
         }
-        for position in changes.next.positions() {
-            cursor.advance(position);
-        }
+        Ok(self.settle(cursor, &changes.next, any, blocks))
+    }
+
+    /// Past all that was looked at.
+    fn settle(&mut self, mut cursor: Offsets, next: &Offsets, any: bool, mut blocks: Vec<Block>) -> Read {
+        next.positions().for_each(|position| cursor.advance(position));
         self.cursor = Some(cursor);
         if any && blocks.last().is_none_or(|block| block.id.is_none()) {
             // What was in the snapshots, or was not asked for, has been passed: the client's own cursor must get past it too.
             blocks.extend(self.moved());
         }
         // All that was read may have been told before, and there may be more behind it.
-        Ok(if any { Read::Blocks(blocks) } else { Read::Wait })
+        if any { Read::Blocks(blocks) } else { Read::Wait }
     }
 
     /// The cursor, if it has moved since the client was told of it.
@@ -169,10 +198,10 @@ impl WideFeed {
         version <= told
     }
 
-    /// Returns when it is worth reading again.
+    /// Returns when it is worth reading again. Few wait at a gate, and what that takes is not kept for the others.
     pub(super) async fn woken(&mut self) {
         match &self.gate {
-            Some(at_least) => at_least.reached(self.view.live()).await,
+            Some(at_least) => Box::pin(at_least.reached(self.view.live())).await,
             None => self.watch.changed().await,
         }
     }
@@ -193,11 +222,13 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     use super::{Block, Read, Scope, Start, Types, WideFeed};
     use crate::journal::{Offset, Partition, Position};
     use crate::payment::samples::{event, in_progress, parked, payment_id, retry};
     use crate::payment::{CustomerId, MerchantId};
+    use crate::stream::Recents;
     use crate::stream::feed::Data;
     use crate::stream::tests::{begun_and_tried_again, folded};
 
@@ -216,7 +247,8 @@ mod tests {
         let view = folded(directory.path(), events.collect()).await;
         let scope = Scope { merchant: MerchantId::default(), customer: Some(CustomerId::parse("cus_42").unwrap()) };
         let start = || Start { last_event_id: None, at_least: None, reset: false, types: Types::default() };
-        let open = || WideFeed::open(&view, scope.clone(), start()).unwrap();
+        let recents: Arc<Recents> = Arc::default();
+        let open = || WideFeed::open(&view, recents.follow(scope.clone()), start()).unwrap();
 
         let mut whole = open();
         let opening = ids(whole.read().unwrap());
@@ -245,7 +277,8 @@ mod tests {
         let view = folded(directory.path(), begun_and_tried_again(PAYMENTS)).await;
         let scope = Scope { merchant: MerchantId::default(), customer: None };
         let start = Start { last_event_id: None, at_least: None, reset: true, types: Types::default() };
-        let mut feed = WideFeed::open(&view, scope, start).unwrap();
+        let following = Arc::new(Recents::default()).follow(scope);
+        let mut feed = WideFeed::open(&view, following, start).unwrap();
         let mut told = Vec::new();
         while told.last().is_none_or(|block: &Block| block.id.is_none()) {
             let Read::Blocks(blocks) = feed.read().unwrap() else { panic!("it has ended before its cursor") };

@@ -22,7 +22,11 @@ pub fn closed(bed: &Bed) -> Vec<String> {
 }
 
 pub async fn start_closed(bed: &Bed) -> System {
-    let flags = closed(bed);
+    start_closed_with(bed, &[]).await
+}
+
+pub async fn start_closed_with(bed: &Bed, more: &[&str]) -> System {
+    let flags = [closed(bed), more.iter().map(|flag| (*flag).to_owned()).collect()].concat();
     bed.start_with(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 

@@ -53,6 +53,12 @@ impl Socket {
     }
 
     /// The status of a refusal is the error.
+    pub async fn open_by_key(client: &Client, key: &str) -> Result<Self, u16> {
+        let authorization = format!("Bearer {key}");
+        Self::try_open(client, &[("authorization", &authorization)]).await.map(|(ws, _)| Self { ws })
+    }
+
+    /// The status of a refusal is the error.
     async fn try_open(
         client: &Client,
         headers: &[(&'static str, &str)],

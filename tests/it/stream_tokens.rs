@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::body;
-use crate::cluster::Bed;
-use crate::keys::{challenge, create, ended, start_closed, token};
+use crate::cluster::{Bed, PATIENCE};
+use crate::keys::{challenge, create, ended, start_closed, start_closed_with, token};
 use crate::socket::Socket;
 
 pub async fn a_socket_opens_by_a_ticket_and_is_told_when_it_is_over(bed: &Bed) {
@@ -124,5 +124,50 @@ pub async fn a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket(bed: &Bed) 
     assert_eq!((status, again.problem().await["code"].as_str()), (401, Some("ticket_used")));
     let in_url = format!("payment_id={}&ticket={token}", paid.text("id"));
     assert_eq!(nobody.stream(&in_url, None).await.0, 401, "a token is no ticket");
+    system.stop().await;
+}
+
+/// A status would end a browser's EventSource for ever: it is told in a stream, and comes back by itself.
+pub async fn whoever_has_too_many_streams_is_told_when_to_come_back(bed: &Bed) {
+    let key = create(bed, "acme");
+    let system = start_closed_with(bed, &["--streams-each-key", "2", "--streams-each-token", "1"]).await;
+    let nobody = &system.front.client;
+    let acme = nobody.with_key(&key);
+    let token = |customer: &'static str| token(&acme, json!({"customer_id": customer}));
+    let ada = [nobody.with_key(&token("cus_1").await), nobody.with_key(&token("cus_1").await)];
+    let bob = nobody.with_key(&token("cus_2").await);
+
+    let (_, mut first) = ada[0].stream("customer_id=cus_1", None).await;
+    assert!(first.next().await.is_some(), "her one stream");
+    for client in &ada {
+        let (status, mut turned_away) = client.stream("customer_id=cus_1", None).await;
+        assert_eq!((status, turned_away.header("content-type").as_str()), (200, "text/event-stream"));
+        let told = turned_away.rest().await;
+        let retry: u64 =
+            told.strip_prefix("retry: ").and_then(|rest| rest.split('\n').next()).unwrap().parse().unwrap();
+        assert!((30_000..60_000).contains(&retry), "{told}");
+        let data = told.split("event: problem\ndata: ").nth(1).unwrap();
+        let problem: Value = serde_json::from_str(data.trim_end()).unwrap();
+        assert_eq!((&problem["code"], &problem["status"]), (&"too_many_streams".into(), &429.into()));
+    }
+    let (_, mut of_another) = bob.stream("customer_id=cus_2", None).await;
+    assert!(of_another.next().await.is_some(), "another's are not hers");
+    drop(first);
+    let again = async {
+        loop {
+            let (_, mut stream) = ada[1].stream("customer_id=cus_1", None).await;
+            if stream.next().await.is_some_and(|frame| frame.event.as_deref() != Some("problem")) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("the place of a stream that has ended is free");
+
+    // A socket is one of them, however many subscriptions it has.
+    let (_, mut one) = acme.stream("", None).await;
+    assert!(one.next().await.is_some(), "by tokens nobody takes of the key's");
+    let socket = Socket::open_by_key(nobody, &key).await.unwrap_or_else(|status| panic!("{status}"));
+    assert_eq!(Socket::open_by_key(nobody, &key).await.err(), Some(429));
+    drop((one, socket));
     system.stop().await;
 }

@@ -1,0 +1,122 @@
+//! An answer that goes on for as long as its reader reads it: a stream of events.
+//!
+//! Over HTTP/1.1 a connection that carries one is for nothing else any more. So its socket is taken out of hyper, whose
+//! buffers (8 KiB to read and 8 KiB to write, for as long as the connection lives) would be nearly all of what a quiet
+//! stream costs (`research/sse-serving.md`). Over HTTP/2 it is one body among others.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt, future};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio_util::sync::CancellationToken;
+use warp::reply::{Reply, Response};
+
+use super::stall::StallIo;
+
+/// What a client may still say, and nobody reads: so much is looked at in one go.
+const PASSED_OVER_BYTES: usize = 256;
+
+/// The parts of a body, one after the other. The next is asked for when the socket has taken the one before.
+type Chunks = Pin<Box<dyn Stream<Item = Bytes> + Send + Sync>>;
+
+/// On its way from a route to the connection, among the extensions of an answer.
+#[derive(Clone)]
+struct Endless(Arc<Mutex<Option<Chunks>>>);
+
+/// An answer with this body, to be given headers. Only [`super::serve`] can send it.
+pub fn endless(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Response {
+    let mut response = warp::reply().into_response();
+    let chunks: Chunks = Box::pin(chunks);
+    response.extensions_mut().insert(Endless(Arc::new(Mutex::new(Some(chunks)))));
+    response
+}
+
+fn take(response: &mut Response) -> Option<Chunks> {
+    let Endless(chunks) = response.extensions_mut().remove()?;
+    chunks.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The answer with its body inside, as for any other.
+pub(super) fn as_body(mut response: Response) -> Response {
+    if let Some(chunks) = take(&mut response) {
+        *response.body_mut() = warp::reply::stream(chunks.map(Ok::<_, Infallible>)).into_response().into_body();
+    }
+    response
+}
+
+/// What is to be sent over a socket that is for nothing else any more.
+pub(super) struct Sending {
+    head: Vec<u8>,
+    chunks: Chunks,
+}
+
+impl Sending {
+    /// `None` of any other answer.
+    pub(super) fn of(response: &mut Response) -> Option<Self> {
+        let chunks = take(response)?;
+        Some(Self { head: head(response), chunks })
+    }
+
+    /// Until all was sent, or the client has left, or `end`.
+    pub(super) async fn run(self, mut io: StallIo, end: CancellationToken) {
+        let send = async {
+            let Self { mut head, mut chunks } = self;
+            // What there is at once goes with the head.
+            if let Some(Some(first)) = chunks.next().now_or_never() {
+                head.extend_from_slice(&first);
+            }
+            io.write_all(&head).await?;
+            drop(head);
+            while let Some(chunk) = next(&mut chunks, &mut io).await? {
+                io.write_all(&chunk).await?;
+            }
+            io.shutdown().await
+        };
+        tokio::select! {
+            // How a client left is its own affair.
+            _ = send => {}
+            () = end.cancelled() => {}
+        }
+    }
+}
+
+/// A body without a length ends with its connection (RFC 9112, 6.3, 8).
+fn head(response: &Response) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let own = [("connection", "close"), ("date", date.as_str())].map(|(name, value)| (name, value.as_bytes()));
+    let given = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    for (name, value) in own.into_iter().chain(given.filter(|(name, _)| *name != "content-length")) {
+        head.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The next chunk; `None` after the last. An error if the client leaves first.
+async fn next(chunks: &mut Chunks, io: &mut StallIo) -> io::Result<Option<Bytes>> {
+    future::poll_fn(|cx| match chunks.poll_next_unpin(cx) {
+        Poll::Ready(chunk) => Poll::Ready(Ok(chunk)),
+        Poll::Pending => left(io, cx).map(Err),
+    })
+    .await
+}
+
+/// Ready when the client has closed its side; whatever else it sends on this connection is passed over.
+fn left(io: &mut StallIo, cx: &mut Context<'_>) -> Poll<io::Error> {
+    loop {
+        let mut bytes = [0; PASSED_OVER_BYTES];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer)) {
+            Ok(()) if buffer.filled().is_empty() => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+            Ok(()) => {}
+            Err(e) => return Poll::Ready(e),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What has just happened to whom, for all who follow it: read and written once, and not once for each of ten thousand.
+//!
+//! It is kept for as long as two follow the same, and no longer than a few frames. Who is further behind looks it up by
+//! itself; so this decides how much it costs to tell, never what is told.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::Types;
+use super::feed::Frame;
+use crate::journal::Position;
+use crate::projection::{Offsets, Scope, View};
+use crate::store::StoreError;
+
+/// Frames that are kept of one scope, at most, and how much they are together.
+const KEPT_MAX: usize = 64;
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// Frames that one reader reads for all, at most: the others wait for it.
+const READ_MAX: usize = 16;
+
+/// By what is followed. Nothing is in it that nobody follows.
+#[derive(Default)]
+pub struct Recents(Mutex<HashMap<Scope, Weak<Recent>>>);
+
+#[derive(Default)]
+struct Recent(Mutex<Option<Kept>>);
+
+/// Everything of one scope from `since` to `until`.
+struct Kept {
+    since: Offsets,
+    until: Offsets,
+    frames: VecDeque<(Position, Arc<Frame>)>,
+    bytes: usize,
+}
+
+/// One who follows a scope.
+pub(super) struct Following {
+    scope: Scope,
+    /// `None` only while it is dropped.
+    recent: Option<Arc<Recent>>,
+    recents: Arc<Recents>,
+}
+
+/// What there is past a cursor.
+pub(super) struct Fresh {
+    /// Each partition in order.
+    pub frames: Vec<(Position, Arc<Frame>)>,
+    /// Where to go on: past these, and past what was not asked for.
+    pub next: Offsets,
+    /// There is more, or may be.
+    pub more: bool,
+}
+
+impl Recents {
+    pub(super) fn follow(self: &Arc<Self>, scope: Scope) -> Following {
+        let mut all = lock(&self.0);
+        let recent = all.get(&scope).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let recent = Arc::default();
+            all.insert(scope.clone(), Arc::downgrade(&recent));
+            recent
+        });
+        Following { scope, recent: Some(recent), recents: Arc::clone(self) }
+    }
+}
+
+impl Following {
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// What is past `cursor` and of these types, at most `max` frames. `None` if that is not kept.
+    pub(super) fn after(
+        &self,
+        view: &View,
+        cursor: &Offsets,
+        types: &Types,
+        max: usize,
+    ) -> Result<Option<Fresh>, StoreError> {
+        let Some(recent) = &self.recent else { return Ok(None) };
+        let mut kept = lock(&recent.0);
+        if Arc::strong_count(recent) < 2 {
+            *kept = None;
+            return Ok(None);
+        }
+        let folded = view.folded();
+        let kept = kept.get_or_insert_with(|| Kept::from(folded.clone()));
+        if !cursor.covers(&kept.since) {
+            return Ok(None);
+        }
+        let more = kept.until != folded && kept.read(view, &self.scope)?;
+        let fresh = kept.after(cursor, types, max);
+        Ok(Some(Fresh { more: fresh.more || more, ..fresh }))
+    }
+}
+
+impl Drop for Following {
+    /// Let go under the lock, so that of two that leave at once the second sees that it is the last.
+    fn drop(&mut self) {
+        let mut all = lock(&self.recents.0);
+        self.recent = None;
+        if all.get(&self.scope).is_some_and(|recent| recent.strong_count() == 0) {
+            all.remove(&self.scope);
+        }
+    }
+}
+
+impl Kept {
+    fn from(start: Offsets) -> Self {
+        Self { since: start.clone(), until: start, frames: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Reads on. Is there more?
+    fn read(&mut self, view: &View, scope: &Scope) -> Result<bool, StoreError> {
+        let changes = view.changes(scope, &|_| true, &self.until, READ_MAX)?;
+        for entry in &changes.entries {
+            let frame = Frame::new(entry, view.log_id());
+            self.bytes += frame.text().len();
+            self.frames.push_back((entry.position, Arc::new(frame)));
+        }
+        self.until = changes.next;
+        while self.frames.len() > KEPT_MAX || self.bytes > KEPT_BYTES_MAX {
+            let Some((position, frame)) = self.frames.pop_front() else { break };
+            self.bytes -= frame.text().len();
+            self.since.advance(position.next());
+        }
+        Ok(changes.more)
+    }
+
+    fn after(&self, cursor: &Offsets, types: &Types, max: usize) -> Fresh {
+        let mut fresh = Fresh { frames: Vec::new(), next: cursor.clone(), more: false };
+        for (position, frame) in &self.frames {
+            if position.offset < cursor.of(position.partition) {
+                continue;
+            }
+            if types.has_name(frame.name) {
+                if fresh.frames.len() >= max {
+                    return Fresh { more: true, ..fresh };
+                }
+                fresh.frames.push((*position, Arc::clone(frame)));
+            }
+            fresh.next.advance(position.next());
+        }
+        self.until.positions().for_each(|position| fresh.next.advance(position));
+        fresh
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{KEPT_MAX, Recents, lock};
+    use crate::payment::samples::{event, payment_id, retry};
+    use crate::payment::{Event, MerchantId};
+    use crate::projection::{Offsets, Scope};
+    use crate::stream::feed::{Data, Frame, Read};
+    use crate::stream::tests::{Growing, of};
+    use crate::stream::wide::WideFeed;
+    use crate::stream::{Start, Types};
+
+    /// Reads until there is nothing more: what was told, with the ids.
+    fn read(feed: &mut WideFeed) -> Vec<(Option<String>, Option<Arc<Frame>>)> {
+        let mut told = Vec::new();
+        while let Read::Blocks(blocks) = feed.read().unwrap() {
+            told.extend(blocks.into_iter().map(|block| match block.data {
+                Data::Change(frame) => (block.id, Some(frame)),
+                _ => (block.id, None),
+            }));
+        }
+        told
+    }
+
+    fn texts(told: &[(Option<String>, Option<Arc<Frame>>)]) -> Vec<String> {
+        told.iter().filter_map(|(_, frame)| Some(frame.as_ref()?.text().to_owned())).collect()
+    }
+
+    fn open(log: &Growing, recents: &Arc<Recents>, types: &Types) -> WideFeed {
+        let scope = Scope { merchant: MerchantId::default(), customer: None };
+        let cursor = Offsets::start(log.view.partitions()).encode(log.view.log_id());
+        let start = Start { last_event_id: Some(cursor), at_least: None, reset: false, types: types.clone() };
+        WideFeed::open(&log.view, recents.follow(scope), start).ok().unwrap()
+    }
+
+    fn events(n: usize) -> Vec<Event> {
+        let key = format!("order-{n}");
+        let again = Event { payment_id: payment_id(&key), ..event(1, retry(1)) };
+        vec![of(&MerchantId::default(), &key), again]
+    }
+
+    /// Those that read often, seldom, or only some of it: each is told what one is told who is alone.
+    #[tokio::test]
+    async fn who_follows_with_others_is_told_what_one_alone_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Growing::of_partitions(3, directory.path());
+        let some = Types::listed("PaymentRetryScheduled").unwrap();
+        let together: Arc<Recents> = Arc::default();
+        let wishes =
+            [(1, Types::default()), (1, some.clone()), (7, Types::default()), (90, Types::default()), (90, some)];
+        let mut feeds: Vec<_> = wishes.iter().map(|(_, types)| open(&log, &together, types)).collect();
+        let mut alone: Vec<_> = wishes.iter().map(|(_, types)| open(&log, &Arc::default(), types)).collect();
+        let mut told: Vec<[Vec<_>; 2]> = wishes.iter().map(|_| [Vec::new(), Vec::new()]).collect();
+        for round in 1..=180 {
+            log.grow(events(round)).await;
+            for (at, (every, _)) in
+                wishes.iter().enumerate().filter(|(_, (every, _))| round % every == 0 || round == 180)
+            {
+                assert!(90 * 2 > KEPT_MAX, "who reads every {every} rounds does not find all of it kept");
+                told[at][0].extend(read(&mut feeds[at]));
+                told[at][1].extend(read(&mut alone[at]));
+            }
+        }
+        for (at, wish) in wishes.iter().enumerate() {
+            // Between partitions there is no order, and so ids differ; of one payment there is.
+            let [mut with, mut without] = [0, 1].map(|which| texts(&told[at][which]));
+            let of_last = |told: &[String]| {
+                told.iter()
+                    .filter(|text| text.contains(&payment_id("order-180").to_string()))
+                    .cloned()
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(of_last(&with), of_last(&without), "{wish:?}");
+            with.sort();
+            without.sort();
+            assert!(with == without && with.len() >= 180, "{wish:?}: {} and {}", with.len(), without.len());
+            // Whoever comes back with the id of the last is told nothing of it again.
+            let last = told[at][0].iter().rev().find_map(|(id, _)| id.clone()).unwrap();
+            let start = Start { last_event_id: Some(last), at_least: None, reset: false, types: wish.1.clone() };
+            let scope = Scope { merchant: MerchantId::default(), customer: None };
+            let mut again = WideFeed::open(&log.view, together.follow(scope), start).ok().unwrap();
+            assert!(texts(&read(&mut again)).is_empty(), "{wish:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_written_once_and_kept_while_two_follow() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Growing::open(directory.path());
+        let recents: Arc<Recents> = Arc::default();
+        let [mut one, mut two] = [(); 2].map(|()| open(&log, &recents, &Types::default()));
+        for n in 0..3 {
+            log.grow(events(n)).await;
+            let [of_one, of_two] = [read(&mut one), read(&mut two)];
+            let pairs = of_one.iter().zip(&of_two).filter_map(|(a, b)| Some((a.1.as_ref()?, b.1.as_ref()?)));
+            let same = pairs.filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+            // The first time each looks for itself: until then nobody had company.
+            assert_eq!((of_one.len(), same), (2, if n == 0 { 0 } else { 2 }));
+        }
+        drop(two);
+        read(&mut one);
+        let alone = lock(&recents.0).values().next().unwrap().upgrade().unwrap();
+        assert!(lock(&alone.0).is_none(), "nothing is kept for one alone");
+        drop((alone, one));
+        assert!(lock(&recents.0).is_empty(), "nothing of what nobody follows");
+    }
+}
