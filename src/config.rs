@@ -11,7 +11,7 @@ use crate::bench::BenchArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
 };
-use crate::client::{PayArgs, ShowArgs, TailArgs, TokenArgs, WebhookCommand};
+use crate::client::{PayArgs, PushCommand, ShowArgs, TailArgs, TokenArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -23,7 +23,6 @@ use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
-use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
 pub const DRAIN_SECONDS: u64 = 20;
@@ -53,7 +52,7 @@ pub enum Command {
     Serve(ServiceArgs),
     /// The processor, on Kafka; any number of them share the partitions.
     Process(ServiceArgs),
-    /// Sends webhooks, on Kafka; any number of them share the partitions.
+    /// Sends webhooks and Web Push, on Kafka; any number of them share the partitions.
     Notify(ServiceArgs),
     /// Pay, as a client of a running paylog.
     Pay(PayArgs),
@@ -67,6 +66,11 @@ pub enum Command {
     Webhook {
         #[command(subcommand)]
         command: WebhookCommand,
+    },
+    /// Which browsers are told of payments by Web Push, and what came of it.
+    Push {
+        #[command(subcommand)]
+        command: PushCommand,
     },
     /// Payments that wait for a person: look, and decide.
     Parked {
@@ -285,17 +289,6 @@ impl ServiceArgs {
     #[must_use]
     pub fn rebuild_effort(&self) -> Effort {
         Effort::percent(self.rebuild_effort).unwrap_or(Effort::FULL)
-    }
-
-    #[must_use]
-    pub fn streams(&self) -> StreamConfig {
-        StreamConfig {
-            heartbeat: Duration::from_millis(self.stream_heartbeat_ms),
-            max_age: Duration::from_secs(self.stream_max_age_seconds),
-            origins: self.access.origins(),
-            each_key: self.bounds.streams_each_key,
-            each_token: self.bounds.streams_each_token,
-        }
     }
 
     #[must_use]

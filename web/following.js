@@ -5,6 +5,7 @@ import { Connection } from './connection.js';
 import { byId, element, timeOf } from './dom.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
+import { offerPush, withdrawPush } from './push.js';
 import { backoff, getJson, pause } from './server.js';
 
 let following = null;
@@ -19,6 +20,7 @@ export function followPayment(payment) {
   byId('follow-link').href = `#/payments/${payment.id}`;
   showStatus(byId('follow-badge'), payment);
   following = new FollowedPayment(payment);
+  offerPush('follow-push', payment);
   // On a phone it is below the form.
   const { top } = byId('follow-title').getBoundingClientRect();
   if (top < 0 || top > innerHeight * 0.8) byId('follow-title').scrollIntoView();
@@ -48,6 +50,7 @@ class FollowedPayment {
     }
     if (event === 'snapshot') this.whole = this.history(payment.links.events);
     if (!hasEnded(payment)) return;
+    withdrawPush('follow-push', payment);
     this.follow.close();
     await this.whole;
     if (following === this) this.connection.becomes('ended');

@@ -5,6 +5,7 @@ import { badge, byId, cell, element, fill, momentOf, row, say, took } from './do
 import { unwatchDeliveries, watchDeliveries } from './deliveries.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
+import { offerPush, withdrawPush } from './push.js';
 import { getJson } from './server.js';
 
 let open = null;
@@ -28,17 +29,21 @@ class OpenPayment {
   constructor(id) {
     this.id = id;
     this.path = `/v1/payments/${encodeURIComponent(id)}`;
+    byId('payment-push').hidden = true;
     this.load().then((payment) => {
       if (!payment || open !== this) return;
       watchDeliveries(id);
       if (hasEnded(payment)) return;
+      offerPush('payment-push', payment);
       this.follow = new Follow({ payment_id: id, of: payment.customer_id }, unseen, (_, { payment: now }) => this.hears(now));
     });
   }
 
   hears(payment) {
     this.load();
-    if (payment && hasEnded(payment)) this.follow.close();
+    if (!payment || !hasEnded(payment)) return;
+    withdrawPush('payment-push', payment);
+    this.follow.close();
   }
 
   async load() {

@@ -4,6 +4,7 @@
 
 mod args;
 pub mod operator;
+mod push;
 mod show;
 pub(crate) mod sse;
 mod tail;
@@ -19,6 +20,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 pub use args::{PayArgs, TailArgs};
+pub use push::{PushCommand, push};
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
 pub use token::{TokenArgs, token};

@@ -40,7 +40,7 @@ fn ordered() -> Fold {
 }
 
 fn work(offset: u64) -> WorkId {
-    WorkId { endpoint: ENDPOINT, partition: Partition(0), offset: Offset(offset), cause: Cause::Live }
+    WorkId { target: ENDPOINT.into(), partition: Partition(0), offset: Offset(offset), cause: Cause::Live }
 }
 
 fn what(payment: &str, version: u64) -> What {
@@ -62,7 +62,7 @@ fn failed(next_at: Option<Timestamp>) -> Ended {
 }
 
 fn due(fold: &Fold) -> Vec<(Timestamp, u64)> {
-    let prefix = due_prefix(Partition(0), ENDPOINT);
+    let prefix = due_prefix(Partition(0), ENDPOINT.into());
     let rows = fold.tables.due.range(&prefix, &behind(&prefix));
     rows.map(|row| parse_due(&row.unwrap().0).unwrap()).map(|(at, work)| (at, work.offset.0)).collect()
 }
@@ -179,7 +179,7 @@ fn what_stood_at_the_place_before_says_nothing_of_what_stands_there_now() {
 #[test]
 fn how_an_endpoint_is_doing_is_known() {
     let fold = fold(Webhooks::default());
-    let standing = || fold.tables.standing(ENDPOINT).unwrap();
+    let standing = || fold.tables.standing(ENDPOINT.into()).unwrap();
     heed(&fold, &outcome(1, what("a", 1), 3, failed(Some(at(10)))));
     heed(&fold, &outcome(2, what("b", 1), 5, failed(Some(at(10)))));
     assert_eq!(standing().failing_since, Some(at(3)));

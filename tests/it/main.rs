@@ -26,6 +26,7 @@
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
+//! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -56,6 +57,9 @@ mod outcomes;
 mod parked;
 mod payments;
 mod polling;
+mod push;
+mod push_restarts;
+mod push_service;
 mod reading;
 mod rebalance;
 mod rebuild;
@@ -205,4 +209,16 @@ scenarios! {
     webhook_asks::what_an_endpoint_has_missed_is_recovered_from_the_log,
     webhook_asks::a_secret_is_exchanged_with_an_overlap,
     webhook_asks::the_command_webhook_does_what_the_routes_do,
+    push::a_browser_is_told_how_its_payment_ended_and_nobody_else_can_read_it,
+    push::a_push_service_is_treated_as_it_answers,
+    push::a_browser_is_not_told_later_than_is_of_use,
+    push_restarts::a_rebuild_tells_no_browser_anything,
+    push_restarts::a_notifier_that_was_away_tells_browsers_what_they_missed,
+    push::a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused,
+    push::a_page_subscribes_to_what_its_token_names_and_to_nothing_else,
+    push::the_command_push_does_what_the_routes_do,
+    push_restarts::killed_at_any_moment_a_notifier_leaves_no_browser_untold,
+    push_restarts::browsers_of_another_key_are_let_go_and_may_come_again,
+    push_restarts::a_push_service_that_stalls_holds_up_no_other_browser,
+    push::what_must_not_or_cannot_be_told_is_refused,
 }

@@ -10,12 +10,30 @@ const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 export const STEP_MS = 30_000;
 
+const SETTINGS = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+    '--disable-sync', '--no-first-run'],
+};
+
 export async function launch() {
-  return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
-      '--disable-sync', '--no-first-run'],
-  });
+  return chromium.launch(SETTINGS);
+}
+
+// A browser that keeps what it knows in a directory, as people have it, and so is not incognito.
+export class Resident {
+  constructor(directory) {
+    this.directory = directory;
+  }
+
+  async newPage(options) {
+    this.context = await chromium.launchPersistentContext(this.directory, { ...SETTINGS, ...options });
+    return this.context.newPage();
+  }
+
+  async close() {
+    await this.context?.close();
+  }
 }
 
 export class Visitor {

@@ -12,6 +12,7 @@ import { Link } from './link.mjs';
 import { looks } from './looks.mjs';
 import { modules } from './modules.mjs';
 import { Paylog } from './paylog.mjs';
+import { push } from './push.mjs';
 import { channels, checkout, keyboard, operations, reconnects, timeline } from './scenes.mjs';
 import { told } from './told.mjs';
 
@@ -29,7 +30,7 @@ await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, delivered, keyed, elsewhere, keyboard, looks]) {
+  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, push, delivered, keyed, elsewhere, keyboard, looks]) {
     if (asked.length > 0 && !asked.includes(scene.name)) continue;
     const began = Date.now();
     const shown = await scene({ browser, paylog, closed, foreign, link, shots });
