@@ -47,6 +47,8 @@ pub struct Standing {
     pub last_success: Option<Timestamp>,
     /// The first failure since then, whatever became of the endpoint meanwhile: [`Standing::since_enabled`].
     pub failing_since: Option<Timestamp>,
+    /// When it asked to be left alone, and until when.
+    pub(super) paused: Option<(Timestamp, Timestamp)>,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,14 @@ impl Standing {
     /// The same, of who is told since then.
     #[must_use]
     pub fn since(self, at: Timestamp) -> Self {
-        Self { failing_since: self.failing_since.map(|since| since.max(at)), ..self }
+        let failing_since = self.failing_since.map(|since| since.max(at));
+        Self { failing_since, paused: self.paused.filter(|(asked, _)| *asked >= at), ..self }
+    }
+
+    /// Until when nothing is sent there.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<Timestamp> {
+        self.paused.map(|(_, until)| until)
     }
 }
 

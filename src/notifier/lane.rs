@@ -16,8 +16,8 @@ use super::group::POSITIONS_EVERY;
 use super::target::Target;
 use super::{Bounds, NotifyError};
 use crate::control::TargetId;
-use crate::deliveries::Due;
 use crate::deliveries::outcome::WorkId;
+use crate::deliveries::{Due, Standing};
 use crate::journal::{JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
 
@@ -90,7 +90,8 @@ pub(super) struct Running {
     /// Sent, and not answered yet.
     sending: usize,
     agenda: Agenda,
-    paused: HashMap<TargetId, Timestamp>,
+    /// Until when targets want to be left alone, and by which work, until the fold has its outcome and says so too.
+    paused: HashMap<TargetId, (WorkId, Timestamp)>,
     pub positions_told: Instant,
 }
 
@@ -153,6 +154,12 @@ impl Running {
         Ok(())
     }
 
+    /// Is there anything that could not be sent, and is to be tried again?
+    #[cfg(test)]
+    pub fn waits_for_another_try(&self) -> bool {
+        self.in_flight.values().any(|way| matches!(way, OnItsWay::Unrecorded(_)))
+    }
+
     // === what comes in ===
 
     fn patience(&self) -> Duration {
@@ -182,8 +189,7 @@ impl Running {
 
     fn settle(&mut self, work: WorkId, attempted: &Attempted) {
         if let Some(until) = attempted.pause_until {
-            let paused = self.paused.entry(work.target).or_insert(until);
-            *paused = until.max(*paused);
+            self.paused.insert(work.target, (work, until));
         }
         self.sending = self.sending.saturating_sub(1);
         if let Some(count) = self.of_target.get_mut(&work.target) {
@@ -198,6 +204,7 @@ impl Running {
     }
 
     fn let_go(&mut self, work: &WorkId) {
+        self.paused.retain(|_, (by, _)| by != work);
         if self.in_flight.remove(work).is_some()
             && let Some(count) = self.of_target.get_mut(&work.target)
         {
@@ -272,14 +279,14 @@ impl Running {
     }
 
     /// How much more may be sent to it now.
-    fn room(&self, target: TargetId, count: Count) -> Result<usize, NotifyError> {
+    fn room(&self, standing: &Standing, count: Count) -> usize {
         let room = self.bounds.in_flight_max.saturating_sub(self.sending);
         let room = room.min(UNFOLDED_MAX.saturating_sub(count.known));
         let room = room.min(self.bounds.of_target_max.saturating_sub(count.sending));
-        if room == 0 || self.attempts.deliveries.standing(target)?.failing_since.is_none() {
-            return Ok(room);
+        match standing.failing_since {
+            Some(_) => room.min(FAILING_MAX.saturating_sub(count.sending)),
+            None => room,
         }
-        Ok(room.min(FAILING_MAX.saturating_sub(count.sending)))
     }
 
     /// Begins what one target is to be told, as far as the bounds allow.
@@ -290,14 +297,15 @@ impl Running {
             }
             return Ok(());
         };
-        self.paused.retain(|_, until| *until > now);
         let key = (partition, id);
-        if let Some(until) = self.paused.get(&id).copied() {
+        let standing = target.standing(self.attempts.deliveries.standing(id)?);
+        let until = self.paused.get(&id).map(|(_, until)| *until).or(standing.paused_until());
+        if let Some(until) = until.filter(|until| *until > now) {
             self.agenda.look_at(key, until);
             return Ok(());
         }
         let count = self.of_target.get(&id).copied().unwrap_or_default();
-        let (room, on_their_way) = (self.room(id, count)?, count.known);
+        let (room, on_their_way) = (self.room(&standing, count), count.known);
         if room == 0 {
             self.agenda.hold(key, false); // until something has ended
             return Ok(());

@@ -16,6 +16,8 @@ mod names;
 mod push;
 mod schedule;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

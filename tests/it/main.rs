@@ -201,6 +201,7 @@ scenarios! {
     webhooks::an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled,
     webhooks::killed_at_any_moment_a_notifier_loses_nothing,
     webhook_faults::a_receiver_is_treated_as_it_answers,
+    webhook_faults::an_endpoint_is_left_alone_for_as_long_as_it_asks_for_over_a_restart,
     webhook_faults::an_address_of_a_private_network_is_not_told,
     webhook_faults::what_does_nothing_but_fail_is_disabled,
     webhook_faults::a_backlog_far_larger_than_the_bounds_is_delivered,
