@@ -220,7 +220,7 @@ fn turn_until(running: &mut Running, what: &str, fact: impl Fn(&Running) -> bool
     let deadline = Instant::now() + PATIENCE;
     while !fact(running) {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
-        running.turn().unwrap();
+        tokio::task::block_in_place(|| running.turn()).unwrap();
     }
 }
 
