@@ -263,10 +263,7 @@ pub enum TopicsCommand {
         replication: u16,
     },
     /// Say what is not as it must be, and how to mend it.
-    Check {
-        #[command(flatten)]
-        kafka: KafkaArgs,
-    },
+    Check(KafkaArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -186,7 +186,7 @@ fn topics(command: TopicsCommand) -> anyhow::Result<()> {
                 println!("{topic}");
             }
         }
-        TopicsCommand::Check { kafka } => {
+        TopicsCommand::Check(kafka) => {
             kafka::check(&config(&kafka)?)?;
             println!("the topics are as they must be");
         }

@@ -7,7 +7,8 @@ use super::scan::{Kind, Scanner, Who};
 use super::{Deliveries, DeliveriesError};
 use crate::control::{KnownSubscription, PushFrom, PushScope};
 use crate::journal::{Offset, Partition, Position};
-use crate::payment::{EventData, MerchantId, Payment, PaymentId};
+use crate::payment::event::PaymentInProgress;
+use crate::payment::{EventData, Payment};
 use crate::projection::{Entry, Offsets, Scope};
 use crate::store::StoreError;
 
@@ -129,9 +130,8 @@ impl Scanner {
         if !["PaymentSuccessful", "PaymentFailed"].contains(&name.as_str()) {
             return Ok(());
         }
-        let (merchant, customer): (&MerchantId, _) = (&payment.initiation.merchant_id, &payment.initiation.customer_id);
-        let id: PaymentId = *id;
-        for known in self.deliveries.browsers.who_hear(merchant, id, customer) {
+        let PaymentInProgress { merchant_id, customer_id, .. } = &payment.initiation;
+        for known in self.deliveries.browsers.who_hear(merchant_id, *id, customer_id) {
             self.want_for(&known, position, what)?;
         }
         Ok(())

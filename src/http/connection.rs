@@ -22,7 +22,7 @@ use warp::reply::Response;
 
 use super::Limits;
 use super::body::TimedBody;
-use super::endless::{self, Sending};
+use super::endless::{self, Senders, Sending};
 use super::multiplexed::{self, Activity, Answering};
 use super::places::Place;
 use super::stall::{Protocol, StallIo};
@@ -44,6 +44,7 @@ pub(super) struct Server<S> {
     http2: http2::Builder<Answering>,
     service: S,
     pub(super) limits: Limits,
+    senders: Senders,
     shutdown: CancellationToken,
     /// Ends every connection at once, at the end of the drain.
     pub(super) end: CancellationToken,
@@ -61,7 +62,8 @@ where
             .header_read_timeout(limits.head_wait)
             .max_buf_size(limits.header_bytes.max(8192));
         let http2 = multiplexed::builder(&limits);
-        Arc::new(Self { http1, http2, service, limits, shutdown, end: CancellationToken::new() })
+        let (senders, end) = (Senders::default(), CancellationToken::new());
+        Arc::new(Self { http1, http2, service, limits, senders, shutdown, end })
     }
 
     /// What is kept for a connection is kept for each of thousands: one pointer to what they share.
@@ -131,8 +133,7 @@ where
         if let Some(sending) = sending.await
             && let Some(parts) = connection.into_parts()
         {
-            // In a task of its own, or the memory of this one would be kept for as long.
-            tokio::spawn(sending.run(parts.io.into_inner(), self.end.clone()));
+            self.senders.spawn(sending.run(parts.io.into_inner(), self.end.clone()));
         }
     }
 

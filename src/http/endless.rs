@@ -7,13 +7,14 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, future};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use warp::reply::{Reply, Response};
 
@@ -35,6 +36,33 @@ pub fn endless(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Res
     let chunks: Chunks = Box::pin(chunks);
     response.extensions_mut().insert(Endless(Arc::new(Mutex::new(Some(chunks)))));
     response
+}
+
+/// Where endless answers are sent: threads of their own, started with the first. What ten thousand of them are woken by at
+/// once they do one after the other, and a request is not to stand behind that.
+#[derive(Default)]
+pub(super) struct Senders(OnceLock<Option<Runtime>>);
+
+impl Senders {
+    pub(super) fn spawn(&self, sending: impl Future<Output = ()> + Send + 'static) {
+        let start = || {
+            let runtime = Builder::new_multi_thread().thread_name("streams").enable_all().build();
+            runtime.inspect_err(|error| tracing::warn!(%error, "streams have no threads of their own")).ok()
+        };
+        match self.0.get_or_init(start) {
+            Some(own) => own.spawn(sending),
+            None => tokio::spawn(sending),
+        };
+    }
+}
+
+impl Drop for Senders {
+    /// May happen on a thread that must not wait.
+    fn drop(&mut self) {
+        if let Some(Some(runtime)) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn take(response: &mut Response) -> Option<Chunks> {

@@ -18,12 +18,15 @@ use crate::deliveries::Due;
 use crate::deliveries::outcome::Failure;
 use crate::journal::{Offset, Partition, partition_of};
 use crate::payment::{PaymentId, Timestamp};
+use crate::telemetry::Seldom;
 use crate::webpush::{BASE64, Subject, Subscription, VapidKey, encrypt};
 
 /// Somebody waits for it.
 const URGENCY: &str = "high";
 /// The longest that a topic may be is 32 characters (RFC 8030, 5.4), which these are.
 const TOPIC_BYTES: usize = 24;
+
+static REFUSED: Seldom = Seldom::new();
 
 /// Who we are to push services.
 pub(super) struct Push {
@@ -62,6 +65,10 @@ impl Attempts {
             ("urgency", URGENCY),
         ];
         let answer = self.client.send(Post { url, headers: &headers, body, judge }).await;
+        if answer.failure == Some(Failure::Refused) && REFUSED.now() {
+            let (service, status) = (&known.subscription.service, answer.status);
+            tracing::warn!(service, status, %subject, "a push service refuses what it is sent: does it take this subject?");
+        }
         Ok(Sent { answer, until: Some(until) })
     }
 

@@ -220,6 +220,7 @@ scenarios! {
     push::the_command_push_does_what_the_routes_do,
     push_restarts::killed_at_any_moment_a_notifier_leaves_no_browser_untold,
     push_restarts::browsers_of_another_key_are_let_go_and_may_come_again,
+    push_restarts::what_is_too_old_when_a_notifier_comes_back_is_not_told,
     push_restarts::a_push_service_that_stalls_holds_up_no_other_browser,
     push::what_must_not_or_cannot_be_told_is_refused,
 }

@@ -181,6 +181,39 @@ pub async fn browsers_of_another_key_are_let_go_and_may_come_again(bed: &Bed) {
     parts.stop().await;
 }
 
+/// The first attempt fails, and whoever would make the next one is away until it is of no use.
+pub async fn what_is_too_old_when_a_notifier_comes_back_is_not_told(bed: &Bed) {
+    const TTL: Duration = Duration::from_secs(4);
+    let more = [FLAGS, &["--push-ttl-seconds", "4", "--webhook-retry-ms", "2000"]].concat();
+    let mut parts = Parts::start(bed, &more).await;
+    let service = PushService::saying(|_, _| Says::status(500)).await;
+    let browser = service.browser();
+    let id = subscribe(&parts.front.client, &browser, json!({"customer_id": "cus_1"})).await;
+    pay(&parts.front.client, "order-1", "pm_card_visa").await;
+    let paid = std::time::Instant::now();
+    until("the first attempt is on the log", async || attempts(&parts.front.client, &id).await.len() == 1).await;
+    let is_too_old = async || paid.elapsed() >= TTL;
+    if let Some(notifier) = parts.notifier.take() {
+        notifier.stop().await;
+        until("it is too old", is_too_old).await;
+        let flags = flags(bed);
+        let words: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        parts.notifier = Some(bed.run(Role::Notify, "notify", &words).await);
+    } else {
+        parts.stop().await;
+        until("it is too old", is_too_old).await;
+        parts = Parts::start(bed, &more).await;
+    }
+    until("it is given up", async || attempts(&parts.front.client, &id).await.len() == 2).await;
+    let last = attempts(&parts.front.client, &id).await.remove(0);
+    assert_eq!(
+        (last["failure"].as_str(), last["status"].is_null(), last["next_at"].is_null()),
+        (Some("expired"), true, true)
+    );
+    assert_eq!(service.pushed().len(), 1, "nothing was sent for it");
+    parts.stop().await;
+}
+
 /// A push service that is slow holds up no other.
 pub async fn a_push_service_that_stalls_holds_up_no_other_browser(bed: &Bed) {
     let more = [FLAGS, &["--webhooks-in-flight", "2", "--webhook-timeout-ms", "200"]].concat();
