@@ -79,15 +79,10 @@ fn events() -> BoxedFilter<(Response,)> {
 /// `/take` takes the connection over, and reads it until it or the server ends.
 fn take() -> BoxedFilter<(Response,)> {
     let answer = |upgrade: Option<OnUpgrade>, lifetime: Option<Lifetime>| {
-        tokio::spawn(async move {
-            let upgraded = upgrade.unwrap().await.unwrap();
-            let (mut taken, lifetime) = (TokioIo::new(upgraded), lifetime.unwrap());
+        lifetime.unwrap().spawn(async move {
+            let mut taken = TokioIo::new(upgrade.unwrap().await.unwrap());
             let mut buffer = [0; 16];
-            let read = async { while taken.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
-            tokio::select! {
-                () = read => {}
-                () = lifetime.ended() => {}
-            }
+            while taken.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
         });
         let mut response = warp::http::StatusCode::SWITCHING_PROTOCOLS.into_response();
         response.headers_mut().insert("upgrade", "taken".parse().unwrap());

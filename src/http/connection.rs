@@ -27,15 +27,24 @@ use super::multiplexed::{self, Activity, Answering};
 use super::places::Place;
 use super::stall::{Protocol, StallIo};
 
-/// Of a connection that a request may take over (`Upgrade`): who does must end when it does. Among the extensions of such a
-/// request.
+/// Of a connection that a request may take over (`Upgrade`): where whoever does runs, and until when. Among the extensions of
+/// such a request.
 #[derive(Clone)]
-pub struct Lifetime(CancellationToken);
+pub struct Lifetime {
+    senders: Arc<Senders>,
+    end: CancellationToken,
+}
 
 impl Lifetime {
-    /// Returns when the server ends whatever is still open.
-    pub async fn ended(&self) {
-        self.0.cancelled().await;
+    /// Runs beside the streams, until it is done or the server ends whatever is still open.
+    pub fn spawn(self, taken_over: impl Future<Output = ()> + Send + 'static) {
+        let Self { senders, end } = self;
+        senders.spawn(async move {
+            tokio::select! {
+                () = taken_over => {}
+                () = end.cancelled() => {}
+            }
+        });
     }
 }
 
@@ -44,7 +53,7 @@ pub(super) struct Server<S> {
     http2: http2::Builder<Answering>,
     service: S,
     pub(super) limits: Limits,
-    senders: Senders,
+    senders: Arc<Senders>,
     shutdown: CancellationToken,
     /// Ends every connection at once, at the end of the drain.
     pub(super) end: CancellationToken,
@@ -62,7 +71,7 @@ where
             .header_read_timeout(limits.head_wait)
             .max_buf_size(limits.header_bytes.max(8192));
         let http2 = multiplexed::builder(&limits);
-        let (senders, end) = (Senders::default(), CancellationToken::new());
+        let (senders, end) = (Arc::default(), CancellationToken::new());
         Arc::new(Self { http1, http2, service, limits, senders, shutdown, end })
     }
 
@@ -103,7 +112,7 @@ where
         let answered = Arc::clone(&endless);
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.headers().contains_key(UPGRADE) {
-                request.extensions_mut().insert(Lifetime(server.end.clone()));
+                request.extensions_mut().insert(server.lifetime());
             }
             let (answer, answered) = (server.call(request), Arc::clone(&answered));
             async move {
@@ -133,7 +142,7 @@ where
         if let Some(sending) = sending.await
             && let Some(parts) = connection.into_parts()
         {
-            self.senders.spawn(sending.run(parts.io.into_inner(), self.end.clone()));
+            self.lifetime().spawn(sending.run(parts.io.into_inner()));
         }
     }
 
@@ -147,6 +156,10 @@ where
         });
         let connection = self.http2.serve_connection(TokioIo::new(io), service);
         multiplexed::drive(connection, activity, &self.limits, &self.shutdown).await;
+    }
+
+    fn lifetime(&self) -> Lifetime {
+        Lifetime { senders: Arc::clone(&self.senders), end: self.end.clone() }
     }
 
     fn call(&self, request: Request<Incoming>) -> S::Future {

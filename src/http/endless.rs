@@ -15,7 +15,6 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, future};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
-use tokio_util::sync::CancellationToken;
 use warp::reply::{Reply, Response};
 
 use super::stall::StallIo;
@@ -91,26 +90,23 @@ impl Sending {
         Some(Self { head: head(response), chunks })
     }
 
-    /// Until all was sent, or the client has left, or `end`.
-    pub(super) async fn run(self, mut io: StallIo, end: CancellationToken) {
-        let send = async {
-            let Self { mut head, mut chunks } = self;
-            // What there is at once goes with the head.
-            if let Some(Some(first)) = chunks.next().now_or_never() {
-                head.extend_from_slice(&first);
-            }
-            io.write_all(&head).await?;
-            drop(head);
-            while let Some(chunk) = next(&mut chunks, &mut io).await? {
-                io.write_all(&chunk).await?;
-            }
-            io.shutdown().await
-        };
-        tokio::select! {
-            // How a client left is its own affair.
-            _ = send => {}
-            () = end.cancelled() => {}
+    /// Until all was sent, or the client has left: how is its own affair.
+    pub(super) async fn run(self, mut io: StallIo) {
+        let _ = self.send(&mut io).await;
+    }
+
+    async fn send(self, io: &mut StallIo) -> io::Result<()> {
+        let Self { mut head, mut chunks } = self;
+        // What there is at once goes with the head.
+        if let Some(Some(first)) = chunks.next().now_or_never() {
+            head.extend_from_slice(&first);
         }
+        io.write_all(&head).await?;
+        drop(head);
+        while let Some(chunk) = next(&mut chunks, io).await? {
+            io.write_all(&chunk).await?;
+        }
+        io.shutdown().await
     }
 }
 

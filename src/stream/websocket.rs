@@ -56,13 +56,10 @@ fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upg
     let caller = streams.access.follower(headers, query.get("ticket"))?;
     let place = streams.place(&caller)?;
     let streams = Arc::clone(streams);
-    tokio::spawn(async move {
+    lifetime.spawn(async move {
         // Of a client that is gone before it begins there is nothing to say.
-        let Ok(connection) = connection.await else { return };
-        let serve = socket::serve(TokioIo::new(connection), streams, caller);
-        tokio::select! {
-            () = serve => {}
-            () = lifetime.ended() => {}
+        if let Ok(connection) = connection.await {
+            socket::serve(TokioIo::new(connection), streams, caller).await;
         }
         drop(place);
     });
