@@ -48,7 +48,13 @@ impl Caller {
 
     #[cfg(test)]
     pub(crate) fn of(merchant: MerchantId) -> Self {
-        let permit = Permit { keys: Keys::default(), clocks: Clocks::system(), key: None, ends_at: None };
+        Self::until(merchant, None)
+    }
+
+    /// One whose token ends then.
+    #[cfg(test)]
+    pub(crate) fn until(merchant: MerchantId, ends_at: Option<Timestamp>) -> Self {
+        let permit = Permit { keys: Keys::default(), clocks: Clocks::system(), key: None, ends_at };
         Self { merchant, named: None, permit }
     }
 

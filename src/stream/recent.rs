@@ -1,26 +1,33 @@
 //! What has just happened to whom, for all who follow it: read and written once, and not once for each of ten thousand.
 //!
-//! It is kept for as long as two follow the same, and no longer than a few frames. Who is further behind looks it up by
-//! itself; so this decides how much it costs to tell, never what is told.
+//! It is kept for as long as two follow the same, a few frames for each of them. Who is further behind looks it up by itself;
+//! so this decides how much it costs to tell, never what is told.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Types;
 use super::feed::Frame;
-use crate::journal::Position;
-use crate::projection::{Offsets, Scope, View};
+use crate::journal::{LogId, Position};
+use crate::projection::{Changes, Offsets, Scope, View};
 use crate::store::StoreError;
 
-/// Frames that are kept of one scope, at most, and how much they are together.
-const KEPT_MAX: usize = 64;
-const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// What is kept of one scope: so much for each who follows it, and so much at most.
+const EACH: Room = Room { frames: 4, bytes: 8 * 1024 };
+const SCOPE: Room = Room { frames: 64, bytes: 256 * 1024 };
+/// What is kept of all scopes. Where there is more, everybody looks for himself.
+const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Frames that one reader reads for all, at most: the others wait for it.
 const READ_MAX: usize = 16;
 
 /// By what is followed. Nothing is in it that nobody follows.
 #[derive(Default)]
-pub struct Recents(Mutex<HashMap<Scope, Weak<Recent>>>);
+pub struct Recents {
+    scopes: Mutex<HashMap<Scope, Weak<Recent>>>,
+    /// Of all that is kept.
+    bytes: Arc<AtomicUsize>,
+}
 
 #[derive(Default)]
 struct Recent(Mutex<Option<Kept>>);
@@ -30,6 +37,13 @@ struct Kept {
     since: Offsets,
     until: Offsets,
     frames: VecDeque<(Position, Arc<Frame>)>,
+    bytes: usize,
+    of_all: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy)]
+struct Room {
+    frames: usize,
     bytes: usize,
 }
 
@@ -53,7 +67,7 @@ pub(super) struct Fresh {
 
 impl Recents {
     pub(super) fn follow(self: &Arc<Self>, scope: Scope) -> Following {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.scopes);
         let recent = all.get(&scope).and_then(Weak::upgrade).unwrap_or_else(|| {
             let recent = Arc::default();
             all.insert(scope.clone(), Arc::downgrade(&recent));
@@ -77,18 +91,34 @@ impl Following {
         max: usize,
     ) -> Result<Option<Fresh>, StoreError> {
         let Some(recent) = &self.recent else { return Ok(None) };
-        let mut kept = lock(&recent.0);
-        if Arc::strong_count(recent) < 2 {
-            *kept = None;
+        let followers = Arc::strong_count(recent);
+        if followers < 2 {
             return Ok(None);
         }
-        let folded = view.folded();
-        let kept = kept.get_or_insert_with(|| Kept::from(folded.clone()));
+        let (log, folded) = (view.log_id(), view.folded());
+        let mut kept = lock(&recent.0);
+        let kept = kept.get_or_insert_with(|| Kept::from(folded.clone(), Arc::clone(&self.recents.bytes)));
         if !cursor.covers(&kept.since) {
             return Ok(None);
         }
-        let more = kept.until != folded && kept.read(view, &self.scope)?;
         let fresh = kept.after(cursor, types, max);
+        if !fresh.frames.is_empty() || kept.until == folded {
+            return Ok(Some(Fresh { more: fresh.more || kept.until != folded, ..fresh }));
+        }
+        // Nothing that is kept is left for this one: it reads on for all.
+        let room = Room::of(followers);
+        let changes = view.changes(&self.scope, &|_| true, &kept.until, READ_MAX.min(room.frames))?;
+        let more = changes.more;
+        kept.take(changes, log, room);
+        if !cursor.covers(&kept.since) {
+            // There was no room for what it needs.
+            return Ok(None);
+        }
+        let fresh = kept.after(cursor, types, max);
+        if more && fresh.frames.is_empty() {
+            // Much that was not asked for: that is quicker to look past than to keep.
+            return Ok(None);
+        }
         Ok(Some(Fresh { more: fresh.more || more, ..fresh }))
     }
 }
@@ -96,34 +126,51 @@ impl Following {
 impl Drop for Following {
     /// Let go under the lock, so that of two that leave at once the second sees that it is the last.
     fn drop(&mut self) {
-        let mut all = lock(&self.recents.0);
+        let mut all = lock(&self.recents.scopes);
         self.recent = None;
-        if all.get(&self.scope).is_some_and(|recent| recent.strong_count() == 0) {
+        let Some(left) = all.get(&self.scope).map(Weak::strong_count) else { return };
+        if left == 0 {
             all.remove(&self.scope);
+        } else if left == 1
+            && let Some(recent) = all.get(&self.scope).and_then(Weak::upgrade)
+        {
+            *lock(&recent.0) = None;
         }
     }
 }
 
+impl Room {
+    fn of(followers: usize) -> Self {
+        let frames = EACH.frames.saturating_mul(followers).min(SCOPE.frames);
+        Self { frames, bytes: EACH.bytes.saturating_mul(followers).min(SCOPE.bytes) }
+    }
+}
+
 impl Kept {
-    fn from(start: Offsets) -> Self {
-        Self { since: start.clone(), until: start, frames: VecDeque::new(), bytes: 0 }
+    fn from(start: Offsets, of_all: Arc<AtomicUsize>) -> Self {
+        Self { since: start.clone(), until: start, frames: VecDeque::new(), bytes: 0, of_all }
     }
 
-    /// Reads on. Is there more?
-    fn read(&mut self, view: &View, scope: &Scope) -> Result<bool, StoreError> {
-        let changes = view.changes(scope, &|_| true, &self.until, READ_MAX)?;
-        for entry in &changes.entries {
-            let frame = Frame::new(entry, view.log_id());
-            self.bytes += frame.text().len();
-            self.frames.push_back((entry.position, Arc::new(frame)));
-        }
+    /// What was read past `until`, and of what is kept as much as there is room for.
+    fn take(&mut self, changes: Changes, log: LogId, room: Room) {
+        let frames: Vec<_> =
+            changes.entries.iter().map(|entry| (entry.position, Arc::new(Frame::new(entry, log)))).collect();
         self.until = changes.next;
-        while self.frames.len() > KEPT_MAX || self.bytes > KEPT_BYTES_MAX {
-            let Some((position, frame)) = self.frames.pop_front() else { break };
-            self.bytes -= frame.text().len();
+        for (position, frame) in frames {
+            self.count(frame.text().len());
+            self.frames.push_back((position, frame));
+        }
+        let full = |kept: &Self| {
+            kept.frames.len() > room.frames
+                || kept.bytes > room.bytes
+                || kept.of_all.load(Ordering::Relaxed) > ALL_BYTES_MAX
+        };
+        while full(self)
+            && let Some((position, frame)) = self.frames.pop_front()
+        {
+            self.discount(frame.text().len());
             self.since.advance(position.next());
         }
-        Ok(changes.more)
     }
 
     fn after(&self, cursor: &Offsets, types: &Types, max: usize) -> Fresh {
@@ -143,6 +190,22 @@ impl Kept {
         self.until.positions().for_each(|position| fresh.next.advance(position));
         fresh
     }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.of_all.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn discount(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.of_all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -153,9 +216,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{KEPT_MAX, Recents, lock};
+    use super::{Recents, SCOPE, lock};
+    use crate::payment::event::Private;
     use crate::payment::samples::{event, payment_id, retry};
-    use crate::payment::{Event, MerchantId};
+    use crate::payment::{Event, EventData, MerchantId};
     use crate::projection::{Offsets, Scope};
     use crate::stream::feed::{Data, Frame, Read};
     use crate::stream::tests::{Growing, of};
@@ -192,7 +256,7 @@ mod tests {
     }
 
     /// Who reads after so many payments, of two events each, does not find all of it kept.
-    const SELDOM: usize = KEPT_MAX;
+    const SELDOM: usize = SCOPE.frames;
 
     /// Those that read often, seldom, or only some of it: each is told what one is told who is alone.
     #[tokio::test]
@@ -241,6 +305,56 @@ mod tests {
         }
     }
 
+    /// More at once than is kept, and more than there is room for, read by turns.
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_told_all_the_same() {
+        let all = Types::default();
+        let some = Types::listed("PaymentInProgress").unwrap();
+        for (followers, payments, description) in
+            [(2, 40, 0), (5, 100, 0), (8, 200, 0), (2, 20, 15_000), (9, 30, 15_000)]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            let mut log = Growing::of_partitions(3, directory.path());
+            let recents: Arc<Recents> = Arc::default();
+            let types = |n: usize| if n % 3 == 2 { &some } else { &all };
+            let mut feeds: Vec<_> = (0..followers).map(|n| open(&log, &recents, types(n))).collect();
+            for n in 0..2 {
+                log.grow(events(n)).await;
+                feeds.iter_mut().for_each(|feed| assert!(!read(feed).is_empty()));
+            }
+            let described = |mut event: Event| {
+                if let EventData::PaymentInProgress(data) = &mut event.data {
+                    data.private = Private::plain(Some("x".repeat(description)), None);
+                }
+                event
+            };
+            log.grow((10..10 + payments).flat_map(events).map(described).collect()).await;
+            let mut told: Vec<Vec<_>> = (0..followers).map(|_| Vec::new()).collect();
+            let mut waiting = 0;
+            while waiting < followers {
+                waiting = 0;
+                for (feed, told) in feeds.iter_mut().zip(&mut told) {
+                    match feed.read().unwrap() {
+                        Read::Blocks(blocks) => told.extend(blocks.into_iter().filter_map(|block| match block.data {
+                            Data::Change(frame) => Some(frame.text().to_owned()),
+                            _ => None,
+                        })),
+                        _ => waiting += 1,
+                    }
+                }
+            }
+            for (n, mut told) in told.into_iter().enumerate() {
+                let wanted = if types(n) == &all { 2 * payments } else { payments };
+                let count = told.len();
+                told.sort();
+                told.dedup();
+                assert_eq!((count, told.len()), (wanted, wanted), "{followers} followers, {payments} payments: {n}");
+            }
+            drop(feeds);
+            assert_eq!(recents.bytes.load(std::sync::atomic::Ordering::Relaxed), 0, "nothing is left");
+        }
+    }
+
     #[tokio::test]
     async fn a_frame_is_written_once_and_kept_while_two_follow() {
         let directory = tempfile::tempdir().unwrap();
@@ -256,10 +370,9 @@ mod tests {
             assert_eq!((of_one.len(), same), (2, if n == 0 { 0 } else { 2 }));
         }
         drop(two);
-        read(&mut one);
-        let alone = lock(&recents.0).values().next().unwrap().upgrade().unwrap();
+        let alone = lock(&recents.scopes).values().next().unwrap().upgrade().unwrap();
         assert!(lock(&alone.0).is_none(), "nothing is kept for one alone");
         drop((alone, one));
-        assert!(lock(&recents.0).is_empty(), "nothing of what nobody follows");
+        assert!(lock(&recents.scopes).is_empty(), "nothing of what nobody follows");
     }
 }
