@@ -182,7 +182,9 @@ pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand
 
     let mut transcripts = Vec::new();
     for (channel, followed) in channels {
-        transcripts.push((channel, followed.await.unwrap()));
+        let followed = tokio::time::timeout(PATIENCE, followed).await;
+        let transcript = followed.unwrap_or_else(|_| panic!("{channel} does not tell all of the {versions} changes"));
+        transcripts.push((channel, transcript.unwrap()));
     }
     until("every webhook has come", async || receiver.messages() >= versions).await;
     let received = receiver.received();
