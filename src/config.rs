@@ -228,10 +228,10 @@ pub struct BoundsArgs {
     /// The same of one address (of IPv6: of one /64), other than this machine. Behind proxies, as many as --connections-max.
     #[arg(long, env = "PAYLOG_CONNECTIONS_EACH", default_value_t = 5_000, value_parser = positive)]
     pub connections_each: usize,
-    /// Streams and sockets of one API key.
-    #[arg(long, env = "PAYLOG_STREAMS_EACH_KEY", default_value_t = 5_000, value_parser = positive)]
-    pub streams_each_key: usize,
-    /// Streams and sockets of one payment, and of one customer, by stream tokens.
+    /// Streams and sockets of one merchant, by keys and tokens: fewer than connections, where several share them.
+    #[arg(long, env = "PAYLOG_STREAMS_EACH_MERCHANT", default_value_t = 10_000, value_parser = positive)]
+    pub streams_each_merchant: usize,
+    /// Of these of one payment, and of one customer, by stream tokens.
     #[arg(long, env = "PAYLOG_STREAMS_EACH_TOKEN", default_value_t = 100, value_parser = positive)]
     pub streams_each_token: usize,
 }

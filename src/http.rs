@@ -35,6 +35,7 @@ pub use origins::{Origin, Origins};
 pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, page_limit, query};
 
+use crate::telemetry::{self, Seldom};
 use connection::Server;
 use places::Places;
 
@@ -109,10 +110,16 @@ pub async fn serve(
     let server = Server::new(service, limits, shutdown.clone());
     // Whatever becomes of this future, no connection outlives it.
     let _end = server.end.clone().drop_guard();
+    let said = Seldom::new();
     while let Some((socket, peer)) = accept(&listener, &shutdown).await {
         match places.take(peer.ip()) {
             Ok(place) => server.spawn(socket, place),
-            Err(full) => tracing::debug!(?full, "connection refused: too many are open"),
+            Err(full) => {
+                telemetry::connection_refused(full.name());
+                if said.now() {
+                    tracing::warn!(full = full.name(), "connections are refused: too many are open");
+                }
+            }
         }
     }
     drop(listener);

@@ -3,20 +3,23 @@
 /// For what is open besides connections: logs, stores, brokers.
 const BESIDES: u64 = 1_000;
 
-/// Takes what the system allows, which is more than what a shell starts with; says so if that is too little for so many
-/// connections. Elsewhere than on Unix nothing happens.
+/// Takes what so many connections need, if the system allows it: a shell starts with less. Says so if that is too little.
+/// Elsewhere than on Unix nothing happens.
 pub fn raise(connections: usize) {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
 
+        let wanted = BESIDES.saturating_add(u64::try_from(connections).unwrap_or(u64::MAX));
         let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
+        if limit.current.is_none_or(|current| current >= wanted) {
+            return;
+        }
+        limit.current = Some(limit.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, "the limit of open files cannot be raised");
         }
         let allowed = getrlimit(Resource::Nofile).current;
-        let wanted = BESIDES.saturating_add(u64::try_from(connections).unwrap_or(u64::MAX));
         if allowed.is_some_and(|allowed| allowed < wanted) {
             tracing::warn!(
                 allowed,
@@ -31,14 +34,15 @@ pub fn raise(connections: usize) {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     #[test]
-    fn what_the_system_allows_is_taken() {
-        let mut low = getrlimit(Resource::Nofile);
-        low.current = low.maximum.map(|maximum| maximum - 1);
-        setrlimit(Resource::Nofile, low).unwrap();
+    fn what_connections_need_is_taken_as_far_as_the_system_allows() {
+        let most = getrlimit(Resource::Nofile).maximum.unwrap_or(1_000_000);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(most.min(900)), maximum: Some(most) }).unwrap();
         super::raise(1);
-        assert_eq!(getrlimit(Resource::Nofile).current, low.maximum);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(most.min(1_001)));
+        super::raise(usize::MAX);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(most));
     }
 }

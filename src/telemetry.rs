@@ -39,6 +39,7 @@ const DEAD_LETTERS: &str = "paylog_dead_letters_total";
 const DEAD_LETTERS_SLOWED: &str = "paylog_dead_letters_slowed_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
 const STREAMS_OPEN: &str = "paylog_streams_open";
+const CONNECTIONS_REFUSED: &str = "paylog_connections_refused_total";
 const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
 
 /// How often what goes on and on is said in the log.
@@ -92,6 +93,10 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(
             PARTITIONS_HALTED,
             "Partitions that stopped at a record that cannot be folded, by projection"
+        );
+        describe_counter!(
+            CONNECTIONS_REFUSED,
+            "HTTP connections closed at once, by whose bound was reached: all, address"
         );
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_counter!(WEBHOOK_ATTEMPTS, "Attempts to deliver a webhook, by result");
@@ -257,6 +262,10 @@ pub fn dead_letters_slowed() {
 
 /// Counted for as long as it lives.
 pub struct OpenStream(&'static str);
+
+pub fn connection_refused(whose: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "bound" => whose).increment(1);
+}
 
 #[must_use]
 pub fn stream_opened(channel: &'static str) -> OpenStream {

@@ -45,7 +45,7 @@ const BIG_BYTES: usize = 4 * 1024 * 1024;
 
 /// `/echo` says how long the body was, `/flood` never ends, `/slow` waits for longer than any drain, `/big` is more than any
 /// socket takes at once. The others are endless: `/events` has three chunks, `/events/flood` never ends, `/events/quiet` says
-/// one word and nothing more.
+/// one word and nothing more, `/events/none` nothing at all.
 fn routes() -> BoxedFilter<(Response,)> {
     let echo = warp::path!("echo").and(warp::post()).and(warp::body::stream()).then(async |body| {
         let read = read_body(body, BODY_MAX_BYTES).await;
@@ -73,7 +73,9 @@ fn events() -> BoxedFilter<(Response,)> {
     let flood = warp::path!("events" / "flood").map(|| endless(stream::repeat(Bytes::from(vec![b'x'; 16 * 1024]))));
     let quiet = warp::path!("events" / "quiet")
         .map(|| endless(stream::iter([Bytes::from_static(b"word")]).chain(stream::pending())));
-    three.or(flood).unify().or(quiet).unify().boxed()
+    // Over before it has begun; asked again, it panics.
+    let none = warp::path!("events" / "none").map(|| endless(stream::unfold((), async |()| None::<(Bytes, ())>)));
+    three.or(flood).unify().or(quiet).unify().or(none).unify().boxed()
 }
 
 /// `/take` takes the connection over, and reads it until it or the server ends.
@@ -373,6 +375,17 @@ async fn a_client_that_leaves_a_quiet_endless_answer_is_noticed_at_once() {
     server.shutdown.cancel();
     tokio::time::timeout(PATIENCE, server.served).await.expect("serve should have returned").unwrap();
     assert_eq!(rest(&mut last).await, "", "one that does not end by itself ends with the server");
+}
+
+#[tokio::test]
+async fn who_only_talks_on_a_stream_is_let_go_and_an_empty_one_ends() {
+    let server = server(limits()).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET /events/quiet HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let talking = async { while client.write_all(&[b'x'; 4096]).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, talking).await.expect("it is listened to for ever");
+    let answer = server.exchange(b"GET /events/none HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
 // === HTTP/2, of clients that begin with it ===

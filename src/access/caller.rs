@@ -15,11 +15,11 @@ use crate::projection::Scope;
 /// How far ahead an end is looked for at once, so that no clock that is set makes it late by more.
 const LOOK_AHEAD: Duration = Duration::from_secs(60);
 
-/// Whose streams are counted together: those of one key, or all that were shown the same by their tokens.
+/// Whose streams are counted together: all of a merchant, and of these all to whom tokens show the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Follower {
-    Key(KeyId),
-    Token(MerchantId, Named),
+    Merchant(MerchantId),
+    Named(MerchantId, Named),
 }
 
 #[derive(Clone)]
@@ -102,13 +102,14 @@ impl Caller {
             }
     }
 
-    /// `None` if nothing was shown: it is on this machine.
+    /// As whom it is counted. Nobody, if nothing was shown: it is on this machine.
     #[must_use]
-    pub fn follower(&self) -> Option<Follower> {
-        match &self.named {
-            Some(named) => Some(Follower::Token(self.merchant.clone(), named.clone())),
-            None => self.permit.key.clone().map(Follower::Key),
+    pub fn followers(&self) -> Vec<Follower> {
+        if self.permit.is_endless() {
+            return Vec::new();
         }
+        let named = self.named.clone().map(|named| Follower::Named(self.merchant.clone(), named));
+        named.into_iter().chain([Follower::Merchant(self.merchant.clone())]).collect()
     }
 
     #[must_use]

@@ -96,21 +96,36 @@ impl Access {
     pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         match shown(headers)? {
             Shown::Key(text) => self.merchant(text),
-            Shown::Token(text) => self.token_holder(Use::Token, text),
+            Shown::Token(text) => self.token_holder(text),
             Shown::Nothing => match cookie(headers) {
-                Some(token) => self.token_holder(Use::Token, token),
+                Some(token) => self.token_holder(token),
                 None => self.nobody(headers),
             },
         }
     }
 
-    /// The same, of a stream, which may be asked for with a ticket.
-    pub fn follower(&self, headers: &HeaderMap, ticket: Option<&str>) -> Result<Caller, Problem> {
-        let Some(ticket) = ticket else { return self.caller(headers) };
+    /// The same, of a stream, which may be asked for with a ticket. That is taken only if `admit` has a place for the caller:
+    /// who is turned away comes back with it.
+    pub fn follower<P>(
+        &self,
+        headers: &HeaderMap,
+        ticket: Option<&str>,
+        admit: impl FnOnce(&Caller) -> Result<P, Problem>,
+    ) -> Result<(Caller, Result<P, Problem>), Problem> {
+        let Some(ticket) = ticket else {
+            let caller = self.caller(headers)?;
+            let place = admit(&caller);
+            return Ok((caller, place));
+        };
         if headers.contains_key(AUTHORIZATION) {
             return Err(refusal::malformed("give Authorization or a ticket, not both"));
         }
-        self.token_holder(Use::Ticket, ticket)
+        let (caller, grant) = self.granted(Use::Ticket, ticket)?;
+        let place = admit(&caller);
+        if place.is_ok() {
+            self.tickets.take(&grant.jti, self.now_s()).map_err(|why| refusal::ticket_not_taken(&why))?;
+        }
+        Ok((caller, place))
     }
 
     /// Is it an operator?
@@ -150,7 +165,11 @@ impl Access {
         }
     }
 
-    fn token_holder(&self, kind: Use, text: &str) -> Result<Caller, Problem> {
+    fn token_holder(&self, text: &str) -> Result<Caller, Problem> {
+        self.granted(Use::Token, text).map(|(caller, _)| caller)
+    }
+
+    fn granted(&self, kind: Use, text: &str) -> Result<(Caller, Grant), Problem> {
         let tokens = self.tokens.as_ref().ok_or_else(|| refusal::bad_token(&token::BadToken::Invalid))?;
         let grant = tokens.read(kind, text).map_err(|bad| refusal::bad_token(&bad))?;
         let key = match grant.client.as_str() {
@@ -163,10 +182,7 @@ impl Access {
         if permit.key.as_ref().is_some_and(|id| !good(id)) || ends_at.is_none_or(|end| end <= self.clocks.machine()) {
             return Err(permit.problem());
         }
-        if kind == Use::Ticket {
-            self.tickets.take(&grant.jti, self.now_s()).map_err(|why| refusal::ticket_not_taken(&why))?;
-        }
-        Ok(Caller::new(grant.merchant, Some(grant.named), permit))
+        Ok((Caller::new(grant.merchant.clone(), Some(grant.named.clone()), permit), grant))
     }
 
     fn nobody(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
@@ -211,7 +227,7 @@ impl Access {
         match shown(headers)? {
             Shown::Token(text) => {
                 // As for a stream: that the key behind it is good too.
-                self.token_holder(Use::Token, text)?;
+                self.token_holder(text)?;
                 Ok((text, tokens.read(Use::Token, text).map_err(|bad| refusal::bad_token(&bad))?))
             }
             Shown::Key(_) => Err(refusal::bad_token(&token::BadToken::Invalid)),

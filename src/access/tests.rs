@@ -174,16 +174,18 @@ fn a_ticket_opens_one_stream() {
     let token = world.access.issue(&backend, Named::Payment(one), Duration::from_secs(60)).unwrap();
     let ticket = world.access.ticket(&bearer(token.reveal())).unwrap();
     assert!(ticket.expires_at < token.expires_at);
-    let follower = world.access.follower(&here(), Some(ticket.reveal())).unwrap();
+    let follow = |headers: &HeaderMap, ticket: &str| {
+        world.access.follower(headers, Some(ticket), |_| Ok(())).map(|(caller, _)| caller)
+    };
+    let full = world.access.follower(&here(), Some(ticket.reveal()), |_| Err::<(), _>(Problem::internal()));
+    assert!(full.is_ok_and(|(_, place)| place.is_err()), "who is turned away comes back with it");
+    let follower = follow(&here(), ticket.reveal()).unwrap();
     assert!(follower.may_ask(one).is_ok() && follower.merchant().is_err());
-    assert_eq!(refused(world.access.follower(&here(), Some(ticket.reveal()))), is(401, "ticket_used", "invalid_token"));
-    assert_eq!(
-        refused(world.access.follower(&here(), Some(token.reveal()))),
-        is(401, "invalid_token", "invalid_token")
-    );
+    assert_eq!(refused(follow(&here(), ticket.reveal())), is(401, "ticket_used", "invalid_token"));
+    assert_eq!(refused(follow(&here(), token.reveal())), is(401, "invalid_token", "invalid_token"));
     assert_eq!(refused(world.access.caller(&bearer(ticket.reveal()))), is(401, "invalid_token", "invalid_token"));
     let again = world.access.ticket(&bearer(token.reveal())).unwrap();
-    let both = world.access.follower(&bearer(token.reveal()), Some(again.reveal()));
+    let both = follow(&bearer(token.reveal()), again.reveal());
     assert_eq!(refused(both), is(400, "invalid_authorization", "invalid_request"));
 }
 

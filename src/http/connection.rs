@@ -167,8 +167,8 @@ where
     }
 }
 
-/// Closes a connection whose client answers nothing to what was sent (RFC 9293, 3.9.1, user timeout): the host has vanished,
-/// and the kernel by itself would try for a quarter of an hour. Elsewhere it does.
+/// Closes a connection whose client takes nothing of what was sent for so long (RFC 9293, 3.9.1, user timeout), be it that the
+/// host has vanished: the kernel by itself would try for a quarter of an hour. Elsewhere it does.
 fn notice_silence(socket: &TcpStream, patience: Duration) {
     #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, u32::try_from(patience.as_millis()).unwrap_or(u32::MAX));

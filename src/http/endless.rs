@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures_util::stream::Fuse;
 use futures_util::{FutureExt, Stream, StreamExt, future};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
@@ -19,8 +20,10 @@ use warp::reply::{Reply, Response};
 
 use super::stall::StallIo;
 
-/// What a client may still say, and nobody reads: so much is looked at in one go.
-const PASSED_OVER_BYTES: usize = 256;
+/// What a client may still say on the connection of its stream, and nobody reads: the requests that it had sent already.
+const PASSED_OVER_MAX_BYTES: usize = 64 * 1024;
+/// So much of it is looked at in one go.
+const LOOK_BYTES: usize = 256;
 
 /// The parts of a body, one after the other. The next is asked for when the socket has taken the one before.
 type Chunks = Pin<Box<dyn Stream<Item = Bytes> + Send + Sync>>;
@@ -96,14 +99,15 @@ impl Sending {
     }
 
     async fn send(self, io: &mut StallIo) -> io::Result<()> {
-        let Self { mut head, mut chunks } = self;
+        let Self { mut head, chunks } = self;
+        let (mut chunks, mut passed_over) = (chunks.fuse(), 0);
         // What there is at once goes with the head.
         if let Some(Some(first)) = chunks.next().now_or_never() {
             head.extend_from_slice(&first);
         }
         io.write_all(&head).await?;
         drop(head);
-        while let Some(chunk) = next(&mut chunks, io).await? {
+        while let Some(chunk) = next(&mut chunks, io, &mut passed_over).await? {
             io.write_all(&chunk).await?;
         }
         io.shutdown().await
@@ -124,22 +128,24 @@ fn head(response: &Response) -> Vec<u8> {
 }
 
 /// The next chunk; `None` after the last. An error if the client leaves first.
-async fn next(chunks: &mut Chunks, io: &mut StallIo) -> io::Result<Option<Bytes>> {
+async fn next(chunks: &mut Fuse<Chunks>, io: &mut StallIo, passed_over: &mut usize) -> io::Result<Option<Bytes>> {
     future::poll_fn(|cx| match chunks.poll_next_unpin(cx) {
         Poll::Ready(chunk) => Poll::Ready(Ok(chunk)),
-        Poll::Pending => left(io, cx).map(Err),
+        Poll::Pending => left(io, passed_over, cx).map(Err),
     })
     .await
 }
 
-/// Ready when the client has closed its side; whatever else it sends on this connection is passed over.
-fn left(io: &mut StallIo, cx: &mut Context<'_>) -> Poll<io::Error> {
+/// Ready when the client has closed its side. What else it sends on this connection is passed over, and one that goes on with
+/// that is let go.
+fn left(io: &mut StallIo, passed_over: &mut usize, cx: &mut Context<'_>) -> Poll<io::Error> {
     loop {
-        let mut bytes = [0; PASSED_OVER_BYTES];
+        let mut bytes = [0; LOOK_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes);
         match ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer)) {
             Ok(()) if buffer.filled().is_empty() => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
-            Ok(()) => {}
+            Ok(()) if *passed_over > PASSED_OVER_MAX_BYTES => return Poll::Ready(io::ErrorKind::InvalidData.into()),
+            Ok(()) => *passed_over += buffer.filled().len(),
             Err(e) => return Poll::Ready(e),
         }
     }

@@ -30,6 +30,15 @@ pub(super) enum Full {
     Address,
 }
 
+impl Full {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Address => "address",
+        }
+    }
+}
+
 impl Places {
     pub(super) fn new(all: usize, each: usize) -> Self {
         let count = u32::try_from(all.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);

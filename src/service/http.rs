@@ -92,7 +92,7 @@ fn stream_config(args: &ServiceArgs) -> StreamConfig {
         heartbeat: Duration::from_millis(args.stream_heartbeat_ms),
         max_age: Duration::from_secs(args.stream_max_age_seconds),
         origins: args.access.origins(),
-        each_key: args.bounds.streams_each_key,
+        each_merchant: args.bounds.streams_each_merchant,
         each_token: args.bounds.streams_each_token,
     }
 }

@@ -7,9 +7,9 @@
 //! any disconnect (promise 5).
 //!
 //! How many there may be is bounded by the number of connections ([`crate::http::Limits`]), on each by how many requests
-//! HTTP/2 may have at once, or by the subscriptions of a socket, and of each key and token by [`StreamConfig`]. Never with a
-//! status: anything but 200 would end a browser's EventSource for ever. A refused connection it tries again, and who has too
-//! many streams is told so in one, with the time to come back at.
+//! HTTP/2 may have at once, or by the subscriptions of a socket, and of each merchant and token by [`StreamConfig`]. A stream is
+//! never refused for it with a status: anything but 200 would end a browser's EventSource for ever. A refused connection it
+//! tries again, and who has too many streams is told so in one, with the time to come back at. A socket is refused with 429.
 
 mod feed;
 mod flow;
@@ -68,9 +68,9 @@ pub struct StreamConfig {
     pub max_age: Duration,
     /// Whose pages may open a WebSocket, besides those that come from the host itself.
     pub origins: Origins,
-    /// Streams and sockets at once of one API key.
-    pub each_key: usize,
-    /// The same of one payment, and of one customer, by stream tokens.
+    /// Streams and sockets at once of one merchant, by keys and by tokens.
+    pub each_merchant: usize,
+    /// Of these of one payment, and of one customer, by stream tokens.
     pub each_token: usize,
 }
 
@@ -80,7 +80,7 @@ impl Default for StreamConfig {
             heartbeat: Duration::from_secs(15),
             max_age: Duration::from_secs(3600),
             origins: Origins::default(),
-            each_key: 5_000,
+            each_merchant: 10_000,
             each_token: 100,
         }
     }
@@ -108,6 +108,9 @@ struct Wish<'a> {
     types: Types,
 }
 
+/// Held for as long as its stream lives: among all of its merchant, and among those to whom tokens show the same.
+type Place = Vec<Held<Follower>>;
+
 /// Where it begins.
 struct Start {
     last_event_id: Option<String>,
@@ -120,7 +123,7 @@ struct Start {
 impl Streams {
     fn sse(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
         query.only(&["payment_id", "customer_id", "types", "last_event_id", "at_least", "ticket"])?;
-        let caller = self.access.follower(headers, query.get("ticket"))?;
+        let (caller, place) = self.access.follower(headers, query.get("ticket"), |caller| self.place(caller))?;
         let header = headers.get("last-event-id").map(|value| value.to_str().map_err(|_| malformed_id()));
         let wish = Wish {
             payment_id: query.get("payment_id"),
@@ -130,7 +133,7 @@ impl Streams {
             types: query.get("types").map(Types::listed).transpose()?.unwrap_or_default(),
         };
         match self.feed(&caller, wish)? {
-            Some(feed) => Ok(match self.place(&caller) {
+            Some(feed) => Ok(match place {
                 Ok(place) => sse::respond(self, feed, caller.permit(), place),
                 Err(problem) => sse::turn_away(&problem),
             }),
@@ -139,19 +142,21 @@ impl Streams {
         }
     }
 
-    /// `None` is somebody who is not counted. 429 for who has as many as there may be.
-    fn place(&self, caller: &Caller) -> Result<Option<Held<Follower>>, Problem> {
-        let Some(follower) = caller.follower() else { return Ok(None) };
-        let (max, of) = match follower {
-            Follower::Key(_) => (self.config.each_key, "this key has"),
-            Follower::Token(..) => (self.config.each_token, "what this token shows has"),
+    /// 429 for who has as many as there may be.
+    fn place(&self, caller: &Caller) -> Result<Place, Problem> {
+        let take = |follower: Follower| {
+            let (max, of) = match follower {
+                Follower::Merchant(_) => (self.config.each_merchant, "this merchant has"),
+                Follower::Named(..) => (self.config.each_token, "what this token shows has"),
+            };
+            self.open.take(follower, max).ok_or_else(|| {
+                let detail = format!("{of} {max} streams open, and may have no more: close some, or come back later");
+                let seconds = returning::full_retry_ms().div_ceil(1000);
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
+                    .header(RETRY_AFTER, HeaderValue::from(seconds))
+            })
         };
-        self.open.take(follower, max).map(Some).ok_or_else(|| {
-            let detail = format!("{of} {max} streams open, and may have no more: close some, or come back later");
-            let seconds = returning::full_retry_ms().div_ceil(1000);
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
-                .header(RETRY_AFTER, HeaderValue::from(seconds))
-        })
+        caller.followers().into_iter().map(take).collect()
     }
 
     /// `None` if it is a payment that has ended and whose end the client has seen.

@@ -12,11 +12,10 @@ use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use warp::reply::Response;
 
 use super::feed::{Block, Data, Feed, Next, Reading};
-use super::{Streams, returning};
-use crate::access::{Follower, Permit};
+use super::{Place, Streams, returning};
+use crate::access::Permit;
 use crate::http::{Problem, endless};
 use crate::journal::LogId;
-use crate::quota::Held;
 use crate::telemetry::{self, OpenStream};
 
 /// Blocks are sent together up to about this many bytes.
@@ -50,7 +49,7 @@ fn retry(ms: u64) -> String {
     format!("retry: {ms}\n\n")
 }
 
-pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit, place: Option<Held<Follower>>) -> Response {
+pub(super) fn respond(streams: &Streams, feed: Feed, permit: &Permit, place: Place) -> Response {
     let pump = Pump { _place: place, ..Pump::new(streams, feed, permit) };
     answer(stream::unfold(pump, async |mut pump: Pump| {
         let chunk = pump.next().await?;
@@ -92,7 +91,7 @@ struct Pump {
     permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
     /// Among the streams of its client.
-    _place: Option<Held<Follower>>,
+    _place: Place,
     _counted: OpenStream,
 }
 
@@ -118,7 +117,7 @@ impl Pump {
             // A box for those alone who need one: most of a machine's memory is streams.
             permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
             shutdown: streams.shutdown.clone(),
-            _place: None,
+            _place: Vec::new(),
             _counted: telemetry::stream_opened("sse"),
         }
     }

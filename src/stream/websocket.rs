@@ -53,8 +53,8 @@ fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upg
         return Err(upgrade_required());
     };
     // The last of all, so that a ticket is not taken by a request that comes to nothing.
-    let caller = streams.access.follower(headers, query.get("ticket"))?;
-    let place = streams.place(&caller)?;
+    let (caller, place) = streams.access.follower(headers, query.get("ticket"), |caller| streams.place(caller))?;
+    let place = place?;
     let streams = Arc::clone(streams);
     lifetime.spawn(async move {
         // Of a client that is gone before it begins there is nothing to say.

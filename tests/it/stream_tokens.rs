@@ -130,7 +130,7 @@ pub async fn a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket(bed: &Bed) 
 /// A status would end a browser's EventSource for ever: it is told in a stream, and comes back by itself.
 pub async fn whoever_has_too_many_streams_is_told_when_to_come_back(bed: &Bed) {
     let key = create(bed, "acme");
-    let system = start_closed_with(bed, &["--streams-each-key", "2", "--streams-each-token", "1"]).await;
+    let system = start_closed_with(bed, &["--streams-each-merchant", "3", "--streams-each-token", "1"]).await;
     let nobody = &system.front.client;
     let acme = nobody.with_key(&key);
     let token = |customer: &'static str| token(&acme, json!({"customer_id": customer}));
@@ -150,24 +150,29 @@ pub async fn whoever_has_too_many_streams_is_told_when_to_come_back(bed: &Bed) {
         let problem: Value = serde_json::from_str(data.trim_end()).unwrap();
         assert_eq!((&problem["code"], &problem["status"]), (&"too_many_streams".into(), &429.into()));
     }
+    let ticket = ada[0].send(Method::POST, "/v1/stream_tokens/ticket", &[], None).await;
+    let by_ticket = format!("customer_id=cus_1&ticket={}", ticket.text("ticket"));
+    let (_, mut turned_away) = nobody.stream(&by_ticket, None).await;
+    assert_eq!(turned_away.next().await.unwrap().event.as_deref(), Some("problem"));
     let (_, mut of_another) = bob.stream("customer_id=cus_2", None).await;
     assert!(of_another.next().await.is_some(), "another's are not hers");
     drop(first);
     let again = async {
         loop {
-            let (_, mut stream) = ada[1].stream("customer_id=cus_1", None).await;
+            let (_, mut stream) = nobody.stream(&by_ticket, None).await;
             if stream.next().await.is_some_and(|frame| frame.event.as_deref() != Some("problem")) {
-                return;
+                return stream;
             }
         }
     };
-    tokio::time::timeout(PATIENCE, again).await.expect("the place of a stream that has ended is free");
+    let again = tokio::time::timeout(PATIENCE, again).await;
+    let again = again.expect("the place of a stream that has ended is free, and a ticket that was turned away is good");
 
-    // A socket is one of them, however many subscriptions it has.
-    let (_, mut one) = acme.stream("", None).await;
-    assert!(one.next().await.is_some(), "by tokens nobody takes of the key's");
+    // All of a merchant are counted together, and a socket is one of them, however many subscriptions it has.
     let socket = Socket::open_by_key(nobody, &key).await.unwrap_or_else(|status| panic!("{status}"));
     assert_eq!(Socket::open_by_key(nobody, &key).await.err(), Some(429));
-    drop((one, socket));
+    let (_, mut turned_away) = acme.stream("", None).await;
+    assert_eq!(turned_away.next().await.unwrap().event.as_deref(), Some("problem"));
+    drop((again, of_another, socket));
     system.stop().await;
 }
