@@ -42,3 +42,4 @@ pub mod service;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod webpush;

@@ -53,7 +53,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args, &mut std::io::stdout()).await,
+        Command::Token(args) => client::token(&args, &mut std::io::stdout()).await,
         Command::Webhook { command } => client::webhook(command, &mut std::io::stdout()).await,
+        Command::Push { command } => client::push(command, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
         Command::Projection { command } => client::operator::projection(command, &mut std::io::stdout()).await,
@@ -184,7 +186,7 @@ fn topics(command: TopicsCommand) -> anyhow::Result<()> {
                 println!("{topic}");
             }
         }
-        TopicsCommand::Check { kafka } => {
+        TopicsCommand::Check(kafka) => {
             kafka::check(&config(&kafka)?)?;
             println!("the topics are as they must be");
         }

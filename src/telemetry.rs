@@ -27,6 +27,8 @@ const REBUILD_RATE: &str = "paylog_rebuild_offsets_per_second";
 const REBUILD_LEFT: &str = "paylog_rebuild_seconds_left";
 const WEBHOOK_ATTEMPTS: &str = "paylog_webhook_attempts_total";
 const WEBHOOK_SECONDS: &str = "paylog_webhook_attempt_seconds";
+const PUSH_ATTEMPTS: &str = "paylog_push_attempts_total";
+const PUSH_SECONDS: &str = "paylog_push_attempt_seconds";
 const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
@@ -99,6 +101,8 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
         describe_counter!(WEBHOOK_ATTEMPTS, "Attempts to deliver a webhook, by result");
         describe_histogram!(WEBHOOK_SECONDS, metrics::Unit::Seconds, "How long an attempt to deliver a webhook took");
+        describe_counter!(PUSH_ATTEMPTS, "Attempts to tell a browser by Web Push, by result");
+        describe_histogram!(PUSH_SECONDS, metrics::Unit::Seconds, "How long an attempt to tell a browser took");
         describe_counter!(ACCEPTED, "Payments whose beginning was folded since this instance was at the log's end");
         describe_counter!(ENDED, "Payments whose end was folded since this instance was at the log's end, by status");
         describe_histogram!(
@@ -229,6 +233,11 @@ pub fn transaction_ended(committed: bool, took: Duration) {
 pub fn webhook_attempted(result: &'static str, took: Duration) {
     counter!(WEBHOOK_ATTEMPTS, "result" => result).increment(1);
     histogram!(WEBHOOK_SECONDS).record(took.as_secs_f64());
+}
+
+pub fn push_attempted(result: &'static str, took: Duration) {
+    counter!(PUSH_ATTEMPTS, "result" => result).increment(1);
+    histogram!(PUSH_SECONDS).record(took.as_secs_f64());
 }
 
 pub fn request_taken(result: &'static str) {

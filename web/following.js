@@ -5,6 +5,7 @@ import { Connection } from './connection.js';
 import { byId, element, timeOf } from './dom.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
+import { offerPush, withdrawPush } from './push.js';
 import { backoff, getJson, pause } from './server.js';
 
 let following = null;
@@ -19,6 +20,7 @@ export function followPayment(payment) {
   byId('follow-link').href = `#/payments/${payment.id}`;
   showStatus(byId('follow-badge'), payment);
   following = new FollowedPayment(payment);
+  offerPush('follow-push', payment);
   // On a phone it is below the form.
   const { top } = byId('follow-title').getBoundingClientRect();
   if (top < 0 || top > innerHeight * 0.8) byId('follow-title').scrollIntoView();
@@ -30,7 +32,7 @@ class FollowedPayment {
     this.version = 0;
     this.whole = Promise.resolve();
     const atLeast = new URL(payment.links.stream, location.href).searchParams.get('at_least');
-    const wish = { payment_id: payment.id, at_least: atLeast };
+    const wish = { payment_id: payment.id, at_least: atLeast, of: payment.customer_id };
     this.connection = new Connection(byId('payment-connection'));
     this.follow = new Follow(wish, this.connection, (event, data) => this.hears(event, data));
   }
@@ -48,6 +50,7 @@ class FollowedPayment {
     }
     if (event === 'snapshot') this.whole = this.history(payment.links.events);
     if (!hasEnded(payment)) return;
+    withdrawPush('follow-push', payment);
     this.follow.close();
     await this.whole;
     if (following === this) this.connection.becomes('ended');

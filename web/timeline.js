@@ -2,9 +2,10 @@
 
 import { Follow } from './channels.js';
 import { badge, byId, cell, element, fill, momentOf, row, say, took } from './dom.js';
-import { showDeliveries } from './deliveries.js';
+import { unwatchDeliveries, watchDeliveries } from './deliveries.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
+import { offerPush, withdrawPush } from './push.js';
 import { getJson } from './server.js';
 
 let open = null;
@@ -28,15 +29,21 @@ class OpenPayment {
   constructor(id) {
     this.id = id;
     this.path = `/v1/payments/${encodeURIComponent(id)}`;
+    byId('payment-push').hidden = true;
     this.load().then((payment) => {
-      if (!payment || hasEnded(payment) || open !== this) return;
-      this.follow = new Follow({ payment_id: id }, unseen, (_, { payment: now }) => this.hears(now));
+      if (!payment || open !== this) return;
+      watchDeliveries(id);
+      if (hasEnded(payment)) return;
+      offerPush('payment-push', payment);
+      this.follow = new Follow({ payment_id: id, of: payment.customer_id }, unseen, (_, { payment: now }) => this.hears(now));
     });
   }
 
   hears(payment) {
     this.load();
-    if (payment && hasEnded(payment)) this.follow.close();
+    if (!payment || !hasEnded(payment)) return;
+    withdrawPush('payment-push', payment);
+    this.follow.close();
   }
 
   async load() {
@@ -45,7 +52,6 @@ class OpenPayment {
       const { data: events } = await getJson(`${this.path}/events?all=true`);
       if (open !== this) return null;
       show(payment, events);
-      showDeliveries(this.id);
       return payment;
     } catch (error) {
       if (open === this) say(byId('payment-error'), error.message);
@@ -55,6 +61,7 @@ class OpenPayment {
 
   close() {
     if (this.follow) this.follow.close();
+    unwatchDeliveries();
   }
 }
 

@@ -66,6 +66,12 @@ impl Caller {
         }
     }
 
+    /// What a stream token names; `None` for the merchant itself.
+    #[must_use]
+    pub fn named(&self) -> Option<&Named> {
+        self.named.as_ref()
+    }
+
     /// Of what was asked for, a customer's or all of the merchant's: 403 if that is more than was named.
     pub fn scope(&self, customer: Option<CustomerId>) -> Result<Scope, Problem> {
         let named = match &self.named {

@@ -7,6 +7,7 @@ mod health;
 mod list;
 mod operator;
 mod page;
+mod push;
 mod read;
 mod tokens;
 mod totals;
@@ -37,6 +38,7 @@ use crate::recording::event_record;
 use crate::schema::Codec;
 
 pub use operator::{Operator, routes as operator_routes};
+pub use push::{PushApi, routes as push_routes};
 pub use webhooks::{WebhookApi, routes as webhook_routes};
 
 /// When to come back to a payment that is in progress, or to an instance that is behind or going away.

@@ -9,7 +9,7 @@ use warp::filters::BoxedFilter;
 use warp::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::Tail;
 use warp::reply::{Reply, Response};
 
@@ -18,7 +18,12 @@ use crate::http::Problem;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
-                      trusted-types 'none'";
+                      trusted-types paylog-worker";
+
+/// The page's one worker, which is told by Web Push: it is for all of the page, and not for the files beside it alone.
+const WORKER: &str = "service-worker.js";
+
+const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 
 const INDEX: &str = "index.html";
 
@@ -32,6 +37,9 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "index.html",
         "style.css",
         "main.js",
+        "access.js",
+        "keys.js",
+        "tickets.js",
         "dom.js",
         "money.js",
         "server.js",
@@ -50,6 +58,8 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "operations.js",
         "charts.js",
         "versions.js",
+        "push.js",
+        "service-worker.js",
         "vendor/uplot/uPlot.esm.js",
         "vendor/uplot/uPlot.min.css",
         "vendor/uplot/LICENSE",
@@ -89,6 +99,9 @@ impl File {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if self.path == WORKER {
+            headers.insert(SERVICE_WORKER_ALLOWED, HeaderValue::from_static("/"));
+        }
         response
     }
 }
@@ -166,6 +179,18 @@ mod tests {
         for inline in ["<style", " style=", " onclick=", " onsubmit=", "javascript:"] {
             assert!(!index.contains(inline), "{inline}");
         }
+    }
+
+    #[test]
+    fn the_worker_is_for_all_of_the_page_and_loads_as_strictly_as_it() {
+        let worker = answer("service-worker.js", &HeaderMap::new());
+        assert_eq!(worker.headers()["service-worker-allowed"], "/");
+        assert_eq!(worker.headers()[CONTENT_TYPE], "text/javascript; charset=utf-8");
+        assert_eq!(
+            worker.headers()["content-security-policy"],
+            answer("index.html", &HeaderMap::new()).headers()["content-security-policy"]
+        );
+        assert!(!answer("push.js", &HeaderMap::new()).headers().contains_key("service-worker-allowed"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod asks;
 mod attempts;
-mod body;
+pub(super) mod body;
 mod changes;
 
 use std::future::Future;
@@ -26,7 +26,9 @@ use crate::journal::AppendError;
 use crate::payment::MerchantId;
 use crate::projection::Offsets;
 
-/// The largest body of a request about endpoints.
+pub(super) use attempts::of as attempts_of;
+
+/// The largest body of a request about endpoints or browsers.
 const BODY_MAX_BYTES: usize = 16 * 1024;
 
 pub struct WebhookApi {
@@ -40,10 +42,10 @@ pub struct WebhookApi {
 }
 
 #[derive(serde::Serialize)]
-struct ListBody<T> {
-    data: Vec<T>,
+pub(super) struct ListBody<T> {
+    pub data: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
@@ -206,12 +208,12 @@ fn with(
 }
 
 impl WebhookApi {
-    async fn answer(&self, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+    pub(super) async fn answer(&self, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
         self.api.answer(None, handler).await
     }
 
     /// Whose endpoints are asked about: a merchant's own key is needed, and no less.
-    fn merchant(&self, headers: &HeaderMap) -> Result<MerchantId, Problem> {
+    pub(super) fn merchant(&self, headers: &HeaderMap) -> Result<MerchantId, Problem> {
         Ok(self.api.access.caller(headers)?.merchant()?.clone())
     }
 
@@ -236,7 +238,7 @@ impl WebhookApi {
     }
 
     /// The JSON of a request that changes something, if anything is still taken. Nothing at all is an empty object.
-    async fn document<S, B>(&self, headers: &HeaderMap, body: S) -> Result<Bytes, Problem>
+    pub(super) async fn document<S, B>(&self, headers: &HeaderMap, body: S) -> Result<Bytes, Problem>
     where
         S: Stream<Item = Result<B, warp::Error>>,
         B: bytes::Buf,
@@ -253,7 +255,7 @@ impl WebhookApi {
     }
 
     /// Where the log of payments ends now: only what comes later is for an endpoint that is enabled now.
-    async fn ends(&self) -> Result<Vec<u64>, Problem> {
+    pub(super) async fn ends(&self) -> Result<Vec<u64>, Problem> {
         let log = Arc::clone(&self.api.journal);
         let ends = tokio::task::spawn_blocking(move || Offsets::ends_of(log.as_ref())).await;
         match ends {
@@ -265,7 +267,7 @@ impl WebhookApi {
 }
 
 fn log_away(reason: &str) -> Problem {
-    tracing::warn!(reason, "a request about webhooks could not ask the log");
+    tracing::warn!(reason, "a request about who is told could not ask the log");
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "log_unavailable",
@@ -274,9 +276,9 @@ fn log_away(reason: &str) -> Problem {
     .retry_after(super::RETRY_AFTER)
 }
 
-fn not_recorded(error: &AppendError) -> Problem {
-    tracing::warn!(%error, "a request about webhooks was not recorded");
-    not_acknowledged(error, "the request may or may not have been recorded: look at the endpoints, then repeat")
+pub(super) fn not_recorded(error: &AppendError) -> Problem {
+    tracing::warn!(%error, "a request about who is told was not recorded");
+    not_acknowledged(error, "the request may or may not have been recorded: look, then repeat")
 }
 
 fn not_found() -> Problem {

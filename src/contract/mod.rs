@@ -7,6 +7,7 @@
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees; [`KeyBody`], [`NewKeyBody`]: keys.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
 //! * [`EndpointBody`], [`AttemptBody`]: webhooks, to those who are told by them.
+//! * [`SubscriptionBody`], [`PushBody`]: Web Push, and what a browser is told by it.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
@@ -17,6 +18,7 @@ mod key;
 mod operator;
 mod payment;
 mod position;
+mod push;
 mod refusal;
 mod webhook;
 
@@ -29,6 +31,7 @@ pub use key::{KeyBody, NewKeyBody};
 pub use operator::{CheckpointBody, HaltBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
+pub use push::{PushBody, SubscriptionBody};
 pub use refusal::{bad_parameter, bad_place};
 pub use webhook::{AskedBody, AttemptBody, EndpointBody, PENDING_MAX, ToldBody};
 

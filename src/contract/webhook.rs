@@ -1,7 +1,7 @@
 //! Webhook endpoints and attempts, as a client sees them.
 
 use crate::contract::Shown;
-use crate::control::{EndpointId, EndpointState, KnownEndpoint, PayloadKind, RequestId};
+use crate::control::{EndpointId, EndpointState, KnownEndpoint, PayloadKind, RequestId, TargetId};
 use crate::deliveries::outcome::{Outcome, Result as Ended, What};
 use crate::deliveries::{Standing, Told};
 use crate::payment::{PaymentId, Timestamp};
@@ -34,7 +34,9 @@ pub struct EndpointBody<'a> {
 
 #[derive(serde::Serialize)]
 pub struct AttemptBody<'a> {
-    webhook_id: String,
+    /// Of a webhook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_id: Option<String>,
     event: &'a str,
     payment_id: Option<Shown<PaymentId>>,
     version: Option<u64>,
@@ -54,7 +56,7 @@ pub struct AttemptBody<'a> {
 /// What one endpoint was told of one event of a payment.
 #[derive(serde::Serialize)]
 pub struct ToldBody<'a> {
-    pub endpoint: EndpointId,
+    endpoint: Shown<TargetId>,
     pub event: &'a str,
     pub version: u64,
     cause: String,
@@ -68,7 +70,7 @@ impl<'a> ToldBody<'a> {
     #[must_use]
     pub fn new(event: &'a str, version: u64, told: &Told) -> Self {
         let Told { work, state, attempts, next_at } = told;
-        let (endpoint, cause) = (work.endpoint, work.cause.text());
+        let (endpoint, cause) = (Shown(work.target), work.cause.text());
         Self { endpoint, event, version, cause, state, attempts: *attempts, next_at: next_at.map(Shown) }
     }
 }
@@ -110,7 +112,7 @@ impl<'a> EndpointBody<'a> {
 impl<'a> AttemptBody<'a> {
     #[must_use]
     pub fn new(outcome: &'a Outcome) -> Self {
-        let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
+        let Outcome { work, what, attempt, at, took_ms, status, result, .. } = outcome;
         let (payment_id, version) = match what {
             What::Event { payment, version, .. } => (Some(Shown(*payment)), Some(*version)),
             What::Test | What::Disabled { .. } => (None, None),
@@ -120,7 +122,7 @@ impl<'a> AttemptBody<'a> {
             Ended::Failed { failure, next_at } => ("failed", Some(failure.name()), next_at.map(Shown)),
         };
         Self {
-            webhook_id: work.message_id(what),
+            webhook_id: work.target.endpoint().map(|_| work.message_id(what)),
             event: what.name(),
             payment_id,
             version,

@@ -1,7 +1,7 @@
 //! The control log: what operators have decided about the installation itself. A second journal with one partition, kept
 //! for ever like the first, and folded by every instance (docs/decisions/0006). So far it holds which records of the log of
 //! payments are rejected (DESIGN.md 4), which were imported from another (docs/decisions/0009), the keys of the HTTP face
-//! (docs/decisions/0016), and who is told of payments by webhook (docs/decisions/0017).
+//! (docs/decisions/0016), and who is told of payments by webhook (docs/decisions/0017) or by Web Push (docs/decisions/0018).
 //!
 //! [`Control`] is held by whoever asks or decides; a [`Follower`] reads on, on a thread of its own, and tells the fold of
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
@@ -12,9 +12,11 @@ mod ids;
 mod import;
 mod key;
 mod keys;
+mod push;
 mod requests;
 mod seal;
 mod state;
+mod subscriptions;
 mod webhooks;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,13 +32,15 @@ use crate::payment::{MerchantId, Signed, Timestamp};
 use crate::projection::Rejections;
 
 pub use document::{NewRejection, Rejection};
-pub use ids::{EndpointId, RequestId};
+pub use ids::{EndpointId, RequestId, SubscriptionId, TargetId};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
 pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep};
 pub use keys::Keys;
+pub use push::{KnownSubscription, NewSubscription, OF_MERCHANT_MAX, OF_SCOPE_MAX, PushFrom, PushRemoval, PushScope};
 pub use requests::Requests;
 pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
+pub use subscriptions::{CHANGES_MAX, CHANGES_PERIOD, Subscriptions};
 pub use webhooks::{
     Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks, PayloadKind,
     Range, Request, Webhooks,
@@ -77,6 +81,7 @@ struct Shared {
     imports: Imports,
     keys: Keys,
     webhooks: Webhooks,
+    subscriptions: Subscriptions,
 }
 
 /// What became of a decision.
@@ -106,7 +111,8 @@ fn read_to_the_end(
     let tail = journal.tail(&[Offset(0)])?;
     let (state, next) = (Mutex::default(), watch::channel(Offset(0)).0);
     let (imports, keys, webhooks) = (Imports::default(), Keys::default(), Webhooks::default());
-    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys, webhooks });
+    let subscriptions = Subscriptions::default();
+    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys, webhooks, subscriptions });
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let deadline = Instant::now() + START_MAX;
     while *shared.next.borrow() < end {
@@ -194,6 +200,12 @@ impl Control {
     #[must_use]
     pub fn keys(&self) -> Keys {
         self.shared.keys.clone()
+    }
+
+    /// Which browsers are told, for those who tell them.
+    #[must_use]
+    pub fn subscriptions(&self) -> Subscriptions {
+        self.shared.subscriptions.clone()
     }
 
     /// Creates a key, gives it an end or revokes it. Whether that may be done is for the caller to know.
@@ -292,6 +304,7 @@ impl Shared {
                 self.keys.tell(key);
             }
             Folded::Webhooks(known) => self.webhooks.tell(known),
+            Folded::Push(step) => self.subscriptions.tell(&step),
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),
             Folded::Unreadable(reason) => {

@@ -6,6 +6,7 @@ use std::fmt;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use data_encoding::BASE64;
+use hkdf::Hkdf;
 use rand::RngCore;
 use sha2::{Digest, Sha256};
 
@@ -19,6 +20,7 @@ const ID_BYTES: usize = 4;
 #[derive(Clone)]
 pub struct SecretsKey {
     cipher: Aes256Gcm,
+    derives: Hkdf<Sha256>,
     id: String,
 }
 
@@ -47,7 +49,8 @@ impl SecretsKey {
         let bytes = BASE64.decode(text.trim().as_bytes()).map_err(|_| SealError::BadKey)?;
         let cipher = Aes256Gcm::new_from_slice(&bytes).map_err(|_| SealError::BadKey)?;
         let digest = Sha256::digest([b"paylog/secrets-key/1".as_slice(), &bytes].concat());
-        Ok(Self { cipher, id: data_encoding::HEXLOWER.encode(&digest[..ID_BYTES]) })
+        let derives = Hkdf::new(None, &bytes);
+        Ok(Self { cipher, derives, id: data_encoding::HEXLOWER.encode(&digest[..ID_BYTES]) })
     }
 
     /// A new key, as it is written down.
@@ -62,6 +65,14 @@ impl SecretsKey {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Another key that hangs on this one, so that whoever has this one has it too, on every instance and after every restart
+    /// (RFC 5869).
+    pub fn derive(&self, label: &str) -> Result<[u8; KEY_BYTES], SealError> {
+        let mut derived = [0; KEY_BYTES];
+        self.derives.expand(label.as_bytes(), &mut derived).map_err(|_| SealError::Damaged)?;
+        Ok(derived)
     }
 
     /// `about` is what the secret belongs to: under another name it cannot be opened.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, reason_of};
 use super::import::{self, IMPORT_ADOPTED, IMPORT_BEGUN, IMPORT_FINISHED, Import};
 use super::key::{self, KEY_CREATED, KEY_EXPIRES, KEY_REVOKED, Key, KeyId};
+use super::push::{self, PushStep};
 use super::webhooks::KnownWebhooks;
 use crate::journal::{LogId, Offset, Partition, Position};
 
@@ -30,6 +31,8 @@ pub(super) enum Folded {
     Key(Key),
     /// What is known of webhooks is this now.
     Webhooks(Arc<KnownWebhooks>),
+    /// This becomes of a push subscription. What they come to is kept where they are looked for: there are many.
+    Push(PushStep),
     /// It is of a type, or about a log, that is not for this fold.
     NotForUs,
     /// Another has made that version, at a lower offset, or the one before was never made.
@@ -63,6 +66,7 @@ impl State {
                 let folded = Arc::make_mut(&mut self.webhooks).fold(payments, offset, kind, value);
                 folded.map(|ours| ours.then(|| Folded::Webhooks(Arc::clone(&self.webhooks))))
             }
+            kind if push::knows(kind) => push::fold(payments, offset, kind, value).map(|step| step.map(Folded::Push)),
             _ => Ok(None),
         };
         let folded = match folded {
@@ -77,7 +81,7 @@ impl State {
             }
             Folded::Imported(import) => self.import = Some(import.clone()),
             Folded::Key(key) => drop(self.keys.insert(key.id.clone(), key.clone())),
-            Folded::Webhooks(_) | Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
+            Folded::Webhooks(_) | Folded::Push(_) | Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
         }
         folded
     }
@@ -85,6 +89,11 @@ impl State {
     /// The import into our log, if there ever was one.
     pub fn import(&self) -> Option<&Import> {
         self.import.as_ref()
+    }
+
+    /// The newest version of an entity; 0 if there is none.
+    pub fn version(&self, entity: &str) -> u64 {
+        self.versions.get(entity).copied().unwrap_or(0)
     }
 
     pub fn key(&self, id: &KeyId) -> Option<&Key> {

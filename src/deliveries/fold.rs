@@ -8,7 +8,7 @@ use super::rows::{
     End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, encode, event_prefix,
     open_key, open_prefix, parse_open, work_key,
 };
-use crate::control::{Endpoint, KnownEndpoint, Webhooks};
+use crate::control::{Endpoint, KnownEndpoint, TargetId, Webhooks};
 use crate::journal::{LogId, Partition, Position};
 use crate::store::{Batch, StoreError};
 
@@ -130,15 +130,17 @@ impl Fold {
 
     /// How the endpoint is doing.
     fn remember(&self, outcome: &Outcome, batch: &mut Batch) -> Result<(), StoreError> {
-        let endpoint = outcome.work.endpoint;
-        let mut standing = self.tables.standing(endpoint)?;
+        let target = outcome.work.target;
+        let mut standing = self.tables.standing(target)?;
         if outcome.result == Ended::Delivered {
             standing.last_success = standing.last_success.max(Some(outcome.at));
             standing.failing_since = standing.failing_since.filter(|since| Some(*since) > standing.last_success);
         } else if standing.last_success.is_none_or(|success| success < outcome.at) {
             standing.failing_since = Some(standing.failing_since.map_or(outcome.at, |since| since.min(outcome.at)));
         }
-        batch.insert(&self.tables.endpoints, &endpoint.0, &encode(&standing)?);
+        // What it has said last counts.
+        standing.paused = standing.paused.max(outcome.pause_until.map(|until| (outcome.at, until)));
+        batch.insert(&self.tables.standings, &target.to_bytes(), &encode(&standing)?);
         Ok(())
     }
 
@@ -155,31 +157,29 @@ impl Fold {
     /// Heeds what has become of an endpoint: what it is no longer to be told is dropped, and it is told from where it was
     /// enabled on. `true` if its cursors begin anew.
     pub fn stand(&self, known: &KnownEndpoint, partitions: u32) -> Result<bool, StoreError> {
-        let endpoint = &known.endpoint;
+        let (endpoint, target) = (&known.endpoint, TargetId::Endpoint(known.endpoint.id));
         let enabled = if endpoint.is_enabled() { known.enabled_offset.0 + 1 } else { 0 };
-        if self.tables.standing(endpoint.id)?.enabled == enabled {
+        if self.tables.standing(target)?.enabled == enabled {
             return Ok(false);
         }
         self.drop_open(endpoint)?;
         let _held = self.hold();
         let mut batch = self.tables.store.batch();
-        let standing = Standing { enabled, ..self.tables.standing(endpoint.id)? };
+        let standing = Standing { enabled, ..self.tables.standing(target)? };
         if enabled > 0 {
             for partition in (0..partitions).map(Partition) {
                 let from = Position::new(partition, endpoint.from_of(partition));
                 self.move_cursor(endpoint.id.0, from, &mut batch);
             }
         }
-        batch.insert(&self.tables.endpoints, &endpoint.id.0, &encode(&standing)?);
+        batch.insert(&self.tables.standings, &target.to_bytes(), &encode(&standing)?);
         batch.commit()?;
         Ok(enabled > 0)
     }
 
     /// All of it; of one that is enabled, what was asked of it before, and what stands before `from`.
     fn drop_open(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
-        let keys: Result<Vec<_>, _> =
-            self.tables.open.range(&endpoint.id.0, &behind(&endpoint.id.0)).map(|row| parse_open(&row?.0)).collect();
-        for work in keys? {
+        for work in self.open_of(endpoint.id.into())? {
             let is_later = work.cause == Cause::Live && work.offset >= endpoint.from_of(work.partition);
             let kept = endpoint.is_enabled() && is_later;
             if !kept {
@@ -187,6 +187,17 @@ impl Fold {
             }
         }
         Ok(())
+    }
+
+    /// What somebody is still to be told.
+    fn open_of(&self, target: TargetId) -> Result<Vec<WorkId>, StoreError> {
+        let prefix = target.to_bytes();
+        self.tables.open.range(&prefix, &behind(&prefix)).map(|row| parse_open(&row?.0)).collect()
+    }
+
+    /// Nobody is there any more to be told it.
+    pub fn drop_all(&self, target: TargetId) -> Result<(), StoreError> {
+        self.open_of(target)?.iter().try_for_each(|work| self.end_as_dropped(work))
     }
 
     /// It is not to be done any more.
@@ -204,18 +215,19 @@ impl Fold {
     // === order ===
 
     fn is_ordered(&self, work: &WorkId) -> bool {
-        self.webhooks.known().endpoints.get(&work.endpoint).is_some_and(|known| known.endpoint.ordered)
+        let known = self.webhooks.known();
+        work.target.endpoint().and_then(|id| known.endpoints.get(&id)).is_some_and(|known| known.endpoint.ordered)
     }
 
     /// Is there anything earlier about the same payment that the endpoint is still to be told?
     fn has_open_before(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
-        let first = self.tables.open.range(&open_prefix(work.endpoint, what), &open_key(work, what)).next();
+        let first = self.tables.open.range(&open_prefix(work.target, what), &open_key(work, what)).next();
         Ok(first.transpose()?.is_some())
     }
 
     /// The work is to be done: now, or where order is wanted behind what is earlier, and before what is later.
     fn open(&self, work: &WorkId, row: &Row, batch: &mut Batch) -> Result<(), StoreError> {
-        let (key, prefix) = (open_key(work, &row.what), open_prefix(work.endpoint, &row.what));
+        let (key, prefix) = (open_key(work, &row.what), open_prefix(work.target, &row.what));
         batch.insert(&self.tables.open, &key, &[]);
         if self.is_ordered(work)
             && let Some((first, _)) = self.tables.open.range(&prefix, &behind(&prefix)).next().transpose()?
@@ -234,7 +246,7 @@ impl Fold {
 
     /// The work is over: what waited behind it is due now.
     fn close(&self, work: &WorkId, what: &What, batch: &mut Batch) -> Result<(), StoreError> {
-        let (key, prefix) = (open_key(work, what), open_prefix(work.endpoint, what));
+        let (key, prefix) = (open_key(work, what), open_prefix(work.target, what));
         batch.remove(&self.tables.open, &key);
         if !self.is_ordered(work) {
             return Ok(());

@@ -55,7 +55,7 @@ impl Follower {
         match outcome::decode(fold.payments, &record.value) {
             Ok(Some(outcome)) => {
                 fold.heed(&outcome, &record.value)?;
-                self.deliveries.touch(outcome.work.partition, outcome.work.endpoint);
+                self.deliveries.touch(outcome.work.partition, outcome.work.target);
             }
             Ok(None) => {}
             Err(reason) => {

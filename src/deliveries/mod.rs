@@ -1,9 +1,10 @@
 //! What is to be told to whom, and what was: the fold of the log of payments and of the log of deliveries, for every webhook
-//! endpoint on the control log (docs/decisions/0017). It reads the logs; it can append to none and tells nobody.
+//! endpoint and every browser on the control log (docs/decisions/0017, 0018). It reads the logs; it can append to none and tells nobody.
 //!
 //! A [`Follower`] keeps up with the deliveries, a [`Scanner`] with the payments; [`Deliveries`] is what they come to. Deleted,
 //! it is folded anew, and nobody is told anything twice for it: what was delivered stands on the log.
 
+mod browsers;
 mod fold;
 mod follow;
 pub mod outcome;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::control::{Asks, EndpointId, KnownEndpoint, Webhooks};
+use crate::control::{Asks, Control, Subscriptions, TargetId};
 use crate::journal::{JournalError, Offset, Partition, Position, Reader};
 use crate::payment::Timestamp;
 use crate::projection::View;
@@ -27,7 +28,9 @@ use crate::schema::Codec;
 use crate::store::{Store, StoreError};
 use fold::Fold;
 use outcome::{Cause, Outcome, What, WorkId};
-use rows::{End, Tables, behind, cursor_key, cursor_partition, deliveries_key, due_prefix, number, parse_due};
+use rows::{
+    End, Tables, behind, cursor_key, cursor_partition, deliveries_key, due_prefix, number, parse_due, target_of,
+};
 
 pub use follow::Follower;
 pub use rows::Standing;
@@ -46,13 +49,14 @@ pub enum DeliveriesError {
 #[derive(Clone)]
 pub struct Deliveries {
     fold: Fold,
+    browsers: Subscriptions,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     /// By partition: the next offset of the log of deliveries.
     folded: Vec<watch::Sender<Offset>>,
-    touched: Mutex<BTreeSet<(Partition, EndpointId)>>,
+    touched: Mutex<BTreeSet<(Partition, TargetId)>>,
     /// Does anything here find out what is to be told?
     scans: AtomicBool,
     /// Called when something is touched.
@@ -93,7 +97,7 @@ impl Deliveries {
         path: &Path,
         deliveries: &dyn Reader,
         payments: &dyn Reader,
-        webhooks: Webhooks,
+        control: &Control,
     ) -> Result<(Self, Follower), DeliveriesError> {
         let (tables, from) = match open_tables(path, deliveries, payments) {
             Ok(Some(opened)) => opened,
@@ -109,8 +113,8 @@ impl Deliveries {
         let folded = from.iter().map(|offset| watch::channel(*offset).0).collect();
         let (touched, scans, hearer) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
         let shared = Shared { folded, touched, scans, hearer };
-        let fold = Fold::new(tables, webhooks, payments.log_id());
-        let opened = Self { fold, shared: Arc::new(shared) };
+        let fold = Fold::new(tables, control.webhooks(), payments.log_id());
+        let opened = Self { fold, browsers: control.subscriptions(), shared: Arc::new(shared) };
         Ok((opened.clone(), Follower { tail: deliveries.tail(&from)?, deliveries: opened }))
     }
 
@@ -133,15 +137,32 @@ impl Deliveries {
 
     // === for the lanes ===
 
-    /// Work of one endpoint on one partition that is due at `now`, at most `max`, and when there is more.
+    /// Who has anything to be told of one partition, now or later.
+    pub fn who_wait(&self, partition: Partition) -> Result<Vec<TargetId>, StoreError> {
+        let (due, to) = (&self.fold.tables.due, behind(&partition.0.to_be_bytes()));
+        let (mut from, mut who) = (partition.0.to_be_bytes().to_vec(), Vec::new());
+        while let Some((key, _)) = due.range(&from, &to).next().transpose()? {
+            let target = target_of(&key, size_of::<u32>())?;
+            from = behind(&due_prefix(partition, target));
+            who.push(target);
+        }
+        Ok(who)
+    }
+
+    /// Nobody is there any more to be told it.
+    pub fn drop_all(&self, target: TargetId) -> Result<(), StoreError> {
+        self.fold.drop_all(target)
+    }
+
+    /// Work of one target on one partition that is due at `now`, at most `max`, and when there is more.
     pub fn due(
         &self,
         partition: Partition,
-        endpoint: EndpointId,
+        target: TargetId,
         now: Timestamp,
         max: usize,
     ) -> Result<DueWork, StoreError> {
-        let (tables, prefix) = (&self.fold.tables, due_prefix(partition, endpoint));
+        let (tables, prefix) = (&self.fold.tables, due_prefix(partition, target));
         let mut found = DueWork::default();
         for row in tables.due.range(&prefix, &behind(&prefix)) {
             let (at, work) = parse_due(&row?.0)?;
@@ -156,12 +177,12 @@ impl Deliveries {
         Ok(found)
     }
 
-    /// Is it not to be done any more? It may stand among what is due from before its endpoint was enabled anew, or be delivered
-    /// meanwhile for another cause, which counts unless somebody wants it again. Then it is dropped.
-    pub fn is_void(&self, work: &WorkId, endpoint: &KnownEndpoint) -> Result<bool, StoreError> {
+    /// Is it not to be done any more? It may stand among what is due from before its endpoint was enabled anew, which is before
+    /// `from`, or be delivered meanwhile for another cause, which counts unless somebody wants it again. Then it is dropped.
+    pub fn is_void(&self, work: &WorkId, from: Offset) -> Result<bool, StoreError> {
         let known = self.fold.webhooks.known();
         let void = match work.cause {
-            Cause::Live => work.offset < endpoint.endpoint.from_of(work.partition) || self.fold.was_delivered(work)?,
+            Cause::Live => work.offset < from || self.fold.was_delivered(work)?,
             Cause::Asked(id) => match known.requests.get(id) {
                 Some(request) if !known.is_open(&request) => true,
                 Some(request) => matches!(request.asks, Asks::Recover { .. }) && self.fold.was_delivered(work)?,
@@ -176,7 +197,7 @@ impl Deliveries {
 
     /// Which endpoints have something new to do, since this was asked last.
     #[must_use]
-    pub fn touched(&self) -> BTreeSet<(Partition, EndpointId)> {
+    pub fn touched(&self) -> BTreeSet<(Partition, TargetId)> {
         std::mem::take(&mut *self.shared.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -193,18 +214,29 @@ impl Deliveries {
 
     // === for those who ask ===
 
-    pub fn standing(&self, endpoint: EndpointId) -> Result<Standing, StoreError> {
-        self.fold.tables.standing(endpoint)
+    pub fn standing(&self, target: impl Into<TargetId>) -> Result<Standing, StoreError> {
+        self.fold.tables.standing(target.into())
     }
 
-    /// Attempts at one endpoint, the newest first, at most `max`, older than `before`; and where to go on.
+    /// Was anything that it was to be told delivered, or given up?
+    pub fn has_ended(&self, target: TargetId) -> Result<bool, StoreError> {
+        let prefix = target.to_bytes();
+        for row in self.fold.tables.work.range(&prefix, &behind(&prefix)) {
+            if matches!(rows::decode::<rows::Row>(&row?.1)?.end, Some(End::Delivered | End::GivenUp)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Attempts at one target, the newest first, at most `max`, older than `before`; and where to go on.
     pub fn attempts(
         &self,
-        endpoint: EndpointId,
+        target: impl Into<TargetId>,
         before: Option<&[u8]>,
         max: usize,
     ) -> Result<(Vec<Outcome>, Option<Vec<u8>>), StoreError> {
-        let prefix = endpoint.0.to_vec();
+        let prefix = target.into().to_bytes().to_vec();
         let to = before.map_or_else(|| behind(&prefix), |before| [&prefix, before].concat());
         let (mut attempts, mut last) = (Vec::new(), None);
         for row in self.fold.tables.attempts.range(&prefix, &to).rev() {
@@ -218,9 +250,10 @@ impl Deliveries {
         Ok((attempts, None))
     }
 
-    /// What one endpoint is, or was, to be told of one event, for whatever cause.
-    pub fn of_event(&self, endpoint: EndpointId, position: Position) -> Result<Vec<Told>, StoreError> {
-        let work = WorkId { endpoint, partition: position.partition, offset: position.offset, cause: Cause::Live };
+    /// What one target is, or was, to be told of one event, for whatever cause.
+    pub fn of_event(&self, target: impl Into<TargetId>, position: Position) -> Result<Vec<Told>, StoreError> {
+        let target = target.into();
+        let work = WorkId { target, partition: position.partition, offset: position.offset, cause: Cause::Live };
         let prefix = rows::event_prefix(&work);
         let mut told = Vec::new();
         for row in self.fold.tables.work.range(&prefix, &behind(&prefix)) {
@@ -232,13 +265,13 @@ impl Deliveries {
         Ok(told)
     }
 
-    /// How much one endpoint is still to be told, counted to `max`; `None` where nobody has looked for it.
-    pub fn open_count(&self, endpoint: EndpointId, max: usize) -> Result<Option<usize>, StoreError> {
+    /// How much one target is still to be told, counted to `max`; `None` where nobody has looked for it.
+    pub fn open_count(&self, target: impl Into<TargetId>, max: usize) -> Result<Option<usize>, StoreError> {
         if !self.shared.scans.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let mut count = 0;
-        for row in self.fold.tables.open.range(&endpoint.0, &behind(&endpoint.0)).take(max) {
+        let (mut count, prefix) = (0, target.into().to_bytes());
+        for row in self.fold.tables.open.range(&prefix, &behind(&prefix)).take(max) {
             row?;
             count += 1;
         }
@@ -257,8 +290,8 @@ impl Deliveries {
         tables.offset(&tables.cursors, &cursor_key(source, partition))
     }
 
-    fn touch(&self, partition: Partition, endpoint: EndpointId) {
-        self.shared.touched.lock().unwrap_or_else(PoisonError::into_inner).insert((partition, endpoint));
+    fn touch(&self, partition: Partition, target: TargetId) {
+        self.shared.touched.lock().unwrap_or_else(PoisonError::into_inner).insert((partition, target));
         self.hear();
     }
 
@@ -278,14 +311,17 @@ impl Deliveries {
     }
 }
 
-/// `None` if the rows are of other logs, or ahead of one of them.
+/// Of the rows and their keys: those of another are folded anew.
+const LAYOUT: u8 = 3;
+
+/// `None` if the rows are of other logs, or written otherwise, or ahead of one of them.
 fn open_tables(
     path: &Path,
     deliveries: &dyn Reader,
     payments: &dyn Reader,
 ) -> Result<Option<(Tables, Vec<Offset>)>, DeliveriesError> {
     let tables = Tables::open(Store::open(path)?)?;
-    let logs = [payments.log_id().0, deliveries.log_id().0].concat();
+    let logs = [payments.log_id().0.as_slice(), &deliveries.log_id().0, &[LAYOUT]].concat();
     match tables.meta.get(b"logs")? {
         Some(known) if known.as_ref() != logs.as_slice() => return Ok(None),
         Some(_) => {}

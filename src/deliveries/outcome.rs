@@ -1,30 +1,33 @@
-//! What stands on the log of deliveries: what became of one attempt to tell one endpoint of one thing.
+//! What stands on the log of deliveries: what became of one attempt to tell one endpoint, or one browser, of one thing.
 //!
 //! ```json
 //! {"type": "WebhookDelivered", "log": "<log of payments>", "endpoint": "we_...", "partition": 0, "offset": 42,
 //!  "cause": "live", "event": "PaymentSuccessful", "event_id": "...", "payment_id": "pay_...", "version": 2, "attempt": 1,
 //!  "at": "...", "took_ms": 12, "status": 200}
 //! {"type": "WebhookAttemptFailed", ..., "failure": "status", "status": 503, "next_at": "..."}
+//! {"type": "PushDelivered", "log": "...", "subscription": "ps_...", ...}, {"type": "PushAttemptFailed", ...}
 //! ```
 //!
 //! An outcome says the same however often it stands there, so that it needs no transaction. Without `next_at` no further
 //! attempt is made. Nothing that was sent or answered is repeated here.
 
-use crate::control::{EndpointId, RequestId};
+use crate::control::{EndpointId, RequestId, SubscriptionId, TargetId};
 use crate::journal::{LogId, Offset, Partition, Position};
 use crate::payment::{EventId, PaymentId, Timestamp};
 
 const DELIVERED: &str = "WebhookDelivered";
 const FAILED: &str = "WebhookAttemptFailed";
+const PUSH_DELIVERED: &str = "PushDelivered";
+const PUSH_FAILED: &str = "PushAttemptFailed";
 const LIVE: &str = "live";
 const TEST: &str = "test";
 /// What endpoints are told of each other.
 pub const ENDPOINT_DISABLED: &str = "WebhookEndpointDisabled";
 
-/// One thing to tell one endpoint.
+/// One thing to tell somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkId {
-    pub endpoint: EndpointId,
+    pub target: TargetId,
     /// Of the event on the log of payments; of a test, its partition alone counts.
     pub partition: Partition,
     pub offset: Offset,
@@ -69,6 +72,8 @@ pub struct Outcome {
     /// Of the answer, if there was one.
     pub status: Option<u16>,
     pub result: Result,
+    /// Nothing is sent there before: its `Retry-After`.
+    pub pause_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +103,16 @@ pub enum Failure {
     Redirect,
     /// An answer that is not 2xx.
     Status,
-    /// 410: nobody is to be told there any more.
+    /// 410: nobody is to be told there any more. Of a push service, 404 too.
     Gone,
+    /// A push service takes nothing so large.
+    TooLarge,
+    /// A push service that says no, and will say it again.
+    Refused,
+    /// Too late for a browser to be told of it.
+    Expired,
+    /// The browser subscribed when there was another key for secrets.
+    OtherKey,
     /// The endpoint's secrets or its payload cannot be read here.
     NotSendable,
 }
@@ -109,7 +122,10 @@ struct Document {
     #[serde(rename = "type")]
     kind: String,
     log: String,
-    endpoint: EndpointId,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    endpoint: Option<EndpointId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    subscription: Option<SubscriptionId>,
     partition: u32,
     offset: u64,
     cause: String,
@@ -134,6 +150,8 @@ struct Document {
     failure: Option<Failure>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     next_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pause_until: Option<String>,
 }
 
 impl Cause {
@@ -162,6 +180,12 @@ impl What {
 }
 
 impl Failure {
+    /// Would every further attempt come to the same?
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Gone | Self::TooLarge | Self::Refused | Self::Expired | Self::OtherKey)
+    }
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -174,16 +198,24 @@ impl Failure {
             Self::Redirect => "redirect",
             Self::Status => "status",
             Self::Gone => "gone",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::OtherKey => "other_key",
             Self::NotSendable => "not_sendable",
         }
     }
 }
 
 pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
-    let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
+    let Outcome { work, what, attempt, at, took_ms, status, result, pause_until } = outcome;
+    let (delivered, failed, endpoint, subscription) = match work.target {
+        TargetId::Endpoint(id) => (DELIVERED, FAILED, Some(id), None),
+        TargetId::Subscription(id) => (PUSH_DELIVERED, PUSH_FAILED, None, Some(id)),
+    };
     let (kind, failure, next_at) = match result {
-        Result::Delivered => (DELIVERED, None, None),
-        Result::Failed { failure, next_at } => (FAILED, Some(*failure), next_at.map(|at| at.to_string())),
+        Result::Delivered => (delivered, None, None),
+        Result::Failed { failure, next_at } => (failed, Some(*failure), next_at.map(|at| at.to_string())),
     };
     let (event_id, payment_id, version) = match what {
         What::Event { payment, version, event, .. } => (Some(event.clone()), Some(payment.to_string()), Some(*version)),
@@ -196,7 +228,8 @@ pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Document {
         kind: kind.to_owned(),
         log: log.to_string(),
-        endpoint: work.endpoint,
+        endpoint,
+        subscription,
         partition: work.partition.0,
         offset: work.offset.0,
         cause: work.cause.text(),
@@ -212,6 +245,7 @@ pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
         status: *status,
         failure,
         next_at,
+        pause_until: pause_until.map(|until| until.to_string()),
     })
 }
 
@@ -223,12 +257,17 @@ pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, 
     }
     let time = |text: &str| Timestamp::parse(text).ok_or("a time cannot be read");
     let result = match document.kind.as_str() {
-        DELIVERED => Result::Delivered,
-        FAILED => Result::Failed {
+        DELIVERED | PUSH_DELIVERED => Result::Delivered,
+        FAILED | PUSH_FAILED => Result::Failed {
             failure: document.failure.ok_or("it does not say why it failed")?,
             next_at: document.next_at.as_deref().map(time).transpose()?,
         },
         _ => return Ok(None),
+    };
+    let target = match (document.endpoint, document.subscription) {
+        (Some(id), None) => TargetId::Endpoint(id),
+        (None, Some(id)) => TargetId::Subscription(id),
+        _ => return Err("it does not say who was told"),
     };
     let what = match (document.payment_id.as_deref(), document.version, document.event_id) {
         (Some(payment), Some(version), Some(event)) => {
@@ -248,13 +287,14 @@ pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, 
     let cause = Cause::parse(&document.cause).ok_or("its cause cannot be read")?;
     let (partition, offset) = (Partition(document.partition), Offset(document.offset));
     Ok(Some(Outcome {
-        work: WorkId { endpoint: document.endpoint, partition, offset, cause },
+        work: WorkId { target, partition, offset, cause },
         what,
         attempt: document.attempt,
         at: time(&document.at)?,
         took_ms: document.took_ms,
         status: document.status,
         result,
+        pause_until: document.pause_until.as_deref().map(time).transpose()?,
     }))
 }
 
@@ -289,15 +329,17 @@ impl WorkId {
 #[cfg(test)]
 mod tests {
     use super::{Cause, Failure, Outcome, Result, What, WorkId, decode, encode};
-    use crate::control::{EndpointId, RequestId};
+    use crate::control::{EndpointId, RequestId, SubscriptionId};
     use crate::journal::{LogId, Offset, Partition};
     use crate::payment::samples::{at, payment_id};
 
     const LOG: LogId = LogId([7; 16]);
 
     fn outcome(what: What, cause: Cause, result: Result) -> Outcome {
-        let work = WorkId { endpoint: EndpointId([1; 16]), partition: Partition(3), offset: Offset(42), cause };
-        Outcome { work, what, attempt: 2, at: at(5), took_ms: 12, status: Some(503), result }
+        let target = EndpointId([1; 16]).into();
+        let work = WorkId { target, partition: Partition(3), offset: Offset(42), cause };
+        let pause_until = (result != Result::Delivered).then(|| at(8));
+        Outcome { work, what, attempt: 2, at: at(5), took_ms: 12, status: Some(503), result, pause_until }
     }
 
     fn event() -> What {
@@ -308,10 +350,16 @@ mod tests {
     #[test]
     fn an_outcome_survives_a_round_trip_and_knows_its_log() {
         let failed = |next_at| Result::Failed { failure: Failure::Status, next_at };
+        let to_a_browser = |result| {
+            let outcome = outcome(event(), Cause::Live, result);
+            Outcome { work: WorkId { target: SubscriptionId([4; 16]).into(), ..outcome.work }, ..outcome }
+        };
         for outcome in [
             outcome(event(), Cause::Live, Result::Delivered),
             outcome(event(), Cause::Asked(RequestId([2; 16])), failed(Some(at(9)))),
             outcome(What::Test, Cause::Asked(RequestId([2; 16])), failed(None)),
+            to_a_browser(Result::Delivered),
+            to_a_browser(Result::Failed { failure: Failure::TooLarge, next_at: None }),
             outcome(
                 What::Disabled { endpoint: EndpointId([3; 16]), reason: "gone".to_owned() },
                 Cause::Asked(RequestId([2; 16])),
@@ -327,12 +375,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_told_and_what_is_new_is_passed_over() {
         let good = String::from_utf8(encode(LOG, &outcome(event(), Cause::Live, Result::Delivered)).unwrap()).unwrap();
-        assert_eq!(decode(LOG, good.replace("WebhookDelivered", "PushDelivered").as_bytes()), Ok(None));
+        assert_eq!(decode(LOG, good.replace("WebhookDelivered", "LetterDelivered").as_bytes()), Ok(None));
         for wrong in [
             "garbage".to_owned(),
             good.replace("\"live\"", "\"dead\""),
             good.replace("pay_", "pax_"),
             good.replace("we_", "wx_"),
+            good.replace("\"endpoint\"", "\"end\""),
             good.replace("\"at\":\"2", "\"at\":\"x2"),
             good.replace("WebhookDelivered", "WebhookAttemptFailed"),
         ] {

@@ -2,16 +2,18 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `work` | endpoint, partition, offset, cause | [`Row`] |
-//! | `due` | partition, endpoint, due at, offset, cause | nothing |
-//! | `open` | endpoint, payment, version, partition, offset, cause | nothing |
-//! | `attempts` | endpoint, at, partition, offset, cause, attempt | the outcome, as it stands on the log |
-//! | `cursors` | endpoint or request, partition | the next offset of the log of payments |
-//! | `endpoints` | endpoint | [`Standing`] |
-//! | `meta` | `logs`; `d` and partition | ids; the next offset of the log of deliveries |
+//! | `work` | target, partition, offset, cause | [`Row`] |
+//! | `due` | partition, target, due at, offset, cause | nothing |
+//! | `open` | target, payment, version, partition, offset, cause | nothing |
+//! | `attempts` | target, at, partition, offset, cause, attempt | the outcome, as it stands on the log |
+//! | `cursors` | endpoint or request, or [`BROWSERS`], partition | the next offset of the log of payments |
+//! | `standings` | target | [`Standing`] |
+//! | `meta` | `logs`; `d` and partition; `learned` | ids; the next offset of the log of deliveries; of the control log, up to which browsers are known |
+//!
+//! A target is an endpoint or a browser's subscription.
 
 use super::outcome::{Cause, What, WorkId};
-use crate::control::{Endpoint, EndpointId, RequestId};
+use crate::control::{Endpoint, RequestId, TargetId};
 use crate::journal::{Offset, Partition};
 use crate::payment::Timestamp;
 use crate::store::{Store, StoreError, Table};
@@ -45,6 +47,8 @@ pub struct Standing {
     pub last_success: Option<Timestamp>,
     /// The first failure since then, whatever became of the endpoint meanwhile: [`Standing::since_enabled`].
     pub failing_since: Option<Timestamp>,
+    /// When it asked to be left alone, and until when.
+    pub(super) paused: Option<(Timestamp, Timestamp)>,
 }
 
 #[derive(Clone)]
@@ -55,7 +59,7 @@ pub(super) struct Tables {
     pub open: Table,
     pub attempts: Table,
     pub cursors: Table,
-    pub endpoints: Table,
+    pub standings: Table,
     pub meta: Table,
 }
 
@@ -63,8 +67,20 @@ impl Standing {
     /// As it is of an endpoint as it was enabled last: what failed before is nothing that it is to blame for now.
     #[must_use]
     pub fn since_enabled(self, endpoint: &Endpoint) -> Self {
-        let enabled_at = Timestamp::parse(&endpoint.enabled_at).unwrap_or(Timestamp::MIN);
-        Self { failing_since: self.failing_since.map(|since| since.max(enabled_at)), ..self }
+        self.since(Timestamp::parse(&endpoint.enabled_at).unwrap_or(Timestamp::MIN))
+    }
+
+    /// The same, of who is told since then.
+    #[must_use]
+    pub fn since(self, at: Timestamp) -> Self {
+        let failing_since = self.failing_since.map(|since| since.max(at));
+        Self { failing_since, paused: self.paused.filter(|(asked, _)| *asked >= at), ..self }
+    }
+
+    /// Until when nothing is sent there.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<Timestamp> {
+        self.paused.map(|(_, until)| until)
     }
 }
 
@@ -97,7 +113,7 @@ impl Tables {
             open: table("open")?,
             attempts: table("attempts")?,
             cursors: table("cursors")?,
-            endpoints: table("endpoints")?,
+            standings: table("standings")?,
             meta: table("meta")?,
             store,
         })
@@ -107,8 +123,8 @@ impl Tables {
         self.work.get(&work_key(work))?.map(|bytes| decode(&bytes)).transpose()
     }
 
-    pub fn standing(&self, endpoint: EndpointId) -> Result<Standing, StoreError> {
-        let row = self.endpoints.get(&endpoint.0)?.map(|bytes| decode(&bytes)).transpose()?;
+    pub fn standing(&self, target: TargetId) -> Result<Standing, StoreError> {
+        let row = self.standings.get(&target.to_bytes())?.map(|bytes| decode(&bytes)).transpose()?;
         Ok(row.unwrap_or_default())
     }
 
@@ -140,9 +156,9 @@ fn cause_of(bytes: [u8; 16]) -> Cause {
     if bytes == [0; 16] { Cause::Live } else { Cause::Asked(RequestId(bytes)) }
 }
 
-/// Everything about this event at this endpoint begins so.
+/// Everything about this event at this target begins so.
 pub(super) fn event_prefix(work: &WorkId) -> Vec<u8> {
-    [work.endpoint.0.as_slice(), &work.partition.0.to_be_bytes(), &work.offset.0.to_be_bytes()].concat()
+    [work.target.to_bytes().as_slice(), &work.partition.0.to_be_bytes(), &work.offset.0.to_be_bytes()].concat()
 }
 
 pub(super) fn work_key(work: &WorkId) -> Vec<u8> {
@@ -151,42 +167,46 @@ pub(super) fn work_key(work: &WorkId) -> Vec<u8> {
 
 pub(super) fn parse_work(key: &[u8]) -> Result<WorkId, StoreError> {
     Ok(WorkId {
-        endpoint: EndpointId(part(key, 0)?),
-        partition: Partition(u32::from_be_bytes(part(key, 16)?)),
-        offset: Offset(number(key, 20)?),
-        cause: cause_of(part(key, 28)?),
+        target: target_of(key, 0)?,
+        partition: Partition(u32::from_be_bytes(part(key, 17)?)),
+        offset: Offset(number(key, 21)?),
+        cause: cause_of(part(key, 29)?),
     })
 }
 
-pub(super) fn due_prefix(partition: Partition, endpoint: EndpointId) -> Vec<u8> {
-    [partition.0.to_be_bytes().as_slice(), &endpoint.0].concat()
+pub(super) fn target_of(key: &[u8], at: usize) -> Result<TargetId, StoreError> {
+    TargetId::from_bytes(part(key, at)?).ok_or_else(|| StoreError::Damaged("a key names nobody".to_owned()))
+}
+
+pub(super) fn due_prefix(partition: Partition, target: TargetId) -> Vec<u8> {
+    [partition.0.to_be_bytes().as_slice(), &target.to_bytes()].concat()
 }
 
 pub(super) fn due_key(work: &WorkId, at: Timestamp) -> Vec<u8> {
     let at = at.as_micros().to_be_bytes();
     let (offset, cause) = (work.offset.0.to_be_bytes(), cause_bytes(work.cause));
-    [due_prefix(work.partition, work.endpoint).as_slice(), &at, &offset, &cause].concat()
+    [due_prefix(work.partition, work.target).as_slice(), &at, &offset, &cause].concat()
 }
 
 pub(super) fn parse_due(key: &[u8]) -> Result<(Timestamp, WorkId), StoreError> {
-    let at = i64::from_be_bytes(part(key, 20)?);
+    let at = i64::from_be_bytes(part(key, 21)?);
     let at = Timestamp::from_micros(at).ok_or_else(|| StoreError::Damaged("a due time cannot be read".to_owned()))?;
     let work = WorkId {
         partition: Partition(u32::from_be_bytes(part(key, 0)?)),
-        endpoint: EndpointId(part(key, 4)?),
-        offset: Offset(number(key, 28)?),
-        cause: cause_of(part(key, 36)?),
+        target: target_of(key, 4)?,
+        offset: Offset(number(key, 29)?),
+        cause: cause_of(part(key, 37)?),
     };
     Ok((at, work))
 }
 
-/// Everything that one endpoint is still to be told of one payment begins so.
-pub(super) fn open_prefix(endpoint: EndpointId, what: &What) -> Vec<u8> {
+/// Everything that one target is still to be told of one payment begins so.
+pub(super) fn open_prefix(target: TargetId, what: &What) -> Vec<u8> {
     let payment = match what {
         What::Event { payment, .. } => *payment.as_bytes(),
         What::Test | What::Disabled { .. } => [0; 16],
     };
-    [endpoint.0.as_slice(), &payment].concat()
+    [target.to_bytes().as_slice(), &payment].concat()
 }
 
 pub(super) fn open_key(work: &WorkId, what: &What) -> Vec<u8> {
@@ -195,16 +215,16 @@ pub(super) fn open_key(work: &WorkId, what: &What) -> Vec<u8> {
         What::Test | What::Disabled { .. } => 0,
     };
     let (partition, offset) = (work.partition.0.to_be_bytes(), work.offset.0.to_be_bytes());
-    let prefix = open_prefix(work.endpoint, what);
+    let prefix = open_prefix(work.target, what);
     [prefix.as_slice(), &version.to_be_bytes(), &partition, &offset, &cause_bytes(work.cause)].concat()
 }
 
 pub(super) fn parse_open(key: &[u8]) -> Result<WorkId, StoreError> {
     Ok(WorkId {
-        endpoint: EndpointId(part(key, 0)?),
-        partition: Partition(u32::from_be_bytes(part(key, 40)?)),
-        offset: Offset(number(key, 44)?),
-        cause: cause_of(part(key, 52)?),
+        target: target_of(key, 0)?,
+        partition: Partition(u32::from_be_bytes(part(key, 41)?)),
+        offset: Offset(number(key, 45)?),
+        cause: cause_of(part(key, 53)?),
     })
 }
 
@@ -212,10 +232,13 @@ pub(super) fn attempt_key(work: &WorkId, at: Timestamp, attempt: u32) -> Vec<u8>
     let at = at.as_micros().to_be_bytes();
     let (partition, offset) = (work.partition.0.to_be_bytes(), work.offset.0.to_be_bytes());
     let (cause, attempt) = (cause_bytes(work.cause), attempt.to_be_bytes());
-    [work.endpoint.0.as_slice(), &at, &partition, &offset, &cause, &attempt].concat()
+    [work.target.to_bytes().as_slice(), &at, &partition, &offset, &cause, &attempt].concat()
 }
 
-/// `source` is an endpoint or a request.
+/// The source that is read for all browsers at once: no endpoint and no request has this id.
+pub(super) const BROWSERS: [u8; 16] = [0; 16];
+
+/// `source` is an endpoint or a request, or [`BROWSERS`].
 pub(super) fn cursor_key(source: [u8; 16], partition: Partition) -> Vec<u8> {
     [source.as_slice(), &partition.0.to_be_bytes()].concat()
 }
@@ -245,15 +268,16 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Result<u64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::{due_key, open_key, parse_due, parse_open, parse_work, work_key};
-    use crate::control::{EndpointId, RequestId};
+    use crate::control::{EndpointId, RequestId, SubscriptionId, TargetId};
     use crate::deliveries::outcome::{Cause, What, WorkId};
     use crate::journal::{Offset, Partition};
     use crate::payment::samples::{at, payment_id};
 
     #[test]
     fn keys_are_read_as_they_were_written() {
-        for cause in [Cause::Live, Cause::Asked(RequestId([9; 16]))] {
-            let work = WorkId { endpoint: EndpointId([1; 16]), partition: Partition(3), offset: Offset(42), cause };
+        let targets = [TargetId::Endpoint(EndpointId([1; 16])), TargetId::Subscription(SubscriptionId([1; 16]))];
+        for (target, cause) in targets.into_iter().zip([Cause::Live, Cause::Asked(RequestId([9; 16]))]) {
+            let work = WorkId { target, partition: Partition(3), offset: Offset(42), cause };
             assert_eq!(parse_due(&due_key(&work, at(7))).unwrap(), (at(7), work));
             assert_eq!(parse_work(&work_key(&work)).unwrap(), work);
             let name = "PaymentFailed".to_owned();

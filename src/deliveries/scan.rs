@@ -1,5 +1,5 @@
-//! Reads the log of payments for those who are to be told: every endpoint from where it was enabled on, and the ranges that
-//! somebody asked for. What it finds is noted; it tells nobody.
+//! Reads the log of payments for those who are to be told: every endpoint from where it was enabled on, the ranges that
+//! somebody asked for, and once for all browsers. What it finds is noted; it tells nobody.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::outcome::{Cause, What, WorkId};
+use super::rows::BROWSERS;
 use super::{Deliveries, DeliveriesError};
 use crate::control::{Asks, EndpointId, KnownWebhooks, Request, RequestId};
 use crate::journal::{JournalError, Offset, Partition, Position, Reader, Record, Tail, TailItem, partition_of};
@@ -39,17 +40,24 @@ pub struct Scanner {
 
 /// Somebody for whom the log is read.
 pub(super) struct Source {
-    endpoint: EndpointId,
+    pub who: Who,
     cause: Cause,
     kind: Kind,
     /// By partition: the next offset, and where it ends.
-    next: Vec<Offset>,
+    pub next: Vec<Offset>,
     to: Vec<Offset>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Endpoint(EndpointId),
+    /// Whoever of them is to be told.
+    Browsers,
 }
 
 /// Which of the events it covers are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// What the endpoint has asked to hear of.
     Live,
     /// The same, if it was not delivered and is not about to be.
@@ -75,9 +83,9 @@ struct Found {
 
 impl Source {
     fn key(&self) -> [u8; 16] {
-        match self.cause {
-            Cause::Live => self.endpoint.0,
-            Cause::Asked(RequestId(id)) => id,
+        match (self.cause, self.who) {
+            (Cause::Live, Who::Endpoint(EndpointId(id))) | (Cause::Asked(RequestId(id)), _) => id,
+            (Cause::Live, Who::Browsers) => BROWSERS,
         }
     }
 
@@ -94,7 +102,7 @@ impl Source {
 /// Of what is about no payment, the endpoint itself says who tells it.
 fn of_no_event(endpoint: EndpointId, cause: Cause, partitions: u32) -> WorkId {
     let partition = partition_of(endpoint.to_string().as_bytes(), partitions);
-    WorkId { endpoint, partition, offset: Offset(0), cause }
+    WorkId { target: endpoint.into(), partition, offset: Offset(0), cause }
 }
 
 impl Scanner {
@@ -113,6 +121,7 @@ impl Scanner {
             self.heed()?;
             self.seen = changes;
         }
+        self.heed_browsers()?;
         if self.sources.is_empty() {
             self.reading = None;
             self.deliveries.fold.webhooks.wait(self.seen, wait);
@@ -139,7 +148,7 @@ impl Scanner {
         for endpoint in known.endpoints.values() {
             anew |= self.deliveries.fold.stand(endpoint, partitions)?;
             for partition in (0..partitions).map(Partition) {
-                self.deliveries.touch(partition, endpoint.endpoint.id);
+                self.deliveries.touch(partition, endpoint.endpoint.id.into());
             }
         }
         let requests = known.requests.since(self.requests);
@@ -147,16 +156,20 @@ impl Scanner {
             anew |= self.ask(request)?;
         }
         self.requests = known.requests.count();
-        self.sources.retain(|source| known.endpoints.get(&source.endpoint).is_some_and(|e| e.endpoint.is_enabled()));
+        let is_enabled = |id: &EndpointId| known.endpoints.get(id).is_some_and(|e| e.endpoint.is_enabled());
+        self.sources.retain(|source| match &source.who {
+            Who::Endpoint(id) => is_enabled(id),
+            Who::Browsers => true,
+        });
         let missing = |endpoint: EndpointId, sources: &[Source]| {
-            sources.iter().all(|source| source.endpoint != endpoint || source.cause != Cause::Live)
+            sources.iter().all(|source| source.who != Who::Endpoint(endpoint) || source.cause != Cause::Live)
         };
         for endpoint in known.endpoints.values().filter(|known| known.endpoint.is_enabled()) {
             let id = endpoint.endpoint.id;
             if anew || missing(id, &self.sources) {
-                self.sources.retain(|source| source.endpoint != id || source.cause != Cause::Live);
+                self.sources.retain(|source| source.who != Who::Endpoint(id) || source.cause != Cause::Live);
                 let to = vec![Offset(u64::MAX); partitions as usize];
-                let source = self.source((id, Cause::Live, Kind::Live), |_| Offset(0), to)?;
+                let source = self.source((Who::Endpoint(id), Cause::Live, Kind::Live), |_| Offset(0), to)?;
                 self.sources.push(source);
                 anew = true;
             }
@@ -178,12 +191,13 @@ impl Scanner {
                 self.want(&of_no_event(endpoint, cause, partitions), &what)?;
             }
             Asks::Resend { partition, offset, payment_id, version } => {
-                let work = WorkId { endpoint, partition: Partition(*partition), offset: Offset(*offset), cause };
+                let (partition, offset) = (Partition(*partition), Offset(*offset));
+                let work = WorkId { target: endpoint.into(), partition, offset, cause };
                 if let Some(payment) = PaymentId::parse(payment_id) {
                     let entry = self.view.events_after(payment, version.saturating_sub(1), 1)?.into_iter().next();
                     let Some(entry) = entry.filter(|entry| entry.position == work.position()) else {
                         // Asked by an instance that has folded further than this one: in a moment.
-                        return self.add(self.source_of_one(&work)?);
+                        return self.add(self.source_of_one(endpoint, &work)?);
                     };
                     let (name, event) = (entry.event.data.name().to_owned(), entry.event.event_id.to_string());
                     self.want(&work, &What::Event { payment, version: *version, name, event })?;
@@ -197,7 +211,7 @@ impl Scanner {
                 for range in ranges.iter().filter(|range| range.partition < partitions) {
                     to[range.partition as usize] = Offset(range.to);
                 }
-                return self.add(self.source((endpoint, cause, Kind::Recovery), from, to)?);
+                return self.add(self.source((Who::Endpoint(endpoint), cause, Kind::Recovery), from, to)?);
             }
         }
         Ok(false)
@@ -212,13 +226,13 @@ impl Scanner {
         Ok(needed)
     }
 
-    fn source(
+    pub(super) fn source(
         &self,
-        (endpoint, cause, kind): (EndpointId, Cause, Kind),
+        (who, cause, kind): (Who, Cause, Kind),
         from: impl Fn(Partition) -> Offset,
         to: Vec<Offset>,
     ) -> Result<Source, DeliveriesError> {
-        let mut source = Source { endpoint, cause, kind, next: Vec::new(), to };
+        let mut source = Source { who, cause, kind, next: Vec::new(), to };
         for partition in (0..self.log.partitions()).map(Partition) {
             let cursor = self.deliveries.cursor(source.key(), partition)?;
             source.next.push(cursor.unwrap_or_else(|| from(partition)));
@@ -226,17 +240,17 @@ impl Scanner {
         Ok(source)
     }
 
-    fn source_of_one(&self, work: &WorkId) -> Result<Source, DeliveriesError> {
+    fn source_of_one(&self, endpoint: EndpointId, work: &WorkId) -> Result<Source, DeliveriesError> {
         let mut to = vec![Offset(0); self.log.partitions() as usize];
         if let Some(to) = to.get_mut(work.partition.0 as usize) {
             *to = work.offset.next();
         }
-        self.source((work.endpoint, work.cause, Kind::One), |_| work.offset, to)
+        self.source((Who::Endpoint(endpoint), work.cause, Kind::One), |_| work.offset, to)
     }
 
-    fn want(&self, work: &WorkId, what: &What) -> Result<(), DeliveriesError> {
+    pub(super) fn want(&self, work: &WorkId, what: &What) -> Result<(), DeliveriesError> {
         if self.deliveries.fold.want(work, what)? {
-            self.deliveries.touch(work.partition, work.endpoint);
+            self.deliveries.touch(work.partition, work.target);
         }
         Ok(())
     }
@@ -305,8 +319,12 @@ impl Scanner {
             What::Event { payment: *payment, version: index as u64 + 1, name: name.clone(), event: event.clone() };
         let merchant: &MerchantId = &row.payment.initiation.merchant_id;
         for source in self.sources.iter().filter(|source| source.covers(position)) {
-            let Some(known) = self.known.endpoints.get(&source.endpoint) else { continue };
-            let work = WorkId { endpoint: source.endpoint, partition, offset: found.offset, cause: source.cause };
+            let Who::Endpoint(id) = source.who else {
+                self.note_for_browsers(position, &what, &row.payment)?;
+                continue;
+            };
+            let Some(known) = self.known.endpoints.get(&id) else { continue };
+            let work = WorkId { target: id.into(), partition, offset: found.offset, cause: source.cause };
             let wanted = match source.kind {
                 Kind::Live => known.endpoint.wants(merchant, name),
                 Kind::Recovery => {

@@ -123,6 +123,11 @@ pub fn import(
         "there are webhook endpoints on the control log of this log, and they would be told of everything in the archive as if it \
          happened now: delete them, and create them anew when the import is finished"
     );
+    ensure!(
+        control.subscriptions().is_empty(),
+        "there are push subscriptions on the control log of this log, and their browsers would be told of everything in the \
+         archive that they may still be told: delete them first (`paylog push rm`)"
+    );
     let stop = CancellationToken::new();
     let following = stop.clone();
     let follower = std::thread::spawn(move || follower.expecting_an_import().run(&following));

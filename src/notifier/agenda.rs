@@ -1,12 +1,12 @@
-//! Which endpoints are looked at, and in what order: by time, and of those that wait for room the one that has waited longest.
+//! Which endpoints and browsers are looked at, and in what order: by time, and of those that wait for room the one that has waited longest.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use crate::control::EndpointId;
+use crate::control::TargetId;
 use crate::journal::Partition;
 use crate::payment::Timestamp;
 
-pub(super) type Key = (Partition, EndpointId);
+pub(super) type Key = (Partition, TargetId);
 
 #[derive(Default)]
 pub(super) struct Agenda {
@@ -15,7 +15,7 @@ pub(super) struct Agenda {
     next: HashMap<Key, (Timestamp, u64)>,
     /// Counts looks, so that none overtakes another of the same time.
     count: u64,
-    /// Endpoints that a bound kept back: those that got nothing, and behind them those that got something.
+    /// Those that a bound kept back: those that got nothing, and behind them those that got something.
     waiting: VecDeque<Key>,
     served: VecDeque<Key>,
     held: HashSet<Key>,
@@ -72,7 +72,7 @@ mod tests {
     use crate::payment::samples::at;
 
     fn key(n: u8) -> Key {
-        (Partition(0), EndpointId([n; 16]))
+        (Partition(0), EndpointId([n; 16]).into())
     }
 
     #[test]

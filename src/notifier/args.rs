@@ -1,4 +1,4 @@
-//! The flags of webhooks, of those who send them and of those who take endpoints in.
+//! The flags of webhooks and of Web Push, of those who send and of those who take endpoints and browsers in.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::schedule::Schedule;
 use crate::config::positive;
+use crate::webpush::PushArgs;
 
 #[derive(Clone, Debug, Args)]
 pub struct WebhookArgs {
@@ -35,6 +36,8 @@ pub struct WebhookArgs {
     /// After so much time of nothing but failure an endpoint is disabled, in seconds.
     #[arg(long, env = "PAYLOG_WEBHOOK_DISABLE_AFTER_SECONDS", default_value_t = 5 * 24 * 60 * 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub webhook_disable_after_seconds: u64,
+    #[command(flatten)]
+    pub push: PushArgs,
 }
 
 impl WebhookArgs {

@@ -4,24 +4,27 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Answer, Client, Post};
+use super::client::{Answer, Client, Post, judge_webhook};
 use super::message::{Message, Unsendable};
+use super::push::{Push, removal};
 use super::schedule::{Disable, Schedule};
+use super::target::Target;
 use crate::clock::Clocks;
-use crate::control::{Asks, Change, Control, Decided, EndpointId, EndpointState, KnownEndpoint, SecretsKey};
-use crate::deliveries::outcome::{ENDPOINT_DISABLED, Failure, Outcome, Result as Ended, What, encode};
+use crate::control::{Asks, Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey, TargetId};
+use crate::deliveries::outcome::{ENDPOINT_DISABLED, Outcome, Result as Ended, What, encode};
 use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::Timestamp;
-use crate::projection::View;
-use crate::telemetry::{self, Seldom};
+use crate::projection::{Entry, View};
+use crate::telemetry::Seldom;
 
 /// Before an outcome that could not be appended, or a decision that was not made, is tried again.
-const APPEND_PAUSE: Duration = Duration::from_secs(1);
-/// How long a decision to disable an endpoint is waited for.
-const DECIDE_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const APPEND_PAUSE: Duration = Duration::from_secs(1);
+/// How long a decision to disable an endpoint, or to end a subscription, is waited for.
+pub(super) const DECIDE_PATIENCE: Duration = Duration::from_secs(5);
 
 static NOT_SENDABLE: Seldom = Seldom::new();
 
@@ -34,10 +37,19 @@ pub(super) struct Attempts {
     pub log: Arc<dyn Journal>,
     pub key: SecretsKey,
     pub client: Client,
+    pub push: Push,
     pub schedule: Schedule,
     pub clocks: Clocks,
-    /// Endpoints that are being disabled.
-    pub disabling: Mutex<HashSet<EndpointId>>,
+    pub runtime: Handle,
+    /// Of which it is being decided that they are told nothing more.
+    pub deciding: Mutex<HashSet<TargetId>>,
+}
+
+/// What came of sending.
+pub(super) struct Sent {
+    pub answer: Answer,
+    /// Nobody is told later than this.
+    pub until: Option<Timestamp>,
 }
 
 /// What the lane needs to know of an attempt.
@@ -49,58 +61,87 @@ pub(super) struct Attempted {
 }
 
 impl Attempts {
-    pub async fn make(self: &Arc<Self>, due: Due, endpoint: Arc<KnownEndpoint>, stop: &CancellationToken) -> Attempted {
+    pub async fn make(self: &Arc<Self>, due: Due, target: Target, stop: &CancellationToken) -> Attempted {
         let at = self.clocks.machine();
         let attempt = due.attempts.saturating_add(1);
-        let answer = match self.send(&due, &endpoint, at).await {
-            Ok(answer) => answer,
+        let sent = match &target {
+            Target::Endpoint(known) => self.send(&due, known, at).await,
+            Target::Browser(known) => self.push(&due, known, at).await,
+        };
+        let Sent { answer, until } = match sent {
+            Ok(sent) => sent,
             Err(error) => {
-                // It is this instance that cannot, and not the endpoint: no attempt was made, and none is counted.
+                // It is this instance that cannot, and not the target: no attempt was made, and none is counted.
                 if NOT_SENDABLE.now() {
-                    tracing::warn!(endpoint = %due.work.endpoint, %error, "a webhook cannot be sent from here yet");
+                    tracing::warn!(target = %due.work.target, %error, "somebody cannot be told from here yet");
                 }
                 return Attempted { recorded: None, pause_until: None };
             }
         };
-        telemetry::webhook_attempted(answer.failure.map_or("delivered", Failure::name), answer.took);
+        target.attempted(answer.failure, answer.took);
         let Answer { took, status, failure, retry_after } = answer;
         let (now, mut pause_until, mut disable) = (self.clocks.now(), None, None);
         let result = match failure {
             None => Ended::Delivered,
             Some(failure) => {
-                let standing = self.deliveries.standing(due.work.endpoint).unwrap_or_default();
-                let standing = standing.since_enabled(&endpoint.endpoint);
+                let standing = target.standing(self.deliveries.standing(due.work.target).unwrap_or_default());
                 let next = self.schedule.after(attempt, failure, retry_after, &standing, now, rand::random());
                 (pause_until, disable) = (next.pause_until, next.disable);
-                Ended::Failed { failure, next_at: next.at }
+                let next_at = next.at.filter(|at| until.is_none_or(|until| *at < until));
+                Ended::Failed { failure, next_at }
             }
         };
+        let is_over = !matches!(result, Ended::Failed { next_at: Some(_), .. });
         let took_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
-        let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result };
+        let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result, pause_until };
         let recorded = self.record(&outcome, stop).await;
-        if let Some(why) = disable {
-            self.begin_to_disable(endpoint, why, stop.clone());
+        match target {
+            Target::Endpoint(known) => {
+                if let Some(why) = disable {
+                    self.begin_to_disable(known, why, stop.clone());
+                }
+            }
+            Target::Browser(known) => {
+                // Before it is on the log that it was told, it is still to be told.
+                if let Some(why) = removal(&known, failure, is_over, disable).filter(|_| recorded.is_some()) {
+                    self.begin_to_remove(known, why, stop);
+                }
+            }
         }
         Attempted { recorded, pause_until }
     }
 
-    async fn send(&self, due: &Due, endpoint: &KnownEndpoint, at: Timestamp) -> Result<Answer, Unsendable> {
-        let message = self.message(due, endpoint)?;
-        let signatures = message.signatures(&endpoint.endpoint, &self.key, at)?;
-        let (url, Message { id, body }) = (&endpoint.endpoint.url, message);
-        Ok(self.client.send(&Post { url, id: &id, at, signatures: &signatures, body: &body }).await)
+    async fn send(&self, due: &Due, known: &KnownEndpoint, at: Timestamp) -> Result<Sent, Unsendable> {
+        let message = self.message(due, known)?;
+        let signatures = message.signatures(&known.endpoint, &self.key, at)?;
+        let timestamp = (at.as_micros() / 1_000_000).to_string();
+        let Message { id, body } = message;
+        let headers = [
+            ("content-type", "application/json"),
+            ("webhook-id", id.as_str()),
+            ("webhook-timestamp", &timestamp),
+            ("webhook-signature", &signatures),
+        ];
+        let post = Post { url: &known.endpoint.url, headers: &headers, body: body.into_bytes(), judge: judge_webhook };
+        Ok(Sent { answer: self.client.send(post).await, until: None })
     }
 
-    fn message(&self, due: &Due, endpoint: &KnownEndpoint) -> Result<Message, Unsendable> {
-        let What::Event { payment, version, .. } = &due.what else {
+    fn message(&self, due: &Due, known: &KnownEndpoint) -> Result<Message, Unsendable> {
+        if !matches!(due.what, What::Event { .. }) {
             return Message::of_no_event(due);
-        };
+        }
+        Message::of_event(due, &self.entry(due)?, known.endpoint.payload, self.view.log_id())
+    }
+
+    /// The event that somebody is to be told of.
+    pub fn entry(&self, due: &Due) -> Result<Entry, Unsendable> {
+        let What::Event { payment, version, .. } = &due.what else { return Err(Unsendable::NotThere) };
         if !self.view.has_folded(due.work.position()) {
             return Err(Unsendable::NotFolded);
         }
         let entries = self.view.events_after(*payment, version.saturating_sub(1), 1)?;
         let entry = entries.into_iter().next().filter(|entry| entry.position == due.work.position());
-        Message::of_event(due, &entry.ok_or(Unsendable::NotThere)?, endpoint.endpoint.payload, self.view.log_id())
+        entry.ok_or(Unsendable::NotThere)
     }
 
     /// Until it is on the log the work is still due: whoever takes the lane would do it again, and may.
@@ -108,7 +149,7 @@ impl Attempts {
         let value = encode(self.view.log_id(), outcome).ok()?;
         let key = match &outcome.what {
             What::Event { payment, .. } => payment.to_string(),
-            What::Test | What::Disabled { .. } => outcome.work.endpoint.to_string(),
+            What::Test | What::Disabled { .. } => outcome.work.target.to_string(),
         };
         loop {
             let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
@@ -116,7 +157,7 @@ impl Attempts {
             match self.log.append(NewRecord { partition, key, headers, value }).await {
                 Ok(position) => return Some(position),
                 // An outcome that stands there twice is one.
-                Err(error) => tracing::warn!(%partition, %error, "the outcome of a webhook was not recorded yet"),
+                Err(error) => tracing::warn!(%partition, %error, "what came of a delivery was not recorded yet"),
             }
             tokio::select! {
                 () = stop.cancelled() => return None,
@@ -142,21 +183,21 @@ impl Attempts {
 
     /// No attempt waits for it: the control log may not answer for long. Once at a time for each endpoint.
     fn begin_to_disable(self: &Arc<Self>, known: Arc<KnownEndpoint>, why: Disable, stop: CancellationToken) {
-        let (attempts, id) = (Arc::clone(self), known.endpoint.id);
-        if self.disabling().insert(id) {
-            drop(tokio::spawn(async move {
+        let (attempts, id) = (Arc::clone(self), TargetId::from(known.endpoint.id));
+        if self.deciding().insert(id) {
+            drop(self.runtime.spawn(async move {
                 attempts.disable(&known, why, &stop).await;
-                attempts.disabling().remove(&id);
+                attempts.deciding().remove(&id);
             }));
         }
     }
 
-    fn disabling(&self) -> MutexGuard<'_, HashSet<EndpointId>> {
-        self.disabling.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn deciding(&self) -> MutexGuard<'_, HashSet<TargetId>> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until it is decided, or the stop. Of two that say so one has an effect; who has disabled or enabled it meanwhile is right.
-    async fn disable(&self, answered: &KnownEndpoint, why: Disable, stop: &CancellationToken) {
+    pub async fn disable(&self, answered: &KnownEndpoint, why: Disable, stop: &CancellationToken) {
         let id = answered.endpoint.id;
         loop {
             let known = self.control.webhooks().known().endpoints.get(&id).cloned();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode, Url};
 
 use super::names::Names;
@@ -35,10 +35,10 @@ pub(super) struct Client {
 /// What is sent.
 pub(super) struct Post<'a> {
     pub url: &'a str,
-    pub id: &'a str,
-    pub at: Timestamp,
-    pub signatures: &'a str,
-    pub body: &'a str,
+    pub headers: &'a [(&'static str, &'a str)],
+    pub body: Vec<u8>,
+    /// What an answer means; `None` if it was taken.
+    pub judge: fn(StatusCode) -> Option<Failure>,
 }
 
 /// What came of it.
@@ -49,6 +49,13 @@ pub(super) struct Answer {
     pub retry_after: Option<Duration>,
     /// `None` if it was taken.
     pub failure: Option<Failure>,
+}
+
+impl Answer {
+    /// Nothing was sent, and for this reason nothing will be.
+    pub fn without(failure: Failure) -> Self {
+        Self { took: Duration::ZERO, status: None, retry_after: None, failure: Some(failure) }
+    }
 }
 
 /// Resolves a name, and gives out its addresses only if every one of them may be told. The connection goes to one of them, and
@@ -102,8 +109,8 @@ impl Client {
         Ok(Self { http, timeout, allow_private })
     }
 
-    pub async fn send(&self, post: &Post<'_>) -> Answer {
-        let began = Instant::now();
+    pub async fn send(&self, post: Post<'_>) -> Answer {
+        let (began, judge) = (Instant::now(), post.judge);
         let answered = tokio::time::timeout(self.timeout, self.exchange(post)).await;
         let took = began.elapsed();
         let failed = |failure| Answer { took, status: None, retry_after: None, failure: Some(failure) };
@@ -119,18 +126,13 @@ impl Client {
     }
 
     /// The head of the answer.
-    async fn exchange(&self, post: &Post<'_>) -> Result<Response, Failure> {
+    async fn exchange(&self, post: Post<'_>) -> Result<Response, Failure> {
         // An address in the URL is not resolved, and so not checked by the resolver. What was taken in under other rules, or
         // by another version, is judged again.
         let url = target::parse(post.url, self.allow_private).map_err(|_| refusal(post.url))?;
-        let request = self
-            .http
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", post.id)
-            .header("webhook-timestamp", post.at.as_micros() / 1_000_000)
-            .header("webhook-signature", post.signatures)
-            .body(post.body.to_owned());
+        let headers = post.headers.iter();
+        let request = headers.fold(self.http.post(url), |request, (name, value)| request.header(*name, *value));
+        let request = request.body(post.body);
         request.send().await.map_err(|error| failure_of(&error))
     }
 }
@@ -141,7 +143,8 @@ fn refusal(url: &str) -> Failure {
     if closed { Failure::AddressNotAllowed } else { Failure::NotSendable }
 }
 
-fn judge(status: StatusCode) -> Option<Failure> {
+/// What a webhook's answer means.
+pub(super) fn judge_webhook(status: StatusCode) -> Option<Failure> {
     match status {
         StatusCode::GONE => Some(Failure::Gone),
         status if status.is_success() => None,

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::{Answer, Client, Post, patience};
+use super::{Answer, Client, Post, judge_webhook, patience};
 use crate::deliveries::outcome::Failure;
-use crate::payment::Timestamp;
 use crate::payment::samples::at;
 
 /// A server that says `head` to whoever comes, then sends `more` again and again for as long as it is taken.
@@ -28,8 +27,8 @@ async fn server(head: &'static str, more: &'static [u8]) -> u16 {
 
 async fn send(url: &str, allow_private: bool) -> Answer {
     let client = Client::new(Duration::from_secs(2), allow_private).unwrap();
-    let (id, at, signatures) = ("msg_1", Timestamp::now(), "v1,x");
-    client.send(&Post { url, id, at, signatures, body: "{}" }).await
+    let headers = [("webhook-id", "msg_1"), ("webhook-signature", "v1,x")];
+    client.send(Post { url, headers: &headers, body: b"{}".to_vec(), judge: judge_webhook }).await
 }
 
 #[tokio::test]

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::agenda::Agenda;
 use super::attempt::{Attempted, Attempts};
 use super::group::POSITIONS_EVERY;
+use super::target::Target;
 use super::{Bounds, NotifyError};
-use crate::control::{EndpointId, KnownEndpoint};
-use crate::deliveries::Due;
+use crate::control::TargetId;
 use crate::deliveries::outcome::WorkId;
+use crate::deliveries::{Due, Standing};
 use crate::journal::{JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
 
@@ -24,9 +25,9 @@ use crate::payment::Timestamp;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
-/// Outcomes of one endpoint that the fold has not come to yet.
+/// Outcomes of one target that the fold has not come to yet.
 const UNFOLDED_MAX: usize = 1_000;
-/// On their way to one endpoint that does nothing but fail: it holds no slot that others could use.
+/// On their way to one target that does nothing but fail: it holds no slot that others could use.
 const FAILING_MAX: usize = 1;
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ pub(super) enum CatchUp {
     Done,
 }
 
-/// How much of one endpoint is on its way.
+/// How much of one target is on its way.
 #[derive(Clone, Copy, Default)]
 struct Count {
     /// Sent, and not answered yet: this is what bounds are about.
@@ -85,11 +86,12 @@ pub(super) struct Running {
     pub fence_not_before: Instant,
     pub epochs: u64,
     in_flight: HashMap<WorkId, OnItsWay>,
-    of_endpoint: HashMap<EndpointId, Count>,
+    of_target: HashMap<TargetId, Count>,
     /// Sent, and not answered yet.
     sending: usize,
     agenda: Agenda,
-    paused: HashMap<EndpointId, Timestamp>,
+    /// Until when targets want to be left alone, and by which work, until the fold has its outcome and says so too.
+    paused: HashMap<TargetId, (WorkId, Timestamp)>,
     pub positions_told: Instant,
 }
 
@@ -117,7 +119,7 @@ impl Running {
             fence_not_before: now,
             epochs: 0,
             in_flight: HashMap::new(),
-            of_endpoint: HashMap::new(),
+            of_target: HashMap::new(),
             sending: 0,
             agenda: Agenda::default(),
             paused: HashMap::new(),
@@ -129,7 +131,7 @@ impl Running {
     pub fn turn(&mut self) -> Result<(), NotifyError> {
         self.serve_group()?;
         self.listen(self.patience())?;
-        self.release();
+        self.release()?;
         self.take_touched();
         self.dispatch()?;
         self.tell_positions()
@@ -150,6 +152,12 @@ impl Running {
         self.tell_positions()?;
         self.lanes.leave(LEAVE_DEADLINE);
         Ok(())
+    }
+
+    /// Is there anything that could not be sent, and is to be tried again?
+    #[cfg(test)]
+    pub fn waits_for_another_try(&self) -> bool {
+        self.in_flight.values().any(|way| matches!(way, OnItsWay::Unrecorded(_)))
     }
 
     // === what comes in ===
@@ -181,11 +189,10 @@ impl Running {
 
     fn settle(&mut self, work: WorkId, attempted: &Attempted) {
         if let Some(until) = attempted.pause_until {
-            let paused = self.paused.entry(work.endpoint).or_insert(until);
-            *paused = until.max(*paused);
+            self.paused.insert(work.target, (work, until));
         }
         self.sending = self.sending.saturating_sub(1);
-        if let Some(count) = self.of_endpoint.get_mut(&work.endpoint) {
+        if let Some(count) = self.of_target.get_mut(&work.target) {
             count.sending = count.sending.saturating_sub(1);
         }
         self.look_at_held();
@@ -197,18 +204,19 @@ impl Running {
     }
 
     fn let_go(&mut self, work: &WorkId) {
+        self.paused.retain(|_, (by, _)| by != work);
         if self.in_flight.remove(work).is_some()
-            && let Some(count) = self.of_endpoint.get_mut(&work.endpoint)
+            && let Some(count) = self.of_target.get_mut(&work.target)
         {
             count.known = count.known.saturating_sub(1);
             if count.known == 0 {
-                self.of_endpoint.remove(&work.endpoint);
+                self.of_target.remove(&work.target);
             }
         }
     }
 
     /// Lets go of what the fold has passed, and lets lanes act that have caught up.
-    fn release(&mut self) {
+    fn release(&mut self) -> Result<(), NotifyError> {
         let (deliveries, instant) = (&self.attempts.deliveries, Instant::now());
         let is_over = |way: &OnItsWay| match way {
             OnItsWay::Sent => false,
@@ -224,7 +232,7 @@ impl Running {
         let now = self.attempts.clocks.now();
         for work in &passed {
             self.let_go(work);
-            self.agenda.look_at((work.partition, work.endpoint), now);
+            self.agenda.look_at((work.partition, work.target), now);
         }
         let mut taken = Vec::new();
         for (partition, lane) in &mut self.owned {
@@ -233,11 +241,16 @@ impl Running {
                 taken.push(*partition);
             }
         }
-        for partition in taken {
-            let known = self.attempts.control.webhooks().known();
+        for partition in &taken {
             let now = self.attempts.clocks.now();
-            known.endpoints.keys().for_each(|endpoint| self.agenda.look_at((partition, *endpoint), now));
+            for target in self.attempts.deliveries.who_wait(*partition)? {
+                self.agenda.look_at((*partition, target), now);
+            }
         }
+        if !taken.is_empty() {
+            self.attempts.remove_told(&taken, &self.cut_off);
+        }
+        Ok(())
     }
 
     fn take_touched(&mut self) {
@@ -257,39 +270,42 @@ impl Running {
 
     fn dispatch(&mut self) -> Result<(), NotifyError> {
         let now = self.attempts.clocks.now();
-        while let Some((partition, endpoint)) = self.agenda.take(now) {
+        while let Some((partition, target)) = self.agenda.take(now) {
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
-                self.dispatch_to(partition, endpoint, now)?;
+                self.dispatch_to(partition, target, now)?;
             }
         }
         Ok(())
     }
 
     /// How much more may be sent to it now.
-    fn room(&self, endpoint: EndpointId, count: Count) -> Result<usize, NotifyError> {
+    fn room(&self, standing: &Standing, count: Count) -> usize {
         let room = self.bounds.in_flight_max.saturating_sub(self.sending);
         let room = room.min(UNFOLDED_MAX.saturating_sub(count.known));
-        let room = room.min(self.bounds.of_endpoint_max.saturating_sub(count.sending));
-        if room == 0 || self.attempts.deliveries.standing(endpoint)?.failing_since.is_none() {
-            return Ok(room);
+        let room = room.min(self.bounds.of_target_max.saturating_sub(count.sending));
+        match standing.failing_since {
+            Some(_) => room.min(FAILING_MAX.saturating_sub(count.sending)),
+            None => room,
         }
-        Ok(room.min(FAILING_MAX.saturating_sub(count.sending)))
     }
 
-    /// Begins what one endpoint is to be told, as far as the bounds allow.
-    fn dispatch_to(&mut self, partition: Partition, id: EndpointId, now: Timestamp) -> Result<(), NotifyError> {
-        let known = self.attempts.control.webhooks().known();
-        let Some(endpoint) = known.endpoints.get(&id).filter(|known| known.endpoint.is_enabled()) else {
+    /// Begins what one target is to be told, as far as the bounds allow.
+    fn dispatch_to(&mut self, partition: Partition, id: TargetId, now: Timestamp) -> Result<(), NotifyError> {
+        let Some(target) = self.attempts.target(id) else {
+            if id.endpoint().is_none() {
+                self.attempts.deliveries.drop_all(id)?; // a browser that has gone does not come back for it
+            }
             return Ok(());
         };
-        self.paused.retain(|_, until| *until > now);
         let key = (partition, id);
-        if let Some(until) = self.paused.get(&id).copied() {
+        let standing = target.standing(self.attempts.deliveries.standing(id)?);
+        let until = self.paused.get(&id).map(|(_, until)| *until).or(standing.paused_until());
+        if let Some(until) = until.filter(|until| *until > now) {
             self.agenda.look_at(key, until);
             return Ok(());
         }
-        let count = self.of_endpoint.get(&id).copied().unwrap_or_default();
-        let (room, on_their_way) = (self.room(id, count)?, count.known);
+        let count = self.of_target.get(&id).copied().unwrap_or_default();
+        let (room, on_their_way) = (self.room(&standing, count), count.known);
         if room == 0 {
             self.agenda.hold(key, false); // until something has ended
             return Ok(());
@@ -305,10 +321,10 @@ impl Running {
                 self.agenda.hold(key, true);
                 break;
             }
-            if self.attempts.deliveries.is_void(&due.work, endpoint)? {
+            if self.attempts.deliveries.is_void(&due.work, target.start_in(partition))? {
                 voided = true;
             } else {
-                self.begin(due, Arc::clone(endpoint));
+                self.begin(due, target.clone());
                 begun += 1;
             }
         }
@@ -324,15 +340,15 @@ impl Running {
         Ok(())
     }
 
-    fn begin(&mut self, due: Due, endpoint: Arc<KnownEndpoint>) {
+    fn begin(&mut self, due: Due, target: Target) {
         self.in_flight.insert(due.work, OnItsWay::Sent);
         self.sending += 1;
-        let count = self.of_endpoint.entry(due.work.endpoint).or_default();
+        let count = self.of_target.entry(due.work.target).or_default();
         (count.sending, count.known) = (count.sending + 1, count.known + 1);
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
         let mut reply = Reply { work: due.work, sender: Some(self.sender.clone()) };
         drop(self.runtime.spawn(async move {
-            let attempted = attempts.make(due, endpoint, &cut_off).await;
+            let attempted = attempts.make(due, target, &cut_off).await;
             reply.send(attempted);
         }));
     }

@@ -61,6 +61,12 @@ pub(super) enum Unsendable {
     Rows(#[from] crate::store::StoreError),
     #[error("its event is not in the rows of this instance")]
     NotThere,
+    #[error("this process has no --vapid-subject (PAYLOG_VAPID_SUBJECT), without which no browser can be told")]
+    NoSubject,
+    #[error("what was sealed is no subscription")]
+    Unreadable,
+    #[error("it cannot be encrypted for its browser: {0}")]
+    Encrypt(#[from] crate::webpush::Unencryptable),
 }
 
 impl Message {
@@ -163,7 +169,7 @@ mod tests {
     fn a_test_says_when_it_was_asked_for() {
         let request = RequestId::parse("wr_0197a4c0000070008000000000000000").unwrap();
         let work = WorkId {
-            endpoint: EndpointId([1; 16]),
+            target: EndpointId([1; 16]).into(),
             partition: Partition(0),
             offset: Offset(0),
             cause: Cause::Asked(request),

@@ -1,4 +1,5 @@
-//! Tells those who asked to be told: a lane whose effect is a delivery (DESIGN.md 7, docs/decisions/0017). What is due,
+//! Tells those who asked to be told, by webhook and by Web Push: a lane whose effect is a delivery (DESIGN.md 7,
+//! docs/decisions/0017, 0018). What is due,
 //! [`Deliveries`] says; a lane sends it, appends what came of it, and lets go of it when the fold has that outcome.
 //!
 //! The group says who sends for which partition. An outcome is appended without a transaction: it is the same however often
@@ -12,7 +13,11 @@ mod group;
 mod lane;
 mod message;
 mod names;
+mod push;
 mod schedule;
+mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +31,11 @@ use crate::deliveries::Deliveries;
 use crate::journal::{Journal, JournalError, Lanes};
 use crate::projection::View;
 use crate::store::StoreError;
+use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;
 use client::Client;
 use lane::Running;
+use push::Push;
 
 pub use args::WebhookArgs;
 
@@ -57,33 +64,39 @@ pub struct Parts {
     pub view: View,
     pub control: Arc<Control>,
     pub key: SecretsKey,
+    /// Who we are to push services; without a subject no browser is told.
+    pub vapid: (VapidKey, Option<Subject>),
     pub clocks: Clocks,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Webhooks on their way, over all endpoints.
+    /// Deliveries on their way, over all targets.
     pub in_flight_max: usize,
-    /// And of one endpoint.
-    pub of_endpoint_max: usize,
+    /// And of one target.
+    pub of_target_max: usize,
     /// How long a stop waits for those that are on their way.
     pub drain: Duration,
 }
 
 impl Notifier {
-    pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration) -> anyhow::Result<Self> {
-        let Parts { deliveries, log, view, control, key, clocks } = parts;
+    /// Its attempts are made on `runtime`.
+    pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration, runtime: Handle) -> anyhow::Result<Self> {
+        let Parts { deliveries, log, view, control, key, vapid, clocks } = parts;
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
-        let (schedule, disabling) = (args.schedule(), std::sync::Mutex::default());
-        let attempts = Arc::new(Attempts { deliveries, view, control, log, key, client, schedule, clocks, disabling });
-        let (in_flight_max, of_endpoint_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
-        Ok(Self { attempts, bounds: Bounds { in_flight_max, of_endpoint_max, drain } })
+        let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
+        let (schedule, deciding) = (args.schedule(), std::sync::Mutex::default());
+        let attempts =
+            Attempts { deliveries, view, control, log, key, client, push, schedule, clocks, runtime, deciding };
+        let (in_flight_max, of_target_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
+        Ok(Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } })
     }
 
     /// Runs until told to stop, then drains. Blocks: give it a thread of its own.
-    pub fn run(self, runtime: &Handle, stop: &CancellationToken) -> Result<(), NotifyError> {
+    pub fn run(self, stop: &CancellationToken) -> Result<(), NotifyError> {
         let Some(lanes) = self.join(stop)? else { return Ok(()) };
-        let mut running = Running::new(self.attempts, self.bounds, lanes, runtime.clone());
+        let runtime = self.attempts.runtime.clone();
+        let mut running = Running::new(self.attempts, self.bounds, lanes, runtime);
         while !stop.is_cancelled() {
             running.turn()?;
         }

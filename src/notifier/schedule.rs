@@ -63,6 +63,9 @@ impl Schedule {
         if failure == Failure::Gone {
             return Next { at: None, pause_until: None, disable: Some(Disable::Gone) };
         }
+        if failure.is_final() {
+            return Next { at: None, pause_until: None, disable: None };
+        }
         let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
         let index = attempt.saturating_sub(1) as usize;
         let pause = self.pauses.get(index).map(|pause| pause.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 5.0));

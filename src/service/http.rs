@@ -7,18 +7,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
+use super::webhooks::TakenIn;
 use super::{Part, Role, measures};
-use crate::access::Access;
-use crate::api::{Api, ApiConfig, Operator, WebhookApi};
+use crate::access::{Access, open_to_origins};
+use crate::api::{Api, ApiConfig, Operator, PushApi, WebhookApi};
 use crate::config::ServiceArgs;
-use crate::control::SecretsKey;
-use crate::deliveries::Deliveries;
 use crate::http::{Limits, serve};
 use crate::journal::Journal;
 use crate::projection::totals::Totals;
 use crate::projection::{Live, View};
 use crate::schema::Codec;
-use crate::stream::Streams;
+use crate::stream::{StreamConfig, Streams};
 use crate::{api, stream};
 
 /// How long a POST waits until its own fold has passed the append.
@@ -45,7 +44,7 @@ pub(super) fn part(
     role: Role,
     listener: TcpListener,
     operator: Arc<Operator>,
-    webhooks: Option<(Deliveries, Option<SecretsKey>)>,
+    told: Option<TakenIn>,
     stop: &CancellationToken,
 ) -> Part {
     let api = Arc::clone(&operator.api);
@@ -53,7 +52,7 @@ pub(super) fn part(
     let streams = Arc::new(Streams {
         view,
         access,
-        config: args.streams(),
+        config: stream_config(args),
         shutdown: stop.clone(),
         open: Arc::default(),
         recents: Arc::default(),
@@ -64,18 +63,21 @@ pub(super) fn part(
         Role::All | Role::Serve => {
             let public = api::routes(&api).or(stream::routes(&streams)).unify().boxed();
             let routes = public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed();
-            match webhooks {
-                Some((deliveries, key)) => {
+            match told {
+                Some(TakenIn { deliveries, key, vapid }) => {
                     let (api, control) = (Arc::clone(&api), Arc::clone(&operator.control));
                     let allow_private = args.webhooks.allow_private_webhooks;
-                    let webhooks = WebhookApi { api, control, deliveries, key, allow_private };
-                    api::webhook_routes(&Arc::new(webhooks)).or(routes).unify().boxed()
+                    let told = Arc::new(WebhookApi { api, control, deliveries, key, allow_private });
+                    let webhooks = api::webhook_routes(&told);
+                    let push = api::push_routes(&Arc::new(PushApi { told, vapid }));
+                    webhooks.or(push).unify().or(routes).unify().boxed()
                 }
                 None => routes,
             }
         }
     };
-    let connection_age = args.streams().max_age;
+    let routes = args.access.origins().show(routes, open_to_origins);
+    let connection_age = stream_config(args).max_age;
     let (connections, connections_each) = (args.bounds.connections_max, args.bounds.connections_each);
     let limits = Limits { connections, connections_each, connection_age, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);
@@ -83,4 +85,14 @@ pub(super) fn part(
         serve(listener, routes, limits, stop, drain).await;
         Ok(())
     })
+}
+
+fn stream_config(args: &ServiceArgs) -> StreamConfig {
+    StreamConfig {
+        heartbeat: Duration::from_millis(args.stream_heartbeat_ms),
+        max_age: Duration::from_secs(args.stream_max_age_seconds),
+        origins: args.access.origins(),
+        each_merchant: args.bounds.streams_each_merchant,
+        each_token: args.bounds.streams_each_token,
+    }
 }

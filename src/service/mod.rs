@@ -60,7 +60,7 @@ pub enum Role {
     Serve,
     /// `process`: lanes.
     Process,
-    /// `notify`: webhooks.
+    /// `notify`: webhooks and Web Push.
     Notify,
 }
 
@@ -216,7 +216,7 @@ impl Service {
             let others = || decisions.check().and_then(|()| told.as_ref().map_or(Ok(()), |check| check()));
             guard::watch(log.as_ref(), &others, &rows, every, &guarding)
         })?);
-        let taken_in = webhooks.as_ref().map(|webhooks| (webhooks.deliveries.clone(), webhooks.key.clone()));
+        let taken_in = webhooks.as_ref().map(Webhooks::taken_in);
         if let Some(webhooks) = webhooks {
             let (log, stops) = (Arc::clone(&journal) as Arc<dyn Reader>, (stop, fold_stop));
             let parts = webhooks.parts(&args, log, view.clone(), Arc::clone(&codec), Arc::clone(&control), stops)?;

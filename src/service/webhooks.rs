@@ -1,4 +1,4 @@
-//! Webhooks of a process: the log of deliveries, what keeps up with it, and what sends.
+//! Webhooks and Web Push of a process: the log of deliveries, what keeps up with it, and what sends.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,18 +20,30 @@ use crate::journal::{Journal, JournalError, Reader};
 use crate::notifier::{Notifier, Parts};
 use crate::projection::View;
 use crate::schema::Codec;
+use crate::webpush::{Subject, VapidKey};
 
 const SECRETS_KEY: &str = "PAYLOG_SECRETS_KEY";
 
 pub(super) struct Webhooks {
-    pub deliveries: Deliveries,
-    pub key: Option<SecretsKey>,
+    deliveries: Deliveries,
+    key: Option<SecretsKey>,
+    /// Who this process is to push services.
+    vapid: Option<VapidKey>,
+    subject: Option<Subject>,
     /// Held for as long as there are rows in it.
     data: Arc<DataDir>,
     follower: Follower,
     /// Whoever sends has it to write to.
     log: Option<Arc<dyn Journal>>,
     clocks: Clocks,
+}
+
+/// What endpoints and browsers are taken in with.
+pub(super) struct TakenIn {
+    pub deliveries: Deliveries,
+    pub key: Option<SecretsKey>,
+    /// `None` if there is no Web Push.
+    pub vapid: Option<VapidKey>,
 }
 
 /// Adds what `role` needs of webhooks; nothing, for one that only charges.
@@ -61,12 +73,17 @@ pub(super) fn open(args: &ServiceArgs, role: Role, opened: Opened) -> anyhow::Re
     };
     reader.check()?;
     let rows = data.delivery_rows();
-    let (deliveries, follower) = Deliveries::open(&rows, reader.as_ref(), payments.as_ref(), control.webhooks())?;
+    let (deliveries, follower) = Deliveries::open(&rows, reader.as_ref(), payments.as_ref(), control)?;
     if role == Role::All && !sends {
         tracing::warn!("webhooks are not sent by this process: it has no {SECRETS_KEY} and no --secrets-key-file");
     }
     let (data, clocks) = (Arc::clone(data), view.clocks().clone());
-    let webhooks = Webhooks { deliveries, key, data, follower, log, clocks };
+    let vapid = key.as_ref().map(VapidKey::of).transpose()?;
+    let subject = args.webhooks.push.subject(role == Role::All);
+    if sends && subject.is_none() && !control.subscriptions().is_empty() {
+        tracing::warn!("there are browsers to be told, and none is by this process: it has no --vapid-subject");
+    }
+    let webhooks = Webhooks { deliveries, key, vapid, subject, data, follower, log, clocks };
     Ok(Opened { webhooks: Some(webhooks), ..opened })
 }
 
@@ -75,6 +92,11 @@ impl Webhooks {
     pub fn check(&self) -> impl Fn() -> Result<(), JournalError> + Send + use<> {
         let log = self.log.clone();
         move || log.as_ref().map_or(Ok(()), |log| log.check().and_then(|()| log.check_members()))
+    }
+
+    pub fn taken_in(&self) -> TakenIn {
+        let vapid = self.vapid.clone().filter(|_| self.subject.is_some());
+        TakenIn { deliveries: self.deliveries.clone(), key: self.key.clone(), vapid }
     }
 
     /// The parts that stop first, and those that stop last: outcomes are folded until the last webhook has ended.
@@ -87,7 +109,7 @@ impl Webhooks {
         control: Arc<Control>,
         (stop, fold_stop): (&CancellationToken, &CancellationToken),
     ) -> anyhow::Result<(Vec<Part>, Vec<Part>)> {
-        let Self { deliveries, key, data, follower, log: written, clocks } = self;
+        let Self { deliveries, key, vapid, subject, data, follower, log: written, clocks } = self;
         let following = fold_stop.clone();
         let mut front = Vec::new();
         let back = vec![part("deliveries", stop, move || {
@@ -95,14 +117,16 @@ impl Webhooks {
             drop(data);
             Ok(ended?)
         })?];
-        if let (Some(key), Some(written)) = (key, written) {
+        if let (Some(key), Some(vapid), Some(written)) = (key, vapid, written) {
             let scanner = deliveries.scanner(log, view.clone(), codec);
             let scanning = stop.clone();
             front.push(part("webhooks-scan", stop, move || Ok(scanner.run(&scanning)?))?);
-            let parts = Parts { deliveries, log: written, view, control, key, clocks };
-            let notifier = Notifier::new(parts, &args.webhooks, args.drain() / 2)?;
-            let (notifying, runtime) = (stop.clone(), tokio::runtime::Handle::current());
-            front.push(part("notifier", stop, move || Ok(notifier.run(&runtime, &notifying)?))?);
+            let vapid = (vapid, subject);
+            let parts = Parts { deliveries, log: written, view, control, key, vapid, clocks };
+            let runtime = tokio::runtime::Handle::current();
+            let notifier = Notifier::new(parts, &args.webhooks, args.drain() / 2, runtime)?;
+            let notifying = stop.clone();
+            front.push(part("notifier", stop, move || Ok(notifier.run(&notifying)?))?);
         }
         Ok((front, back))
     }

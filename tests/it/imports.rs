@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use paylog::control::{
-    Change, Control, Decided, Endpoint, EndpointId, EndpointState, ImportedArchive, ImportedRange, PayloadKind, Step,
+    Change, Control, Decided, Endpoint, EndpointId, EndpointState, ImportedArchive, ImportedRange, NewSubscription,
+    PayloadKind, PushFrom, PushRemoval, PushScope, SecretsKey, Step, SubscriptionId,
 };
 use paylog::journal::embedded::EmbeddedJournal;
 use paylog::journal::kafka::restore;
 use paylog::journal::{Journal, Reader};
-use paylog::payment::{Signed, Timestamp};
+use paylog::payment::{CustomerId, MerchantId, Signed, Timestamp};
 use paylog::projection::Rejections;
 use paylog::service::Role;
 use serde_json::Value;
@@ -67,7 +68,33 @@ async fn nobody_is_told_of_an_archive_as_if_it_happened_now() {
     let refused = refusal(&import_words(&new, &file, &[]));
     assert!(refused.contains("there are webhook endpoints") && refused.contains("delete them"), "{refused}");
     change(&data, Change::Deleted, deleted, 2).await;
+    browser(&data, true).await;
+    let refused = refusal(&import_words(&new, &file, &[]));
+    assert!(refused.contains("there are push subscriptions") && refused.contains("paylog push rm"), "{refused}");
+    browser(&data, false).await;
     done(&paylog(&import_words(&new, &file, &[])));
+}
+
+/// Has a browser come, or go.
+async fn browser(data: &Path, comes: bool) {
+    let log = EmbeddedJournal::open(&data.join("journal"), PARTITIONS).unwrap().log_id();
+    let journal: Arc<dyn Journal> = EmbeddedJournal::open(&data.join("control"), 1).unwrap();
+    let (control, _) = Control::open(journal, log, Rejections::default()).unwrap();
+    let (nobody_follows, key) = (std::time::Duration::ZERO, SecretsKey::parse(&SecretsKey::generate()).unwrap());
+    let new = NewSubscription {
+        id: SubscriptionId::of("default", "customer:cus_1", "https://push.example/1"),
+        merchant: MerchantId::default(),
+        scope: PushScope::Customer(CustomerId::parse("cus_1").unwrap()),
+        from: PushFrom::Each(Vec::new()),
+        service: "https://push.example".to_owned(),
+        sealed: key.seal("ps", b"{}").unwrap(),
+    };
+    if comes {
+        control.subscribe(&new, Timestamp::now(), nobody_follows).await.unwrap();
+    } else {
+        let known = control.subscriptions().find(new.id).unwrap();
+        control.unsubscribe(&known, PushRemoval::Asked, Timestamp::now(), nobody_follows).await.unwrap();
+    }
 }
 
 async fn change(data: &Path, change: Change, endpoint: Endpoint, version: u64) {

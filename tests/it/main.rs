@@ -5,8 +5,8 @@
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
-//! * `conformance`: the same story over every channel, with connections that are cut
-//! * `keys`, `stream_tokens`: whose request it is, and what a browser is given
+//! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
+//! * `keys`, `stream_tokens`, `origins`: whose request it is, what a browser is given, and whose pages it shows what
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -26,6 +26,7 @@
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
+//! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -37,6 +38,7 @@ mod client;
 mod cluster;
 mod conformance;
 mod crashes;
+mod cutter;
 mod foreign;
 mod foreign_hands;
 mod full_disk;
@@ -50,10 +52,14 @@ mod intake;
 mod intake_faults;
 mod keys;
 mod operations;
+mod origins;
 mod outcomes;
 mod parked;
 mod payments;
 mod polling;
+mod push;
+mod push_restarts;
+mod push_service;
 mod reading;
 mod rebalance;
 mod rebuild;
@@ -132,6 +138,8 @@ scenarios! {
     stream_tokens::a_stream_token_opens_what_it_names_until_it_ends,
     stream_tokens::a_socket_opens_by_a_ticket_and_is_told_when_it_is_over,
     stream_tokens::a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket,
+    origins::pages_of_an_origin_that_is_named_are_shown_what_a_token_opens_and_no_others,
+    origins::nothing_is_said_of_origins_where_none_is_named,
     stream_tokens::whoever_has_too_many_streams_is_told_when_to_come_back,
     keys::without_keys_this_machine_is_let_in_and_no_other_address_is_served,
     keys::the_commands_take_a_key_from_the_environment,
@@ -193,6 +201,7 @@ scenarios! {
     webhooks::an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled,
     webhooks::killed_at_any_moment_a_notifier_loses_nothing,
     webhook_faults::a_receiver_is_treated_as_it_answers,
+    webhook_faults::an_endpoint_is_left_alone_for_as_long_as_it_asks_for_over_a_restart,
     webhook_faults::an_address_of_a_private_network_is_not_told,
     webhook_faults::what_does_nothing_but_fail_is_disabled,
     webhook_faults::a_backlog_far_larger_than_the_bounds_is_delivered,
@@ -201,4 +210,17 @@ scenarios! {
     webhook_asks::what_an_endpoint_has_missed_is_recovered_from_the_log,
     webhook_asks::a_secret_is_exchanged_with_an_overlap,
     webhook_asks::the_command_webhook_does_what_the_routes_do,
+    push::a_browser_is_told_how_its_payment_ended_and_nobody_else_can_read_it,
+    push::a_push_service_is_treated_as_it_answers,
+    push::a_browser_is_not_told_later_than_is_of_use,
+    push_restarts::a_rebuild_tells_no_browser_anything,
+    push_restarts::a_notifier_that_was_away_tells_browsers_what_they_missed,
+    push::a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused,
+    push::a_page_subscribes_to_what_its_token_names_and_to_nothing_else,
+    push::the_command_push_does_what_the_routes_do,
+    push_restarts::killed_at_any_moment_a_notifier_leaves_no_browser_untold,
+    push_restarts::browsers_of_another_key_are_let_go_and_may_come_again,
+    push_restarts::what_is_too_old_when_a_notifier_comes_back_is_not_told,
+    push_restarts::a_push_service_that_stalls_holds_up_no_other_browser,
+    push::what_must_not_or_cannot_be_told_is_refused,
 }

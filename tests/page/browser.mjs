@@ -10,22 +10,44 @@ const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 export const STEP_MS = 30_000;
 
+const SETTINGS = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+    '--disable-sync', '--no-first-run'],
+};
+
 export async function launch() {
-  return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
-      '--disable-sync', '--no-first-run'],
-  });
+  return chromium.launch(SETTINGS);
+}
+
+// A browser that keeps what it knows in a directory, as people have it, and so is not incognito.
+export class Resident {
+  constructor(directory) {
+    this.directory = directory;
+  }
+
+  async newPage(options) {
+    this.context = await chromium.launchPersistentContext(this.directory, { ...SETTINGS, ...options });
+    return this.context.newPage();
+  }
+
+  async close() {
+    await this.context?.close();
+  }
 }
 
 export class Visitor {
-  static async come(browser, url, shots, options = {}) {
+  static async come(browser, url, shots, { isShutOut = false, ...options } = {}) {
     const visitor = new Visitor();
-    Object.assign(visitor, { url, shots, complaints: [], foreign: [], cut: false, taken: 0 });
+    Object.assign(visitor, { url, shots, complaints: [], foreign: [], addresses: [], cut: false, isShutOut, taken: 0 });
     const page = await browser.newPage({ viewport: { width: 1200, height: 900 }, ...options });
     page.on('console', (message) => ['error', 'warning'].includes(message.type()) && visitor.hear(message));
     page.on('pageerror', (error) => visitor.complaints.push(String(error)));
-    page.on('request', (request) => request.url().startsWith(url) || visitor.foreign.push(request.url()));
+    page.on('request', (request) => {
+      visitor.addresses.push(request.url());
+      if (!request.url().startsWith(url)) visitor.foreign.push(request.url());
+    });
+    page.on('websocket', (socket) => visitor.addresses.push(socket.url()));
     visitor.page = page;
     await page.goto(url);
     return visitor;
@@ -35,9 +57,8 @@ export class Visitor {
   hear(message) {
     const text = message.text();
     const isLost = this.cut && /net::ERR_|WebSocket connection to|503/.test(text);
-    // Not every installation has webhooks.
-    const isAbsent = message.location().url.endsWith('/v1/webhook_endpoints') && text.includes('404');
-    if (!isLost && !isAbsent) this.complaints.push(text);
+    const isRefused = this.isShutOut && /\b401\b|HTTP Authentication failed/.test(text);
+    if (!isLost && !isRefused) this.complaints.push(text);
   }
 
   async see(view) {

@@ -6,6 +6,8 @@ use warp::reply::Response;
 use super::{ListBody, WebhookApi};
 use crate::api::{json, not_found};
 use crate::contract::{AttemptBody, ToldBody};
+use crate::control::TargetId;
+use crate::deliveries::Deliveries;
 use crate::http::{Problem, Query};
 use crate::payment::PaymentId;
 
@@ -23,8 +25,12 @@ pub(super) async fn list(
     let merchant = webhooks.merchant(headers)?;
     query.only(&["cursor"])?;
     let known = webhooks.find(&merchant, id)?;
+    of(&webhooks.deliveries, known.endpoint.id.into(), query)
+}
+
+pub fn of(deliveries: &Deliveries, target: TargetId, query: &Query) -> Result<Response, Problem> {
     let before = query.get("cursor").map(cursor).transpose()?;
-    let (attempts, last) = webhooks.deliveries.attempts(known.endpoint.id, before.as_deref(), PAGE)?;
+    let (attempts, last) = deliveries.attempts(target, before.as_deref(), PAGE)?;
     let data: Vec<AttemptBody<'_>> = attempts.iter().map(AttemptBody::new).collect();
     let next_cursor = last.map(|last| data_encoding::BASE64URL_NOPAD.encode(&last));
     Ok(json(StatusCode::OK, &ListBody { data, next_cursor }))

@@ -119,7 +119,7 @@ pub(super) fn recover(body: &[u8]) -> Result<(Timestamp, Option<Timestamp>), Inv
 }
 
 /// Repeats nothing of what was sent.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Invalid> {
+pub(in crate::api) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Invalid> {
     serde_json::from_slice(body).map_err(|error| {
         let place = format!("line {} column {}", error.line(), error.column());
         let (code, detail) = match error.classify() {

@@ -1,0 +1,290 @@
+//! Browsers that are told of a payment or of a customer's payments by Web Push, on the control log.
+//!
+//! ```json
+//! {"type": "PushSubscriptionCreated", "entity": "push-subscription/ps_...", "version": 1, "log": "<log>", "at": "...",
+//!  "id": "ps_...", "merchant_id": "acme", "scope": {"payment": {"payment_id": "pay_...", "from": 7}},
+//!  "service": "https://push.example", "sealed": {"key_id": "...", "sealed": "..."}}
+//! {"type": "PushSubscriptionRemoved", "entity": "push-subscription/ps_...", "version": 2, "log": "<log>", "at": "...",
+//!  "reason": "gone"}
+//! ```
+//!
+//! Where a browser is written to, and its keys, are sealed. Once removed nothing of it is known but that it was there. The same
+//! browser may come again: that is the next version. `from` is where the rows of payments were when it subscribed.
+
+use std::sync::Arc;
+
+use super::document::reason_of;
+use super::ids::SubscriptionId;
+use super::seal::Sealed;
+use super::{Control, Decided, not_encoded};
+use crate::journal::{AppendError, LogId, Offset, Partition, Position};
+use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
+
+/// Subscriptions of one merchant that are not over.
+pub const OF_MERCHANT_MAX: usize = 100_000;
+/// And for one payment or one customer.
+pub const OF_SCOPE_MAX: usize = 10;
+
+const ENTITY: &str = "push-subscription/";
+const CREATED: &str = "PushSubscriptionCreated";
+const REMOVED: &str = "PushSubscriptionRemoved";
+
+/// What a browser is told of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PushScope {
+    Payment(PaymentId),
+    Customer(CustomerId),
+}
+
+/// From where on: what stands before is not for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushFrom {
+    /// Of the partition of its payment.
+    One(Offset),
+    /// By partition.
+    Each(Vec<Offset>),
+}
+
+/// A browser that asks to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSubscription {
+    pub id: SubscriptionId,
+    pub merchant: MerchantId,
+    pub scope: PushScope,
+    pub from: PushFrom,
+    /// The origin of its push service, to be shown.
+    pub service: String,
+    /// Its endpoint and its keys.
+    pub sealed: Sealed,
+}
+
+/// One as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSubscription {
+    pub subscription: NewSubscription,
+    pub created_at: Timestamp,
+    pub version: u64,
+    /// Where on the control log it was created.
+    pub control_offset: Offset,
+}
+
+/// Why one is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushRemoval {
+    /// Somebody asked.
+    Asked,
+    /// Its payment has ended, and it was told so, or could not be.
+    Told,
+    /// Its push service says that there is no such browser.
+    Gone,
+    /// Nothing but failure, for days.
+    Failing,
+    /// It was made with another key for secrets, and nobody can write to it with this one.
+    OtherKey,
+}
+
+/// What a document does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PushStep {
+    Created(Arc<KnownSubscription>),
+    Removed(SubscriptionId, Timestamp),
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Document<T> {
+    #[serde(rename = "type")]
+    kind: String,
+    entity: String,
+    version: u64,
+    log: String,
+    at: String,
+    #[serde(flatten)]
+    body: T,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct CreatedBody {
+    id: SubscriptionId,
+    merchant_id: String,
+    scope: ScopeBody,
+    service: String,
+    sealed: Sealed,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ScopeBody {
+    Payment { payment_id: String, from: u64 },
+    Customer { customer_id: String, from: Vec<u64> },
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct RemovedBody {
+    reason: String,
+}
+
+impl PushScope {
+    /// What it is, for whoever hashes or shows it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Payment(id) => format!("payment:{id}"),
+            Self::Customer(id) => format!("customer:{}", id.as_str()),
+        }
+    }
+}
+
+impl PushFrom {
+    #[must_use]
+    pub fn of(&self, partition: Partition) -> Offset {
+        match self {
+            Self::One(offset) => *offset,
+            Self::Each(offsets) => offsets.get(partition.0 as usize).copied().unwrap_or_default(),
+        }
+    }
+}
+
+impl NewSubscription {
+    #[must_use]
+    pub fn covers(&self, position: Position) -> bool {
+        position.offset >= self.from.of(position.partition)
+    }
+}
+
+impl PushRemoval {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Told => "told",
+            Self::Gone => "gone",
+            Self::Failing => "failing",
+            Self::OtherKey => "other_key",
+        }
+    }
+}
+
+pub(super) fn knows(kind: &str) -> bool {
+    [CREATED, REMOVED].contains(&kind)
+}
+
+/// What a document whose version is the next of its entity does; `None` if it is about another log.
+pub(super) fn fold(log: LogId, offset: Offset, kind: &str, value: &[u8]) -> Result<Option<PushStep>, String> {
+    if kind == CREATED { created(log, offset, value) } else { removed(log, value) }
+}
+
+fn created(log: LogId, offset: Offset, value: &[u8]) -> Result<Option<PushStep>, String> {
+    let document: Document<CreatedBody> = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
+    if document.log != log.to_string() {
+        return Ok(None);
+    }
+    let CreatedBody { id, merchant_id, scope, service, sealed } = document.body;
+    if subscription_in(&document.entity) != Some(id) {
+        return Err("it names one subscription as its entity and tells of another".to_owned());
+    }
+    let (scope, from) = match scope {
+        ScopeBody::Payment { payment_id, from } => {
+            (PaymentId::parse(&payment_id).map(PushScope::Payment), PushFrom::One(Offset(from)))
+        }
+        ScopeBody::Customer { customer_id, from } => {
+            let from = from.into_iter().map(Offset).collect();
+            (CustomerId::parse(&customer_id).ok().map(PushScope::Customer), PushFrom::Each(from))
+        }
+    };
+    let merchant = MerchantId::parse(&merchant_id).map_err(|_| "its merchant is none".to_owned())?;
+    let scope = scope.ok_or_else(|| "it does not say of whom it is to tell".to_owned())?;
+    let created_at = Timestamp::parse(&document.at).ok_or_else(|| "its time cannot be read".to_owned())?;
+    let subscription = NewSubscription { id, merchant, scope, from, service, sealed };
+    let known = KnownSubscription { subscription, created_at, version: document.version, control_offset: offset };
+    Ok(Some(PushStep::Created(Arc::new(known))))
+}
+
+fn removed(log: LogId, value: &[u8]) -> Result<Option<PushStep>, String> {
+    let document: Document<RemovedBody> = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
+    if document.log != log.to_string() {
+        return Ok(None);
+    }
+    let id = subscription_in(&document.entity).ok_or_else(|| "its entity is no subscription".to_owned())?;
+    let at = Timestamp::parse(&document.at).ok_or_else(|| "its time cannot be read".to_owned())?;
+    Ok(Some(PushStep::Removed(id, at)))
+}
+
+fn subscription_in(entity: &str) -> Option<SubscriptionId> {
+    SubscriptionId::parse(entity.strip_prefix(ENTITY)?)
+}
+
+impl From<&NewSubscription> for CreatedBody {
+    fn from(new: &NewSubscription) -> Self {
+        let scope = match (&new.scope, &new.from) {
+            (PushScope::Payment(id), from) => {
+                ScopeBody::Payment { payment_id: id.to_string(), from: from.of(Partition(0)).0 }
+            }
+            (PushScope::Customer(id), PushFrom::Each(from)) => ScopeBody::Customer {
+                customer_id: id.as_str().to_owned(),
+                from: from.iter().map(|offset| offset.0).collect(),
+            },
+            (PushScope::Customer(id), PushFrom::One(_)) => {
+                ScopeBody::Customer { customer_id: id.as_str().to_owned(), from: Vec::new() }
+            }
+        };
+        let (service, sealed) = (new.service.clone(), new.sealed.clone());
+        Self { id: new.id, merchant_id: new.merchant.as_str().to_owned(), scope, service, sealed }
+    }
+}
+
+// === for those who decide ===
+
+impl Control {
+    /// Has a browser told from now on. Of two that ask the same at once one is late, and the other one's stands.
+    pub async fn subscribe(
+        &self,
+        new: &NewSubscription,
+        at: Timestamp,
+        patience: std::time::Duration,
+    ) -> Result<Decided<Arc<KnownSubscription>>, AppendError> {
+        let entity = format!("{ENTITY}{}", new.id);
+        let value = self.push_document(CREATED, &entity, at, CreatedBody::from(new))?;
+        let Some(offset) = self.decide(entity, value, patience).await? else { return Ok(Decided::Unconfirmed) };
+        let mine = self.subscriptions().find(new.id).filter(|known| known.control_offset == offset);
+        Ok(mine.map_or(Decided::Late, Decided::Effective))
+    }
+
+    /// Has it told of nothing more. Whoever asks for it after another changes nothing.
+    pub async fn unsubscribe(
+        &self,
+        known: &KnownSubscription,
+        reason: PushRemoval,
+        at: Timestamp,
+        patience: std::time::Duration,
+    ) -> Result<Decided<()>, AppendError> {
+        let id = known.subscription.id;
+        let is_as_it_was = || self.subscriptions().find(id).is_some_and(|now| now.version == known.version);
+        if !is_as_it_was() {
+            return Ok(Decided::Late);
+        }
+        let entity = format!("{ENTITY}{id}");
+        let value = self.push_document(REMOVED, &entity, at, RemovedBody { reason: reason.name().to_owned() })?;
+        match self.decide(entity, value, patience).await? {
+            None => Ok(Decided::Unconfirmed),
+            Some(_) if is_as_it_was() => Ok(Decided::Late),
+            Some(_) => Ok(Decided::Effective(())),
+        }
+    }
+
+    fn push_document<T: serde::Serialize>(
+        &self,
+        kind: &str,
+        entity: &str,
+        at: Timestamp,
+        body: T,
+    ) -> Result<Vec<u8>, AppendError> {
+        let version = self.shared.state().version(entity) + 1;
+        let (kind, entity, log) = (kind.to_owned(), entity.to_owned(), self.shared.payments.to_string());
+        let document = Document { kind, entity, version, log, at: at.to_string(), body };
+        serde_json::to_vec(&document).map_err(not_encoded)
+    }
+}
+
+#[cfg(test)]
+#[path = "push_tests.rs"]
+mod tests;

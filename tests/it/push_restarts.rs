@@ -1,0 +1,234 @@
+//! Web Push over what stops and starts in the middle: kills, another key for secrets, rows that are gone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use paylog::service::Role;
+use serde_json::json;
+
+use crate::cluster::{Bed, until};
+use crate::crashes::Process;
+use crate::push::{FLAGS, attempts, ids, once_each, pay, pay_slowly, public, subscribe};
+use crate::push_service::{Browser, PushService, Says};
+use crate::webhooks::{Parts, flags};
+
+/// A start that has nothing but the log.
+pub async fn a_rebuild_tells_no_browser_anything(bed: &Bed) {
+    let parts = Parts::start(bed, FLAGS).await;
+    let client = &parts.front.client;
+    let service = PushService::start().await;
+    let browser = service.browser();
+    let id = subscribe(client, &browser, json!({"customer_id": "cus_1"})).await;
+    for n in 0..10 {
+        pay(client, &format!("order-{n}"), "pm_card_visa").await;
+    }
+    service.has(10).await;
+    until("all of it is on the log", async || attempts(client, &id).await.len() == 10).await;
+    let before = public(client).await;
+    parts.stop().await;
+    for data in ["up", "notify"] {
+        for rows in ["store", "deliveries-store"] {
+            drop(std::fs::remove_dir_all(bed.data_dir(data).join(rows)));
+        }
+    }
+    let parts = Parts::start(bed, FLAGS).await;
+    // What is new comes after all that was before, on each partition.
+    for n in 0..20 {
+        pay(&parts.front.client, &format!("later-{n}"), "pm_card_visa").await;
+    }
+    let pushed = service.has(30).await;
+    assert_eq!(once_each(&browser, &pushed), 30);
+    assert_eq!(public(&parts.front.client).await, before, "browsers know us by it");
+    parts.stop().await;
+}
+
+/// Browsers come and payments end while nobody sends; then somebody does.
+pub async fn a_notifier_that_was_away_tells_browsers_what_they_missed(bed: &Bed) {
+    let mut parts = Parts::start(bed, FLAGS).await;
+    let service = PushService::start().await;
+    let (early, late, mine) = (service.browser(), service.browser(), service.browser());
+    subscribe(&parts.front.client, &early, json!({"customer_id": "cus_1"})).await;
+    pay(&parts.front.client, "order-0", "pm_card_visa").await;
+    service.has(1).await;
+    let away = parts.notifier.take();
+    let is_kafka = away.is_some();
+    if let Some(notifier) = away {
+        notifier.stop().await;
+    } else {
+        service.now_says(|_, _| Says::status(503)); // one process: nothing can be handed over
+    }
+    let client = &parts.front.client;
+    for n in 1..8 {
+        pay(client, &format!("order-{n}"), "pm_card_visa").await;
+    }
+    subscribe(client, &late, json!({"customer_id": "cus_1"})).await;
+    let payment = pay_slowly(client, "order-8", "cus_1").await;
+    subscribe(client, &mine, json!({"payment_id": payment})).await;
+    pay(client, "order-9", "pm_card_visa").await;
+    until("the slow one has ended", async || {
+        client.get(&format!("/v1/payments/{payment}")).await.text("status") == "successful"
+    })
+    .await;
+    if is_kafka {
+        assert_eq!(service.pushed().len(), 1, "nobody sends");
+        let flags = flags(bed);
+        let words: Vec<&str> = flags.iter().map(String::as_str).chain(FLAGS.iter().copied()).collect();
+        parts.notifier = Some(bed.run(Role::Notify, "notify", &words).await);
+    } else {
+        parts.stop().await;
+        service.now_says(|_, _| Says::status(201));
+        parts = Parts::start(bed, FLAGS).await;
+    }
+    let events = |browser: &Browser| told(browser, &service).len();
+    until("each is told what it missed", async || [&early, &late, &mine].map(events) == [10, 2, 1]).await;
+    until("the payment's is over", async || ids(&parts.front.client).await.len() == 2).await;
+    parts.stop().await;
+}
+
+/// How often each event came to this browser.
+fn told(browser: &Browser, service: &PushService) -> BTreeMap<String, usize> {
+    let mut told = BTreeMap::new();
+    for one in browser.mine(&service.pushed()) {
+        *told.entry(browser.reads(&one)["id"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    told
+}
+
+/// Whoever sends is killed again and again, with messages on their way and subscriptions about to end.
+pub async fn killed_at_any_moment_a_notifier_leaves_no_browser_untold(bed: &Bed) {
+    const KILLS: usize = 3;
+    const EACH: usize = 4;
+    let flags = flags(bed);
+    let words: Vec<&str> = flags.iter().map(String::as_str).chain(FLAGS.iter().copied()).collect();
+    let service = PushService::start().await;
+    let customer = service.browser();
+    let lasting = if bed.is_kafka() {
+        Some((bed.run(Role::Serve, "serve", &words).await, bed.run(Role::Process, "process", &[]).await))
+    } else {
+        None
+    };
+    let mut browsers = Vec::new();
+    for round in 0..KILLS {
+        let command = if bed.is_kafka() { "notify" } else { "up" };
+        let mut victim = Process::start(bed.words(command, command, &words)).await;
+        let client = lasting.as_ref().map_or_else(|| victim.client.clone(), |(front, _)| front.client.clone());
+        if round == 0 {
+            subscribe(&client, &customer, json!({"customer_id": "cus_1"})).await;
+        }
+        let mut slow = Vec::new();
+        for n in 0..EACH {
+            slow.push(pay_slowly(&client, &format!("order-{round}-{n}"), "cus_1").await);
+        }
+        for payment in &slow {
+            browsers.push(service.browser());
+            subscribe(&client, &browsers[browsers.len() - 1], json!({"payment_id": payment})).await;
+        }
+        let before = service.pushed().len();
+        service.has(before + 1 + round).await; // the first, or some, of this round; the others are on their way
+        victim.kill();
+    }
+    let parts = if bed.is_kafka() { None } else { Some(Parts::start(bed, FLAGS).await) };
+    let notifier = if bed.is_kafka() { Some(bed.run(Role::Notify, "notify", &words).await) } else { None };
+    until("everybody is told", async || {
+        told(&customer, &service).len() == KILLS * EACH && browsers.iter().all(|one| told(one, &service).len() == 1)
+    })
+    .await;
+    let counts = told(&customer, &service);
+    assert!(counts.values().all(|count| *count <= 1 + KILLS), "{counts:?}");
+    let client = parts.as_ref().map_or_else(|| lasting.as_ref().unwrap().0.client.clone(), |p| p.front.client.clone());
+    until("what was told is over", async || ids(&client).await.len() == 1).await;
+    if let Some(notifier) = notifier {
+        notifier.stop().await;
+    }
+    if let Some((front, processor)) = lasting {
+        processor.stop().await;
+        front.stop().await;
+    }
+    if let Some(parts) = parts {
+        parts.stop().await;
+    }
+}
+
+/// The key for secrets was exchanged: nobody can write to the browsers of before, who find out and come again.
+pub async fn browsers_of_another_key_are_let_go_and_may_come_again(bed: &Bed) {
+    let parts = Parts::start(bed, FLAGS).await;
+    let service = PushService::start().await;
+    let browser = service.browser();
+    let asks = json!({"customer_id": "cus_1"});
+    let id = subscribe(&parts.front.client, &browser, asks.clone()).await;
+    let before = public(&parts.front.client).await;
+    parts.stop().await;
+    let other = bed.data_dir("other-key");
+    std::fs::write(&other, data_encoding::BASE64.encode(&[9; 32])).unwrap();
+    let more = [FLAGS, &["--secrets-key-file", other.to_str().unwrap()]].concat();
+    let parts = Parts::start(bed, &more).await;
+    let client = &parts.front.client;
+    let now = public(client).await;
+    assert_ne!(now, before);
+    pay(client, "order-1", "pm_card_visa").await;
+    until("it is let go", async || ids(client).await.is_empty()).await;
+    let known = json!({"customer_id": "cus_1", "application_server_key": before});
+    let refused = client.post("/v1/push_subscriptions", &browser.asks(known)).await;
+    assert_eq!((refused.status, refused.text("code")), (409, "other_application_server_key"));
+    assert_eq!(subscribe(client, &browser, asks).await, id, "as the push service knows it, it is the same");
+    pay(client, "order-2", "pm_card_visa").await;
+    let pushed = service.has(1).await;
+    assert_eq!(browser.reads(&pushed[0])["type"], "PaymentSuccessful");
+    assert_eq!(pushed[0].claims(&now)["sub"], "mailto:ops@shop.example");
+    until("both are known", async || attempts(client, &id).await.len() == 2).await;
+    let all = attempts(client, &id).await;
+    assert_eq!((all[1]["failure"].as_str(), all[0]["result"].as_str()), (Some("other_key"), Some("delivered")));
+    parts.stop().await;
+}
+
+/// The first attempt fails, and whoever would make the next one is away until it is of no use.
+pub async fn what_is_too_old_when_a_notifier_comes_back_is_not_told(bed: &Bed) {
+    const TTL: Duration = Duration::from_secs(4);
+    let more = [FLAGS, &["--push-ttl-seconds", "4", "--webhook-retry-ms", "2000"]].concat();
+    let mut parts = Parts::start(bed, &more).await;
+    let service = PushService::saying(|_, _| Says::status(500)).await;
+    let browser = service.browser();
+    let id = subscribe(&parts.front.client, &browser, json!({"customer_id": "cus_1"})).await;
+    pay(&parts.front.client, "order-1", "pm_card_visa").await;
+    let paid = std::time::Instant::now();
+    until("the first attempt is on the log", async || attempts(&parts.front.client, &id).await.len() == 1).await;
+    let is_too_old = async || paid.elapsed() >= TTL;
+    if let Some(notifier) = parts.notifier.take() {
+        notifier.stop().await;
+        until("it is too old", is_too_old).await;
+        let flags = flags(bed);
+        let words: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        parts.notifier = Some(bed.run(Role::Notify, "notify", &words).await);
+    } else {
+        parts.stop().await;
+        until("it is too old", is_too_old).await;
+        parts = Parts::start(bed, &more).await;
+    }
+    until("it is given up", async || attempts(&parts.front.client, &id).await.len() == 2).await;
+    let last = attempts(&parts.front.client, &id).await.remove(0);
+    assert_eq!(
+        (last["failure"].as_str(), last["status"].is_null(), last["next_at"].is_null()),
+        (Some("expired"), true, true)
+    );
+    assert_eq!(service.pushed().len(), 1, "nothing was sent for it");
+    parts.stop().await;
+}
+
+/// A push service that is slow holds up no other.
+pub async fn a_push_service_that_stalls_holds_up_no_other_browser(bed: &Bed) {
+    let more = [FLAGS, &["--webhooks-in-flight", "2", "--webhook-timeout-ms", "200"]].concat();
+    let parts = Parts::start(bed, &more).await;
+    let client = &parts.front.client;
+    let (good, stalls) = (PushService::start().await, PushService::stalling().await);
+    let browser = good.browser();
+    subscribe(client, &stalls.browser(), json!({"customer_id": "cus_1"})).await;
+    subscribe(client, &browser, json!({"customer_id": "cus_1"})).await;
+    for n in 0..20 {
+        pay(client, &format!("order-{n}"), "pm_card_visa").await;
+    }
+    let pushed = good.has(20).await;
+    assert_eq!(once_each(&browser, &pushed), 20);
+    let waited = pushed[19].at - pushed[0].at;
+    assert!(waited < Duration::from_secs(60), "{waited:?}");
+    parts.stop().await;
+}

@@ -1,0 +1,181 @@
+// Web Push in a real browser. What a machine without a push service shows: the worker is registered and active, the page asks and
+// says what came of it, and a message, delivered to the worker as the browser's push client would, is shown as a notification
+// and leads to the payment. What it cannot show: that a push service hands a message to this browser.
+import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+import { Resident, STEP_MS, Visitor } from './browser.mjs';
+
+const WORKER = '/page/service-worker.js';
+const BUTTON = 'Notify this device';
+
+// A push service for a browser whose keys are ours: what it is sent is what a worker would be given, once it is decrypted.
+class PushService {
+  async open() {
+    this.sent = [];
+    this.keys = crypto.createECDH('prime256v1');
+    this.keys.generateKeys();
+    this.auth = crypto.randomBytes(16);
+    this.server = http.createServer(async (request, response) => {
+      const pieces = [];
+      for await (const piece of request) pieces.push(piece);
+      response.writeHead(201).end();
+      this.sent.push(this.decrypt(Buffer.concat(pieces)));
+      this.hears?.();
+    });
+    await new Promise((done) => { this.server.listen(0, '127.0.0.1', done); });
+  }
+
+  subscription() {
+    const endpoint = `http://127.0.0.1:${this.server.address().port}/send/1`;
+    return { endpoint, expirationTime: null, keys: { p256dh: this.keys.getPublicKey('base64url'), auth: this.auth.toString('base64url') } };
+  }
+
+  // RFC 8291 and RFC 8188, of one record.
+  decrypt(body) {
+    const [salt, sender, sealed] = [body.subarray(0, 16), body.subarray(21, 21 + body[20]), body.subarray(21 + body[20])];
+    const derive = (from, with_, info, length) => Buffer.from(crypto.hkdfSync('sha256', from, with_, info, length));
+    const info = Buffer.concat([Buffer.from('WebPush: info\0'), this.keys.getPublicKey(), sender]);
+    const secret = derive(this.keys.computeSecret(sender), this.auth, info, 32);
+    const [key, nonce] = [derive(secret, salt, 'Content-Encoding: aes128gcm\0', 16), derive(secret, salt, 'Content-Encoding: nonce\0', 12)];
+    const cipher = crypto.createDecipheriv('aes-128-gcm', key, nonce);
+    cipher.setAuthTag(sealed.subarray(-16));
+    const plain = Buffer.concat([cipher.update(sealed.subarray(0, -16)), cipher.final()]);
+    return plain.subarray(0, plain.lastIndexOf(2)).toString();
+  }
+
+  async next() {
+    while (this.sent.length === 0) await new Promise((heard) => { this.hears = heard; });
+    return this.sent.shift();
+  }
+}
+
+async function post(paylog, path, body, headers = {}) {
+  const answer = await fetch(`${paylog.url}${path}`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+  assert.ok(answer.ok, `${path}: ${answer.status}`);
+  return answer.json();
+}
+
+// What paylog sends to a browser about a payment of its own.
+async function whatIsSent(paylog) {
+  const service = new PushService();
+  await service.open();
+  const asked = { amount: 1999, currency: 'EUR', customer_id: 'cus_push', payment_method: 'pm_sim_delay' };
+  const { id } = await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'push-1' });
+  await post(paylog, '/v1/push_subscriptions', { ...service.subscription(), payment_id: id });
+  const message = await service.next();
+  service.server.close();
+  return { id, message };
+}
+
+// The registration as the browser's own tools see it.
+async function registrationOf(visitor, version) {
+  const cdp = await visitor.page.context().newCDPSession(visitor.page);
+  const found = new Promise((registered) => {
+    cdp.on('ServiceWorker.workerVersionUpdated', ({ versions }) => {
+      const active = versions.find(({ status, scriptURL }) => status === version && scriptURL.endsWith(WORKER));
+      if (active) registered(active.registrationId);
+    });
+  });
+  await cdp.send('ServiceWorker.enable');
+  return { cdp, found };
+}
+
+// What the page says of it is what the browser says: without a way to a push service it waits, or gives up.
+async function subscribesAsFarAsItCan(visitor) {
+  const { page } = visitor;
+  await visitor.pay('pm_sim_unavailable');
+  const button = page.locator('#follow-push').getByRole('button', { name: BUTTON });
+  await button.waitFor({ timeout: STEP_MS });
+  await visitor.isAccessible('a payment that a device can be notified of');
+  await visitor.shoot('push-offered');
+  await button.click();
+  const said = page.locator('#follow-push .note').filter({ hasText: /does not answer yet|cannot be reached|will be notified/ });
+  await said.waitFor({ timeout: STEP_MS });
+  await visitor.isAccessible('a payment for which a browser was asked');
+  await visitor.shoot('push-asked');
+  return said.textContent();
+}
+
+async function isOfferedAsLongAsThereIsSomethingToTell(visitor) {
+  const { page } = visitor;
+  await visitor.pay('pm_sim_delay');
+  await page.locator('#follow-push').getByRole('button', { name: BUTTON }).waitFor({ timeout: STEP_MS });
+  await page.locator('#follow-link').click();
+  await page.locator('#payment-push').getByRole('button', { name: BUTTON }).waitFor({ timeout: STEP_MS });
+  await page.locator('#payment-badge').filter({ hasText: 'successful' }).waitFor({ timeout: STEP_MS });
+  await page.locator('#payment-push').waitFor({ state: 'hidden', timeout: STEP_MS });
+  await visitor.see('Checkout');
+  await page.locator('#follow-push').waitFor({ state: 'hidden', timeout: STEP_MS });
+}
+
+// Who has said no is told where to say yes.
+async function isExplainedWhereItIsDenied(link, shots, resident) {
+  const visitor = await Visitor.come(resident, link.url, shots);
+  const { page } = visitor;
+  await page.evaluate(() => Object.defineProperty(Notification, 'permission', { get: () => 'denied' }));
+  await visitor.pay('pm_sim_unavailable');
+  await page.locator('#follow-push .note').filter({ hasText: 'Notifications are blocked' }).waitFor({ timeout: STEP_MS });
+  assert.ok(await page.locator('#follow-push button').isHidden());
+  await visitor.leave();
+}
+
+export async function push({ browser, paylog, link, shots }) {
+  const { id, message } = await whatIsSent(paylog);
+  // Not incognito, where a browser subscribes to nothing.
+  const directory = mkdtempSync(path.join(tmpdir(), 'paylog-push-'));
+  const resident = new Resident(directory);
+  try {
+    const visitor = await Visitor.come(resident, link.url, shots, { permissions: ['notifications'] });
+    const { cdp, found } = await registrationOf(visitor, 'activated');
+    const asked = await subscribesAsFarAsItCan(visitor);
+    const deliver = { origin: link.url, registrationId: await found };
+    await isActive(visitor);
+    for (const data of [message, message, 'no JSON']) await cdp.send('ServiceWorker.deliverPushMessage', { ...deliver, data });
+    await isShown(visitor, id);
+    await clickLeadsTo(visitor, id);
+    await visitor.see('Checkout');
+    await isOfferedAsLongAsThereIsSomethingToTell(visitor);
+    await visitor.leave();
+    await isExplainedWhereItIsDenied(link, shots, browser);
+    return `the worker is active, and shows once what paylog sends; the page said of the browser's own push service: "${asked}"`;
+  } finally {
+    await resident.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function isActive({ page }) {
+  const state = await page.evaluate(async () => {
+    const { active, scope } = await navigator.serviceWorker.ready;
+    return [active.state, new URL(scope).pathname, new URL(active.scriptURL).pathname];
+  });
+  assert.deepEqual(state, ['activated', '/', WORKER]);
+}
+
+async function isShown({ page }, id) {
+  await page.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications()).length === 2, null, { timeout: STEP_MS });
+  const shown = await page.evaluate(async () => {
+    const all = await (await navigator.serviceWorker.ready).getNotifications();
+    return Object.fromEntries(all.map(({ title, body, tag, data }) => [tag, { title, body, data }]));
+  });
+  const { [id]: told, paylog: unread } = shown;
+  assert.deepEqual([told.title, told.data], ['Payment successful', { payment: id }], 'once, though it came twice');
+  assert.match(told.body, /19[.,]99/);
+  assert.deepEqual([unread.title, unread.data], ['A payment has changed', {}], 'what cannot be read is shown all the same');
+}
+
+// A click on a notification is the system's; what the worker makes of it is asked in the worker.
+async function clickLeadsTo(visitor, id) {
+  const { page } = visitor;
+  const [worker] = page.context().serviceWorkers();
+  await worker.evaluate(async (payment) => {
+    const [notification] = await self.registration.getNotifications({ tag: payment });
+    self.dispatchEvent(new NotificationEvent('notificationclick', { notification }));
+  }, id);
+  await page.getByRole('heading', { level: 1, name: `Payment ${id}` }).waitFor({ timeout: STEP_MS });
+}

@@ -1,0 +1,124 @@
+// "Notify this device": a browser asks its push service for an address, and gives it to paylog for one payment. Where that is not
+// possible the page says why.
+
+import { byId, say } from './dom.js';
+import { hasEnded } from './payment.js';
+import { getJson } from './server.js';
+
+const WORKER = '/page/service-worker.js';
+// A browser that has no way to its push service may ask it for ever.
+const SLOW_MS = 10_000;
+
+// A script is loaded by its name alone, and by this name alone: the page's policy lets nothing else make names of scripts.
+const policy = globalThis.trustedTypes && trustedTypes.createPolicy('paylog-worker', {
+  createScriptURL: (url) => {
+    if (url !== WORKER) throw new TypeError('the page has one worker');
+    return url;
+  },
+});
+
+const WORDS = {
+  insecure: 'Notifications need https.',
+  absent: 'This browser has no Web Push.',
+  denied: 'Notifications are blocked: allow them for this page in the browser’s settings.',
+  asking: 'Asking the browser …',
+  slow: 'The browser’s push service does not answer yet.',
+  subscribed: 'This device will be notified of how this payment ends, also when the page is closed.',
+  ended: 'This payment has ended.',
+};
+
+// Which payment the button is for, in each place where there is one.
+const places = new Map();
+
+// The server may do no Web Push: then there is nothing to be offered, and nothing to be explained.
+let asked = null;
+const serversKey = () => {
+  asked ||= getJson('/v1/push').then(({ application_server_key: key }) => key, () => null);
+  return asked;
+};
+
+function obstacle() {
+  if (!globalThis.isSecureContext) return 'insecure';
+  if (!('serviceWorker' in navigator) || !('PushManager' in globalThis) || !('Notification' in globalThis)) return 'absent';
+  return Notification.permission === 'denied' ? 'denied' : null;
+}
+
+// `place` is the id of an element with a button and a status in it.
+export async function offerPush(place, payment) {
+  const [box, button] = [byId(place), byId(place).querySelector('button')];
+  places.set(place, payment);
+  if (!button.dataset.ready) {
+    button.dataset.ready = 'yes';
+    button.addEventListener('click', () => subscribe(place));
+  }
+  const key = await serversKey();
+  if (places.get(place) !== payment) return; // another payment is looked at
+  box.hidden = !key || hasEnded(payment);
+  tell(place, obstacle() || '');
+}
+
+// It has ended: there is nothing to be told any more.
+export function withdrawPush(place, payment) {
+  if (places.get(place)?.id === payment.id) byId(place).hidden = true;
+}
+
+function tell(place, state, text) {
+  const button = byId(place).querySelector('button');
+  button.hidden = ['insecure', 'absent', 'denied', 'subscribed', 'ended'].includes(state);
+  button.disabled = ['asking', 'slow'].includes(state);
+  say(byId(place).querySelector('.note'), text || WORDS[state] || '');
+}
+
+async function subscribe(place) {
+  const payment = places.get(place);
+  const isStill = () => places.get(place) === payment;
+  tell(place, 'asking');
+  let slow = null;
+  try {
+    if (await Notification.requestPermission() !== 'granted') {
+      if (isStill()) tell(place, obstacle() || '', 'Without permission nothing can be shown.');
+      return;
+    }
+    slow = setTimeout(() => isStill() && tell(place, 'slow'), SLOW_MS);
+    const browser = await subscriptionFor(await serversKey());
+    clearTimeout(slow);
+    await post(browser, payment);
+    if (isStill()) tell(place, 'subscribed');
+  } catch (error) {
+    clearTimeout(slow);
+    if (isStill()) tell(place, error.status === 409 && /ended/.test(error.message) ? 'ended' : '', wordsOf(error));
+  }
+}
+
+const wordsOf = (error) => (error.name === 'AbortError' ? 'The browser’s push service cannot be reached.' : error.message);
+
+export async function registered() {
+  await navigator.serviceWorker.register(policy ? policy.createScriptURL(WORKER) : WORKER, { scope: '/' });
+  return navigator.serviceWorker.ready;
+}
+
+// One that was made with another key is of no use to anybody any more.
+async function subscriptionFor(key) {
+  const { pushManager } = await registered();
+  const known = await pushManager.getSubscription();
+  if (known && text(known.options.applicationServerKey) === key) return known;
+  if (known) await known.unsubscribe();
+  return pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(key) });
+}
+
+async function post(browser, payment) {
+  const position = new URL(payment.links.self, location.href).search;
+  const body = JSON.stringify({ ...browser.toJSON(), payment_id: payment.id, application_server_key: text(browser.options.applicationServerKey) });
+  await getJson(`/v1/push_subscriptions${position}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+}
+
+// Base64 of URLs, without padding.
+const bytes = (key) => Uint8Array.from(atob(key.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+const text = (key) => key && btoa(String.fromCharCode(...new Uint8Array(key))).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+
+// A notification was clicked, and this page is to show what it is about.
+if ('serviceWorker' in navigator) {
+  navigator.serviceWorker.addEventListener('message', ({ data }) => {
+    if (data && typeof data.show === 'string' && data.show.startsWith('#/')) location.hash = data.show;
+  });
+}
