@@ -11,7 +11,7 @@ use crate::bench::BenchArgs;
 use crate::client::operator::{
     CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
 };
-use crate::client::{PayArgs, PushCommand, ShowArgs, TailArgs, WebhookCommand};
+use crate::client::{PayArgs, PushCommand, ShowArgs, TailArgs, TokenArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
@@ -23,7 +23,6 @@ use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
-use crate::stream::StreamConfig;
 
 /// How long a stop may take before it is over, done or not.
 pub const DRAIN_SECONDS: u64 = 20;
@@ -61,6 +60,8 @@ pub enum Command {
     Tail(TailArgs),
     /// Show one payment and its history, as a client.
     Show(ShowArgs),
+    /// Ask for a stream token, with which a browser follows one payment or one customer.
+    Token(TokenArgs),
     /// Who is told of payments by webhook, and what came of it.
     Webhook {
         #[command(subcommand)]
@@ -224,8 +225,7 @@ pub struct BoundsArgs {
     /// HTTP connections; one more is closed at once.
     #[arg(long, env = "PAYLOG_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = positive)]
     pub connections_max: usize,
-    /// HTTP connections of one address (of IPv6: of one /64), other than this machine; one more is closed at once. Behind
-    /// proxies, as many as --connections-max.
+    /// The same of one address (of IPv6: of one /64), other than this machine. Behind proxies, as many as --connections-max.
     #[arg(long, env = "PAYLOG_CONNECTIONS_EACH", default_value_t = 5_000, value_parser = positive)]
     pub connections_each: usize,
     /// Streams and sockets of one merchant, by keys and tokens: fewer than connections, where several share them.
@@ -286,16 +286,6 @@ impl ServiceArgs {
     #[must_use]
     pub fn rebuild_effort(&self) -> Effort {
         Effort::percent(self.rebuild_effort).unwrap_or(Effort::FULL)
-    }
-
-    #[must_use]
-    pub fn streams(&self) -> StreamConfig {
-        StreamConfig {
-            heartbeat: Duration::from_millis(self.stream_heartbeat_ms),
-            max_age: Duration::from_secs(self.stream_max_age_seconds),
-            each_merchant: self.bounds.streams_each_merchant,
-            each_token: self.bounds.streams_each_token,
-        }
     }
 
     #[must_use]

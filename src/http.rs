@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod endless;
 mod multiplexed;
+mod origins;
 mod places;
 pub mod prefer;
 mod problem;
@@ -30,6 +31,7 @@ use warp::reply::Response;
 pub use body::read_body;
 pub use connection::Lifetime;
 pub use endless::endless;
+pub use origins::{Origin, Origins};
 pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, page_limit, query};
 

@@ -53,6 +53,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Pay(args) => pay(args).await,
         Command::Tail(args) => tail(args).await,
         Command::Show(args) => client::show(&args, &mut std::io::stdout()).await,
+        Command::Token(args) => client::token(&args, &mut std::io::stdout()).await,
         Command::Webhook { command } => client::webhook(command, &mut std::io::stdout()).await,
         Command::Push { command } => client::push(command, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,

@@ -1,7 +1,7 @@
 // The three channels, one meaning: whoever follows something is told the same events with the same cursor by each, and can
 // go on by another where it left off.
 //
-// A wish is { payment_id or customer_id, at_least, cursor }. Who follows is told by four functions: becomes(state, detail),
+// A wish is { payment_id or customer_id, at_least, cursor, and of: the customer of the payment }. Who follows is told by four functions: becomes(state, detail),
 // stands(cursor), hears(event, data), and knows by itself when there is nothing more to hear.
 
 import { openPolling } from './polling.js';

@@ -1,39 +1,78 @@
-// Who was told of a payment by webhook: shown where this installation has webhooks, and not otherwise.
+// Who is told of a payment by webhook, and what came of each attempt: kept up while somebody looks.
 
 import { badge, byId, cell, element, fill, momentOf, row } from './dom.js';
-import { getJson } from './server.js';
+import { Refused, getJson } from './server.js';
 
-// Endpoints that are looked at.
+const EVERY_MS = 2000;
+// Endpoints whose attempts are looked at.
 const ENDPOINTS_MAX = 20;
-const RESULTS = { delivered: 'good', failed: 'bad' };
+const KINDS = { delivered: 'good', failed: 'bad', 'given up': 'bad' };
 
-let looking = null;
+let watching = null;
 
-export async function showDeliveries(payment) {
-  looking = payment;
-  const endpoints = await getJson('/v1/webhook_endpoints').then(({ data }) => data, () => null);
-  if (looking !== payment) return;
-  byId('deliveries').hidden = !endpoints;
-  if (!endpoints) return;
-  const attempts = (await Promise.all(endpoints.slice(0, ENDPOINTS_MAX).map(attemptsOf))).flat();
-  if (looking !== payment) return;
-  const mine = attempts.filter((attempt) => attempt.payment_id === payment).sort((a, b) => (a.at < b.at ? -1 : 1));
-  byId('deliveries-empty').textContent = endpoints.length === 0 ? 'There are no webhook endpoints.'
-    : 'Nothing has been sent about it yet, or it was a while ago.';
-  fill(byId('delivery-rows'), mine.map(delivery), byId('deliveries-table'), byId('deliveries-empty'));
+export function watchDeliveries(payment) {
+  unwatchDeliveries();
+  byId('deliveries').hidden = true;
+  watching = new Watch(payment);
+  watching.look();
+}
+
+export function unwatchDeliveries() {
+  if (watching) clearTimeout(watching.timer);
+  watching = null;
+}
+
+class Watch {
+  constructor(payment) {
+    Object.assign(this, { payment, seen: null });
+  }
+
+  async look() {
+    try {
+      if (!document.hidden) await this.read();
+    } catch (error) {
+      // An installation without webhooks; what is lost comes back.
+      if (error instanceof Refused && error.status < 500) return;
+    }
+    if (watching === this) this.timer = setTimeout(() => this.look(), EVERY_MS);
+  }
+
+  async read() {
+    const { data: told } = await getJson(`/v1/payments/${encodeURIComponent(this.payment)}/webhooks`, { cache: 'no-store' });
+    const now = JSON.stringify(told);
+    if (now === this.seen) return;
+    const { data: endpoints } = await getJson('/v1/webhook_endpoints');
+    const mine = endpoints.filter(({ id }) => told.some(({ endpoint }) => endpoint === id));
+    const attempts = (await Promise.all(mine.slice(0, ENDPOINTS_MAX).map(attemptsOf))).flat().filter((attempt) => attempt.payment_id === this.payment);
+    if (watching !== this) return;
+    this.seen = now;
+    const others = told.filter((one) => !attempts.some((attempt) => isOf(attempt, one))).map((one) => withoutAttempts(one, mine));
+    const all = [...attempts, ...others].sort((a, b) => a.version - b.version || (a.at < b.at ? -1 : 1));
+    byId('deliveries').hidden = false;
+    byId('deliveries-empty').textContent = endpoints.length === 0 ? 'There are no webhook endpoints.' : 'Nobody is told of it.';
+    fill(byId('delivery-rows'), all.map(delivery), byId('deliveries-table'), byId('deliveries-empty'));
+  }
 }
 
 // The newest page of them: this is for looking at what has just happened.
-async function attemptsOf(endpoint) {
-  const path = `/v1/webhook_endpoints/${encodeURIComponent(endpoint.id)}/attempts`;
-  const { data } = await getJson(path).catch(() => ({ data: [] }));
-  return data.map((attempt) => ({ ...attempt, url: endpoint.url }));
+async function attemptsOf({ id, url }) {
+  const { data } = await getJson(`/v1/webhook_endpoints/${encodeURIComponent(id)}/attempts`);
+  return data.map((attempt) => ({ ...attempt, endpoint: id, url }));
+}
+
+const isOf = (attempt, { endpoint, version, cause }) => attempt.endpoint === endpoint && attempt.version === version && attempt.cause === cause;
+
+// Not tried yet, or so long ago that its attempts are on an older page.
+function withoutAttempts({ endpoint, event, version, state, attempts, next_at: next }, endpoints) {
+  const { url } = endpoints.find(({ id }) => id === endpoint) || { url: endpoint };
+  return { url, event, version, attempt: attempts, result: state.replace('_', ' '), at: '', next_at: next };
 }
 
 function delivery(attempt) {
-  const said = attempt.status === null || attempt.status === undefined ? attempt.failure : attempt.status;
-  const result = cell(badge(attempt.result, RESULTS[attempt.result] || 'wait'));
+  const said = attempt.status ?? attempt.failure;
+  const result = cell(badge(attempt.result, KINDS[attempt.result] || 'wait'));
   if (said) result.append(` ${said}`);
   return row(cell(element('span', attempt.url, 'mono')), attempt.event, cell(String(attempt.attempt), 'number'), result,
-    cell(`${attempt.took_ms} ms`, 'number'), cell(momentOf(attempt.at)), attempt.next_at ? cell(momentOf(attempt.next_at)) : 'none');
+    cell(attempt.took_ms === undefined ? '' : `${attempt.took_ms} ms`, 'number'), attempt.at ? cell(momentOf(attempt.at)) : '',
+    attempt.next_at ? cell(momentOf(attempt.next_at)) : 'none');
 }

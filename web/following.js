@@ -32,7 +32,7 @@ class FollowedPayment {
     this.version = 0;
     this.whole = Promise.resolve();
     const atLeast = new URL(payment.links.stream, location.href).searchParams.get('at_least');
-    const wish = { payment_id: payment.id, at_least: atLeast };
+    const wish = { payment_id: payment.id, at_least: atLeast, of: payment.customer_id };
     this.connection = new Connection(byId('payment-connection'));
     this.follow = new Follow(wish, this.connection, (event, data) => this.hears(event, data));
   }

@@ -1,5 +1,6 @@
 // Which of the views is seen: the address says it, so that each can be linked to, and gone back from.
 
+import { openKey, startAccess } from './access.js';
 import { startCheckout } from './checkout.js';
 import { byId } from './dom.js';
 import { closeOperations, openOperations } from './operations.js';
@@ -9,6 +10,7 @@ const VIEWS = [
   { id: 'checkout', path: /^#\/$/, title: 'Checkout', open() {}, close() {} },
   { id: 'payment', path: /^#\/payments\/([\w-]+)$/, title: 'Payment', open: openPayment, close: closePayment },
   { id: 'operations', path: /^#\/operations$/, title: 'Operations', open: openOperations, close: closeOperations },
+  { id: 'key', path: /^#\/key$/, title: 'Key', open: openKey, close() {} },
 ];
 
 let seen = null;
@@ -35,6 +37,7 @@ function route(isFirst) {
   }
 }
 
+startAccess();
 startCheckout();
 route(true);
 addEventListener('hashchange', () => route(false));

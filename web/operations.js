@@ -125,7 +125,7 @@ function showLags(lags, worst) {
   }));
 }
 
-// Answered on the machine itself alone; elsewhere it is not asked for again.
+// Answered on the machine itself, or with an operator's key; elsewhere it is not asked for again.
 async function lookAsOperator() {
   if (!isOperator) return;
   try {

@@ -1,14 +1,16 @@
 // Polling, held open by the server until there is something (Prefer: wait): of one payment by its ETag, of a customer by a
 // page of changes since a cursor. Tag and cursor are those of the streams.
 
+import { request } from './keys.js';
 import { Refused, backoff } from './server.js';
+import { isFinal } from './tickets.js';
 
 const WAIT_SECONDS = 20;
 
 export function openPolling(wish, told) {
   const aborting = new AbortController();
-  const ask = async (path, headers = {}, method = 'GET') => {
-    const answer = await fetch(path, { method, headers, signal: aborting.signal, cache: 'no-store' });
+  const ask = async (path, headers = {}) => {
+    const answer = await request(path, { headers, signal: aborting.signal, cache: 'no-store' });
     if (answer.ok || answer.status === 304) return answer;
     const { detail } = await answer.json().catch(() => ({}));
     throw new Refused(answer.status, detail);
@@ -30,7 +32,7 @@ async function poll(polled, told, signal) {
       if (signal.aborted) return;
       isLive = false;
       if (error instanceof Refused && error.status === 409) polled.reset(); // another log
-      else if (error instanceof Refused && error.status < 500) {
+      else if (isFinal(error)) {
         told.becomes('refused', error.message);
         return;
       } else told.becomes('lost');
@@ -88,7 +90,8 @@ class PolledCustomer {
   // The position comes first: what is in the list then is at least as far, and what comes twice is known by its version.
   async first() {
     const query = new URLSearchParams({ customer_id: this.customer });
-    const position = (await this.ask(`/v1/payments?${query}`, {}, 'HEAD')).headers.get('paylog-position');
+    // Not by HEAD, which has no words for a refusal.
+    const position = (await this.ask(`/v1/payments?${query}&limit=1`)).headers.get('paylog-position');
     query.set('at_least', position);
     const { data, next_cursor: older } = await (await this.ask(`/v1/payments?${query}`)).json();
     for (const payment of data) this.told.hears('snapshot', { payment });

@@ -1,5 +1,7 @@
 // Requests to the server, and paying: what is not certain is sent again with the same key.
 
+import { request } from './keys.js';
+
 const TRIES = 5;
 
 // randomUUID is there only over https and on localhost.
@@ -22,7 +24,7 @@ export class Refused extends Error {
 }
 
 export async function getJson(path, options) {
-  const answer = await fetch(path, options);
+  const answer = await request(path, options);
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, body.detail);
   return body;
@@ -33,7 +35,7 @@ export async function pay(body, waitSeconds) {
   const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': newKey() };
   if (waitSeconds > 0) headers.Prefer = `wait=${waitSeconds}`;
   for (let tries = 1; ; tries += 1) {
-    const answer = await fetch('/v1/payments', { method: 'POST', headers, body: JSON.stringify(body) }).catch(() => null);
+    const answer = await request('/v1/payments', { method: 'POST', headers, body: JSON.stringify(body) }).catch(() => null);
     if (answer && (answer.status !== 503 || tries === TRIES)) return settled(answer);
     if (tries === TRIES) throw new Error('The server cannot be reached. Whether the payment was made is not known.');
     await pause(backoff(tries));

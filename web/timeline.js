@@ -2,7 +2,7 @@
 
 import { Follow } from './channels.js';
 import { badge, byId, cell, element, fill, momentOf, row, say, took } from './dom.js';
-import { showDeliveries } from './deliveries.js';
+import { unwatchDeliveries, watchDeliveries } from './deliveries.js';
 import { shown } from './money.js';
 import { detailOf, hasEnded, kindOf, showStatus } from './payment.js';
 import { clearPush, offerPush, withdrawPush } from './push.js';
@@ -31,9 +31,11 @@ class OpenPayment {
     this.path = `/v1/payments/${encodeURIComponent(id)}`;
     clearPush('payment-push');
     this.load().then((payment) => {
-      if (!payment || hasEnded(payment) || open !== this) return;
+      if (!payment || open !== this) return;
+      watchDeliveries(id);
+      if (hasEnded(payment)) return;
       offerPush('payment-push', payment);
-      this.follow = new Follow({ payment_id: id }, unseen, (_, { payment: now }) => this.hears(now));
+      this.follow = new Follow({ payment_id: id, of: payment.customer_id }, unseen, (_, { payment: now }) => this.hears(now));
     });
   }
 
@@ -50,7 +52,6 @@ class OpenPayment {
       const { data: events } = await getJson(`${this.path}/events?all=true`);
       if (open !== this) return null;
       show(payment, events);
-      showDeliveries(this.id);
       return payment;
     } catch (error) {
       if (open === this) say(byId('payment-error'), error.message);
@@ -60,6 +61,7 @@ class OpenPayment {
 
   close() {
     if (this.follow) this.follow.close();
+    unwatchDeliveries();
   }
 }
 

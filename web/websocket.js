@@ -1,79 +1,138 @@
-// One WebSocket for everything that is followed. After a loss all of it is subscribed again, each from its own cursor; a
-// server that goes away says when to come back.
+// One WebSocket for everything that is followed; with keys, one for each customer, for that is what a ticket opens. After a
+// loss all of it is subscribed again, each from its own cursor; a server that goes away says when to come back.
 
 import { backoff } from './server.js';
+import { isFinal, isLetIn, scopeOf, ticketFor } from './tickets.js';
 
-const subscriptions = new Map();
-let [socket, timer, tries, retryMs, last] = [null, null, 0, null, 0];
+const sockets = new Map();
+let last = 0;
 
 export function openWebSocket(wish, told) {
-  last += 1;
-  const id = `s${last}`;
-  subscriptions.set(id, { wish, told, cursor: wish.cursor });
-  if (!socket && timer === null) connect();
-  else if (socket && socket.readyState === WebSocket.OPEN) subscribe(id);
-  return { close: () => unsubscribe(id) };
+  const scope = scopeOf(wish);
+  if (!sockets.has(scope)) sockets.set(scope, new Socket(scope));
+  return sockets.get(scope).follow(wish, told);
 }
 
-function connect() {
-  timer = null;
-  const mine = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/v1/ws`);
-  socket = mine;
-  mine.onopen = () => [...subscriptions.keys()].forEach(subscribe);
-  mine.onmessage = (message) => take(JSON.parse(message.data));
-  mine.onclose = () => {
-    if (socket !== mine) return;
-    socket = null;
-    if (subscriptions.size === 0) return;
-    for (const { told } of subscriptions.values()) told.becomes('lost');
-    timer = setTimeout(connect, retryMs ?? backoff(tries));
-    [tries, retryMs] = [tries + 1, null];
-  };
-}
-
-function subscribe(id) {
-  const { wish, cursor } = subscriptions.get(id);
-  const asked = { type: 'subscribe', id };
-  for (const name of ['payment_id', 'customer_id', 'at_least']) if (wish[name]) asked[name] = wish[name];
-  if (cursor) asked.cursor = cursor;
-  socket.send(JSON.stringify(asked));
-}
-
-function unsubscribe(id) {
-  if (!subscriptions.delete(id)) return;
-  if (subscriptions.size === 0) {
-    clearTimeout(timer);
-    [timer, tries] = [null, 0];
-    const old = socket;
-    socket = null;
-    if (old) old.close(1000);
-  } else if (socket && socket.readyState === WebSocket.OPEN) {
-    socket.send(JSON.stringify({ type: 'unsubscribe', id }));
+class Socket {
+  constructor(scope) {
+    Object.assign(this, { scope, subscriptions: new Map(), ws: null, timer: null, tries: 0, retryMs: null });
+    this.connect();
   }
-}
 
-function take(message) {
-  if (message.type === 'going_away') {
-    retryMs = message.retry_ms;
-    return;
+  follow(wish, told) {
+    last += 1;
+    const id = `s${last}`;
+    this.subscriptions.set(id, { wish, told, cursor: wish.cursor });
+    if (this.isOpen()) this.subscribe(id);
+    return { close: () => this.unsubscribe(id) };
   }
-  const subscription = subscriptions.get(message.id);
-  if (!subscription) return; // it was given up meanwhile
-  const { told } = subscription;
-  if (message.type === 'subscribed') {
-    tries = 0;
-    told.becomes('live');
-  } else if (message.type === 'error') {
-    subscriptions.delete(message.id);
-    told.becomes('refused', message.error.detail);
-  } else if (message.type === 'end') {
-    subscriptions.delete(message.id);
-    told.becomes('ended');
-  } else if (message.type === 'frame' || message.type === 'cursor') {
-    if (message.cursor) {
-      subscription.cursor = message.cursor;
-      told.stands(message.cursor);
+
+  isOpen() {
+    return this.ws !== null && this.ws.readyState === WebSocket.OPEN;
+  }
+
+  async connect() {
+    try {
+      const ticket = await ticketFor(this.scope);
+      if (!this.isOver) this.open(ticket);
+    } catch (error) {
+      this.failed(error);
     }
-    if (message.type === 'frame') told.hears(message.event, message.data);
+  }
+
+  open(ticket) {
+    const query = ticket ? `?${new URLSearchParams({ ticket })}` : '';
+    const ws = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/v1/ws${query}`);
+    this.ws = ws;
+    let wasOpen = false;
+    ws.onopen = () => {
+      wasOpen = true;
+      [...this.subscriptions.keys()].forEach((id) => this.subscribe(id));
+    };
+    ws.onmessage = (message) => this.take(JSON.parse(message.data));
+    ws.onclose = () => {
+      this.ws = null;
+      this.ended(wasOpen || ticket !== null);
+    };
+  }
+
+  async ended(wasLetIn) {
+    if (this.isOver) return;
+    this.tell('lost');
+    try {
+      const [{ wish }] = this.subscriptions.values();
+      if (!wasLetIn) await isLetIn(wish);
+      this.failed();
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  failed(error) {
+    if (this.isOver) return;
+    if (isFinal(error)) {
+      this.tell('refused', error.message);
+      this.end();
+      return;
+    }
+    this.tell('lost');
+    this.timer = setTimeout(() => this.connect(), this.retryMs ?? backoff(this.tries));
+    [this.tries, this.retryMs] = [this.tries + 1, null];
+  }
+
+  tell(state, detail) {
+    for (const { told } of this.subscriptions.values()) told.becomes(state, detail);
+  }
+
+  subscribe(id) {
+    const { wish, cursor } = this.subscriptions.get(id);
+    const asked = { type: 'subscribe', id };
+    for (const name of ['payment_id', 'customer_id', 'at_least']) if (wish[name]) asked[name] = wish[name];
+    if (cursor) asked.cursor = cursor;
+    this.ws.send(JSON.stringify(asked));
+  }
+
+  unsubscribe(id) {
+    if (this.forget(id) && this.isOpen()) this.ws.send(JSON.stringify({ type: 'unsubscribe', id }));
+  }
+
+  forget(id) {
+    const wasThere = this.subscriptions.delete(id);
+    if (this.subscriptions.size === 0) this.end();
+    return wasThere;
+  }
+
+  // Nobody follows anything by it any more.
+  end() {
+    this.isOver = true;
+    clearTimeout(this.timer);
+    if (sockets.get(this.scope) === this) sockets.delete(this.scope);
+    if (this.ws) this.ws.close(1000);
+  }
+
+  take(message) {
+    if (message.type === 'going_away') {
+      this.retryMs = message.retry_ms;
+      return;
+    }
+    const subscription = this.subscriptions.get(message.id);
+    if (!subscription) return; // it was given up meanwhile
+    const { told } = subscription;
+    if (message.type === 'subscribed') {
+      this.tries = 0;
+      told.becomes('live');
+    } else if (message.type === 'error') {
+      this.forget(message.id);
+      told.becomes('refused', message.error.detail);
+    } else if (message.type === 'end') {
+      this.forget(message.id);
+      told.becomes('ended');
+    } else if (message.type === 'frame' || message.type === 'cursor') {
+      if (message.cursor) {
+        subscription.cursor = message.cursor;
+        told.stands(message.cursor);
+      }
+      if (message.type === 'frame') told.hears(message.event, message.data);
+    }
   }
 }

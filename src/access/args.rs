@@ -10,6 +10,7 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 
 use super::Tokens;
+use crate::http::{Origin, Origins};
 use crate::journal::LogId;
 
 const TOKEN_KEY: &str = "PAYLOG_TOKEN_KEY";
@@ -28,9 +29,19 @@ pub struct AccessArgs {
     /// journal has a key of its own in its data directory, and on Kafka no stream tokens are given out.
     #[arg(long, env = "PAYLOG_TOKEN_KEY_FILE", value_name = "FILE")]
     pub token_key_file: Option<PathBuf>,
+    /// A page of this origin, as https://shop.example, may follow payments with a stream token, over every channel; may be
+    /// repeated (in the environment: `,` between). Without it browsers show answers to no page but paylog's own.
+    #[arg(long, env = "PAYLOG_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Vec<Origin>,
 }
 
 impl AccessArgs {
+    /// Whose pages are shown answers.
+    #[must_use]
+    pub fn origins(&self) -> Origins {
+        Origins::new(&self.allow_origin)
+    }
+
     /// `own` is where one process keeps a key of its own. `None` where there is nothing to sign with.
     pub fn tokens(&self, log: LogId, own: Option<&Path>) -> anyhow::Result<Option<Tokens>> {
         let named = std::env::var(TOKEN_KEY).ok().filter(|key| !key.trim().is_empty());
@@ -89,7 +100,7 @@ mod tests {
     use crate::journal::LogId;
 
     fn tokens(file: Option<std::path::PathBuf>) -> anyhow::Result<bool> {
-        let args = AccessArgs { require_keys: false, token_key_file: file };
+        let args = AccessArgs { require_keys: false, token_key_file: file, allow_origin: Vec::new() };
         Ok(args.tokens(LogId([7; 16]), None)?.is_some())
     }
 

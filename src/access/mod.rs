@@ -14,6 +14,7 @@ mod args;
 mod caller;
 pub mod custody;
 mod door;
+mod open;
 mod refusal;
 mod ticket;
 mod token;
@@ -27,6 +28,7 @@ pub use api_key::ApiKey;
 pub use args::AccessArgs;
 pub use caller::{Caller, Follower, Permit};
 pub use door::{Door, WithoutKey};
+pub use open::open_to_origins;
 pub use token::{LIFETIME, LIFETIME_MAX, NO_KEY, Named, TICKET_LIFETIME, Tokens};
 
 use crate::clock::Clocks;

@@ -24,6 +24,9 @@ pub struct BenchArgs {
     /// Also measure how much slower payments become while a version of the projection is built from a log of --rebuild events.
     #[arg(long)]
     pub beside: bool,
+    /// Also measure webhooks, to so many endpoints.
+    #[arg(long, default_value_t = 0, value_name = "ENDPOINTS")]
+    pub webhooks: u64,
     /// Events of which the projection is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     pub rebuild: u64,

@@ -1,10 +1,11 @@
-//! `paylog bench`: what this machine does, on the journal it is given. Six figures, each from the product's own parts in
+//! `paylog bench`: what this machine does, on the journal it is given. Seven figures, each from the product's own parts in
 //! their production wiring, with a gateway that costs nothing:
 //!
 //! * results per second from a backlog: initiations on the log, then the fold and the lanes are started;
 //! * latency from POST to the last frame of a stream, at a fixed rate (open loop: a late answer delays no request);
 //! * how much slower the others' payments become while the provider hangs for one merchant (`--bulkhead`);
 //! * how much slower payments become while a version of the projection is built beside the one that is served (`--beside`);
+//! * how long after an event its webhook is received, and how many are delivered a second (`--webhooks`);
 //! * events per second of a rebuild: an empty store, the whole log;
 //! * a checkpoint of that store: how long it takes to write, and until an instance that starts from it has caught up.
 //!
@@ -17,6 +18,7 @@ mod bulkhead;
 mod checkpoint;
 mod latency;
 mod rebuild;
+mod webhooks;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -70,6 +72,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     if args.beside && args.rate > 0 && args.seconds > 0 {
         beside::measure(&Bed::new(&args, "beside")?).await?;
+    }
+    if args.webhooks > 0 && args.rate > 0 && args.seconds > 0 {
+        webhooks::measure(&Bed::new(&args, "webhooks")?).await?;
     }
     if args.rebuild > 0 {
         let bed = Bed::new(&args, "rebuild")?;

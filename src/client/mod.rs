@@ -8,6 +8,7 @@ mod push;
 mod show;
 pub(crate) mod sse;
 mod tail;
+mod token;
 mod webhook;
 
 use std::io::Write;
@@ -22,6 +23,7 @@ pub use args::{PayArgs, TailArgs};
 pub use push::{PushCommand, push};
 pub use show::{ShowArgs, show};
 pub use tail::{Followed, tail};
+pub use token::{TokenArgs, token};
 pub use webhook::{WebhookCommand, webhook};
 
 /// A merchant's or an operator's key, for those that ask for one. Never a flag: every process on the machine could read it.

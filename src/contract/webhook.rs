@@ -112,7 +112,7 @@ impl<'a> EndpointBody<'a> {
 impl<'a> AttemptBody<'a> {
     #[must_use]
     pub fn new(outcome: &'a Outcome) -> Self {
-        let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
+        let Outcome { work, what, attempt, at, took_ms, status, result, .. } = outcome;
         let (payment_id, version) = match what {
             What::Event { payment, version, .. } => (Some(Shown(*payment)), Some(*version)),
             What::Test | What::Disabled { .. } => (None, None),

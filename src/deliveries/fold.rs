@@ -141,6 +141,8 @@ impl Fold {
         } else if standing.last_success.is_none_or(|success| success < outcome.at) {
             standing.failing_since = Some(standing.failing_since.map_or(outcome.at, |since| since.min(outcome.at)));
         }
+        // What it has said last counts.
+        standing.paused = standing.paused.max(outcome.pause_until.map(|until| (outcome.at, until)));
         batch.insert(&self.tables.standings, &target.to_bytes(), &encode(&standing)?);
         Ok(())
     }

@@ -50,7 +50,7 @@ fn what(payment: &str, version: u64) -> What {
 
 fn outcome(offset: u64, what: What, attempt: u32, result: Ended) -> Outcome {
     let at = at(i64::from(attempt));
-    Outcome { work: work(offset), what, attempt, at, took_ms: 1, status: None, result }
+    Outcome { work: work(offset), what, attempt, at, took_ms: 1, status: None, result, pause_until: None }
 }
 
 fn heed(fold: &Fold, outcome: &Outcome) {
@@ -253,5 +253,27 @@ proptest! {
             let delivered = steps.iter().any(|step| matches!(step, Step::Deliver(at, _) if *at == offset));
             prop_assert_eq!(delivered, ends[0].flatten() == Some(End::Delivered));
         }
+    }
+}
+
+/// Whichever of the two comes first.
+#[test]
+fn what_an_endpoint_has_said_last_of_being_left_alone_counts() {
+    let asked = |seconds, until| Outcome {
+        at: at(seconds),
+        pause_until: Some(at(until)),
+        ..outcome(seconds as u64, what("a", 1), 1, failed(Some(at(99))))
+    };
+    let folds = [[asked(1, 60), asked(2, 30)], [asked(2, 30), asked(1, 60)]].map(|outcomes| {
+        let fold = fold(Webhooks::default());
+        outcomes.iter().for_each(|outcome| heed(&fold, outcome));
+        heed(&fold, &outcome(3, what("a", 2), 3, Ended::Delivered));
+        fold
+    });
+    for fold in folds {
+        let standing = fold.tables.standing(ENDPOINT.into()).unwrap();
+        assert_eq!(standing.paused_until(), Some(at(30)));
+        assert_eq!(standing.since(at(2)).paused_until(), Some(at(30)));
+        assert_eq!(standing.since(at(3)).paused_until(), None, "it was enabled anew");
     }
 }

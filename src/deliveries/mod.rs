@@ -314,7 +314,7 @@ impl Deliveries {
 }
 
 /// Of the rows and their keys: those of another are folded anew.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 
 /// `None` if the rows are of other logs, or written otherwise, or ahead of one of them.
 fn open_tables(

@@ -72,6 +72,8 @@ pub struct Outcome {
     /// Of the answer, if there was one.
     pub status: Option<u16>,
     pub result: Result,
+    /// Nothing is sent there before: its `Retry-After`.
+    pub pause_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +150,8 @@ struct Document {
     failure: Option<Failure>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     next_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pause_until: Option<String>,
 }
 
 impl Cause {
@@ -182,12 +186,6 @@ impl Failure {
         matches!(self, Self::Gone | Self::TooLarge | Self::Refused | Self::Expired | Self::OtherKey)
     }
 
-    /// Does it say that something is wrong with who was to be told?
-    #[must_use]
-    pub fn is_the_targets(self) -> bool {
-        !matches!(self, Self::TooLarge | Self::Expired | Self::OtherKey)
-    }
-
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -210,7 +208,7 @@ impl Failure {
 }
 
 pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
-    let Outcome { work, what, attempt, at, took_ms, status, result } = outcome;
+    let Outcome { work, what, attempt, at, took_ms, status, result, pause_until } = outcome;
     let (delivered, failed, endpoint, subscription) = match work.target {
         TargetId::Endpoint(id) => (DELIVERED, FAILED, Some(id), None),
         TargetId::Subscription(id) => (PUSH_DELIVERED, PUSH_FAILED, None, Some(id)),
@@ -247,6 +245,7 @@ pub fn encode(log: LogId, outcome: &Outcome) -> serde_json::Result<Vec<u8>> {
         status: *status,
         failure,
         next_at,
+        pause_until: pause_until.map(|until| until.to_string()),
     })
 }
 
@@ -295,6 +294,7 @@ pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, 
         took_ms: document.took_ms,
         status: document.status,
         result,
+        pause_until: document.pause_until.as_deref().map(time).transpose()?,
     }))
 }
 
@@ -338,7 +338,8 @@ mod tests {
     fn outcome(what: What, cause: Cause, result: Result) -> Outcome {
         let target = EndpointId([1; 16]).into();
         let work = WorkId { target, partition: Partition(3), offset: Offset(42), cause };
-        Outcome { work, what, attempt: 2, at: at(5), took_ms: 12, status: Some(503), result }
+        let pause_until = (result != Result::Delivered).then(|| at(8));
+        Outcome { work, what, attempt: 2, at: at(5), took_ms: 12, status: Some(503), result, pause_until }
     }
 
     fn event() -> What {

@@ -12,7 +12,7 @@
 //!
 //! A target is an endpoint or a browser's subscription.
 
-use super::outcome::{Cause, What, WorkId};
+use super::outcome::{Cause, Failure, What, WorkId};
 use crate::control::{Endpoint, RequestId, TargetId};
 use crate::journal::{Offset, Partition};
 use crate::payment::Timestamp;
@@ -47,6 +47,8 @@ pub struct Standing {
     pub last_success: Option<Timestamp>,
     /// The first failure since then, whatever became of the endpoint meanwhile: [`Standing::since_enabled`].
     pub failing_since: Option<Timestamp>,
+    /// When it asked to be left alone, and until when.
+    pub(super) paused: Option<(Timestamp, Timestamp)>,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,22 @@ impl Standing {
     /// The same, of who is told since then.
     #[must_use]
     pub fn since(self, at: Timestamp) -> Self {
-        Self { failing_since: self.failing_since.map(|since| since.max(at)), ..self }
+        let failing_since = self.failing_since.map(|since| since.max(at));
+        Self { failing_since, paused: self.paused.filter(|(asked, _)| *asked >= at), ..self }
+    }
+
+    /// Until when nothing is sent there.
+    #[must_use]
+    pub fn paused_until(&self) -> Option<Timestamp> {
+        self.paused.map(|(_, until)| until)
+    }
+}
+
+impl Failure {
+    /// Does it say that something is wrong with who was to be told?
+    #[must_use]
+    pub fn is_the_targets(self) -> bool {
+        !matches!(self, Self::TooLarge | Self::Expired | Self::OtherKey)
     }
 }
 

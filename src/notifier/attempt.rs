@@ -103,7 +103,7 @@ impl Attempts {
         };
         let is_over = !matches!(result, Ended::Failed { next_at: Some(_), .. });
         let took_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
-        let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result };
+        let outcome = Outcome { work: due.work, what: due.what, attempt, at, took_ms, status, result, pause_until };
         let recorded = self.record(&outcome, stop).await;
         match target {
             Target::Endpoint(known) => {
@@ -207,7 +207,7 @@ impl Attempts {
     }
 
     /// Until it is decided, or the stop. Of two that say so one has an effect; who has disabled or enabled it meanwhile is right.
-    async fn disable(&self, answered: &KnownEndpoint, why: Disable, stop: &CancellationToken) {
+    pub async fn disable(&self, answered: &KnownEndpoint, why: Disable, stop: &CancellationToken) {
         let id = answered.endpoint.id;
         loop {
             let known = self.control.webhooks().known().endpoints.get(&id).cloned();

@@ -27,8 +27,6 @@ use crate::payment::Timestamp;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
-/// Targets that want to be left alone, before it is looked whose time is over.
-const PAUSED_MIN: usize = 1_000;
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -79,9 +77,8 @@ pub(super) struct Running {
     in_flight: HashMap<WorkId, OnItsWay>,
     room: Room,
     agenda: Agenda,
-    paused: HashMap<TargetId, Timestamp>,
-    /// With so many of them it is looked whose time is over.
-    tidy_at: usize,
+    /// Until when targets want to be left alone, and by which work, until the fold has its outcome and says so too.
+    paused: HashMap<TargetId, (WorkId, Timestamp)>,
     /// When it was last looked which subscriptions are over.
     swept: Instant,
     pub positions_told: Instant,
@@ -114,7 +111,6 @@ impl Running {
             room: Room::new(bounds),
             agenda: Agenda::default(),
             paused: HashMap::new(),
-            tidy_at: PAUSED_MIN,
             swept: now,
             positions_told: now,
         }
@@ -147,6 +143,12 @@ impl Running {
         Ok(())
     }
 
+    /// Is there anything that could not be sent, and is to be tried again?
+    #[cfg(test)]
+    pub fn waits_for_another_try(&self) -> bool {
+        self.in_flight.values().any(|way| matches!(way, OnItsWay::Unrecorded(_)))
+    }
+
     // === what comes in ===
 
     fn patience(&self) -> Duration {
@@ -177,9 +179,7 @@ impl Running {
     fn settle(&mut self, work: WorkId, attempted: &Attempted) {
         let now = self.attempts.clocks.now();
         if let Some(until) = attempted.pause_until {
-            let paused = self.paused.entry(work.target).or_insert(until);
-            *paused = until.max(*paused);
-            self.tidy_paused(now);
+            self.paused.insert(work.target, (work, until));
         }
         self.room.end(&work, attempted.answered, attempted.pause_until, now);
         self.agenda.look_at_held(Pool::of(work.target));
@@ -196,16 +196,12 @@ impl Running {
     }
 
     fn let_go(&mut self, work: &WorkId) {
+        if self.paused.get(&work.target).is_some_and(|(by, _)| by == work) {
+            self.paused.remove(&work.target);
+        }
         if self.in_flight.remove(work).is_some() {
             self.room.let_go(work.target);
             self.agenda.look_at_held(Pool::of(work.target));
-        }
-    }
-
-    fn tidy_paused(&mut self, now: Timestamp) {
-        if self.paused.len() >= self.tidy_at {
-            self.paused.retain(|_, until| *until > now);
-            self.tidy_at = (2 * self.paused.len()).max(PAUSED_MIN);
         }
     }
 
@@ -281,13 +277,15 @@ impl Running {
             return Ok(());
         };
         let (key, service) = ((partition, id), target.service());
-        let until = self.paused.get(&id).copied().max(service.and_then(|service| self.room.paused_until(service)));
+        let standing = target.standing(self.attempts.deliveries.standing(id)?);
+        let until = self.paused.get(&id).map(|(_, until)| *until).or(standing.paused_until());
+        let until = until.max(service.and_then(|service| self.room.paused_until(service)));
         if let Some(until) = until.filter(|until| *until > now) {
             self.agenda.look_at(key, until);
             return Ok(());
         }
-        let is_failing = self.attempts.deliveries.standing(id)?.failing_since.is_some();
-        let (room, on_their_way) = (self.room.for_target(id, service, is_failing), self.room.on_their_way(id));
+        let room = self.room.for_target(id, service, standing.failing_since.is_some());
+        let on_their_way = self.room.on_their_way(id);
         if room == 0 {
             self.agenda.hold(key, false); // until something has ended
             return Ok(());

@@ -18,6 +18,8 @@ mod room;
 mod schedule;
 mod sweep;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

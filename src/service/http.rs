@@ -9,7 +9,7 @@ use warp::Filter;
 
 use super::webhooks::TakenIn;
 use super::{Part, Role, measures};
-use crate::access::Access;
+use crate::access::{Access, open_to_origins};
 use crate::api::{Api, ApiConfig, Operator, PushApi, WebhookApi};
 use crate::config::ServiceArgs;
 use crate::http::{Limits, serve};
@@ -17,7 +17,7 @@ use crate::journal::Journal;
 use crate::projection::totals::Totals;
 use crate::projection::{Live, View};
 use crate::schema::Codec;
-use crate::stream::Streams;
+use crate::stream::{StreamConfig, Streams};
 use crate::{api, stream};
 
 /// How long a POST waits until its own fold has passed the append.
@@ -52,7 +52,7 @@ pub(super) fn part(
     let streams = Arc::new(Streams {
         view,
         access,
-        config: args.streams(),
+        config: stream_config(args),
         shutdown: stop.clone(),
         open: Arc::default(),
         recents: Arc::default(),
@@ -76,7 +76,8 @@ pub(super) fn part(
             }
         }
     };
-    let connection_age = args.streams().max_age;
+    let routes = args.access.origins().show(routes, open_to_origins);
+    let connection_age = stream_config(args).max_age;
     let (connections, connections_each) = (args.bounds.connections_max, args.bounds.connections_each);
     let limits = Limits { connections, connections_each, connection_age, ..Limits::default() };
     let (stop, drain) = (stop.clone(), args.drain() / 2);
@@ -84,4 +85,14 @@ pub(super) fn part(
         serve(listener, routes, limits, stop, drain).await;
         Ok(())
     })
+}
+
+fn stream_config(args: &ServiceArgs) -> StreamConfig {
+    StreamConfig {
+        heartbeat: Duration::from_millis(args.stream_heartbeat_ms),
+        max_age: Duration::from_secs(args.stream_max_age_seconds),
+        origins: args.access.origins(),
+        each_merchant: args.bounds.streams_each_merchant,
+        each_token: args.bounds.streams_each_token,
+    }
 }

@@ -38,7 +38,7 @@ use warp::reply::{Reply, Response};
 
 use crate::access::{Access, Caller, Follower};
 use crate::contract::{AtLeast, bad_parameter, bad_place};
-use crate::http::{Problem, Query, query};
+use crate::http::{Origins, Problem, Query, query};
 use crate::payment::{CustomerId, PaymentId};
 use crate::projection::{BadOffsets, View};
 use crate::quota::{Held, Quota};
@@ -66,6 +66,8 @@ pub struct StreamConfig {
     pub heartbeat: Duration,
     /// How long one response may last: clients come back with their id, and spread over the instances again.
     pub max_age: Duration,
+    /// Whose pages may open a WebSocket, besides those that come from the host itself.
+    pub origins: Origins,
     /// Streams and sockets at once of one merchant, by keys and by tokens.
     pub each_merchant: usize,
     /// Of these of one payment, and of one customer, by stream tokens.
@@ -77,6 +79,7 @@ impl Default for StreamConfig {
         Self {
             heartbeat: Duration::from_secs(15),
             max_age: Duration::from_secs(3600),
+            origins: Origins::default(),
             each_merchant: 10_000,
             each_token: 100,
         }

@@ -15,7 +15,7 @@ use warp::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use warp::reply::{Reply, Response};
 
 use super::{Streams, socket};
-use crate::http::{Lifetime, Problem, Query, query};
+use crate::http::{Lifetime, Origins, Problem, Query, query};
 
 /// The one version there is.
 const VERSION: &str = "13";
@@ -47,7 +47,7 @@ fn open(streams: &Arc<Streams>, headers: &HeaderMap, query: &Query, upgrade: Upg
     let key = key(headers)?;
     // A ticket was given to the page that shows it; what a browser adds by itself, and where no key is needed, is not.
     if query.get("ticket").is_none() {
-        same_origin(headers)?;
+        allowed_origin(headers, &streams.config.origins)?;
     }
     let (Some(connection), Some(lifetime)) = (upgrade.connection, upgrade.lifetime) else {
         return Err(upgrade_required());
@@ -100,10 +100,10 @@ fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-/// Of everything else a browser keeps the answer from a page of another origin, for paylog allows none (there are no CORS
-/// headers). A WebSocket it opens for any page, and leaves the judgement to the server.
-fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+/// Of everything else a browser keeps the answer from a page of another origin, if paylog does not allow that one. A WebSocket it
+/// opens for any page, and leaves the judgement to the server.
+fn allowed_origin(headers: &HeaderMap, origins: &Origins) -> Result<(), Problem> {
+    let Some(origin) = headers.get(ORIGIN).filter(|origin| !origins.allow(origin)) else { return Ok(()) };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
     let same = host.zip(origin).is_some_and(|(host, origin)| is_at(&origin, &host));
@@ -111,7 +111,7 @@ fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "a page of another origin may not open this socket: serve the page from the host that it connects to, and \
-                  have a proxy pass on the Host header as it came";
+                  have a proxy pass on the Host header as it came; or name its origin with --allow-origin; or use a ticket";
     Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail))
 }
 
@@ -131,11 +131,13 @@ fn is_at(origin: &Uri, host: &Authority) -> bool {
 mod tests {
     use warp::http::{HeaderMap, HeaderValue};
 
+    use crate::http::Origins;
+
     fn is_same(origin: &'static str, host: &'static str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert("origin", HeaderValue::from_static(origin));
         headers.insert("host", HeaderValue::from_static(host));
-        super::same_origin(&headers).is_ok()
+        super::allowed_origin(&headers, &Origins::default()).is_ok()
     }
 
     #[test]
@@ -159,7 +161,11 @@ mod tests {
         ] {
             assert!(!is_same(origin, host), "{origin} {host}");
         }
-        assert!(super::same_origin(&HeaderMap::new()).is_ok());
+        assert!(super::allowed_origin(&HeaderMap::new(), &Origins::default()).is_ok());
+        let mut other = HeaderMap::new();
+        other.insert("origin", HeaderValue::from_static("https://shop.example"));
+        let allowed = |origin: &str| super::allowed_origin(&other, &Origins::new(&[origin.parse().unwrap()])).is_ok();
+        assert!(allowed("https://shop.example") && !allowed("https://other.example"), "one that is named is let in");
     }
 
     #[test]

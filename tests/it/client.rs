@@ -127,9 +127,18 @@ impl Client {
 
     /// Of a server, or a way to it, that may break.
     pub async fn try_stream(&self, query: &str, last_event_id: Option<&str>) -> reqwest::Result<(u16, Stream)> {
+        let headers = last_event_id.map(|id| ("last-event-id", id));
+        self.try_stream_with(query, headers.as_slice()).await
+    }
+
+    pub async fn stream_with(&self, query: &str, headers: &[(&str, &str)]) -> (u16, Stream) {
+        self.try_stream_with(query, headers).await.unwrap()
+    }
+
+    async fn try_stream_with(&self, query: &str, headers: &[(&str, &str)]) -> reqwest::Result<(u16, Stream)> {
         let mut request = self.http.get(format!("{}/v1/stream?{query}", self.url));
-        if let Some(id) = last_event_id {
-            request = request.header("last-event-id", id);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let response = request.send().await?;
         Ok((response.status().as_u16(), Stream { response, buffer: String::new() }))

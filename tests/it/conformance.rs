@@ -1,82 +1,33 @@
 //! One story over every channel, and connections that are cut at any byte: each channel tells every version of every payment
 //! once and in order, and all of them the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Client, body};
-use crate::cluster::{Bed, PATIENCE};
+use crate::cluster::{Bed, PATIENCE, until};
+use crate::cutter::{CutIn, Cutter};
+use crate::receiver::{Received, Receiver, Says};
 use crate::socket::Socket;
 use crate::streams::snapshot;
+use crate::webhooks::{Parts, create};
 
-/// On each of the four channels: 1,000 in all.
-const CUTS: usize = 250;
+/// On each of the six channels: 1,200 in all.
+const CUTS: usize = 200;
 /// A connection is cut after so many bytes from the server, at most: a frame has some 1,400, so that many see none whole.
-const CUT_AFTER_MAX_BYTES: usize = 5_000;
+const ANSWERS: CutIn = CutIn::Answers(5_000);
+/// A webhook has some 2,000 bytes, and its answer 40.
+const WEBHOOKS: CutIn = CutIn::Both { requests: 4_000, answers: 80 };
+/// A receiver that is behind a cutter fails far more often in a row than ten times.
+const RETRIES: &str = "5,5,10,10,10,10,20,20,20,20,20,20,20,20,50,50,50,50,50,50,50,50,50,50,50,50,50,50,50,50";
 const PAYERS: usize = 8;
-
-/// Stands between a client and the server, and cuts each connection at some byte of what the server says, [`CUTS`] times.
-struct Cutter {
-    address: SocketAddr,
-    cuts: Arc<AtomicUsize>,
-    _serving: AbortOnDropHandle<()>,
-}
-
-impl Cutter {
-    async fn before(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, cuts) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&cuts);
-        let serving = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(pass(client, server, Arc::clone(&counted)));
-            }
-        });
-        Self { address, cuts, _serving: AbortOnDropHandle::new(serving) }
-    }
-
-    fn cuts(&self) -> usize {
-        self.cuts.load(Ordering::SeqCst)
-    }
-}
-
-async fn pass(mut client: TcpStream, server: SocketAddr, cuts: Arc<AtomicUsize>) {
-    let Ok(mut server) = TcpStream::connect(server).await else { return };
-    let cut_after =
-        if cuts.load(Ordering::SeqCst) < CUTS { rand::random_range(0..CUT_AFTER_MAX_BYTES) } else { usize::MAX };
-    {
-        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
-        let down = async {
-            let (mut left, mut buffer) = (cut_after, [0; 1024]);
-            while left > 0 {
-                let room = left.min(buffer.len());
-                let read = from_server.read(&mut buffer[..room]).await.unwrap_or(0);
-                if read == 0 || to_client.write_all(&buffer[..read]).await.is_err() {
-                    return;
-                }
-                left -= read;
-            }
-            cuts.fetch_add(1, Ordering::SeqCst);
-        };
-        tokio::select! {
-            () = down => {}
-            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-        }
-    }
-    // Half of them with a reset.
-    if rand::random() {
-        let _ = client.set_zero_linger();
-    }
-}
+const FOLLOWED: [&str; 4] = ["stream", "stream over HTTP/2", "socket", "pages"];
 
 /// What one channel has told: the data of each change, in order.
 #[derive(Default)]
@@ -136,113 +87,163 @@ impl Transcript {
     }
 }
 
-/// Pays until every channel was cut as often as it is to be; answers with the versions that each payment came to.
-async fn pay(client: Client, payer: usize, cutters: Vec<Arc<Cutter>>) -> HashMap<String, u64> {
-    let (mut paid, deadline) = (HashMap::new(), Instant::now() + PATIENCE * 5);
+/// What a webhook receiver was told, without what it knew already, as the contract asks of it.
+fn webhooks(received: &[Received]) -> Transcript {
+    let mut known = HashSet::new();
+    let new = received.iter().filter(|one| known.insert(one.id().to_owned()));
+    let change = |one: &Received| json!({"event": one.body["data"]["event"], "payment": one.body["data"]["payment"]});
+    for one in received {
+        assert_eq!(one.sequence(), one.body["data"]["event"]["version"], "{one:?}");
+    }
+    Transcript { cursor: String::new(), changes: new.map(change).collect() }
+}
+
+/// The states that the long-poll of one payment tells, to its end, however often it is cut.
+async fn poll(client: &Client, id: &str) -> Vec<Value> {
+    let (path, mut states, mut etag) = (format!("/v1/payments/{id}"), Vec::new(), String::new());
+    while states.last().is_none_or(|state: &Value| state["status"] == "in_progress") {
+        let known: &[(&str, &str)] =
+            if etag.is_empty() { &[] } else { &[("if-none-match", &etag), ("prefer", "wait=30")] };
+        let Ok(answer) = client.try_send(Method::GET, &path, known, None).await else { continue };
+        if answer.status == 200 {
+            answer.header("etag").clone_into(&mut etag);
+            states.push(answer.body);
+        }
+    }
+    states
+}
+
+/// What one payer was told of its payments, by their ids.
+type Polled = HashMap<String, Vec<Value>>;
+
+/// Pays, and polls each payment to its end, until every channel was cut as often as it is to be.
+async fn pay(client: Client, polling: Client, payer: usize, cutters: Vec<Arc<Cutter>>) -> Polled {
+    let (mut paid, deadline) = (Polled::new(), Instant::now() + PATIENCE * 5);
     while cutters.iter().any(|cutter| cutter.cuts() < CUTS) {
         let cuts = || cutters.iter().map(|cutter| cutter.cuts()).collect::<Vec<_>>();
         assert!(Instant::now() < deadline, "a channel does not come back: {:?}", cuts());
         let n = paid.len();
         let method = ["pm_card_visa", "pm_card_visa_chargeDeclined", "pm_sim_transient"][n % 3];
-        let body = body(&format!("cus_{}", n % 5), method);
-        let ended = client.pay_to_the_end(&format!("payer-{payer}-{n}"), &body).await;
-        assert_eq!(ended.status, 200, "{ended:?}");
-        paid.insert(ended.text("id").to_owned(), ended.body["version"].as_u64().unwrap());
+        let accepted = client.pay(&format!("payer-{payer}-{n}"), &body(&format!("cus_{}", n % 5), method)).await;
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        let id = accepted.text("id").to_owned();
+        let states = tokio::time::timeout(PATIENCE, poll(&polling, &id)).await.expect("a payment's poll does not end");
+        paid.insert(id, states);
     }
     paid
 }
 
+/// Follows everything over one channel, which is cut, until `expected` changes have come.
+async fn follow(channel: &'static str, client: Client, start: String, expected: Arc<AtomicUsize>) -> Transcript {
+    let enough = |told: &Transcript| told.changes.len() >= expected.load(Ordering::SeqCst);
+    let (mut transcript, over_http2) = (Transcript::from(&start), client.over_http2());
+    while !enough(&transcript) {
+        match channel {
+            "stream" => transcript.stream(&client, &enough).await,
+            "stream over HTTP/2" => transcript.stream(&over_http2, &enough).await,
+            "socket" => transcript.socket(&client, &enough).await,
+            _ => transcript.pages(&client, &enough).await,
+        }
+    }
+    transcript
+}
+
 pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand_cuts(bed: &Bed) {
-    let system = bed.start().await;
-    let client = &system.front.client;
+    let parts = Parts::start(bed, &["--webhook-retry-ms", RETRIES]).await;
+    let client = &parts.front.client;
     let server: SocketAddr = client.url.strip_prefix("http://").unwrap().parse().unwrap();
     let (_, mut stream) = client.stream("", None).await;
     let (_, start) = snapshot(&mut stream).await;
+    // Says no to one in eight, besides all that is cut.
+    let receiver = Receiver::saying(|_, _| Says::status(if rand::random_range(0..8) == 0 { 500 } else { 204 })).await;
+    let before = Cutter::before(([127, 0, 0, 1], receiver.port).into(), WEBHOOKS, CUTS).await;
+    create(client, json!({"url": format!("http://{}/hook", before.address), "ordered": true})).await;
 
     let told_all = Arc::new(AtomicUsize::new(usize::MAX));
-    let mut channels = Vec::new();
-    let mut cutters = Vec::new();
-    for channel in ["stream", "stream over HTTP/2", "socket", "pages"] {
-        let cutter = Arc::new(Cutter::before(server).await);
-        let (between, expected) = (Arc::clone(&cutter), Arc::clone(&told_all));
-        let mut transcript = Transcript::from(&start);
-        channels.push(tokio::spawn(async move {
-            let enough = |told: &Transcript| told.changes.len() >= expected.load(Ordering::SeqCst);
-            let client = Client::new(&format!("http://{}", between.address));
-            let over_http2 = client.over_http2();
-            while !enough(&transcript) {
-                match channel {
-                    "stream" => transcript.stream(&client, &enough).await,
-                    "stream over HTTP/2" => transcript.stream(&over_http2, &enough).await,
-                    "socket" => transcript.socket(&client, &enough).await,
-                    _ => transcript.pages(&client, &enough).await,
-                }
-            }
-            (channel, transcript)
-        }));
+    let (mut channels, mut cutters) = (Vec::new(), vec![Arc::new(before)]);
+    for channel in FOLLOWED {
+        let cutter = Arc::new(Cutter::before(server, ANSWERS, CUTS).await);
+        let through = Client::new(&format!("http://{}", cutter.address));
+        channels.push((channel, tokio::spawn(follow(channel, through, start.clone(), Arc::clone(&told_all)))));
         cutters.push(cutter);
     }
-    let payers: Vec<_> = (0..PAYERS).map(|payer| tokio::spawn(pay(client.clone(), payer, cutters.clone()))).collect();
-    let mut paid = HashMap::new();
-    for payer in payers {
-        paid.extend(payer.await.unwrap());
+    cutters.push(Arc::new(Cutter::before(server, ANSWERS, CUTS).await));
+    let polling = Client::new(&format!("http://{}", cutters.last().unwrap().address));
+    let pay = |payer| tokio::spawn(pay(client.clone(), polling.clone(), payer, cutters.clone()));
+    let mut polled = Polled::new();
+    for payer in (0..PAYERS).map(pay).collect::<Vec<_>>() {
+        polled.extend(payer.await.unwrap());
     }
-    let versions = paid.values().sum::<u64>() + 2;
-    told_all.store(versions as usize, Ordering::SeqCst);
+    let versions = polled.values().map(|states| version(states.last().unwrap())).sum::<u64>() as usize + 2;
+    told_all.store(versions, Ordering::SeqCst);
     // Those who have all the others are waiting for more.
-    let last = client.pay_to_the_end("last", &body("cus_1", "pm_card_visa")).await;
-    paid.insert(last.text("id").to_owned(), 2);
+    let last = client.pay("last", &body("cus_1", "pm_card_visa")).await;
+    polled.insert(last.text("id").to_owned(), poll(&polling, last.text("id")).await);
 
     let mut transcripts = Vec::new();
-    for channel in channels {
-        transcripts.push(channel.await.unwrap());
+    for (channel, followed) in channels {
+        let followed = tokio::time::timeout(PATIENCE, followed).await;
+        let transcript = followed.unwrap_or_else(|_| panic!("{channel} does not tell all of the {versions} changes"));
+        transcripts.push((channel, transcript.unwrap()));
     }
-    judge(&transcripts, &paid);
+    until("every webhook has come", async || receiver.messages() >= versions).await;
+    let received = receiver.received();
+    transcripts.push(("webhooks", webhooks(&received)));
+    judge(&transcripts, &polled);
+    assert!(received.len() > versions, "what was taken, and whose answer was lost, is sent again");
     let cuts: Vec<usize> = cutters.iter().map(|cutter| cutter.cuts()).collect();
-    println!("{} payments, {versions} changes told on each of 4 channels over {cuts:?} cuts", paid.len());
-    system.stop().await;
+    println!(
+        "{} payments, {versions} changes told on each of 6 channels over {cuts:?} cuts; {} webhooks came",
+        polled.len(),
+        received.len()
+    );
+    parts.stop().await;
 }
 
-fn judge(transcripts: &[(&str, Transcript)], paid: &HashMap<String, u64>) {
+fn version(state: &Value) -> u64 {
+    state["version"].as_u64().unwrap()
+}
+
+fn judge(transcripts: &[(&str, Transcript)], polled: &Polled) {
     let of_first = transcripts[0].1.by_payment();
     for (channel, transcript) in transcripts {
         let payments = transcript.by_payment();
-        assert_eq!(payments.len(), paid.len(), "{channel}");
+        assert_eq!(payments.len(), polled.len(), "{channel}");
         for (id, changes) in &payments {
             let versions: Vec<u64> = changes.iter().map(|c| c["event"]["version"].as_u64().unwrap()).collect();
-            assert_eq!(versions, (1..=paid[id]).collect::<Vec<_>>(), "{channel}: {id}");
+            let last = version(polled[id].last().unwrap());
+            assert_eq!(versions, (1..=last).collect::<Vec<_>>(), "{channel}: {id}");
         }
         assert!(payments == of_first, "{channel} tells the same as the others");
     }
+    for (id, states) in polled {
+        is_what_the_others_tell(states, &of_first[id]);
+    }
 }
 
-/// The long-poll of one payment tells states and not events: none goes back, each is what a frame says of that version, and
+/// The long-poll of one payment tells states and not events: none goes back, each is what a change says of that version, and
 /// the last is the end.
+fn is_what_the_others_tell(states: &[Value], changes: &[Value]) {
+    let mut before = 0;
+    for state in states {
+        assert!(version(state) > before, "{state}");
+        before = version(state);
+        assert_eq!(state, &changes[before as usize - 1]["payment"]);
+    }
+    assert_eq!(before as usize, changes.len());
+}
+
 pub async fn a_payments_long_poll_tells_what_its_stream_tells(bed: &Bed) {
     let system = bed.start_with(&["--simulator-latency-ms", "100"]).await;
     let client = &system.front.client;
     let accepted = client.pay("order-1", &body("cus_1", "pm_sim_transient")).await;
-    let path = format!("/v1/payments/{}", accepted.text("id"));
-    let (mut states, mut etag) = (Vec::new(), String::new());
-    while states.last().is_none_or(|state: &Value| state["status"] == "in_progress") {
-        let known: &[(&str, &str)] =
-            if etag.is_empty() { &[] } else { &[("if-none-match", &etag), ("prefer", "wait=30")] };
-        let answer = client.get_with(&path, known).await;
-        assert_eq!(answer.status, 200);
-        answer.header("etag").clone_into(&mut etag);
-        states.push(answer.body);
-    }
-    let id = etag.trim_matches('"');
+    let states = poll(client, accepted.text("id")).await;
+    let answer = client.get(&format!("/v1/payments/{}", accepted.text("id"))).await;
+    let id = answer.header("etag").trim_matches('"');
     let log8 = id.split_once('.').unwrap().0;
     let frames = client.whole_stream(&format!("payment_id={}", accepted.text("id")), Some(&format!("{log8}.0"))).await;
     assert_eq!(frames.last().unwrap().id.as_deref(), Some(id), "the ETag is the id of the frame");
-    let mut version = 0;
-    for state in &states {
-        let now = state["version"].as_u64().unwrap();
-        assert!(now > version);
-        assert_eq!(state, &frames[now as usize - 1].data["payment"]);
-        version = now;
-    }
-    assert_eq!(version, frames.len() as u64);
+    assert!(states.len() > 1, "it was seen while it was in progress: {states:?}");
+    is_what_the_others_tell(&states, &frames.into_iter().map(|frame| frame.data).collect::<Vec<_>>());
     system.stop().await;
 }

@@ -15,7 +15,7 @@ use crate::operations::{paylog, refusal};
 const TOKEN_KEY: &str = "a-key-for-tests-of-32-bytes-or-more";
 
 /// With a key for stream tokens, and nobody let in without a key.
-fn closed(bed: &Bed) -> Vec<String> {
+pub fn closed(bed: &Bed) -> Vec<String> {
     let file = bed.data_dir("token-key");
     std::fs::write(&file, TOKEN_KEY).unwrap();
     vec!["--require-keys".to_owned(), "--token-key-file".to_owned(), file.to_str().unwrap().to_owned()]
@@ -221,6 +221,12 @@ pub async fn the_commands_take_a_key_from_the_environment(bed: &Bed) {
     assert!(code == Some(0) && paid.contains("successful"), "{paid}");
     let (code, _, said) = run(None, &pay);
     assert!(code == Some(1) && said.contains("authentication_required"), "{said}");
+    let (code, token, said) = run(Some(&acme), &["token", "--customer", "cus_1", "--expires-in", "60"]);
+    assert!(code == Some(0) && token.trim().lines().count() == 1 && said.contains("good until"), "{token} {said}");
+    let (code, told, _) = run(Some(token.trim()), &["tail", "--customer", "cus_2"]);
+    assert!(code == Some(1) && told.is_empty(), "it opens what it names: {told}");
+    assert_eq!(system.front.client.with_key(token.trim()).get("/v1/payments?customer_id=cus_1").await.status, 200);
+    assert_eq!(run(Some(&acme), &["token"]).0, Some(2), "for what?");
     let (code, listed, _) = run(Some(&ops), &["keys", "ls"]);
     assert!(code == Some(0) && listed.contains(id_of(&acme)) && listed.contains("merchant acme"), "{listed}");
     let signed = ["--reason", "a test", "--operator", "ada"];

@@ -5,8 +5,8 @@
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
-//! * `conformance`: the same story over every channel, with connections that are cut
-//! * `keys`, `stream_tokens`: whose request it is, and what a browser is given
+//! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
+//! * `keys`, `stream_tokens`, `origins`: whose request it is, what a browser is given, and whose pages it shows what
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
@@ -38,6 +38,7 @@ mod client;
 mod cluster;
 mod conformance;
 mod crashes;
+mod cutter;
 mod foreign;
 mod foreign_hands;
 mod full_disk;
@@ -51,6 +52,7 @@ mod intake;
 mod intake_faults;
 mod keys;
 mod operations;
+mod origins;
 mod outcomes;
 mod parked;
 mod payments;
@@ -136,6 +138,8 @@ scenarios! {
     stream_tokens::a_stream_token_opens_what_it_names_until_it_ends,
     stream_tokens::a_socket_opens_by_a_ticket_and_is_told_when_it_is_over,
     stream_tokens::a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket,
+    origins::pages_of_an_origin_that_is_named_are_shown_what_a_token_opens_and_no_others,
+    origins::nothing_is_said_of_origins_where_none_is_named,
     stream_tokens::whoever_has_too_many_streams_is_told_when_to_come_back,
     keys::without_keys_this_machine_is_let_in_and_no_other_address_is_served,
     keys::the_commands_take_a_key_from_the_environment,
@@ -197,6 +201,7 @@ scenarios! {
     webhooks::an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled,
     webhooks::killed_at_any_moment_a_notifier_loses_nothing,
     webhook_faults::a_receiver_is_treated_as_it_answers,
+    webhook_faults::an_endpoint_is_left_alone_for_as_long_as_it_asks_for_over_a_restart,
     webhook_faults::an_address_of_a_private_network_is_not_told,
     webhook_faults::what_does_nothing_but_fail_is_disabled,
     webhook_faults::a_backlog_far_larger_than_the_bounds_is_delivered,

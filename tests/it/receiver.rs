@@ -112,6 +112,12 @@ impl Receiver {
         self.shared.received.lock().unwrap().clone()
     }
 
+    /// How many different ones have come.
+    pub fn messages(&self) -> usize {
+        let received = self.shared.received.lock().unwrap();
+        received.iter().map(Received::id).collect::<std::collections::HashSet<_>>().len()
+    }
+
     /// How often anybody has come.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Acquire)

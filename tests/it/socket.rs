@@ -47,6 +47,11 @@ impl Socket {
         }
     }
 
+    /// As a browser opens it, with what it adds by itself. The status of a refusal is the error.
+    pub async fn open_with(client: &Client, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        Self::try_open(client, headers).await.map(|(ws, _)| Self { ws })
+    }
+
     /// The status of a refusal is the error.
     pub async fn open_by_key(client: &Client, key: &str) -> Result<Self, u16> {
         let authorization = format!("Bearer {key}");

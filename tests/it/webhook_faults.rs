@@ -64,6 +64,26 @@ pub async fn a_receiver_is_treated_as_it_answers(bed: &Bed) {
     parts.stop().await;
 }
 
+/// It says so of one event, and nobody sends it another: not the process that comes after, either.
+pub async fn an_endpoint_is_left_alone_for_as_long_as_it_asks_for_over_a_restart(bed: &Bed) {
+    const ASKED: Duration = Duration::from_secs(6);
+    let parts = Parts::start(bed, &[]).await;
+    let busy = Receiver::saying(|n, _| Says {
+        headers: format!("retry-after: {}\r\n", ASKED.as_secs()),
+        ..Says::status(if n == 0 { 503 } else { 200 })
+    })
+    .await;
+    let (id, _) = create(&parts.front.client, json!({"url": busy.url(), "events": ["PaymentSuccessful"]})).await;
+    pay(&parts.front.client, "order-1").await;
+    until("the first attempt is known", async || !attempts(&parts.front.client, &id).await.is_empty()).await;
+    parts.stop().await;
+    let parts = Parts::start(bed, &[]).await;
+    pay(&parts.front.client, "order-2").await;
+    let told = busy.has(3).await;
+    assert!(told[1].at - told[0].at >= ASKED - Duration::from_millis(100), "{:?}", told[1].at - told[0].at);
+    parts.stop().await;
+}
+
 /// Without the switch for development.
 pub async fn an_address_of_a_private_network_is_not_told(bed: &Bed) {
     let parts = Parts::start_plainly(bed).await;

@@ -37,13 +37,17 @@ export class Resident {
 }
 
 export class Visitor {
-  static async come(browser, url, shots, options = {}) {
+  static async come(browser, url, shots, { isShutOut = false, ...options } = {}) {
     const visitor = new Visitor();
-    Object.assign(visitor, { url, shots, complaints: [], foreign: [], cut: false, taken: 0 });
+    Object.assign(visitor, { url, shots, complaints: [], foreign: [], addresses: [], cut: false, isShutOut, taken: 0 });
     const page = await browser.newPage({ viewport: { width: 1200, height: 900 }, ...options });
     page.on('console', (message) => ['error', 'warning'].includes(message.type()) && visitor.hear(message));
     page.on('pageerror', (error) => visitor.complaints.push(String(error)));
-    page.on('request', (request) => request.url().startsWith(url) || visitor.foreign.push(request.url()));
+    page.on('request', (request) => {
+      visitor.addresses.push(request.url());
+      if (!request.url().startsWith(url)) visitor.foreign.push(request.url());
+    });
+    page.on('websocket', (socket) => visitor.addresses.push(socket.url()));
     visitor.page = page;
     await page.goto(url);
     return visitor;
@@ -53,9 +57,8 @@ export class Visitor {
   hear(message) {
     const text = message.text();
     const isLost = this.cut && /net::ERR_|WebSocket connection to|503/.test(text);
-    // Not every installation has webhooks.
-    const isAbsent = message.location().url.endsWith('/v1/webhook_endpoints') && text.includes('404');
-    if (!isLost && !isAbsent) this.complaints.push(text);
+    const isRefused = this.isShutOut && /\b401\b|HTTP Authentication failed/.test(text);
+    if (!isLost && !isRefused) this.complaints.push(text);
   }
 
   async see(view) {

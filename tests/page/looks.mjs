@@ -37,6 +37,8 @@ export async function looks({ browser, link, shots }) {
       // There is a rate once there are two readings.
       await page.locator('#tiles dd').first().filter({ hasText: /\d/ }).waitFor({ timeout: STEP_MS });
       await look('operations');
+      await visitor.see('Key');
+      await look('key');
       await visitor.leave();
     }
   }

@@ -1,16 +1,16 @@
 // A paylog of its own, with everything in one directory: started, asked, stopped and started again.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import assert from 'node:assert/strict';
 
 const START_MS = 60_000;
 
 export class Paylog {
-  constructor(binary, directory) {
-    Object.assign(this, { binary, directory });
+  constructor(binary, directory, flags = []) {
+    Object.assign(this, { binary, directory, flags });
   }
 
   async start() {
-    const args = ['up', '--listen', '127.0.0.1:0', '--data-dir', this.directory, '--allow-private-webhooks'];
+    const args = ['up', '--listen', '127.0.0.1:0', '--data-dir', this.directory, ...this.flags];
     this.process = spawn(this.binary, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, RUST_LOG: 'error' } });
     this.ended = new Promise((done) => { this.process.once('exit', done); });
     this.url = await new Promise((listening, failed) => {
@@ -25,9 +25,25 @@ export class Paylog {
     });
   }
 
+  // Also where a scene has stopped it, or never started it.
   async stop() {
+    if (!this.process) return;
     this.process.kill('SIGTERM');
     assert.equal(await this.ended, 0, 'paylog ends well');
+  }
+
+  // A key, made while it does not run.
+  key(...whose) {
+    const words = ['keys', 'create', ...whose, '--reason', 'a test', '--operator', 'ada', '--offline', '--data-dir', this.directory];
+    return execFileSync(this.binary, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  }
+
+  // Whoever tries it is told 401 from now on.
+  async revoke(key, operator) {
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${operator}` };
+    const path = `${this.url}/v1/operator/keys/${key.split('_')[1]}/revoke`;
+    const answer = await fetch(path, { method: 'POST', headers, body: '{"operator":"ada","reason":"a test"}' });
+    assert.equal(answer.status, 200, 'the key is revoked');
   }
 
   // Pays `count` times, a few at once.

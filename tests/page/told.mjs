@@ -1,5 +1,5 @@
-// What cannot be brought about here in a minute: payments that wait for a person, dead letters, and webhooks, if this paylog
-// has none. The browser is given answers as the server words them; the page, and the payment it is about, are real.
+// What cannot be brought about here in a minute: payments that wait for a person, dead letters, and an endpoint whose address is
+// markup. The browser is given answers as the server words them; the page, and the payment it is about, are real.
 import assert from 'node:assert/strict';
 
 import { STEP_MS, Visitor } from './browser.mjs';
@@ -7,7 +7,7 @@ import { STEP_MS, Visitor } from './browser.mjs';
 const AT = '2026-11-25T12:00:00.000Z';
 
 function attempts(payment) {
-  const one = { webhook_id: 'msg_1', event: 'PaymentSuccessful', payment_id: payment, version: 2, cause: 'event', took_ms: 31, failure: null, next_at: null };
+  const one = { webhook_id: 'msg_1', event: 'PaymentSuccessful', payment_id: payment, version: 2, cause: 'live', took_ms: 31, failure: null, next_at: null };
   return [
     { ...one, attempt: 2, at: '2026-11-25T12:00:05.000Z', result: 'delivered', status: 204 },
     { ...one, attempt: 1, at: AT, result: 'failed', failure: 'status', status: 500, next_at: '2026-11-25T12:00:05.000Z' },
@@ -20,14 +20,18 @@ export async function told({ browser, link, shots }) {
   const { page } = visitor;
   await visitor.pay('pm_card_visa');
   const id = await page.locator('#follow-link').textContent();
+  const one = { endpoint: 'we_1', event: 'PaymentSuccessful', version: 2, cause: 'live', state: 'delivered', attempts: 2, next_at: null };
+  const long = { ...one, event: 'PaymentInProgress', version: 1, state: 'given_up', attempts: 10 };
+  await page.route('**/v1/payments/*/webhooks', (route) => route.fulfill({ json: { data: [long, one], next_cursor: null } }));
   await page.route('**/v1/webhook_endpoints', (route) => route.fulfill({ json: { data: [{ id: 'we_1', url: '<b>shop</b>' }], next_cursor: null } }));
   await page.route('**/v1/webhook_endpoints/we_1/attempts', (route) => route.fulfill({ json: { data: attempts(id), next_cursor: null } }));
   await page.locator('#follow-link').click();
   const deliveries = page.getByRole('region', { name: 'Webhook deliveries' });
   await deliveries.getByRole('row', { name: /PaymentSuccessful 2 delivered 204 31 ms/ }).waitFor({ timeout: STEP_MS });
   const rows = await deliveries.locator('tbody tr').allTextContents();
-  assert.equal(rows.length, 2, 'those of this payment, and no others');
-  assert.match(rows[0], /<b>shop<\/b>.*failed 500/, 'in order, and text is text');
+  assert.equal(rows.length, 3, 'those of this payment, and no others');
+  assert.match(rows[0], /PaymentInProgress10given up/, 'what was tried long ago is counted');
+  assert.match(rows[1], /<b>shop<\/b>.*failed 500/, 'in order, and text is text');
   await visitor.isAccessible('a payment with deliveries');
   await visitor.shoot('deliveries');
 
