@@ -149,6 +149,11 @@ impl Running {
         self.in_flight.values().any(|way| matches!(way, OnItsWay::Unrecorded(_)))
     }
 
+    #[cfg(test)]
+    pub fn next_look(&self) -> Option<Timestamp> {
+        self.agenda.first()
+    }
+
     // === what comes in ===
 
     fn patience(&self) -> Duration {
