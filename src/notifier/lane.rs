@@ -29,6 +29,8 @@ const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 const UNFOLDED_MAX: usize = 1_000;
 /// On their way to one target that does nothing but fail: it holds no slot that others could use.
 const FAILING_MAX: usize = 1;
+/// How long a target that wants to be left alone is passed over at most, before it is looked at whether it still does.
+const PAUSED_LOOK: Duration = Duration::from_secs(10);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -158,6 +160,11 @@ impl Running {
     #[cfg(test)]
     pub fn waits_for_another_try(&self) -> bool {
         self.in_flight.values().any(|way| matches!(way, OnItsWay::Unrecorded(_)))
+    }
+
+    #[cfg(test)]
+    pub fn is_sending(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     // === what comes in ===
@@ -299,9 +306,11 @@ impl Running {
         };
         let key = (partition, id);
         let standing = target.standing(self.attempts.deliveries.standing(id)?);
-        let until = self.paused.get(&id).map(|(_, until)| *until).or(standing.paused_until());
+        // The longer of what it has asked for here and, as the fold knows it, of anybody.
+        let until = self.paused.get(&id).map(|(_, until)| *until).max(standing.paused_until());
         if let Some(until) = until.filter(|until| *until > now) {
-            self.agenda.look_at(key, until);
+            // What it takes by another lane may end it, which this one is not told of.
+            self.agenda.look_at(key, until.min(now.plus(PAUSED_LOOK)));
             return Ok(());
         }
         let count = self.of_target.get(&id).copied().unwrap_or_default();
