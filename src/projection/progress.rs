@@ -152,6 +152,12 @@ impl Progress {
         offsets
     }
 
+    /// Has everything been folded up to these, and nothing beyond?
+    #[must_use]
+    pub fn has_folded_to(&self, ends: &Offsets) -> bool {
+        self.folded.iter().zip(ends.as_slice()).all(|(next, end)| *next.borrow() == *end)
+    }
+
     /// As [`Progress::folded`], with everything that may have been read by now: the rows of a batch are there a moment before
     /// anyone is told.
     #[must_use]

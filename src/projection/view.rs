@@ -159,6 +159,12 @@ impl View {
         self.progress().folded()
     }
 
+    /// [`Progress::has_folded_to`].
+    #[must_use]
+    pub fn has_folded_to(&self, ends: &Offsets) -> bool {
+        self.progress().has_folded_to(ends)
+    }
+
     /// [`Progress::visible`].
     #[must_use]
     pub fn visible(&self) -> Offsets {

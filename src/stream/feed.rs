@@ -52,6 +52,8 @@ pub(super) enum Body<'a> {
 pub(super) enum Read {
     /// If there are none, there may be some behind what was looked at: read again, but let others go first.
     Blocks(Vec<Block>),
+    /// These, and then nothing until it is woken.
+    Last(Vec<Block>),
     /// Nothing, until it is woken.
     Wait,
     /// Nothing, ever: all was told.
@@ -123,6 +125,8 @@ pub(super) struct Reading {
     feed: Feed,
     /// Read, and not yet taken: one read's worth at most.
     pending: VecDeque<Block>,
+    /// What is behind them: not to be read before it is woken, for most of what it is woken by is one block.
+    idle: bool,
     ended: bool,
 }
 
@@ -140,7 +144,7 @@ pub(super) enum Next {
 
 impl Reading {
     pub(super) fn new(feed: Feed) -> Self {
-        Self { feed, pending: VecDeque::new(), ended: false }
+        Self { feed, pending: VecDeque::new(), idle: false, ended: false }
     }
 
     /// Without waiting.
@@ -151,14 +155,23 @@ impl Reading {
         if self.ended {
             return Next::End;
         }
+        if self.idle {
+            // Most wait most of the time: nothing is kept for what they will read.
+            self.pending = VecDeque::new();
+            return Next::Wait;
+        }
         match self.feed.read() {
             Ok(Read::Blocks(blocks)) => {
                 self.pending = blocks.into();
                 self.pending.pop_front().map_or(Next::Later, Next::Block)
             }
+            Ok(Read::Last(blocks)) => {
+                (self.pending, self.idle) = (blocks.into(), true);
+                self.next()
+            }
             Ok(Read::Wait) => {
-                self.pending = VecDeque::new();
-                Next::Wait
+                self.idle = true;
+                self.next()
             }
             Ok(Read::End) => {
                 self.ended = true;
@@ -180,6 +193,7 @@ impl Reading {
     /// Returns when it is worth reading again.
     pub(super) async fn woken(&mut self) {
         self.feed.woken().await;
+        self.idle = false;
     }
 
     /// For a silence: the cursor, if it has moved past what did not concern this client. Coming back with it spares both

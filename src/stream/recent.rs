@@ -95,21 +95,21 @@ impl Following {
         if followers < 2 {
             return Ok(None);
         }
-        let (log, folded) = (view.log_id(), view.folded());
         let mut kept = lock(&recent.0);
-        let kept = kept.get_or_insert_with(|| Kept::from(folded.clone(), Arc::clone(&self.recents.bytes)));
+        let kept = kept.get_or_insert_with(|| Kept::from(view.folded(), Arc::clone(&self.recents.bytes)));
         if !cursor.covers(&kept.since) {
             return Ok(None);
         }
         let fresh = kept.after(cursor, types, max);
-        if !fresh.frames.is_empty() || kept.until == folded {
-            return Ok(Some(Fresh { more: fresh.more || kept.until != folded, ..fresh }));
+        let all = view.has_folded_to(&kept.until);
+        if all || !fresh.frames.is_empty() {
+            return Ok(Some(Fresh { more: fresh.more || !all, ..fresh }));
         }
         // Nothing that is kept is left for this one: it reads on for all.
         let room = Room::of(followers);
         let changes = view.changes(&self.scope, &|_| true, &kept.until, READ_MAX.min(room.frames))?;
         let more = changes.more;
-        kept.take(changes, log, room);
+        kept.take(changes, view.log_id(), room);
         if !cursor.covers(&kept.since) {
             // There was no room for what it needs.
             return Ok(None);
@@ -229,7 +229,7 @@ mod tests {
     /// Reads until there is nothing more: what was told, with the ids.
     fn read(feed: &mut WideFeed) -> Vec<(Option<String>, Option<Arc<Frame>>)> {
         let mut told = Vec::new();
-        while let Read::Blocks(blocks) = feed.read().unwrap() {
+        while let Read::Blocks(blocks) | Read::Last(blocks) = feed.read().unwrap() {
             told.extend(blocks.into_iter().map(|block| match block.data {
                 Data::Change(frame) => (block.id, Some(frame)),
                 _ => (block.id, None),
@@ -335,10 +335,12 @@ mod tests {
                 waiting = 0;
                 for (feed, told) in feeds.iter_mut().zip(&mut told) {
                     match feed.read().unwrap() {
-                        Read::Blocks(blocks) => told.extend(blocks.into_iter().filter_map(|block| match block.data {
-                            Data::Change(frame) => Some(frame.text().to_owned()),
-                            _ => None,
-                        })),
+                        Read::Blocks(blocks) | Read::Last(blocks) => {
+                            told.extend(blocks.into_iter().filter_map(|block| match block.data {
+                                Data::Change(frame) => Some(frame.text().to_owned()),
+                                _ => None,
+                            }))
+                        }
                         _ => waiting += 1,
                     }
                 }

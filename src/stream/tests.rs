@@ -182,6 +182,9 @@ async fn a_payment_that_comes_later_and_is_anothers_is_not_told() {
     let [mut changes, mut own_changes] = [&one, &other].map(|merchant| open(merchant, None, Some(&version)));
     assert!(matches!(snapshot.next(), Next::Wait) && matches!(changes.next(), Next::Wait));
     log.grow(vec![of(&other, "b"), Event { payment_id: payment_id("b"), ..event(1, retry(1)) }]).await;
+    for waiting in [&mut snapshot, &mut changes] {
+        waiting.woken().await;
+    }
 
     // Not the end: it was not told whole.
     let Next::Failed(problem) = snapshot.next() else { panic!("something was told") };

@@ -143,7 +143,10 @@ impl WideFeed {
             self.given = Some(cursor.clone());
         }
         let any = fresh.more || !blocks.is_empty();
-        self.settle(cursor, &fresh.next, any, blocks)
+        match self.settle(cursor, &fresh.next, any, blocks) {
+            Read::Blocks(blocks) if !fresh.more => Read::Last(blocks),
+            read => read,
+        }
     }
 
     fn changes(&mut self, mut cursor: Offsets) -> Result<Read, StoreError> {
@@ -234,7 +237,7 @@ mod tests {
 
     fn ids(read: Read) -> Vec<Option<String>> {
         match read {
-            Read::Blocks(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
+            Read::Blocks(blocks) | Read::Last(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
             Read::Wait | Read::End | Read::NotFound => Vec::new(),
         }
     }
