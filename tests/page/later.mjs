@@ -4,15 +4,15 @@ import assert from 'node:assert/strict';
 import { Visitor } from './browser.mjs';
 
 // In the browser: what is told, and the milliseconds that are waited for before each stream.
-async function streams({ ends, key, wish, answers }) {
+async function streams({ by, ends, key, wish, answers }) {
   const [told, waits, asked, sources] = [[], [], [], []];
-  const mine = { fetch: window.fetch, setTimeout: window.setTimeout, EventSource: window.EventSource };
+  const mine = { fetch: window.fetch, setTimeout: window.setTimeout, EventSource: window.EventSource, WebSocket: window.WebSocket };
   const until = async (fact) => {
     for (let turns = 0; turns < 2000 && !fact(); turns += 1) await new Promise((done) => { mine.setTimeout.call(window, done, 1); });
     if (!fact()) throw new Error(`waited in vain: ${JSON.stringify({ told, waits, asked })}`);
   };
   const { hold } = await import('/page/keys.js');
-  const { openSse } = await import('/page/sse.js');
+  const open = { sse: (await import('/page/sse.js')).openSse, ws: (await import('/page/websocket.js')).openWebSocket }[by];
   window.fetch = async (path) => {
     asked.push(path);
     const known = Object.entries(answers).find(([start]) => path.startsWith(start));
@@ -27,8 +27,18 @@ async function streams({ ends, key, wish, answers }) {
 
     close() { this.readyState = 2; }
   };
+  window.WebSocket = class {
+    static OPEN = 1;
+
+    constructor() { this.readyState = 0; sources.push(this); }
+
+    // As a handshake that is refused; nothing else is asked of it here.
+    onerror() { this.onclose(); }
+
+    close() {}
+  };
   hold('merchant', key);
-  const opened = openSse(wish, { becomes: (...what) => told.push(what), stands() {}, hears() {} });
+  const opened = open(wish, { becomes: (...what) => told.push(what), stands() {}, hears() {} });
   for (const [n, end] of ends.entries()) {
     await until(() => sources.length > n);
     const source = sources[n];
@@ -48,7 +58,7 @@ async function streams({ ends, key, wish, answers }) {
 const WISH = { payment_id: 'pay_1', of: 'cus_1', at_least: 'p1' };
 
 async function ofStreams(page) {
-  const come = (ends, more = {}) => page.evaluate(streams, { ends, key: 'plk_1_x', wish: WISH, answers: {}, ...more });
+  const come = (ends, more = {}) => page.evaluate(streams, { by: 'sse', ends, key: 'plk_1_x', wish: WISH, answers: {}, ...more });
   const full = await come(['turned away', 'turned away', 'turned away']);
   assert.equal(full.waits.length, 3);
   assert.ok(full.waits.every((ms) => ms >= 30_000 && ms <= 60_000), `who is turned away comes back as late as the server asks for: ${full.waits}`);
@@ -59,12 +69,15 @@ async function ofStreams(page) {
   assert.ok(silent.waits.at(-1) > 10_000, `a stream that opens and tells nothing is tried less and less often: ${silent.waits}`);
 
   const path = '/v1/payments/pay_1?at_least=p1';
-  const gone = await come(['refused'], { answers: { '/v1/payments/': [404, { detail: 'no such payment' }] } });
-  assert.deepEqual([gone.told.at(-1), gone.opened, gone.asked.at(-1)], [['refused', 'no such payment'], 1, path], 'with a ticket too a no is one');
-  const behind = await come(['refused', 'refused'], { wish: { payment_id: 'pay_1' }, key: null, answers: { '/v1/payments/': [404, { detail: 'no such payment' }] } });
-  assert.deepEqual([behind.told.at(-1)[0], behind.opened], ['lost', 3], 'an instance that is behind has not refused it');
-  const nobody = await come(['refused'], { key: null, answers: { '/v1/payments/': [401, { detail: 'an API key is needed' }] } });
-  assert.deepEqual([nobody.told.at(-1), nobody.opened], [['refused', 'an API key is needed'], 1]);
+  for (const by of ['sse', 'ws']) {
+    const refused = (status, detail, more) => come(['refused'], { by, answers: { '/v1/payments/': [status, { detail }] }, ...more });
+    const gone = await refused(404, 'no such payment');
+    assert.deepEqual([gone.told.at(-1), gone.opened, gone.asked.at(-1)], [['refused', 'no such payment'], 1, path], `${by}: with a ticket too a no is one`);
+    const behind = await refused(404, 'no such payment', { wish: { payment_id: 'pay_1' }, key: null });
+    assert.deepEqual([behind.told.at(-1)[0], behind.opened], ['lost', 2], `${by}: an instance that is behind has not refused it`);
+    const nobody = await refused(401, 'an API key is needed', { key: null });
+    assert.deepEqual([nobody.told.at(-1), nobody.opened], [['refused', 'an API key is needed'], 1], by);
+  }
 }
 
 export async function later({ browser, link, shots }) {
