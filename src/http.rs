@@ -31,7 +31,7 @@ use warp::reply::Response;
 pub use body::read_body;
 pub use connection::Lifetime;
 pub use endless::endless;
-pub use origins::{Origin, Origins};
+pub use origins::{BadOrigin, Origin, Origins, is_own_origin};
 pub use problem::{Problem, ProblemBody, recover};
 pub use query::{Query, page_limit, query};
 

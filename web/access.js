@@ -54,7 +54,7 @@ async function enter(key) {
   complain('');
   const kind = kindOfKey(key);
   if (!kind) {
-    complain("This is no key: a merchant's begins with plk_, an operator's with plo_.");
+    complain("This is no key: a merchant's begins with plk_, an operator's with plo_, and all that follows is letters, digits and _.");
     return;
   }
   byId('use').disabled = true;

@@ -2,6 +2,7 @@
 
 import { badge, byId, cell, element, fill, momentOf, row } from './dom.js';
 import { Refused, getJson } from './server.js';
+import { isFinal } from './tickets.js';
 
 const EVERY_MS = 2000;
 // Endpoints whose attempts are looked at.
@@ -31,10 +32,18 @@ class Watch {
     try {
       if (!document.hidden) await this.read();
     } catch (error) {
-      // An installation without webhooks; what is lost comes back.
-      if (error instanceof Refused && error.status < 500) return;
+      // What is lost comes back, and who is behind catches up.
+      if (await this.isNeverTold(error)) return;
     }
     if (watching === this) this.timer = setTimeout(() => this.look(), EVERY_MS);
+  }
+
+  // An installation without webhooks knows the payment all the same.
+  async isNeverTold(error) {
+    if (error instanceof Refused && error.status === 404) {
+      return getJson(`/v1/payments/${encodeURIComponent(this.payment)}`).then(() => true, (other) => isFinal(other));
+    }
+    return isFinal(error);
   }
 
   async read() {

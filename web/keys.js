@@ -8,7 +8,8 @@ const stored = () => { try { return JSON.parse(sessionStorage.getItem(STORED)) |
 const keys = stored();
 let hears = () => {};
 
-export const kindOfKey = (text) => KINDS[text.slice(0, 4)] || null;
+// What has anything else in it is sent in no header.
+export const kindOfKey = (text) => (/^[\x21-\x7e]+$/.test(text) && KINDS[text.slice(0, 4)]) || null;
 
 export const has = (kind) => Boolean(keys[kind]);
 

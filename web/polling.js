@@ -16,11 +16,11 @@ export function openPolling(wish, told) {
     throw new Refused(answer.status, detail);
   };
   const polled = wish.payment_id ? new PolledPayment(wish, told, ask) : new PolledCustomer(wish, told, ask);
-  poll(polled, told, aborting.signal);
+  poll(polled, wish, told, aborting.signal);
   return { close: () => aborting.abort() };
 }
 
-async function poll(polled, told, signal) {
+async function poll(polled, wish, told, signal) {
   // The first answer, and the first after a loss, comes at once: until then nobody knows that there is a server.
   for (let [tries, isLive] = [0, false]; !signal.aborted;) {
     try {
@@ -32,7 +32,7 @@ async function poll(polled, told, signal) {
       if (signal.aborted) return;
       isLive = false;
       if (error instanceof Refused && error.status === 409) polled.reset(); // another log
-      else if (isFinal(error)) {
+      else if (isFinal(error, wish)) {
         told.becomes('refused', error.message);
         return;
       } else told.becomes('lost');

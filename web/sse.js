@@ -1,9 +1,17 @@
 // Server-Sent Events: the browser itself comes back with the last id after a loss. Only what the server refuses ends its
-// EventSource; then a new one is made, later. With a key each is opened by a ticket, and made anew after every loss.
+// EventSource; then a new one is made, later. With a key each is opened by a ticket, and made anew after every loss. When to
+// come back, which the server says of every end, a page cannot read: it then waits as long as the server would ask for.
 
 import { EVENTS } from './payment.js';
 import { backoff } from './server.js';
 import { isFinal, isLetIn, scopeOf, ticketFor } from './tickets.js';
+
+// After the end of a stream that was open: of a server that goes away too, whose readers must not come back all at once.
+const AGAIN_MS = [1_000, 6_000];
+// After being turned away, for as many streams are open as there may be.
+const FULL_MS = [30_000, 60_000];
+
+const between = ([least, most]) => least + Math.random() * (most - least);
 
 export function openSse(wish, told) {
   const opened = new Sse(wish, told);
@@ -13,7 +21,7 @@ export function openSse(wish, told) {
 
 class Sse {
   constructor(wish, told) {
-    Object.assign(this, { wish, told, cursor: wish.cursor, tries: 0, isClosed: false });
+    Object.assign(this, { wish, told, cursor: wish.cursor, tries: 0, isClosed: false, turnedAway: null });
   }
 
   async connect() {
@@ -28,15 +36,19 @@ class Sse {
   open(ticket) {
     const source = new EventSource(addressOf(this.wish, this.cursor, ticket));
     this.source = source;
+    let wasOpen = false;
     source.onopen = () => {
-      this.tries = 0;
+      [wasOpen, this.turnedAway] = [true, null];
       this.told.becomes('live');
     };
+    source.addEventListener('problem', (message) => {
+      this.turnedAway = JSON.parse(message.data).detail;
+    });
     source.onerror = () => {
-      this.told.becomes('lost');
+      this.told.becomes('lost', this.turnedAway ?? undefined);
       // By itself the browser would come back with the ticket that it had.
       if (ticket) source.close();
-      if (source.readyState === EventSource.CLOSED) this.isRefused(ticket);
+      if (source.readyState === EventSource.CLOSED) this.ended(wasOpen);
     };
     for (const name of ['snapshot', 'reset', ...EVENTS]) {
       source.addEventListener(name, (message) => {
@@ -47,15 +59,17 @@ class Sse {
   }
 
   moved(id) {
-    if (!id || id === this.cursor) return;
+    if (!id) return;
+    this.tries = 0; // and not when it opens, which it does to be turned away, too
+    if (id === this.cursor) return;
     this.cursor = id;
     this.told.stands(id);
   }
 
-  async isRefused(ticket) {
+  async ended(wasOpen) {
     try {
-      if (!ticket) await isLetIn(this.wish);
-      this.failed();
+      if (!wasOpen) await isLetIn(this.wish);
+      this.comesBack(this.turnedAway === null ? Math.max(between(AGAIN_MS), backoff(this.tries)) : between(FULL_MS));
     } catch (error) {
       this.failed(error);
     }
@@ -63,11 +77,17 @@ class Sse {
 
   failed(error) {
     if (this.isClosed) return;
-    if (isFinal(error)) this.told.becomes('refused', error.message);
+    if (isFinal(error, this.wish)) this.told.becomes('refused', error.message);
     else {
       this.told.becomes('lost');
-      this.timer = setTimeout(() => this.connect(), backoff(this.tries++));
+      this.comesBack(backoff(this.tries));
     }
+  }
+
+  comesBack(ms) {
+    if (this.isClosed) return;
+    this.tries += 1;
+    this.timer = setTimeout(() => this.connect(), ms);
   }
 
   close() {

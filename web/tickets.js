@@ -9,8 +9,13 @@ const SPARE_MS = 60_000;
 
 const tokens = new Map();
 
-// It will not be answered otherwise the next time.
-export const isFinal = (error) => error instanceof Refused && (error.status === 501 || (error.status < 500 && error.status !== 429));
+// Malformed, nobody who may, or not had here.
+const FINAL = [400, 401, 403, 501];
+
+// It will not be answered otherwise the next time. That a payment is not there is final only from who has
+// read as far as it: other instances may be behind.
+export const isFinal = (error, { at_least: atLeast } = {}) =>
+  error instanceof Refused && (FINAL.includes(error.status) || (error.status === 404 && Boolean(atLeast)));
 
 // What a ticket is asked for: the customer's, which opens each of the payments too. Null where there is no key.
 export function scopeOf({ payment_id: payment, customer_id: customer, of }) {
@@ -39,6 +44,7 @@ async function tokenFor(scope) {
 }
 
 // Of a stream that did not open: throws what the server says, if it is that nobody is let in.
-export async function isLetIn({ payment_id: payment }) {
-  await getJson(payment ? `/v1/payments/${encodeURIComponent(payment)}` : '/v1/payments?limit=1', { cache: 'no-store' });
+export async function isLetIn({ payment_id: payment, at_least: atLeast }) {
+  const query = atLeast ? `?${new URLSearchParams({ at_least: atLeast })}` : '';
+  await getJson(payment ? `/v1/payments/${encodeURIComponent(payment)}${query}` : '/v1/payments?limit=1', { cache: 'no-store' });
 }

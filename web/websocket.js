@@ -52,7 +52,7 @@ class Socket {
     ws.onmessage = (message) => this.take(JSON.parse(message.data));
     ws.onclose = () => {
       this.ws = null;
-      this.ended(wasOpen || ticket !== null);
+      this.ended(wasOpen);
     };
   }
 
@@ -60,8 +60,7 @@ class Socket {
     if (this.isOver) return;
     this.tell('lost');
     try {
-      const [{ wish }] = this.subscriptions.values();
-      if (!wasLetIn) await isLetIn(wish);
+      if (!wasLetIn) await isLetIn(this.first());
       this.failed();
     } catch (error) {
       this.failed(error);
@@ -70,7 +69,7 @@ class Socket {
 
   failed(error) {
     if (this.isOver) return;
-    if (isFinal(error)) {
+    if (isFinal(error, this.first())) {
       this.tell('refused', error.message);
       this.end();
       return;
@@ -78,6 +77,12 @@ class Socket {
     this.tell('lost');
     this.timer = setTimeout(() => this.connect(), this.retryMs ?? backoff(this.tries));
     [this.tries, this.retryMs] = [this.tries + 1, null];
+  }
+
+  // One of what is followed, of which can be asked why nothing is.
+  first() {
+    const [{ wish }] = this.subscriptions.values();
+    return wish;
   }
 
   tell(state, detail) {

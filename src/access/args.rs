@@ -10,7 +10,7 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 
 use super::Tokens;
-use crate::http::{Origin, Origins};
+use crate::http::{BadOrigin, Origin, Origins};
 use crate::journal::LogId;
 
 const TOKEN_KEY: &str = "PAYLOG_TOKEN_KEY";
@@ -30,16 +30,16 @@ pub struct AccessArgs {
     #[arg(long, env = "PAYLOG_TOKEN_KEY_FILE", value_name = "FILE")]
     pub token_key_file: Option<PathBuf>,
     /// A page of this origin, as https://shop.example, may follow payments with a stream token, over every channel; may be
-    /// repeated (in the environment: `,` between). Without it browsers show answers to no page but paylog's own.
-    #[arg(long, env = "PAYLOG_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
-    pub allow_origin: Vec<Origin>,
+    /// repeated, or have `,` between. Without it browsers show answers to no page but paylog's own.
+    #[arg(long, env = "PAYLOG_ALLOW_ORIGIN", value_name = "ORIGIN", value_parser = origins)]
+    pub allow_origin: Vec<Vec<Origin>>,
 }
 
 impl AccessArgs {
     /// Whose pages are shown answers.
     #[must_use]
     pub fn origins(&self) -> Origins {
-        Origins::new(&self.allow_origin)
+        Origins::new(&self.allow_origin.concat())
     }
 
     /// `own` is where one process keeps a key of its own. `None` where there is nothing to sign with.
@@ -53,6 +53,11 @@ impl AccessArgs {
         };
         Tokens::new(&key, log).with_context(|| format!("reading {from}")).map(Some)
     }
+}
+
+/// An empty variable, and a comma too much, name none.
+fn origins(text: &str) -> Result<Vec<Origin>, BadOrigin> {
+    text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::parse).collect()
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -96,12 +101,40 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
+    use clap::Parser;
+
     use super::{AccessArgs, read_or_make};
     use crate::journal::LogId;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        access: AccessArgs,
+    }
 
     fn tokens(file: Option<std::path::PathBuf>) -> anyhow::Result<bool> {
         let args = AccessArgs { require_keys: false, token_key_file: file, allow_origin: Vec::new() };
         Ok(args.tokens(LogId([7; 16]), None)?.is_some())
+    }
+
+    #[test]
+    fn origins_are_named_with_commas_between_and_an_empty_variable_names_none() {
+        let named = |flags: &[&str]| {
+            let args = Flags::try_parse_from([&["serve"], flags].concat())?.access;
+            Ok::<_, clap::Error>(args.allow_origin.concat().len())
+        };
+        for (flags, count) in [
+            (&[][..], 0),
+            (&["--allow-origin", ""], 0),
+            (&["--allow-origin", " , "], 0),
+            (&["--allow-origin", "https://shop.example, http://localhost:3000,"], 2),
+            (&["--allow-origin", "https://shop.example", "--allow-origin", "http://localhost:3000"], 2),
+        ] {
+            assert_eq!(named(flags).unwrap(), count, "{flags:?}");
+        }
+        assert!(
+            named(&["--allow-origin", "https://shop.example,*"]).is_err_and(|e| e.to_string().contains("name each"))
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use warp::http::header::HOST;
 use warp::http::{HeaderMap, HeaderName};
 
+use crate::http::is_own_origin;
+
 /// What a proxy says of itself, besides everything that begins with `x-forwarded-`. paylog hears them from nobody else.
 const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip"];
 const FORWARDED: &str = "x-forwarded-";
@@ -34,12 +36,14 @@ pub(super) enum NotHere {
     Closed,
     Proxied,
     OtherName,
+    OtherPage,
 }
 
 impl Door {
     /// A browser on this machine can be made to ask 127.0.0.1 for a page of somebody else's (DNS rebinding). It then names that
     /// somebody as the host. And a proxy on this machine asks for all the world, often by the name of 127.0.0.1: one that says
-    /// so is refused. One that hides it cannot be told from a person: `--require-keys` is for behind such a one.
+    /// so is refused. One that hides it cannot be told from a person: `--require-keys` is for behind such a one. Nor is a page of
+    /// another origin somebody who is here, whoever allows it to be shown answers.
     pub(super) fn is_here(self, headers: &HeaderMap) -> Result<(), NotHere> {
         if !self.loopback || self.without_key == WithoutKey::Never {
             return Err(NotHere::Closed);
@@ -49,7 +53,10 @@ impl Door {
             return Err(NotHere::Proxied);
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if names_loopback(host) { Ok(()) } else { Err(NotHere::OtherName) }
+        if !names_loopback(host) {
+            return Err(NotHere::OtherName);
+        }
+        if is_own_origin(headers) { Ok(()) } else { Err(NotHere::OtherPage) }
     }
 }
 
@@ -93,6 +100,22 @@ mod tests {
         );
         let closed = Door { without_key: WithoutKey::Never, ..HERE };
         assert_eq!(closed.is_here(&headers), Err(NotHere::Closed));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_nobody_who_is_here() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("localhost:8080"));
+        for (origin, here) in [
+            ("http://localhost:8080", Ok(())),
+            ("http://localhost:3000", Err(NotHere::OtherPage)),
+            ("http://127.0.0.1:8080", Err(NotHere::OtherPage)),
+            ("https://shop.example", Err(NotHere::OtherPage)),
+            ("null", Err(NotHere::OtherPage)),
+        ] {
+            headers.insert("origin", HeaderValue::from_static(origin));
+            assert_eq!(HERE.is_here(&headers), here, "{origin}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub(super) fn no_key(why: NotHere) -> Problem {
         NotHere::Closed => "",
         NotHere::Proxied => " (through a proxy nobody is let in without)",
         NotHere::OtherName => " (only under localhost, 127.0.0.1 or [::1] somebody is let in without)",
+        NotHere::OtherPage => {
+            " (a page of another origin is not let in without, and has a stream token instead of a key)"
+        }
     };
     let detail = format!("an API key is needed{why}: send Authorization: Bearer and the key");
     refusal(StatusCode::UNAUTHORIZED, "authentication_required", BARE, detail)
@@ -51,6 +54,9 @@ pub(super) fn no_operator(why: NotHere) -> Problem {
             "without an operator's key, operator routes are answered under localhost, 127.0.0.1 or [::1] only, and Host names \
              another",
         ),
+        NotHere::OtherPage => {
+            loopback_only("without an operator's key, operator routes are not answered to a page of another origin")
+        }
     }
 }
 

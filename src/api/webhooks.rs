@@ -234,7 +234,7 @@ impl WebhookApi {
         let (id, deliveries) = (known.endpoint.id, &self.deliveries);
         let pending = if counted { deliveries.open_count(id, PENDING_MAX)? } else { None };
         let standing: Standing = deliveries.standing(id)?.since_enabled(&known.endpoint);
-        Ok(EndpointBody::new(known, &standing, pending))
+        Ok(EndpointBody::new(known, &standing, pending, self.api.view.clocks().machine()))
     }
 
     /// The JSON of a request that changes something, if anything is still taken. Nothing at all is an empty object.

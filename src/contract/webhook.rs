@@ -24,6 +24,8 @@ pub struct EndpointBody<'a> {
     enabled_at: &'a str,
     last_success_at: Option<Shown<Timestamp>>,
     failing_since: Option<Shown<Timestamp>>,
+    /// Nothing is sent to it before: it has asked for that; `null` if it has not, or no more.
+    paused_until: Option<Shown<Timestamp>>,
     /// How much it is still to be told; left out by an instance that does not send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending: Option<usize>,
@@ -84,7 +86,7 @@ pub struct AskedBody {
 
 impl<'a> EndpointBody<'a> {
     #[must_use]
-    pub fn new(known: &'a KnownEndpoint, standing: &Standing, pending: Option<usize>) -> Self {
+    pub fn new(known: &'a KnownEndpoint, standing: &Standing, pending: Option<usize>, now: Timestamp) -> Self {
         let endpoint = &known.endpoint;
         Self {
             id: endpoint.id,
@@ -98,6 +100,7 @@ impl<'a> EndpointBody<'a> {
             enabled_at: &endpoint.enabled_at,
             last_success_at: standing.last_success.map(Shown),
             failing_since: standing.failing_since.map(Shown),
+            paused_until: standing.paused_until().filter(|until| *until > now).map(Shown),
             pending,
             secret: None,
         }

@@ -103,10 +103,16 @@ impl Fold {
         let delivered = *result == Ended::Delivered;
         // Whoever had the lane before may have delivered what was given up here.
         let late = row.end == Some(End::Delivered) || (row.end == Some(End::GivenUp) && !delivered);
+        let mut batch = self.tables.store.batch();
         if late || (*attempt <= row.attempts && !delivered) {
+            // But what the endpoint has asked for with it, it has asked for.
+            if outcome.pause_until.is_some() {
+                let standing = self.tables.standing(work.target)?.heeding(outcome);
+                batch.insert(&self.tables.standings, &work.target.to_bytes(), &encode(&standing)?);
+                batch.commit()?;
+            }
             return Ok(());
         }
-        let mut batch = self.tables.store.batch();
         batch.insert(&self.tables.attempts, &attempt_key(work, *at, *attempt), value);
         let (was_open, due_before) = (row.is_open(), due_key(work, row.next_at));
         row.attempts = row.attempts.max(*attempt);
@@ -141,9 +147,7 @@ impl Fold {
         } else if standing.last_success.is_none_or(|success| success < outcome.at) {
             standing.failing_since = Some(standing.failing_since.map_or(outcome.at, |since| since.min(outcome.at)));
         }
-        // What it has said last counts.
-        standing.paused = standing.paused.max(outcome.pause_until.map(|until| (outcome.at, until)));
-        batch.insert(&self.tables.standings, &target.to_bytes(), &encode(&standing)?);
+        batch.insert(&self.tables.standings, &target.to_bytes(), &encode(&standing.heeding(outcome))?);
         Ok(())
     }
 

@@ -267,13 +267,34 @@ fn what_an_endpoint_has_said_last_of_being_left_alone_counts() {
     let folds = [[asked(1, 60), asked(2, 30)], [asked(2, 30), asked(1, 60)]].map(|outcomes| {
         let fold = fold(Webhooks::default());
         outcomes.iter().for_each(|outcome| heed(&fold, outcome));
-        heed(&fold, &outcome(3, what("a", 2), 3, Ended::Delivered));
+        heed(&fold, &outcome(3, what("a", 2), 2, Ended::Delivered));
         fold
     });
     for fold in folds {
-        let standing = fold.tables.standing(ENDPOINT.into()).unwrap();
-        assert_eq!(standing.paused_until(), Some(at(30)));
-        assert_eq!(standing.since(at(2)).paused_until(), Some(at(30)));
-        assert_eq!(standing.since(at(3)).paused_until(), None, "it was enabled anew");
+        let standing = || fold.tables.standing(ENDPOINT.into()).unwrap();
+        assert_eq!(standing().paused_until(), Some(at(30)), "what was on its way when it asked ends nothing");
+        assert_eq!(standing().since(at(2)).paused_until(), Some(at(30)));
+        assert_eq!(standing().since(at(3)).paused_until(), None, "it was enabled anew");
+        heed(&fold, &outcome(4, what("a", 3), 3, Ended::Delivered));
+        assert_eq!(standing().paused_until(), None, "it takes what is sent to it again");
     }
+}
+
+/// Who had the lane before has recorded the same attempt first, and it began later than another that was answered before.
+#[test]
+fn what_an_endpoint_asks_for_is_heeded_by_the_time_of_its_answer_and_of_an_attempt_that_counts_no_more_too() {
+    let asked = |offset, took_ms, until| Outcome {
+        at: at(1),
+        took_ms,
+        pause_until: Some(at(until)),
+        ..outcome(offset, what("a", offset), 1, failed(Some(at(99))))
+    };
+    let fold = fold(Webhooks::default());
+    let paused_until = || fold.tables.standing(ENDPOINT.into()).unwrap().paused_until();
+    heed(&fold, &outcome(1, what("a", 1), 1, failed(Some(at(5)))));
+    assert_eq!(paused_until(), None);
+    heed(&fold, &asked(1, 10, 3_600));
+    assert_eq!(paused_until(), Some(at(3_600)), "of two alike the first counts, but both were answered");
+    heed(&fold, &Outcome { at: at(0), ..asked(2, 9_000, 7_200) });
+    assert_eq!(paused_until(), Some(at(7_200)), "it began earlier, and was answered last");
 }

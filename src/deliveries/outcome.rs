@@ -395,10 +395,9 @@ mod tests {
         let golden = r#"{"type":"WebhookAttemptFailed","log":"07070707070707070707070707070707","endpoint":"we_01010101010101010101010101010101","partition":3,"offset":42,"cause":"live","event":"test","attempt":2,"at":"2025-11-24T16:00:05.000000Z","took_ms":12,"status":503,"failure":"address_not_allowed","next_at":"2025-11-24T16:00:09.000000Z"}"#;
         let result = Result::Failed { failure: Failure::AddressNotAllowed, next_at: Some(at(9)) };
         let paused = outcome(What::Test, Cause::Live, result);
-        let more = golden.replace('}', r#","pause_until":"2025-11-24T16:00:08.000000Z"}"#);
-        for (outcome, golden) in [(Outcome { pause_until: None, ..paused.clone() }, golden.to_owned()), (paused, more)]
-        {
-            assert_eq!(String::from_utf8(encode(LOG, &outcome).unwrap()).unwrap(), golden);
-        }
+        let written = |outcome: &Outcome| String::from_utf8(encode(LOG, outcome).unwrap()).unwrap();
+        assert_eq!(written(&Outcome { pause_until: None, ..paused.clone() }), golden);
+        let pause = r#","pause_until":"2025-11-24T16:00:08.000000Z"}"#;
+        assert_eq!(written(&paused), golden.replace('}', pause));
     }
 }

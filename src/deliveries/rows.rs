@@ -12,7 +12,9 @@
 //!
 //! A target is an endpoint or a browser's subscription.
 
-use super::outcome::{Cause, Failure, What, WorkId};
+use std::time::Duration;
+
+use super::outcome::{Cause, Failure, Outcome, What, WorkId};
 use crate::control::{Endpoint, RequestId, TargetId};
 use crate::journal::{Offset, Partition};
 use crate::payment::Timestamp;
@@ -47,7 +49,7 @@ pub struct Standing {
     pub last_success: Option<Timestamp>,
     /// The first failure since then, whatever became of the endpoint meanwhile: [`Standing::since_enabled`].
     pub failing_since: Option<Timestamp>,
-    /// When it asked to be left alone, and until when.
+    /// When it asked to be left alone, which is when it had answered, and until when.
     pub(super) paused: Option<(Timestamp, Timestamp)>,
 }
 
@@ -77,10 +79,18 @@ impl Standing {
         Self { failing_since, paused: self.paused.filter(|(asked, _)| *asked >= at), ..self }
     }
 
-    /// Until when nothing is sent there.
+    /// Until when nothing is sent there. What was sent after it had asked, and was taken, ends it: what was on its way when it
+    /// asked does not.
     #[must_use]
     pub fn paused_until(&self) -> Option<Timestamp> {
-        self.paused.map(|(_, until)| until)
+        let paused = self.paused.filter(|(asked, _)| self.last_success.is_none_or(|success| success <= *asked));
+        paused.map(|(_, until)| until)
+    }
+
+    /// Of all that it has asked for, what it has said last counts.
+    pub(super) fn heeding(self, outcome: &Outcome) -> Self {
+        let answered = outcome.at.plus(Duration::from_millis(outcome.took_ms.into()));
+        Self { paused: self.paused.max(outcome.pause_until.map(|until| (answered, until))), ..self }
     }
 }
 

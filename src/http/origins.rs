@@ -9,8 +9,9 @@ use warp::filters::BoxedFilter;
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    ORIGIN, VARY,
+    HOST, ORIGIN, VARY,
 };
+use warp::http::uri::Authority;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
@@ -145,6 +146,27 @@ impl Asked {
         }
         answer
     }
+}
+
+/// Whether a page that asks is of the host that it asks, or no page at all.
+#[must_use]
+pub fn is_own_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    host.zip(origin).is_some_and(|(host, origin)| is_at(&origin, &host))
+}
+
+/// Whether the host of a request is that of an origin, which leaves away the port of its scheme.
+fn is_at(origin: &Uri, host: &Authority) -> bool {
+    let usual = match origin.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return false,
+    };
+    let Some(from) = origin.authority() else { return false };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(usual);
+    from.host().eq_ignore_ascii_case(host.host()) && port(from) == port(host)
 }
 
 fn allow(headers: &mut HeaderMap, origin: &HeaderValue) {

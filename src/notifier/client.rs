@@ -153,7 +153,11 @@ pub(super) fn judge_webhook(status: StatusCode) -> Option<Failure> {
     }
 }
 
+/// Of the two answers that mean it for whoever sends: of others it says when to look for something else (RFC 9110, 10.2.3).
 fn retry_after(response: &Response) -> Option<Duration> {
+    if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
     patience(response.headers().get(RETRY_AFTER)?.to_str().ok()?, Timestamp::now())
 }
 

@@ -59,6 +59,20 @@ async fn what_is_no_answer_is_a_failure_with_its_name() {
     assert_eq!(failure("https://no-such-host.invalid/".to_owned(), false).await, Some(Failure::Dns));
 }
 
+#[tokio::test]
+async fn patience_is_asked_for_by_who_has_too_much_to_do_and_by_nobody_else() {
+    for (head, asked) in [
+        ("HTTP/1.1 429 x\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", Some(Duration::from_secs(60))),
+        ("HTTP/1.1 503 x\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", Some(Duration::from_secs(60))),
+        ("HTTP/1.1 404 x\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", None),
+        ("HTTP/1.1 302 x\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", None),
+        ("HTTP/1.1 500 x\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n", None),
+    ] {
+        let port = server(head, b"").await;
+        assert_eq!(send(&format!("http://127.0.0.1:{port}/"), true).await.retry_after, asked, "{head}");
+    }
+}
+
 #[test]
 fn patience_is_asked_for_in_seconds_or_until_a_time() {
     assert_eq!(patience(" 120 ", at(0)), Some(Duration::from_secs(120)));

@@ -27,6 +27,8 @@ use crate::payment::Timestamp;
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
+/// How long a target that wants to be left alone is passed over at most, before it is looked at whether it still does.
+const PAUSED_LOOK: Duration = Duration::from_secs(10);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -152,6 +154,11 @@ impl Running {
     #[cfg(test)]
     pub fn next_look(&self) -> Option<Timestamp> {
         self.agenda.first()
+    }
+
+    #[cfg(test)]
+    pub fn is_sending(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     // === what comes in ===
@@ -283,10 +290,12 @@ impl Running {
         };
         let (key, service) = ((partition, id), target.service());
         let standing = target.standing(self.attempts.deliveries.standing(id)?);
-        let until = self.paused.get(&id).map(|(_, until)| *until).or(standing.paused_until());
+        // The longest of what it, or its push service, has asked for here and, as the fold knows it, of anybody.
+        let until = self.paused.get(&id).map(|(_, until)| *until).max(standing.paused_until());
         let until = until.max(service.and_then(|service| self.room.paused_until(service)));
         if let Some(until) = until.filter(|until| *until > now) {
-            self.agenda.look_at(key, until);
+            // What it takes by another lane may end it, which this one is not told of.
+            self.agenda.look_at(key, until.min(now.plus(PAUSED_LOOK)));
             return Ok(());
         }
         let room = self.room.for_target(id, service, standing.failing_since.is_some());

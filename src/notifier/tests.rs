@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::lane::Running;
+use super::lane::{CatchUp, Lane, Running};
 use super::schedule::Disable;
 use super::{Notifier, Parts, WebhookArgs};
 use crate::clock::Clocks;
@@ -20,12 +20,13 @@ use crate::control::{
     NewSubscription, PayloadKind, PushFrom, PushScope, SecretsKey, SubscriptionId,
 };
 use crate::deliveries::Deliveries;
+use crate::deliveries::outcome::{Cause, Failure, Outcome, Result as Ended, What, WorkId, encode};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{
     AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
     Reader, Record, Tail,
 };
-use crate::payment::samples::{event, in_progress, successful};
+use crate::payment::samples::{event, in_progress, payment_id, successful};
 use crate::payment::{CustomerId, Event, MerchantId, Timestamp};
 use crate::projection::{Folder, Rejections, View};
 use crate::schema::Codec;
@@ -107,9 +108,14 @@ impl Journal for Reluctant {
 
 impl Bed {
     fn new() -> Self {
+        Self::of(1)
+    }
+
+    fn of(partitions: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let log = |name| EmbeddedJournal::open(&directory.path().join(name), 1).unwrap();
-        let (payments, decisions, deliveries) = (log("payments"), log("control"), log("deliveries"));
+        let log = |name, partitions| EmbeddedJournal::open(&directory.path().join(name), partitions).unwrap();
+        let (payments, deliveries) = (log("payments", partitions), log("deliveries", partitions));
+        let decisions = log("control", 1);
         let (key, stop) = (SecretsKey::parse(&SecretsKey::generate()).unwrap(), CancellationToken::new());
         let _ends = stop.clone().drop_guard();
         Self { directory, key, payments, decisions, deliveries, stop, _ends }
@@ -149,7 +155,7 @@ impl Bed {
             payload: PayloadKind::Full,
             state: EndpointState::Enabled,
             reason: None,
-            from: vec![0],
+            from: vec![0; self.payments.partitions() as usize],
             secrets: vec![secret],
             created_at: Timestamp::now().to_string(),
             enabled_at: Timestamp::now().to_string(),
@@ -212,6 +218,10 @@ async fn receiver() -> (String, Arc<AtomicUsize>) {
     (url, came)
 }
 
+async fn append(log: &EmbeddedJournal, partition: Partition, value: Vec<u8>) {
+    log.append(NewRecord { partition, key: Vec::new(), headers: Vec::new(), value }).await.unwrap();
+}
+
 fn end(log: &EmbeddedJournal) -> u64 {
     log.ends(Partition(0)).unwrap().committed.0
 }
@@ -233,10 +243,7 @@ async fn what_this_instance_has_not_folded_is_no_attempt_and_is_sent_when_it_has
     let control = bed.deciding();
     change(&control, Change::Created, bed.endpoint(ONE, &url), 1).await;
     let value = Codec::new().unwrap().encode(&event(1, in_progress(1999))).unwrap();
-    bed.payments
-        .append(NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value })
-        .await
-        .unwrap();
+    append(&bed.payments, Partition(0), value).await;
 
     let ((up_to_date, seen), (behind, view)) = (bed.view("up-to-date"), bed.view("behind"));
     bed.fold(up_to_date);
@@ -334,4 +341,51 @@ async fn what_a_process_cannot_send_as_it_was_started_is_looked_at_seldom() {
         (Some(1), 0),
         "and it is still to be told"
     );
+}
+
+/// It was an attempt of another lane that was answered so, and all that this instance knew of it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again() {
+    let bed = Bed::of(2);
+    let (url, came) = receiver().await;
+    let control = bed.deciding();
+    change(&control, Change::Created, bed.endpoint(ONE, &url), 1).await;
+    let (now, hour) = (Timestamp::now(), Duration::from_secs(3_600));
+    let work = WorkId { target: ONE.into(), partition: Partition(1), offset: Offset(0), cause: Cause::Live };
+    let event_id = "0197a4c0-0000-7000-8000-000000000000".to_owned();
+    let what =
+        What::Event { payment: payment_id("b"), version: 1, name: "PaymentInProgress".to_owned(), event: event_id };
+    let result = Ended::Failed { failure: Failure::Status, next_at: Some(now.plus(hour)) };
+    let pause_until = Some(now.plus(hour));
+    let asked = Outcome { work, what, attempt: 1, at: now, took_ms: 1, status: Some(429), result, pause_until };
+    let record = |outcome: &Outcome| encode(bed.payments.log_id(), outcome).unwrap();
+    append(&bed.deliveries, Partition(1), record(&asked)).await;
+    let value = Codec::new().unwrap().encode(&event(1, in_progress(1999))).unwrap();
+    append(&bed.payments, Partition(0), value).await;
+
+    let (folder, view) = bed.view("rows-of-payments");
+    bed.fold(folder);
+    let (notifier, deliveries) = bed.notifier(control, view.clone());
+    let scanner = deliveries.scanner(Arc::clone(&bed.payments) as _, view, Arc::new(Codec::new().unwrap()));
+    bed.follow(move |stop| scanner.run(stop).unwrap());
+    let running = || {
+        let lanes = bed.deliveries.lanes().unwrap();
+        Running::new(Arc::clone(&notifier.attempts), notifier.bounds, lanes, Handle::current())
+    };
+    let (mut first, is_done) = (running(), |lane: &Lane| lane.catch_up == CatchUp::Done);
+    let is_known = |offset| deliveries.folded_to(Partition(1)) == Offset(offset);
+    turn_until(&mut first, "the lanes are taken, and what is due is known", |running| {
+        let waits = deliveries.open_count(ONE, 10).unwrap() == Some(1);
+        is_known(1) && waits && running.owned.len() == 2 && running.owned.values().all(is_done)
+    });
+    (0..3).for_each(|_| tokio::task::block_in_place(|| first.turn()).unwrap());
+    assert!(!first.is_sending() && came.load(Ordering::SeqCst) == 0, "nothing is sent to it");
+    drop(first);
+
+    // Another notifier did not know of it yet.
+    let taken = Outcome { at: now.plus(Duration::from_secs(1)), result: Ended::Delivered, pause_until: None, ..asked };
+    append(&bed.deliveries, Partition(1), record(&taken)).await;
+    let mut second = running();
+    turn_until(&mut second, "it is told", |_| is_known(2) && end(&bed.deliveries) == 1);
+    assert_eq!(came.load(Ordering::SeqCst), 1);
 }

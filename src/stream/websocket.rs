@@ -8,14 +8,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{
-    CONNECTION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use warp::http::uri::Authority;
-use warp::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use warp::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::{Streams, socket};
-use crate::http::{Lifetime, Origins, Problem, Query, query};
+use crate::http::{Lifetime, Origins, Problem, Query, is_own_origin, query};
 
 /// The one version there is.
 const VERSION: &str = "13";
@@ -103,28 +102,12 @@ fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
 /// Of everything else a browser keeps the answer from a page of another origin, if paylog does not allow that one. A WebSocket it
 /// opens for any page, and leaves the judgement to the server.
 fn allowed_origin(headers: &HeaderMap, origins: &Origins) -> Result<(), Problem> {
-    let Some(origin) = headers.get(ORIGIN).filter(|origin| !origins.allow(origin)) else { return Ok(()) };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
-    let same = host.zip(origin).is_some_and(|(host, origin)| is_at(&origin, &host));
-    if same {
+    if headers.get(ORIGIN).is_none_or(|origin| origins.allow(origin)) || is_own_origin(headers) {
         return Ok(());
     }
     let detail = "a page of another origin may not open this socket: serve the page from the host that it connects to, and \
                   have a proxy pass on the Host header as it came; or name its origin with --allow-origin; or use a ticket";
     Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail))
-}
-
-/// Whether the host of a request is that of an origin, which leaves away the port of its scheme.
-fn is_at(origin: &Uri, host: &Authority) -> bool {
-    let usual = match origin.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => return false,
-    };
-    let Some(from) = origin.authority() else { return false };
-    let port = |authority: &Authority| authority.port_u16().unwrap_or(usual);
-    from.host().eq_ignore_ascii_case(host.host()) && port(from) == port(host)
 }
 
 #[cfg(test)]

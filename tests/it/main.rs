@@ -139,6 +139,7 @@ scenarios! {
     stream_tokens::a_socket_opens_by_a_ticket_and_is_told_when_it_is_over,
     stream_tokens::a_browser_comes_to_its_stream_with_a_cookie_or_a_ticket,
     origins::pages_of_an_origin_that_is_named_are_shown_what_a_token_opens_and_no_others,
+    origins::a_page_of_another_origin_needs_a_token_where_nobody_needs_a_key,
     origins::nothing_is_said_of_origins_where_none_is_named,
     stream_tokens::whoever_has_too_many_streams_is_told_when_to_come_back,
     keys::without_keys_this_machine_is_let_in_and_no_other_address_is_served,

@@ -113,12 +113,39 @@ async fn streams(nobody: &Client, browser: &Client) {
     assert_eq!(Socket::open_with(nobody, &[("origin", EVIL), ("cookie", cookie)]).await.err(), Some(403));
 }
 
+/// On this machine, where nobody needs a key.
+pub async fn a_page_of_another_origin_needs_a_token_where_nobody_needs_a_key(bed: &Bed) {
+    let system = bed.start_with(&["--allow-origin", SHOP]).await;
+    let client = &system.front.client;
+    client.pay_to_the_end("order-1", &body("cus_1", "pm_card_visa")).await;
+    let own = client.url.clone();
+    for path in ["/v1/payments", "/v1/events", "/v1/stream"] {
+        for (origin, allowed) in [(SHOP, (SHOP, "true")), (EVIL, ("", "")), ("null", ("", ""))] {
+            let answer = from(client, origin, path).await;
+            let code = answer.text("code");
+            assert_eq!(
+                (answer.status, code, shown(&answer)),
+                (401, "authentication_required", allowed),
+                "{origin} {path}"
+            );
+        }
+    }
+    assert_eq!(from(client, &own, "/v1/payments").await.status, 200, "paylog's own page does not");
+    assert_eq!(from(client, SHOP, "/v1/operator/parked").await.status, 403);
+    assert_eq!(Socket::open_with(client, &[("origin", SHOP)]).await.err(), Some(401));
+    assert!(Socket::open_with(client, &[("origin", &own)]).await.is_ok());
+    let token = token(client, json!({"customer_id": "cus_1"})).await;
+    let answer = from(&client.with_key(&token), SHOP, "/v1/payments?customer_id=cus_1").await;
+    assert_eq!((answer.status, shown(&answer)), (200, (SHOP, "true")), "with a token it is told");
+    system.stop().await;
+}
+
 pub async fn nothing_is_said_of_origins_where_none_is_named(bed: &Bed) {
     let system = bed.start().await;
     let client = &system.front.client;
     for path in ["/v1/payments", "/v1/events"] {
         let answer = from(client, SHOP, path).await;
-        assert_eq!((answer.status, shown(&answer), answer.header("vary")), (200, ("", ""), ""), "{path}");
+        assert_eq!((answer.status, shown(&answer), answer.header("vary")), (401, ("", ""), ""), "{path}");
         let asked = before(client, SHOP, "GET", path).await;
         assert_eq!((asked.status, shown(&asked)), (405, ("", "")), "{path}");
     }

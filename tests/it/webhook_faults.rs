@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::client::Client;
 use crate::cluster::{Bed, until};
 use crate::receiver::{Receiver, Says};
-use crate::webhooks::{PATH, Parts, attempts, counts, create, flags, pay};
+use crate::webhooks::{PATH, Parts, act, attempts, counts, create, flags, pay};
 
 /// What the first attempt at this endpoint came to.
 async fn first_failure(client: &Client, id: &str) -> String {
@@ -64,23 +64,35 @@ pub async fn a_receiver_is_treated_as_it_answers(bed: &Bed) {
     parts.stop().await;
 }
 
-/// It says so of one event, and nobody sends it another: not the process that comes after, either.
+/// It says so of one event, and nobody sends it another: not the process that comes after, either. What ends it is said, too.
 pub async fn an_endpoint_is_left_alone_for_as_long_as_it_asks_for_over_a_restart(bed: &Bed) {
-    const ASKED: Duration = Duration::from_secs(6);
     let parts = Parts::start(bed, &[]).await;
     let busy = Receiver::saying(|n, _| Says {
-        headers: format!("retry-after: {}\r\n", ASKED.as_secs()),
-        ..Says::status(if n == 0 { 503 } else { 200 })
+        headers: "retry-after: 3600\r\n".to_owned(),
+        ..Says::status(if n == 0 { 503 } else { 204 })
     })
     .await;
     let (id, _) = create(&parts.front.client, json!({"url": busy.url(), "events": ["PaymentSuccessful"]})).await;
-    pay(&parts.front.client, "order-1").await;
+    let path = format!("{PATH}/{id}");
+    let before = parts.front.client.get(&path).await;
+    assert!(before.body["paused_until"].is_null() && before.body.get("paused_until").is_some(), "{before:?}");
+    let first = pay(&parts.front.client, "order-1").await;
     until("the first attempt is known", async || !attempts(&parts.front.client, &id).await.is_empty()).await;
+    let asked = parts.front.client.get(&path).await.body["paused_until"].clone();
+    assert!(asked.is_string(), "{asked}");
     parts.stop().await;
+
     let parts = Parts::start(bed, &[]).await;
-    pay(&parts.front.client, "order-2").await;
-    let told = busy.has(3).await;
-    assert!(told[1].at - told[0].at >= ASKED - Duration::from_millis(100), "{:?}", told[1].at - told[0].at);
+    let client = &parts.front.client;
+    until("it is known as it was", async || client.get(&path).await.body["paused_until"] == asked).await;
+    pay(client, "order-2").await;
+    for (what, status) in [("disable", "disabled"), ("enable", "enabled")] {
+        assert_eq!(act(client, &id, what, json!({})).await.text("status"), status);
+    }
+    let third = pay(client, "order-3").await;
+    let told: Vec<_> = busy.has(2).await.iter().map(|one| one.payment().to_owned()).collect();
+    assert_eq!(told, [first, third], "what came about meanwhile was not sent");
+    assert!(client.get(&path).await.body["paused_until"].is_null(), "it was enabled anew");
     parts.stop().await;
 }
 

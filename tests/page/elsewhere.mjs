@@ -1,6 +1,7 @@
 // A shop's own page, of another origin than paylog's: one that is named with --allow-origin follows a payment over every
 // channel with a stream token, by cookie or ticket; one that is not is shown nothing.
 import http from 'node:http';
+import net from 'node:net';
 import assert from 'node:assert/strict';
 
 import { STEP_MS } from './browser.mjs';
@@ -10,6 +11,27 @@ async function shop(host) {
   const server = http.createServer((_, response) => response.setHeader('content-type', 'text/html').end('<!doctype html><title>A shop</title>'));
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
   return { origin: `http://${host}:${server.address().port}`, close: () => { server.closeAllConnections(); server.close(); } };
+}
+
+// Before paylog: what was asked with which headers, and the status that it was answered with, whatever a browser shows of it.
+async function tap(url) {
+  const [lines, { hostname, port }] = [[], new URL(url)];
+  const server = net.createServer((client) => {
+    const [paylog, line] = [net.connect(Number(port), hostname), { asked: '', said: '' }];
+    lines.push(line);
+    client.on('data', (bytes) => { line.asked += bytes.toString('latin1'); });
+    paylog.on('data', (bytes) => { line.said += bytes.toString('latin1'); });
+    for (const [one, other] of [[client, paylog], [paylog, client]]) one.on('error', () => {}).on('close', () => other.destroy()).pipe(other);
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  const exchanges = ({ asked, said }) => {
+    const statuses = [...said.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => Number(status));
+    return asked.split(/^(?=(?:GET|POST|OPTIONS) \/)/m).map((request, n) => ({ request, status: statuses[n] }));
+  };
+  const seen = (path, ...headers) => lines.flatMap(exchanges)
+    .filter(({ request }) => request.startsWith(`GET ${path}`) && headers.every((header) => request.toLowerCase().includes(header.toLowerCase())))
+    .map(({ status }) => status);
+  return { url: `http://127.0.0.1:${server.address().port}`, seen, close: () => server.close() };
 }
 
 // In the browser, as a shop would write it.
@@ -73,20 +95,28 @@ export async function elsewhere({ browser, foreign: paylog }) {
   paylog.flags.push('--allow-origin', near.origin, '--allow-origin', far.origin);
   await paylog.start();
   const { id, token } = await paid(paylog.url, key);
+  const [line, context] = [await tap(paylog.url), await browser.newContext()];
   const told = async ({ origin }, withCookie) => {
-    const page = await browser.newPage();
+    const page = await context.newPage();
     page.setDefaultTimeout(STEP_MS);
     await page.goto(origin);
-    const answers = await page.evaluate(follow, { url: paylog.url, token, customer: 'cus_1', withCookie });
+    const answers = await page.evaluate(follow, { url: line.url, token, customer: 'cus_1', withCookie });
     await page.close();
     return answers;
   };
   const byTicket = { polling: id, 'SSE by ticket': id, 'WebSocket by ticket': id };
   assert.deepEqual(await told(near, true), { ...byTicket, cookie: 'set', 'SSE by cookie': id, 'WebSocket by cookie': id });
   assert.deepEqual(await told(far, false), byTicket);
+  // A page of the same site, to which the cookie of the one before goes along.
+  const cookie = (await context.cookies()).find(({ name }) => name === '__Secure-paylog-stream');
+  assert.ok(cookie, 'the browser has it');
   const nothing = await told(unknown, true);
   for (const [way, answer] of Object.entries(nothing)) assert.match(answer, /^no: /, `${way} from an origin that is not named`);
-  for (const one of [near, far, unknown]) one.close();
+  const withIt = [`origin: ${unknown.origin}\r\n`, `cookie: ${cookie.name}=${cookie.value}`];
+  assert.deepEqual(line.seen('/v1/stream?', ...withIt), [200], 'paylog answers who has the cookie, and the browser shows it to no such page');
+  assert.deepEqual(line.seen('/v1/ws', ...withIt), [403], 'and opens no socket for it');
+  for (const one of [near, far, unknown, line]) one.close();
+  await context.close();
   await paylog.stop();
   return "a shop's own page, of another origin, is told over every channel if it is named, and nothing if it is not";
 }

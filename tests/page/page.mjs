@@ -8,6 +8,7 @@ import { launch } from './browser.mjs';
 import { delivered } from './delivered.mjs';
 import { elsewhere } from './elsewhere.mjs';
 import { keyed } from './keyed.mjs';
+import { later } from './later.mjs';
 import { Link } from './link.mjs';
 import { looks } from './looks.mjs';
 import { modules } from './modules.mjs';
@@ -30,7 +31,7 @@ await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [modules, checkout, channels, reconnects, timeline, operations, told, push, delivered, keyed, elsewhere, keyboard, looks]) {
+  for (const scene of [modules, later, checkout, channels, reconnects, timeline, operations, told, push, delivered, keyed, elsewhere, keyboard, looks]) {
     if (asked.length > 0 && !asked.includes(scene.name)) continue;
     const began = Date.now();
     const shown = await scene({ browser, paylog, closed, foreign, link, shots });

@@ -143,7 +143,7 @@ async fn decide(webhooks: &WebhookApi, change: Change, endpoint: Endpoint, versi
 fn answer(status: StatusCode, changed: &Changed, secret: Option<&str>) -> Response {
     match changed {
         Changed::Done(known) => {
-            let body = EndpointBody::new(known, &Standing::default(), None);
+            let body = EndpointBody::new(known, &Standing::default(), None, Timestamp::MAX);
             match secret {
                 Some(secret) => json(status, &body.with_secret(secret)),
                 None => json(status, &body),
