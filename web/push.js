@@ -90,7 +90,9 @@ async function subscribe(place) {
       return;
     }
     slow = setTimeout(() => isStill() && tell(place, 'slow'), SLOW_MS);
-    const browser = await subscriptionFor(await serversKey());
+    const key = await serversKey();
+    if (!key) throw new Error('The server cannot be reached, or does no Web Push.');
+    const browser = await subscriptionFor(key);
     clearTimeout(slow);
     await post(browser, payment);
     if (isStill()) tell(place, 'subscribed');

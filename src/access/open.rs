@@ -1,5 +1,5 @@
 //! What a page of another origin may be shown, where its origin is allowed: what a stream token opens, and how a browser comes
-//! to a stream with it. What is made with a key is not among it, for a key has no place in a browser.
+//! to a stream with it, or is told by Web Push. What is made with a key is not among it, for a key has no place in a browser.
 
 const READ: &str = "GET, HEAD";
 
@@ -10,7 +10,9 @@ pub fn open_to_origins(path: &str) -> Option<&'static str> {
     match segments[..] {
         ["stream"] => Some("GET"),
         ["events" | "payments"] | ["payments", _] | ["payments", _, "events"] => Some(READ),
-        ["stream_tokens", "ticket"] => Some("POST"),
+        ["push"] => Some("GET"),
+        ["push_subscriptions"] | ["stream_tokens", "ticket"] => Some("POST"),
+        ["push_subscriptions", _] => Some("DELETE"),
         ["stream_tokens", "cookie"] => Some("POST, DELETE"),
         _ => None,
     }

@@ -275,7 +275,11 @@ fn what_an_endpoint_has_said_last_of_being_left_alone_counts() {
         assert_eq!(standing().paused_until(), Some(at(30)), "what was on its way when it asked ends nothing");
         assert_eq!(standing().since(at(2)).paused_until(), Some(at(30)));
         assert_eq!(standing().since(at(3)).paused_until(), None, "it was enabled anew");
-        heed(&fold, &outcome(4, what("a", 3), 3, Ended::Delivered));
+        let delivered =
+            |offset, seconds| Outcome { at: at(seconds), ..outcome(offset, what("a", offset), 1, Ended::Delivered) };
+        heed(&fold, &delivered(4, 11));
+        assert_eq!(standing().paused_until(), Some(at(30)), "it was sent before everybody knew");
+        heed(&fold, &delivered(5, 20));
         assert_eq!(standing().paused_until(), None, "it takes what is sent to it again");
     }
 }

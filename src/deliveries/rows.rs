@@ -79,11 +79,12 @@ impl Standing {
         Self { failing_since, paused: self.paused.filter(|(asked, _)| *asked >= at), ..self }
     }
 
-    /// Until when nothing is sent there. What was sent after it had asked, and was taken, ends it: what was on its way when it
-    /// asked does not.
+    /// Until when nothing is sent there. What was sent a while after it had asked, and was taken, ends it: what was on its way
+    /// when it asked, or was sent before everybody knew of it, does not.
     #[must_use]
     pub fn paused_until(&self) -> Option<Timestamp> {
-        let paused = self.paused.filter(|(asked, _)| self.last_success.is_none_or(|success| success <= *asked));
+        let paused =
+            self.paused.filter(|(asked, _)| self.last_success.is_none_or(|success| success <= asked.plus(KNOWN_AFTER)));
         paused.map(|(_, until)| until)
     }
 
@@ -93,6 +94,9 @@ impl Standing {
         Self { paused: self.paused.max(outcome.pause_until.map(|until| (answered, until))), ..self }
     }
 }
+
+/// After how long everybody who sends knows of a pause that was asked for.
+const KNOWN_AFTER: Duration = Duration::from_secs(10);
 
 impl Failure {
     /// Does it say that something is wrong with who was to be told?

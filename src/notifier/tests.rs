@@ -383,7 +383,7 @@ async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again(
     drop(first);
 
     // Another notifier did not know of it yet.
-    let taken = Outcome { at: now.plus(Duration::from_secs(1)), result: Ended::Delivered, pause_until: None, ..asked };
+    let taken = Outcome { at: now.plus(Duration::from_secs(60)), result: Ended::Delivered, pause_until: None, ..asked };
     append(&bed.deliveries, Partition(1), record(&taken)).await;
     let mut second = running();
     turn_until(&mut second, "it is told", |_| is_known(2) && end(&bed.deliveries) == 1);

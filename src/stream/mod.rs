@@ -150,7 +150,7 @@ impl Streams {
                 Follower::Named(..) => (self.config.each_token, "what this token shows has"),
             };
             self.open.take(follower, max).ok_or_else(|| {
-                let detail = format!("{of} {max} streams open, and may have no more: close some, or come back later");
+                let detail = format!("{of} {max} streams open, and may have no more: close some, or come back later, with another ticket if it was by one");
                 let seconds = returning::full_retry_ms().div_ceil(1000);
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail)
                     .header(RETRY_AFTER, HeaderValue::from(seconds))

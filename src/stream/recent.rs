@@ -14,10 +14,13 @@ use crate::projection::{Changes, Offsets, Scope, View};
 use crate::store::StoreError;
 
 /// What is kept of one scope: so much for each who follows it, and so much at most.
-const EACH: Room = Room { frames: 4, bytes: 8 * 1024 };
-const SCOPE: Room = Room { frames: 64, bytes: 256 * 1024 };
-/// What is kept of all scopes. Where there is more, everybody looks for himself.
+const EACH: Room = Room { frames: 4, bytes: 8 * 1024, of_all: OF_FEW_BYTES_MAX };
+const SCOPE: Room = Room { frames: 64, bytes: 256 * 1024, of_all: ALL_BYTES_MAX };
+/// What is kept of all scopes. Where there is more, everybody looks for himself; those whom few follow first, so that what is
+/// kept of them, and was told long ago, does not keep out what many follow.
 const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
+const FEW: usize = 8;
+const OF_FEW_BYTES_MAX: usize = ALL_BYTES_MAX / 2;
 /// Frames that one reader reads for all, at most: the others wait for it.
 const READ_MAX: usize = 16;
 
@@ -45,6 +48,8 @@ struct Kept {
 struct Room {
     frames: usize,
     bytes: usize,
+    /// Of all scopes.
+    of_all: usize,
 }
 
 /// One who follows a scope.
@@ -142,7 +147,8 @@ impl Drop for Following {
 impl Room {
     fn of(followers: usize) -> Self {
         let frames = EACH.frames.saturating_mul(followers).min(SCOPE.frames);
-        Self { frames, bytes: EACH.bytes.saturating_mul(followers).min(SCOPE.bytes) }
+        let of_all = if followers < FEW { EACH.of_all } else { SCOPE.of_all };
+        Self { frames, bytes: EACH.bytes.saturating_mul(followers).min(SCOPE.bytes), of_all }
     }
 }
 
@@ -163,7 +169,7 @@ impl Kept {
         let full = |kept: &Self| {
             kept.frames.len() > room.frames
                 || kept.bytes > room.bytes
-                || kept.of_all.load(Ordering::Relaxed) > ALL_BYTES_MAX
+                || kept.of_all.load(Ordering::Relaxed) > room.of_all
         };
         while full(self)
             && let Some((position, frame)) = self.frames.pop_front()

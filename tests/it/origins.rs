@@ -72,6 +72,17 @@ pub async fn pages_of_an_origin_that_is_named_are_shown_what_a_token_opens_and_n
     let unchanged = browser.get_with(&payment, &known).await;
     assert_eq!((unchanged.status, shown(&unchanged)), (304, (SHOP, "true")));
 
+    for (path, method) in [
+        ("/v1/push", "GET"),
+        ("/v1/push_subscriptions", "POST"),
+        ("/v1/push_subscriptions/ps_1", "DELETE"),
+        ("/v1/stream_tokens/ticket", "POST"),
+    ] {
+        let asked = before(nobody, SHOP, method, path).await;
+        assert_eq!((asked.status, shown(&asked)), (204, (SHOP, "true")), "{method} {path}: {asked:?}");
+        assert!(asked.header("access-control-allow-methods").contains(method), "{asked:?}");
+    }
+
     // What needs a key is asked for by no page.
     for (path, method) in [
         ("/v1/stream_tokens", "POST"),

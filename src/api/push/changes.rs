@@ -39,7 +39,7 @@ struct Place {
 
 /// The same browser for the same is one subscription, however often it asks.
 pub(super) async fn create<S, B>(
-    push: &PushApi,
+    push: &Arc<PushApi>,
     headers: &HeaderMap,
     query: &Query,
     body: S,
@@ -61,12 +61,31 @@ where
     let key = push.told.key.as_ref().ok_or_else(Problem::internal)?;
     let place = place(push, &caller, query, &browser).await?;
     let mut new = seal(key, &browser, place)?;
-    let (keys, now) = (push.told.control.keys(), push.told.api.view.clocks().machine());
+    let now = push.told.api.view.clocks().machine();
     new.lease = caller.named().map(|_| Lease { ends_at: now.plus(LEASE), key: caller.permit().key().cloned() });
+    let push = Arc::clone(push);
+    to_the_end(async move { subscribe_in_turn(&push, new, &browser.subscription).await }).await
+}
+
+/// Whether its request is waited for or not: what is on its way to the log keeps its turn until it is known what came of it.
+async fn to_the_end<F>(decision: F) -> Result<Response, Problem>
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    tokio::spawn(decision).await.unwrap_or_else(|_| Err(Problem::internal()))
+}
+
+async fn subscribe_in_turn(
+    push: &PushApi,
+    mut new: NewSubscription,
+    subscription: &Subscription,
+) -> Result<Response, Problem> {
+    let key = push.told.key.as_ref().ok_or_else(Problem::internal)?;
+    let (keys, now) = (push.told.control.keys(), push.told.api.view.clocks().machine());
     let _turn = push.turns.take(&new.merchant, &new.scope).await?;
     let known = push.told.control.subscriptions().find(new.id);
     let known = known.filter(|known| !known.subscription.has_ended(&keys, now));
-    match known.filter(|known| is_same(key, known, &browser.subscription)) {
+    match known.filter(|known| is_same(key, known, subscription)) {
         None => subscribe(push, &new, StatusCode::CREATED).await,
         // While there are too many changes it is told on as it is.
         Some(known) if is_to_be_renewed(&known.subscription, &new, &keys, now) && has_room(push, &new).is_ok() => {
@@ -78,12 +97,18 @@ where
     }
 }
 
-pub(super) async fn delete(push: &PushApi, headers: &HeaderMap, id: &str) -> Result<Response, Problem> {
+pub(super) async fn delete(push: &Arc<PushApi>, headers: &HeaderMap, id: &str) -> Result<Response, Problem> {
     let caller = push.told.api.access.caller(headers)?;
-    let known = push.find(&caller, id)?;
+    push.find(&caller, id)?;
+    let (push, id) = (Arc::clone(push), id.to_owned());
+    to_the_end(async move { unsubscribe_in_turn(&push, &caller, &id).await }).await
+}
+
+async fn unsubscribe_in_turn(push: &PushApi, caller: &Caller, id: &str) -> Result<Response, Problem> {
+    let known = push.find(caller, id)?;
     // Whoever asks for it a second time finds nothing then, and writes nothing to the log.
     let _turn = push.turns.take(&known.subscription.merchant, &known.subscription.scope).await?;
-    let known = push.find(&caller, id)?;
+    let known = push.find(caller, id)?;
     let (at, patience) = (push.told.api.view.clocks().machine(), push.told.api.config.confirm_wait);
     let removed = push.told.control.unsubscribe(&known, PushRemoval::Asked, at, patience).await;
     match removed.map_err(|error| not_recorded(&error))? {
