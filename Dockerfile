@@ -17,7 +17,7 @@ RUN apt-get update \
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/paylog --shell /usr/sbin/nologin paylog
 COPY --from=build /usr/local/bin/paylog /usr/local/bin/paylog
 USER paylog
-# Inside a container the loopback reaches nobody. paylog asks no one who they are: publish the port with care.
+# Inside a container the loopback reaches nobody; on any other address nothing starts without a key (README, Keys).
 ENV PAYLOG_LISTEN=0.0.0.0:8080 PAYLOG_DATA_DIR=/var/lib/paylog
 VOLUME /var/lib/paylog
 EXPOSE 8080
