@@ -225,3 +225,38 @@ async fn a_long_look_is_taken_in_pieces() {
     let newest = [1, 2, 3].map(|n| payment_id(&format!("order-{}", PAYMENTS - n)));
     assert!(reads > 1 && found == newest, "{reads} reads: {found:?}");
 }
+
+/// Of two who follow the same, the second is given what the first has read, and all of it at once.
+#[tokio::test]
+async fn what_happens_while_the_last_is_taken_wakes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = Growing::open(directory.path());
+    let streams = log.streams();
+    let caller = Caller::of(MerchantId::default());
+    let open = || Reading::new(streams.feed(&caller, Wish::default()).unwrap().unwrap());
+    let (mut one, mut two) = (open(), open());
+    let taken = |reading: &mut Reading| {
+        let mut blocks = 0;
+        while matches!(reading.next(), Next::Block(_)) {
+            blocks += 1;
+        }
+        blocks
+    };
+    for n in 0..2 {
+        log.grow(vec![of(&MerchantId::default(), &format!("order-{n}"))]).await;
+        for reading in [&mut one, &mut two] {
+            taken(reading);
+            reading.woken().await;
+        }
+    }
+    assert_eq!([&mut one, &mut two].map(taken), [0, 0], "they are woken once for each, and have told all");
+    log.grow((10..12).map(|n| of(&MerchantId::default(), &format!("order-{n}"))).collect()).await;
+    two.woken().await;
+    assert!(matches!(two.next(), Next::Block(_)), "the first of two");
+    log.grow(vec![of(&MerchantId::default(), "order-20")]).await;
+    assert_eq!(taken(&mut two), 1, "the second of two, and then it waits");
+    two.woken().await;
+    assert_eq!(taken(&mut two), 1, "what has happened meanwhile");
+    one.woken().await;
+    assert_eq!(taken(&mut one), 3);
+}
