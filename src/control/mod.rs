@@ -17,6 +17,7 @@ mod requests;
 mod seal;
 mod state;
 mod subscriptions;
+mod telling;
 mod webhooks;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

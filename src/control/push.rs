@@ -16,12 +16,12 @@
 
 use std::sync::Arc;
 
-use super::document::reason_of;
 use super::ids::SubscriptionId;
 use super::key::KeyId;
 use super::keys::Keys;
 use super::seal::Sealed;
-use super::{Control, Decided, not_encoded};
+use super::telling::Document;
+use super::{Control, Decided};
 use crate::journal::{AppendError, LogId, Offset, Partition, Position};
 use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
 
@@ -101,18 +101,6 @@ pub enum PushRemoval {
 pub(super) enum PushStep {
     Created(Arc<KnownSubscription>),
     Removed(SubscriptionId, Timestamp),
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Document<T> {
-    #[serde(rename = "type")]
-    kind: String,
-    entity: String,
-    version: u64,
-    log: String,
-    at: String,
-    #[serde(flatten)]
-    body: T,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -200,10 +188,7 @@ pub(super) fn fold(log: LogId, offset: Offset, kind: &str, value: &[u8]) -> Resu
 }
 
 fn created(log: LogId, offset: Offset, value: &[u8]) -> Result<Option<PushStep>, String> {
-    let document: Document<CreatedBody> = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
-    if document.log != log.to_string() {
-        return Ok(None);
-    }
+    let Some(document) = Document::<CreatedBody>::read(log, value)? else { return Ok(None) };
     let CreatedBody { id, merchant_id, scope, service, sealed, ends_at, key } = document.body;
     if subscription_in(&document.entity) != Some(id) {
         return Err("it names one subscription as its entity and tells of another".to_owned());
@@ -233,10 +218,7 @@ fn lease_of(ends_at: &str, key: Option<&str>) -> Result<Lease, String> {
 }
 
 fn removed(log: LogId, value: &[u8]) -> Result<Option<PushStep>, String> {
-    let document: Document<RemovedBody> = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
-    if document.log != log.to_string() {
-        return Ok(None);
-    }
+    let Some(document) = Document::<RemovedBody>::read(log, value)? else { return Ok(None) };
     let id = subscription_in(&document.entity).ok_or_else(|| "its entity is no subscription".to_owned())?;
     let at = Timestamp::parse(&document.at).ok_or_else(|| "its time cannot be read".to_owned())?;
     Ok(Some(PushStep::Removed(id, at)))
@@ -314,9 +296,7 @@ impl Control {
         body: T,
     ) -> Result<Vec<u8>, AppendError> {
         let version = self.shared.state().version(entity) + 1;
-        let (kind, entity, log) = (kind.to_owned(), entity.to_owned(), self.shared.payments.to_string());
-        let document = Document { kind, entity, version, log, at: at.to_string(), body };
-        serde_json::to_vec(&document).map_err(not_encoded)
+        self.document(kind, entity, version, at, body)
     }
 }
 

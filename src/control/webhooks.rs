@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use rand::RngCore;
 
-use super::document::reason_of;
 use super::ids::{EndpointId, RequestId};
 use super::requests::Requests;
 use super::seal::{SealError, Sealed, SecretsKey};
-use super::{Control, Decided, not_encoded};
+use super::telling::Document;
+use super::{Control, Decided};
 use crate::journal::{AppendError, LogId, Offset, Partition, Position};
 use crate::payment::{MerchantId, Timestamp};
 
@@ -143,18 +143,6 @@ pub struct KnownWebhooks {
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Document<T> {
-    #[serde(rename = "type")]
-    kind: String,
-    entity: String,
-    version: u64,
-    log: String,
-    at: String,
-    #[serde(flatten)]
-    body: T,
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
 struct RequestBody {
     endpoint: EndpointId,
     #[serde(flatten)]
@@ -241,10 +229,7 @@ impl KnownWebhooks {
     }
 
     fn fold_endpoint(&mut self, log: LogId, offset: Offset, change: Change, value: &[u8]) -> Result<bool, String> {
-        let document: Document<Endpoint> = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
-        if document.log != log.to_string() {
-            return Ok(false);
-        }
+        let Some(document) = Document::<Endpoint>::read(log, value)? else { return Ok(false) };
         let (endpoint, version) = (document.body, document.version);
         if document.entity != format!("{ENDPOINT}{}", endpoint.id) {
             return Err("it names one endpoint as its entity and tells of another".to_owned());
@@ -263,10 +248,7 @@ impl KnownWebhooks {
     }
 
     fn fold_request(&mut self, log: LogId, offset: Offset, value: &[u8]) -> Result<bool, String> {
-        let document: Document<RequestBody> = serde_json::from_slice(value).map_err(|e| reason_of(&e))?;
-        if document.log != log.to_string() {
-            return Ok(false);
-        }
+        let Some(document) = Document::<RequestBody>::read(log, value)? else { return Ok(false) };
         let id = document.entity.strip_prefix(REQUEST).and_then(RequestId::parse);
         let id = id.ok_or_else(|| "its entity is no request about webhooks".to_owned())?;
         let RequestBody { endpoint, asks } = document.body;
@@ -362,19 +344,6 @@ impl Control {
         let value = self.document(asks.kind(), &entity, 1, at, RequestBody { endpoint, asks })?;
         self.decide(entity, value, patience).await?;
         Ok(id)
-    }
-
-    fn document<T: serde::Serialize>(
-        &self,
-        kind: &str,
-        entity: &str,
-        version: u64,
-        at: Timestamp,
-        body: T,
-    ) -> Result<Vec<u8>, AppendError> {
-        let (kind, entity, log) = (kind.to_owned(), entity.to_owned(), self.shared.payments.to_string());
-        let document = Document { kind, entity, version, log, at: at.to_string(), body };
-        serde_json::to_vec(&document).map_err(not_encoded)
     }
 }
 
