@@ -15,9 +15,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
+
+use crate::config::ClientArgs;
 
 pub use args::{PayArgs, TailArgs};
 pub use push::{PushCommand, push};
@@ -143,4 +145,39 @@ async fn success(answer: reqwest::Response) -> anyhow::Result<Value> {
 fn write_json(value: &Value, out: &mut impl Write) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value).context("writing the answer")?;
     writeln!(out).context("writing the answer")
+}
+
+/// What there is about who is told of payments; `null` where the answer has no body.
+async fn ask(to: &ClientArgs, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    let request = client()?.request(method, address(&to.url, path));
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    let answer = request.timeout(PATIENCE).send().await.context("asking the server")?;
+    if answer.status() == StatusCode::NO_CONTENT {
+        return Ok(Value::Null);
+    }
+    success(answer).await
+}
+
+/// An attempt to tell somebody of a payment, as a line.
+fn shown_attempt(attempt: &Value) -> String {
+    let (at, event, payment) = (text(attempt, "at"), text(attempt, "event"), text(attempt, "payment_id"));
+    let (number, result, failure) = (&attempt["attempt"], text(attempt, "result"), text(attempt, "failure"));
+    let (status, next_at) = (&attempt["status"], text(attempt, "next_at"));
+    format!("{at} {event} {payment} attempt {number} {result} {status} {failure} next {next_at}")
+}
+
+/// May it stand in a path as it is, as all ids do?
+fn is_plain(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or("-")
+}
+
+fn line(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    writeln!(out, "{line}").context("writing the answer")
 }

@@ -9,13 +9,11 @@ mod parked;
 mod projection;
 mod rejected;
 
-use std::io::Write;
-
 use anyhow::Context;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::{PATIENCE, address, success};
+use super::{PATIENCE, address, line, success, text};
 
 pub use args::{ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand};
 pub use checkpoint::{CheckpointCommand, checkpoint};
@@ -39,12 +37,4 @@ async fn post(client: &reqwest::Client, url: &str, path: &str, body: &Value) -> 
     let answer = sent.context("the decision may or may not have been recorded: look, then repeat")?;
     let status = answer.status();
     Ok((status, success(answer).await?))
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or("-")
-}
-
-fn line(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    writeln!(out, "{line}").context("writing the answer")
 }

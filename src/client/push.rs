@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{PATIENCE, address, client, success};
+use super::{ask, is_plain, line, shown_attempt, text};
 use crate::config::ClientArgs;
 
 const PATH: &str = "/v1/push_subscriptions";
@@ -56,25 +56,13 @@ pub async fn push(command: PushCommand, out: &mut impl Write) -> anyhow::Result<
             one.place.ask(Method::DELETE, &one.path()?).await?;
             line(out, &format!("{} is deleted", one.subscription))
         }
-        PushCommand::Attempts(one) => {
-            one.place
-                .every(&format!("{}/attempts", one.path()?), out, |attempt| {
-                    let (at, event, payment) =
-                        (text(attempt, "at"), text(attempt, "event"), text(attempt, "payment_id"));
-                    let (number, result, failure) =
-                        (&attempt["attempt"], text(attempt, "result"), text(attempt, "failure"));
-                    let (status, next_at) = (&attempt["status"], text(attempt, "next_at"));
-                    format!("{at} {event} {payment} attempt {number} {result} {status} {failure} next {next_at}")
-                })
-                .await
-        }
+        PushCommand::Attempts(one) => one.place.every(&format!("{}/attempts", one.path()?), out, shown_attempt).await,
     }
 }
 
 impl One {
     fn path(&self) -> anyhow::Result<String> {
-        let plain = self.subscription.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        ensure!(plain && !self.subscription.is_empty(), "that is not the id of a push subscription (ps_...)");
+        ensure!(is_plain(&self.subscription), "that is not the id of a push subscription (ps_...)");
         Ok(format!("{PATH}/{}", self.subscription))
     }
 }
@@ -96,19 +84,6 @@ impl Place {
     }
 
     async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
-        let request = client()?.request(method, address(&self.client.url, path));
-        let answer = request.timeout(PATIENCE).send().await.context("asking the server")?;
-        if answer.status() == reqwest::StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
-        }
-        success(answer).await
+        ask(&self.client, method, path, None).await
     }
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or("-")
-}
-
-fn line(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    writeln!(out, "{line}").context("writing the answer")
 }

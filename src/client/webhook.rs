@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, address, client, success, write_json};
+use super::{ask, is_plain, line, shown_attempt, text, write_json};
 use crate::config::ClientArgs;
 
 const PATH: &str = "/v1/webhook_endpoints";
@@ -172,10 +172,7 @@ async fn attempts(args: &Attempts, out: &mut impl Write) -> anyhow::Result<()> {
         let page = args.one.ask(Method::GET, &format!("/attempts{cursor}"), None).await?;
         for attempt in page["data"].as_array().into_iter().flatten().take(left) {
             left -= 1;
-            let (at, event, payment) = (text(attempt, "at"), text(attempt, "event"), text(attempt, "payment_id"));
-            let (number, result, failure) = (&attempt["attempt"], text(attempt, "result"), text(attempt, "failure"));
-            let (status, next_at) = (&attempt["status"], text(attempt, "next_at"));
-            line(out, &format!("{at} {event} {payment} attempt {number} {result} {status} {failure} next {next_at}"))?;
+            line(out, &shown_attempt(attempt))?;
         }
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("?cursor={next}"),
@@ -187,31 +184,13 @@ async fn attempts(args: &Attempts, out: &mut impl Write) -> anyhow::Result<()> {
 
 impl One {
     async fn ask(&self, method: Method, rest: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let plain = self.endpoint.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        ensure!(plain && !self.endpoint.is_empty(), "that is not the id of a webhook endpoint (we_...)");
+        ensure!(is_plain(&self.endpoint), "that is not the id of a webhook endpoint (we_...)");
         self.place.ask(method, &format!("/{}{rest}", self.endpoint), body).await
     }
 }
 
 impl Place {
     async fn ask(&self, method: Method, rest: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let request = client()?.request(method, address(&self.client.url, &format!("{PATH}{rest}")));
-        let request = match body {
-            Some(body) => request.json(&body),
-            None => request,
-        };
-        let answer = request.timeout(PATIENCE).send().await.context("asking the server")?;
-        if answer.status() == reqwest::StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
-        }
-        success(answer).await
+        ask(&self.client, method, &format!("{PATH}{rest}"), body).await
     }
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or("-")
-}
-
-fn line(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    writeln!(out, "{line}").context("writing the answer")
 }
