@@ -26,6 +26,7 @@ pub mod import;
 pub mod intake;
 pub mod journal;
 pub mod lane;
+mod lock;
 pub mod notifier;
 mod open_files;
 pub mod payment;

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::lock::lock;
 
 /// Who has how many. Nobody is in it who has none.
 pub struct Quota<K: Hash + Eq>(Mutex<HashMap<Arc<K>, usize>>);
@@ -23,7 +25,7 @@ impl<K: Hash + Eq> Quota<K> {
     /// `None` if `of` has `max` already.
     #[must_use]
     pub fn take(self: &Arc<Self>, of: K, max: usize) -> Option<Held<K>> {
-        let mut all = self.lock();
+        let mut all = lock(&self.0);
         let (of, has) = match all.get_key_value(&of) {
             Some((of, has)) => (Arc::clone(of), *has),
             None => (Arc::new(of), 0),
@@ -34,15 +36,11 @@ impl<K: Hash + Eq> Quota<K> {
         all.insert(Arc::clone(&of), has + 1);
         Some(Held { of, quota: Arc::clone(self) })
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<K>, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<K: Hash + Eq> Drop for Held<K> {
     fn drop(&mut self) {
-        let mut all = self.quota.lock();
+        let mut all = lock(&self.quota.0);
         if let Some(has) = all.get_mut(&self.of) {
             *has -= 1;
             if *has == 0 {
@@ -56,7 +54,7 @@ impl<K: Hash + Eq> Drop for Held<K> {
 mod tests {
     use std::sync::Arc;
 
-    use super::Quota;
+    use super::{Quota, lock};
 
     #[test]
     fn each_has_its_own_and_what_is_given_back_is_there_again() {
@@ -68,6 +66,6 @@ mod tests {
         drop(one);
         let again = quota.take("a", 2).unwrap();
         drop((two, other, again));
-        assert!(quota.lock().is_empty(), "nobody is kept who has none");
+        assert!(lock(&quota.0).is_empty(), "nobody is kept who has none");
     }
 }

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::{CheckpointError, Made, write};
 use crate::clock::Clocks;
+use crate::lock::lock;
 use crate::projection::versions::Effort;
 use crate::projection::{Live, Served, Standing, versioned_name};
 
@@ -204,8 +205,4 @@ fn pause(time: Duration, stop: &CancellationToken) {
         }
         std::thread::sleep(left.min(TURN));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

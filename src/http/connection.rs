@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use super::endless::{self, Senders, Sending};
 use super::multiplexed::{self, Activity, Answering};
 use super::places::Place;
 use super::stall::{Protocol, StallIo};
+
+use crate::lock::lock;
 
 /// Of a connection that a request may take over (`Upgrade`): where whoever does runs, and until when. Among the extensions of
 /// such a request.
@@ -182,10 +184,6 @@ fn name_host(request: &mut Request<Incoming>) {
     if let Some(host) = authority {
         request.headers_mut().insert(HOST, host);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, target_os = "linux"))]

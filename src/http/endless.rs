@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
@@ -19,6 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 use warp::reply::{Reply, Response};
 
 use super::stall::StallIo;
+
+use crate::lock::lock;
 
 /// What a client may still say on the connection of its stream, and nobody reads: the requests that it had sent already.
 const PASSED_OVER_MAX_BYTES: usize = 64 * 1024;
@@ -69,7 +71,7 @@ impl Drop for Senders {
 
 fn take(response: &mut Response) -> Option<Chunks> {
     let Endless(chunks) = response.extensions_mut().remove()?;
-    chunks.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(&chunks).take()
 }
 
 /// The answer with its body inside, as for any other.

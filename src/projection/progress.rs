@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use super::fields::is_of_engine;
 use super::fold::{Projection, versioned_name};
 use super::rows::{decode, encode, offset_of};
 use crate::journal::{LogId, Offset, Partition, Position, Reader};
+use crate::lock::lock;
 use crate::store::{Batch, Row, Store, StoreError, Table};
 
 /// Where folding has stopped, and why.
@@ -349,10 +350,6 @@ fn rejected_key(position: Position) -> Vec<u8> {
 pub(super) fn folded_key(partition: Partition) -> [u8; 5] {
     let p = partition.0.to_be_bytes();
     [b'p', p[0], p[1], p[2], p[3]]
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Enough of SHA-256 to know a record again.

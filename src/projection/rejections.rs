@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use super::progress::lock;
 use crate::journal::Position;
+use crate::lock::lock;
 
 /// Every rejected position, in the order in which they were told. Cheap to clone; all clones are one list.
 #[derive(Clone, Default)]

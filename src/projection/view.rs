@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use super::live::{Built, Live};
-use super::progress::lock;
 use super::rows::{FeedRow, customer_key, feed_key, home_of, offset_of, others_key};
 use super::{DueKey, Halt, Offsets, Payments, Progress, Row, Scope, Watch};
 use crate::clock::Clocks;
 use crate::journal::{LogId, Offset, Partition, Position};
+use crate::lock::lock;
 use crate::payment::{Event, Payment, PaymentId, Timestamp};
 use crate::schema::Codec;
 use crate::store::StoreError;

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
 use super::Scope;
+use crate::lock::lock;
 use crate::payment::{CustomerId, MerchantId, PaymentId};
 
 /// Wakes when its payment, or something of its customer or merchant, was folded.
@@ -117,10 +118,6 @@ fn forget<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: &K,
     if watched.get(key).is_some_and(|watchers| watchers.receiver_count() == 0) {
         watched.remove(key);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! never refused for it with a status: anything but 200 would end a browser's EventSource for ever. A refused connection it
 //! tries again, and who has too many streams is told so in one, with the time to come back at. A socket is refused with 429.
 
+mod event_types;
 mod feed;
 mod flow;
 mod message;
@@ -22,7 +23,6 @@ mod socket;
 mod sse;
 #[cfg(test)]
 mod tests;
-mod types;
 mod websocket;
 mod wide;
 
@@ -43,10 +43,10 @@ use crate::payment::{CustomerId, PaymentId};
 use crate::projection::{BadOffsets, View};
 use crate::quota::{Held, Quota};
 
+use event_types::Types;
 use feed::Feed;
 use payment::PaymentFeed;
 pub use recent::Recents;
-use types::Types;
 use wide::WideFeed;
 
 pub struct Streams {

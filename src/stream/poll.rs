@@ -14,7 +14,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue};
 use warp::reply::{Reply, Response};
 
 use super::Streams;
-use super::types::Types;
+use super::event_types::Types;
 use crate::access::Caller;
 use crate::contract::{FrameBody, bad_parameter, bad_place};
 use crate::http::{Problem, Query, page_limit, prefer, query};

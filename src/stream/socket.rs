@@ -18,10 +18,10 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use warp::http::StatusCode;
 
+use super::event_types::Types;
 use super::feed::Reading;
 use super::flow::{Flow, Flowed};
 use super::message::{Asked, Subscribe, Told};
-use super::types::Types;
 use super::{Streams, Wish, returning};
 use crate::access::Caller;
 use crate::http::Problem;

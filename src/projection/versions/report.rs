@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::super::progress::lock;
 use super::super::{Difference, Offsets};
+use crate::lock::lock;
 
 /// Differences that are kept with their keys and fields; all are counted.
 pub const DIFFERENCES_SHOWN_MAX: usize = 100;
