@@ -30,6 +30,7 @@
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
+mod answering;
 mod archives;
 mod bad_input;
 mod brokers;

@@ -11,7 +11,7 @@ use crate::crashes::Process;
 use crate::push::{FLAGS, attempts, ids, once_each, pay, pay_as, pay_slowly, public, subscribe};
 use crate::push_service::{Browser, PushService, Says};
 use crate::receiver::Receiver;
-use crate::webhooks::{Parts, create as webhook, flags};
+use crate::webhooks::{Parts, create as webhook, flags, stop_all};
 
 /// A start that has nothing but the log.
 pub async fn a_rebuild_tells_no_browser_anything(bed: &Bed) {
@@ -138,16 +138,7 @@ pub async fn killed_at_any_moment_a_notifier_leaves_no_browser_untold(bed: &Bed)
     assert!(counts.values().all(|count| *count <= 1 + KILLS), "{counts:?}");
     let client = parts.as_ref().map_or_else(|| lasting.as_ref().unwrap().0.client.clone(), |p| p.front.client.clone());
     until("what was told is over", async || ids(&client).await.len() == 1).await;
-    if let Some(notifier) = notifier {
-        notifier.stop().await;
-    }
-    if let Some((front, processor)) = lasting {
-        processor.stop().await;
-        front.stop().await;
-    }
-    if let Some(parts) = parts {
-        parts.stop().await;
-    }
+    stop_all(notifier, lasting, parts).await;
 }
 
 /// The key for secrets was exchanged, or a wrong one was given by mistake: nobody can write to the browsers of before, but none of

@@ -3,7 +3,6 @@
 //! answers as it is told.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD as BASE64;
@@ -11,10 +10,9 @@ use ece::EcKeyComponents;
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{Signature, VerifyingKey};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::until;
+pub use crate::answering::Says;
+use crate::answering::{Answering, Came};
 
 /// A browser that has subscribed: what it gives to a page, and what it keeps for itself.
 #[derive(Clone)]
@@ -31,37 +29,6 @@ pub struct Pushed {
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
     pub at: std::time::Instant,
-}
-
-/// What to answer: a status, headers, and how long to take for it.
-#[derive(Clone, Debug)]
-pub struct Says {
-    pub status: u16,
-    pub headers: String,
-    pub after: Duration,
-}
-
-type Rule = Box<dyn Fn(usize, &Pushed) -> Says + Send + Sync>;
-
-pub struct PushService {
-    pub port: u16,
-    shared: Arc<Shared>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-struct Shared {
-    pushed: Mutex<Vec<Pushed>>,
-    rule: Mutex<Rule>,
-}
-
-impl Says {
-    pub fn status(status: u16) -> Self {
-        Self { status, headers: String::new(), after: Duration::ZERO }
-    }
-
-    pub fn retry_after(status: u16, seconds: u64) -> Self {
-        Self { headers: format!("retry-after: {seconds}\r\n"), ..Self::status(status) }
-    }
 }
 
 impl Browser {
@@ -117,6 +84,14 @@ impl Pushed {
     }
 }
 
+pub type PushService = Answering<Pushed>;
+
+impl From<Came> for Pushed {
+    fn from(came: Came) -> Self {
+        Self { path: came.path, headers: came.headers, body: came.body, at: came.at }
+    }
+}
+
 impl PushService {
     /// Takes everything.
     pub async fn start() -> Self {
@@ -126,24 +101,6 @@ impl PushService {
     /// Takes everything, and never says so.
     pub async fn stalling() -> Self {
         Self::saying(|_, _| Says { after: Duration::from_secs(600), ..Says::status(201) }).await
-    }
-
-    /// Answers the n-th message, from 0, as `rule` says.
-    pub async fn saying(rule: impl Fn(usize, &Pushed) -> Says + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared { pushed: Mutex::default(), rule: Mutex::new(Box::new(rule)) });
-        let serving = Arc::clone(&shared);
-        let task = tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&serving)));
-            }
-        });
-        Self { port, shared, task }
-    }
-
-    pub fn now_says(&self, rule: impl Fn(usize, &Pushed) -> Says + Send + Sync + 'static) {
-        *self.shared.rule.lock().unwrap() = Box::new(rule);
     }
 
     pub fn origin(&self) -> String {
@@ -156,57 +113,7 @@ impl PushService {
     }
 
     pub fn pushed(&self) -> Vec<Pushed> {
-        self.shared.pushed.lock().unwrap().clone()
-    }
-
-    pub async fn has(&self, count: usize) -> Vec<Pushed> {
-        until("the messages come", async || self.pushed().len() >= count).await;
-        self.pushed()
-    }
-}
-
-impl Drop for PushService {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
-    let mut buffer = Vec::new();
-    loop {
-        let head = loop {
-            if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if socket.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
-                return;
-            }
-        };
-        let text = String::from_utf8(buffer[..head].to_vec()).unwrap();
-        let path = text.split(' ').nth(1).unwrap().to_owned();
-        let lines = text.lines().skip(1).filter_map(|line| line.split_once(':'));
-        let headers: HashMap<String, String> =
-            lines.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned())).collect();
-        let length: usize = headers["content-length"].parse().unwrap();
-        while buffer.len() < head + length {
-            if socket.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let body = buffer[head..head + length].to_vec();
-        buffer.drain(..head + length);
-        let pushed = Pushed { path, headers, body, at: std::time::Instant::now() };
-        let says = {
-            let mut all = shared.pushed.lock().unwrap();
-            let says = shared.rule.lock().unwrap()(all.len(), &pushed);
-            all.push(pushed);
-            says
-        };
-        tokio::time::sleep(says.after).await;
-        let answer = format!("HTTP/1.1 {} x\r\ncontent-length: 0\r\n{}\r\n", says.status, says.headers);
-        if socket.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
+        self.received()
     }
 }
 

@@ -228,6 +228,20 @@ pub async fn an_endpoint_that_is_disabled_hears_nothing_until_it_is_enabled(bed:
     parts.stop().await;
 }
 
+/// What is left of a system whose notifier was killed: on Kafka the one that came after, a front and a processor; else all in one.
+pub async fn stop_all(notifier: Option<Running>, lasting: Option<(Running, Running)>, parts: Option<Parts>) {
+    if let Some(notifier) = notifier {
+        notifier.stop().await;
+    }
+    if let Some((front, processor)) = lasting {
+        processor.stop().await;
+        front.stop().await;
+    }
+    if let Some(parts) = parts {
+        parts.stop().await;
+    }
+}
+
 /// Whoever sends is killed again and again, with webhooks on their way.
 pub async fn killed_at_any_moment_a_notifier_loses_nothing(bed: &Bed) {
     const KILLS: usize = 3;
@@ -260,14 +274,5 @@ pub async fn killed_at_any_moment_a_notifier_loses_nothing(bed: &Bed) {
     until("everything has come", async || counts(&receiver.received()).len() == payments * 2).await;
     let counts = counts(&receiver.received());
     assert!(counts.values().all(|count| *count <= 1 + KILLS), "{counts:?}");
-    if let Some(notifier) = notifier {
-        notifier.stop().await;
-    }
-    if let Some((front, processor)) = lasting {
-        processor.stop().await;
-        front.stop().await;
-    }
-    if let Some(parts) = parts {
-        parts.stop().await;
-    }
+    stop_all(notifier, lasting, parts).await;
 }
