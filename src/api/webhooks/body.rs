@@ -22,7 +22,7 @@ pub(super) const EVENTS: &[&str] = &[
 const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
 const OVERLAP_S: u64 = 24 * 60 * 60;
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Create {
     #[serde(default)]
@@ -61,7 +61,7 @@ struct Rotate {
     overlap_seconds: Option<u64>,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exchange {
     #[serde(default)]
