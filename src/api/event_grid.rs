@@ -123,7 +123,7 @@ where
             Handshake::Validation => {
                 json(StatusCode::OK, &ValidatedBody { validation_response: &read::validation_code(&body)? })
             }
-            Handshake::Deletion => StatusCode::OK.into_response(),
+            Handshake::Deletion => json(StatusCode::OK, &AcceptedBody { payments: Vec::new() }),
         });
     }
     let caller = api.access.caller(headers)?;
