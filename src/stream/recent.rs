@@ -260,13 +260,17 @@ impl Kept {
     fn step(&mut self, cursor: &Arc<Offsets>, types: &Types, fresh: Fresh, log: LogId, followers: usize) -> Arc<Step> {
         let is_whole = !fresh.more;
         let step = Arc::new(Step::new(cursor, types, fresh.frames, fresh.next, log));
-        if followers >= FEW && is_whole && !step.blocks.is_empty() {
-            if self.steps.len() >= STEPS_MAX
-                && let Some(oldest) = self.steps.pop_front()
-            {
-                self.discount(oldest.bytes());
-            }
-            self.count(step.bytes());
+        if followers < FEW || !is_whole || step.blocks.is_empty() {
+            return step;
+        }
+        if self.steps.len() >= STEPS_MAX
+            && let Some(oldest) = self.steps.pop_front()
+        {
+            self.discount(oldest.bytes());
+        }
+        let (room, bytes) = (Room::of(followers), step.bytes());
+        if self.bytes + bytes <= room.bytes && self.of_all.load(Ordering::Relaxed) + bytes <= room.of_all {
+            self.count(bytes);
             self.steps.push_back(Arc::clone(&step));
         }
         step
