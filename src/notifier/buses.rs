@@ -2,7 +2,7 @@
 //! and closed when nothing has been sent for a while, when it fails, or when there are too many.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -71,7 +71,7 @@ impl Buses {
         let bus = Arc::new(Bus { to, sender, connection });
         *kept = Some(Arc::clone(&bus));
         place.touch();
-        tokio::spawn(end_when_idle(Arc::downgrade(place)));
+        tokio::spawn(end_when_idle(Arc::downgrade(place), Arc::downgrade(&bus)));
         Ok(bus)
     }
 
@@ -119,14 +119,14 @@ impl Drop for Using {
     }
 }
 
-/// One for each connection that was opened; it ends with the place, or when there is no connection any more.
-async fn end_when_idle(place: std::sync::Weak<Place>) {
+/// One for each connection that was opened; it ends with it, whoever has closed it.
+async fn end_when_idle(place: Weak<Place>, bus: Weak<Bus>) {
     loop {
         let Some(until) = place.upgrade().map(|place| place.used_at() + IDLE_MAX) else { return };
         tokio::time::sleep_until(until).await;
-        let Some(place) = place.upgrade() else { return };
+        let (Some(place), Some(bus)) = (place.upgrade(), bus.upgrade()) else { return };
         let mut kept = place.bus.lock().await;
-        if kept.is_none() {
+        if kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, &bus)) {
             return;
         }
         if place.used_at().elapsed() >= IDLE_MAX {
