@@ -15,7 +15,6 @@ use super::room::Answered;
 use super::schedule::{Disable, Schedule};
 use super::target::Target;
 use crate::clock::Clocks;
-use crate::contract::EventSource;
 use crate::control::{
     Asks, Change, Control, Credential, Decided, EndpointKind, EndpointState, KnownEndpoint, SecretsKey, TargetId,
 };
@@ -24,6 +23,7 @@ use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::Timestamp;
 use crate::projection::{Entry, View};
+use crate::schema::EventSource;
 use crate::telemetry::Seldom;
 
 /// Before an outcome that could not be appended, or a decision that was not made, is tried again.
