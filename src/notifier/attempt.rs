@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,7 @@ pub(super) struct Attempts {
 }
 
 /// What came of sending.
+#[derive(Clone, Copy)]
 pub(super) struct Sent {
     pub answer: Answer,
     /// Nobody is told later than this.
@@ -81,13 +83,25 @@ impl Attempted {
 }
 
 impl Attempts {
-    pub async fn make(self: &Arc<Self>, due: Due, target: Target, stop: &CancellationToken) -> Attempted {
-        let at = self.clocks.machine();
+    /// What came of each, in their order. Those for an endpoint of a kind that takes several go together.
+    pub async fn send_all(&self, all: &[Due], target: &Target, at: Timestamp) -> Vec<Result<Sent, Unsendable>> {
+        match target {
+            Target::Endpoint(known) if target.takes_several() => self.event_grid_all(all, known).await,
+            Target::Endpoint(known) => join_all(all.iter().map(|due| self.send(due, known, at))).await,
+            Target::Browser(known) => join_all(all.iter().map(|due| self.push(due, known, at))).await,
+        }
+    }
+
+    /// What is to be done about what came of it, and what is known of it from now on.
+    pub async fn conclude(
+        self: &Arc<Self>,
+        due: Due,
+        target: Target,
+        at: Timestamp,
+        sent: Result<Sent, Unsendable>,
+        stop: &CancellationToken,
+    ) -> Attempted {
         let attempt = due.attempts.saturating_add(1);
-        let sent = match &target {
-            Target::Endpoint(known) => self.send(&due, known, at).await,
-            Target::Browser(known) => self.push(&due, known, at).await,
-        };
         let Sent { answer, until } = match sent {
             Ok(sent) => sent,
             Err(error) => {

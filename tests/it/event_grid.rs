@@ -127,7 +127,7 @@ pub async fn a_topic_is_treated_as_it_answers(bed: &Bed) {
     pay(client, "order-1").await;
     rekeyed.has(1).await;
     let wrong = act(client, &ids[4], "rotate", json!({"overlap_seconds": 60})).await;
-    assert_eq!(wrong.status, 400, "{wrong:?}");
+    assert_eq!((wrong.status, wrong.text("code")), (422, "invalid_overlap"), "{wrong:?}");
     let exchanged = act(client, &ids[4], "rotate", json!({"credential": OTHER_KEY})).await;
     assert!(exchanged.status == 200 && !exchanged.body.to_string().contains(OTHER_KEY), "{exchanged:?}");
     until("the key that was exchanged is used", async || {
@@ -162,6 +162,50 @@ pub async fn a_topic_is_treated_as_it_answers(bed: &Bed) {
         assert!(last["next_at"].is_null(), "nothing more is to come: {last}");
     }
     assert!(refuses.received().len() == 1 && full.received().len() == 1, "what is permanent is given up");
+    parts.stop().await;
+}
+
+pub async fn what_is_due_for_a_topic_goes_together_and_each_has_an_outcome_of_its_own(bed: &Bed) {
+    let parts = Parts::start(bed, &[]).await;
+    let client = &parts.front.client;
+    let bad = std::sync::Arc::new(std::sync::OnceLock::new());
+    let refused = std::sync::Arc::clone(&bad);
+    let topic = Topic::saying(move |n, came: &Published| match (n, refused.get()) {
+        (0, _) => Says::retry_after(503, 1), // by then all of it is due
+        (_, Some(bad)) if came.events.iter().any(|event| event["subject"] == *bad) => Says::status(400),
+        _ => Says::status(200),
+    })
+    .await;
+    let id = endpoint(client, &topic, json!({"events": ["PaymentSuccessful"]})).await;
+    act(client, &id, "disable", json!({})).await;
+    let mut payments = Vec::new();
+    for n in 0..40 {
+        payments.push(pay(client, &format!("order-{n}")).await);
+    }
+    bad.set(payments[20].clone()).unwrap();
+    act(client, &id, "enable", json!({})).await;
+    let asked = act(client, &id, "recover", json!({"since": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let ended = async || {
+        let attempts = attempts(client, &id).await;
+        let over = attempts.into_iter().filter(|one| one["next_at"].is_null());
+        over.map(|one| (one["payment_id"].as_str().unwrap().to_owned(), one["result"] == "delivered"))
+            .collect::<Vec<_>>()
+    };
+    until("each has an outcome", async || ended().await.len() == 40).await;
+    let delivered: std::collections::HashMap<_, _> = ended().await.into_iter().collect();
+    assert_eq!(delivered.len(), 40, "one each");
+    for payment in &payments {
+        assert_eq!(delivered[payment], *payment != payments[20], "{payment}");
+    }
+    let received = topic.received();
+    assert!(received.iter().any(|came| came.events.len() > 1), "they go together");
+    let alone = |came: &&Published| came.events.iter().any(|event| event["subject"] == json!(payments[20]));
+    assert_eq!(
+        received.iter().rfind(alone).unwrap().events.len(),
+        1,
+        "what is refused is sent alone before it is given up"
+    );
     parts.stop().await;
 }
 
@@ -289,7 +333,9 @@ pub async fn a_batch_is_on_the_log_before_it_is_acknowledged_and_what_can_never_
     let client = &system.front.client;
     let headers = [("content-type", "application/cloudevents-batch+json")];
     let good = body("cus_1", "pm_card_visa");
-    let all: Vec<Value> = (0..200).map(|n| cloud_event(&format!("many-{n}"), &good)).collect();
+    let mut all: Vec<Value> = (0..200).map(|n| cloud_event(&format!("many-{n}"), &good)).collect();
+    // As large as a batch may be, of what is nothing to us.
+    all.iter_mut().for_each(|event| event["extension"] = json!("x".repeat(5_000)));
     let taken = deliver(client, &headers, &json!(all)).await;
     assert_eq!(taken.status, 200, "{taken:?}");
     let payments = taken.body["payments"].as_array().unwrap().clone();

@@ -222,6 +222,7 @@ scenarios! {
     webhook_asks::the_command_webhook_does_what_the_routes_do,
     event_grid::a_topic_is_told_of_payments_in_cloud_events,
     event_grid::a_topic_is_treated_as_it_answers,
+    event_grid::what_is_due_for_a_topic_goes_together_and_each_has_an_outcome_of_its_own,
     event_grid::a_webhook_is_sent_cloud_events_where_it_asks_for_them,
     event_grid::an_event_starts_one_payment_in_whatever_form_it_comes,
     event_grid::a_batch_is_on_the_log_before_it_is_acknowledged_and_what_can_never_be_paid_is_refused,
