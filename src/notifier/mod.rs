@@ -8,6 +8,7 @@
 mod agenda;
 mod args;
 mod attempt;
+mod buses;
 mod client;
 mod cloud;
 mod event_grid;
@@ -19,6 +20,7 @@ mod push;
 mod reply;
 mod room;
 mod schedule;
+mod service_bus;
 mod sweep;
 mod target;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use crate::schema::EventSource;
 use crate::store::StoreError;
 use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;
+use buses::Buses;
 use client::Client;
 use lane::Running;
 use push::Push;
@@ -92,6 +95,7 @@ impl Notifier {
     pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration, runtime: Handle) -> anyhow::Result<Self> {
         let Parts { deliveries, log, view, control, key, vapid, clocks } = parts;
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
+        let buses = Arc::new(Buses::default());
         let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
         let attempts = Attempts {
@@ -101,6 +105,7 @@ impl Notifier {
             log,
             key,
             client,
+            buses,
             source,
             push,
             schedule: args.schedule(),

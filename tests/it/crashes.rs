@@ -26,9 +26,15 @@ impl Process {
 
     /// With a log of this filter that goes there.
     pub async fn start_logging(words: Vec<String>, filter: &str, to: Stdio) -> Self {
+        Self::start_in(words, &[("RUST_LOG", filter)], to).await
+    }
+
+    /// With these in its environment, too.
+    pub async fn start_in(words: Vec<String>, environment: &[(&str, &str)], to: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_paylog"))
             .args(&words[1..])
-            .env("RUST_LOG", filter)
+            .env("RUST_LOG", "warn")
+            .envs(environment.iter().copied())
             .stderr(to)
             .stdout(Stdio::piped())
             .spawn()
