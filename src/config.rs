@@ -23,6 +23,7 @@ use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
+use crate::topics::TopicsCommand;
 
 /// How long a stop may take before it is over, done or not.
 pub const DRAIN_SECONDS: u64 = 20;
@@ -97,7 +98,7 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Create the topics on Kafka, or look whether they are as they must be.
+    /// Create the topics on Kafka, or look whether they are as they must be, or say how to make them.
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
@@ -250,20 +251,6 @@ pub enum ReplayCommand {
     Verify(Box<VerifyArgs>),
     /// Build a version of a projection from the log, beside the one that is served, and compare the two.
     Rebuild(Box<RebuildArgs>),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TopicsCommand {
-    /// Create what is missing; what exists is checked and never altered.
-    Ensure {
-        #[command(flatten)]
-        kafka: KafkaArgs,
-        /// Replicas of each topic.
-        #[arg(long, default_value_t = 3)]
-        replication: u16,
-    },
-    /// Say what is not as it must be, and how to mend it.
-    Check(KafkaArgs),
 }
 
 #[derive(Debug, Subcommand)]
