@@ -7,10 +7,12 @@
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees; [`KeyBody`], [`NewKeyBody`]: keys.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
 //! * [`EndpointBody`], [`AttemptBody`]: webhooks, to those who are told by them.
+//! * [`CloudEvent`]: what happened, for everybody who knows CloudEvents.
 //! * [`SubscriptionBody`], [`PushBody`]: Web Push, and what a browser is told by it.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
+mod cloud_event;
 mod event;
 mod frame;
 mod history;
@@ -24,6 +26,7 @@ mod webhook;
 
 use std::fmt;
 
+pub use cloud_event::{BadSource, CLOUD_EVENT, CLOUD_EVENT_BATCH, CloudEvent, EventSource};
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody, ThinBody};
 pub use history::HistoryBody;

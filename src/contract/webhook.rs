@@ -1,7 +1,7 @@
 //! Webhook endpoints and attempts, as a client sees them.
 
 use crate::contract::Shown;
-use crate::control::{EndpointId, EndpointState, KnownEndpoint, PayloadKind, RequestId, TargetId};
+use crate::control::{EndpointId, EndpointKind, EndpointState, KnownEndpoint, PayloadKind, RequestId, TargetId};
 use crate::deliveries::outcome::{Outcome, Result as Ended, What};
 use crate::deliveries::{Standing, Told};
 use crate::payment::{PaymentId, Timestamp};
@@ -12,6 +12,7 @@ pub const PENDING_MAX: usize = 10_000;
 #[derive(serde::Serialize)]
 pub struct EndpointBody<'a> {
     id: EndpointId,
+    kind: EndpointKind,
     url: &'a str,
     /// `null` for all there are.
     events: Option<&'a [String]>,
@@ -90,6 +91,7 @@ impl<'a> EndpointBody<'a> {
         let endpoint = &known.endpoint;
         Self {
             id: endpoint.id,
+            kind: endpoint.kind,
             url: &endpoint.url,
             events: endpoint.events.as_deref(),
             ordered: endpoint.ordered,

@@ -1,5 +1,6 @@
 use super::{
-    Asks, Change, Document, Endpoint, EndpointId, EndpointState, KnownWebhooks, PayloadKind, Range, RequestBody,
+    Asks, Change, Document, Endpoint, EndpointId, EndpointKind, EndpointState, KnownWebhooks, PayloadKind, Range,
+    RequestBody,
 };
 use crate::control::state::{Folded, State};
 use crate::journal::{LogId, Offset};
@@ -21,6 +22,8 @@ fn endpoint() -> Endpoint {
         secrets: Vec::new(),
         created_at: "2025-11-24T16:00:00.000000Z".to_owned(),
         enabled_at: "2025-11-24T16:00:00.000000Z".to_owned(),
+        kind: EndpointKind::Webhook,
+        credential: None,
     }
 }
 

@@ -7,14 +7,17 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Answer, Client, Post, judge_webhook};
-use super::message::{Message, Unsendable};
+use super::client::{Answer, Client};
+use super::message::Unsendable;
 use super::push::{Push, removal};
 use super::room::Answered;
 use super::schedule::{Disable, Schedule};
 use super::target::Target;
 use crate::clock::Clocks;
-use crate::control::{Asks, Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey, TargetId};
+use crate::contract::EventSource;
+use crate::control::{
+    Asks, Change, Control, Credential, Decided, EndpointKind, EndpointState, KnownEndpoint, SecretsKey, TargetId,
+};
 use crate::deliveries::outcome::{ENDPOINT_DISABLED, Outcome, Result as Ended, What, encode};
 use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
@@ -38,6 +41,8 @@ pub(super) struct Attempts {
     pub log: Arc<dyn Journal>,
     pub key: SecretsKey,
     pub client: Client,
+    /// Where events are said to come from.
+    pub source: EventSource,
     pub push: Push,
     pub schedule: Schedule,
     pub clocks: Clocks,
@@ -122,25 +127,15 @@ impl Attempts {
     }
 
     async fn send(&self, due: &Due, known: &KnownEndpoint, at: Timestamp) -> Result<Sent, Unsendable> {
-        let message = self.message(due, known)?;
-        let signatures = message.signatures(&known.endpoint, &self.key, at)?;
-        let timestamp = (at.as_micros() / 1_000_000).to_string();
-        let Message { id, body } = message;
-        let headers = [
-            ("content-type", "application/json"),
-            ("webhook-id", id.as_str()),
-            ("webhook-timestamp", &timestamp),
-            ("webhook-signature", &signatures),
-        ];
-        let post = Post { url: &known.endpoint.url, headers: &headers, body: body.into_bytes(), judge: judge_webhook };
-        Ok(Sent { answer: self.client.send(post).await, until: None })
+        match known.endpoint.kind {
+            EndpointKind::Webhook => self.webhook(due, known, at).await,
+            EndpointKind::EventGrid => self.event_grid(due, known).await,
+        }
     }
 
-    fn message(&self, due: &Due, known: &KnownEndpoint) -> Result<Message, Unsendable> {
-        if !matches!(due.what, What::Event { .. }) {
-            return Message::of_no_event(due);
-        }
-        Message::of_event(due, &self.entry(due)?, known.endpoint.payload, self.view.log_id())
+    /// What opens the endpoint's service to us.
+    pub fn credential(&self, known: &KnownEndpoint) -> Result<Credential, Unsendable> {
+        known.endpoint.open_credential(&self.key)?.ok_or(Unsendable::NoCredential)
     }
 
     /// The event that somebody is to be told of.

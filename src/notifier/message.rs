@@ -31,23 +31,21 @@ struct Body<'a, D> {
     data: D,
 }
 
+/// What is told of an event.
 #[derive(serde::Serialize)]
-struct Sequenced<D> {
+pub(super) struct Sequenced<D> {
     /// The payment's version: 1, 2, 3, with no gap.
-    sequence: u64,
+    pub sequence: u64,
     #[serde(flatten)]
-    frame: D,
+    pub frame: D,
 }
 
+/// What is told of what is about no payment.
 #[derive(serde::Serialize)]
-struct TestData {
-    message: &'static str,
-}
-
-#[derive(serde::Serialize)]
-struct DisabledData<'a> {
-    endpoint: EndpointId,
-    reason: &'a str,
+#[serde(untagged)]
+pub(super) enum NoEvent<'a> {
+    Disabled { endpoint: EndpointId, reason: &'a str },
+    Test { message: &'static str },
 }
 
 /// Why a message cannot be sent. Says nothing of a secret.
@@ -61,6 +59,8 @@ pub(super) enum Unsendable {
     Sign,
     #[error("its endpoint has no secret")]
     NoSecret,
+    #[error("its endpoint has no credential")]
+    NoCredential,
     #[error("the rows of payments have not come to its event")]
     NotFolded,
     #[error("the rows of payments cannot be read: {0}")]
@@ -99,7 +99,7 @@ impl Message {
         let (kind, timestamp) = (entry.event.data.name(), entry.event.occurred_at.to_string());
         let sequence = entry.version.unwrap_or_default();
         let body = match payload {
-            PayloadKind::Full => {
+            PayloadKind::Full | PayloadKind::CloudEvents => {
                 let data = Sequenced { sequence, frame: FrameBody::new(entry, log) };
                 serde_json::to_string(&Body { kind, timestamp, data })?
             }
@@ -113,20 +113,8 @@ impl Message {
 
     /// Of what is about no payment.
     pub fn of_no_event(due: &Due) -> Result<Self, Unsendable> {
-        let asked_at = match due.work.cause {
-            Cause::Asked(request) => request.minted_at(),
-            Cause::Live => due.at,
-        };
-        let (kind, timestamp) = (due.what.name(), asked_at.to_string());
-        let body = match &due.what {
-            What::Disabled { endpoint, reason } => {
-                serde_json::to_string(&Body { kind, timestamp, data: DisabledData { endpoint: *endpoint, reason } })?
-            }
-            What::Test | What::Event { .. } => {
-                let data = TestData { message: "a test of this endpoint: no payment has changed" };
-                serde_json::to_string(&Body { kind, timestamp, data })?
-            }
-        };
+        let (kind, timestamp) = (due.what.name(), asked_at(due).to_string());
+        let body = serde_json::to_string(&Body { kind, timestamp, data: told_of_no_event(&due.what) })?;
         Ok(Self { id: due.work.message_id(&due.what), body })
     }
 
@@ -144,10 +132,27 @@ impl Message {
     }
 }
 
+/// The same however often it is told.
+pub(super) fn asked_at(due: &Due) -> Timestamp {
+    match due.work.cause {
+        Cause::Asked(request) => request.minted_at(),
+        Cause::Live => due.at,
+    }
+}
+
+pub(super) fn told_of_no_event(what: &What) -> NoEvent<'_> {
+    match what {
+        What::Disabled { endpoint, reason } => NoEvent::Disabled { endpoint: *endpoint, reason },
+        What::Test | What::Event { .. } => NoEvent::Test { message: "a test of this endpoint: no payment has changed" },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Message, Unsendable};
-    use crate::control::{Endpoint, EndpointId, EndpointSecret, EndpointState, PayloadKind, RequestId, SecretsKey};
+    use crate::control::{
+        Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, PayloadKind, RequestId, SecretsKey,
+    };
     use crate::deliveries::Due;
     use crate::deliveries::outcome::{Cause, What, WorkId};
     use crate::journal::{Offset, Partition};
@@ -172,6 +177,8 @@ mod tests {
             secrets: secrets.iter().map(sealed).collect(),
             created_at: String::new(),
             enabled_at: String::new(),
+            kind: EndpointKind::Webhook,
+            credential: None,
         }
     }
 

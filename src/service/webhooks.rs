@@ -185,8 +185,8 @@ fn make_key(path: &Path) -> anyhow::Result<()> {
 fn check_key(key: Option<&SecretsKey>, control: &Control) -> anyhow::Result<()> {
     let (Some(key), known) = (key, control.webhooks().known()) else { return Ok(()) };
     for known in known.endpoints.values().filter(|known| known.endpoint.state != EndpointState::Deleted) {
-        for secret in &known.endpoint.secrets {
-            if let Err(error) = key.open(&known.endpoint.id.to_string(), &secret.sealed) {
+        for sealed in known.endpoint.sealed() {
+            if let Err(error) = key.open(&known.endpoint.id.to_string(), sealed) {
                 bail!("a secret of the webhook endpoint {} cannot be opened: {error}", known.endpoint.id);
             }
         }

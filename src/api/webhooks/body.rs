@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::control::PayloadKind;
+use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::target;
 use crate::payment::{Invalid, PaymentId, Timestamp};
@@ -25,18 +25,25 @@ const OVERLAP_S: u64 = 24 * 60 * 60;
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Create {
+    #[serde(default)]
+    kind: Option<String>,
     url: String,
     #[serde(default)]
     events: Option<Vec<String>>,
     #[serde(default)]
     ordered: bool,
     #[serde(default)]
-    payload: PayloadKind,
+    payload: Option<PayloadKind>,
+    #[serde(default)]
+    credential: Option<String>,
 }
 
 /// A new endpoint, checked.
 #[derive(Debug)]
 pub(super) struct NewEndpoint {
+    pub kind: EndpointKind,
+    /// Of every kind but webhooks.
+    pub credential: Option<Credential>,
     pub url: String,
     pub events: Option<Vec<String>>,
     pub ordered: bool,
@@ -56,6 +63,13 @@ struct Rotate {
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Exchange {
+    #[serde(default)]
+    credential: Option<String>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Resend {
     payment_id: String,
     version: u64,
@@ -70,8 +84,9 @@ struct Recover {
 }
 
 pub(super) fn new_endpoint(body: &[u8], allow_private: bool) -> Result<NewEndpoint, Invalid> {
-    let Create { url, events, ordered, payload } = read(body)?;
-    target::parse(&url, allow_private)?;
+    let Create { kind, url, events, ordered, payload, credential } = read(body)?;
+    let kind = kind_of(kind.as_deref())?;
+    check_address(kind, &url, allow_private)?;
     if let Some(names) = &events {
         let known = |name: &String| EVENTS.contains(&name.as_str());
         if names.is_empty() || !names.iter().all(known) {
@@ -79,7 +94,63 @@ pub(super) fn new_endpoint(body: &[u8], allow_private: bool) -> Result<NewEndpoi
             return Err(invalid("invalid_events", "events", &detail));
         }
     }
-    Ok(NewEndpoint { url, events, ordered, payload })
+    let (payload, credential) = (payload_of(kind, payload)?, credential_of(kind, credential.as_deref())?);
+    Ok(NewEndpoint { kind, credential, url, events, ordered, payload })
+}
+
+fn kind_of(name: Option<&str>) -> Result<EndpointKind, Invalid> {
+    let Some(name) = name else { return Ok(EndpointKind::default()) };
+    EndpointKind::parse(name).ok_or_else(|| {
+        let all: Vec<&str> = EndpointKind::ALL.iter().map(|kind| kind.name()).collect();
+        invalid(
+            "invalid_kind",
+            "kind",
+            &format!("kind must be one of {}, or be left out for a webhook", all.join(", ")),
+        )
+    })
+}
+
+/// As far as it can be judged before its name is resolved.
+fn check_address(kind: EndpointKind, url: &str, allow_private: bool) -> Result<(), Invalid> {
+    match kind {
+        EndpointKind::Webhook | EndpointKind::EventGrid => target::parse(url, allow_private).map(drop),
+    }
+}
+
+fn payload_of(kind: EndpointKind, payload: Option<PayloadKind>) -> Result<PayloadKind, Invalid> {
+    match (kind, payload) {
+        (EndpointKind::Webhook, payload) => Ok(payload.unwrap_or_default()),
+        (_, None | Some(PayloadKind::CloudEvents)) => Ok(PayloadKind::CloudEvents),
+        _ => {
+            let detail = "an endpoint of this kind is always sent cloudevents: leave payload out";
+            Err(invalid("invalid_payload", "payload", detail))
+        }
+    }
+}
+
+fn credential_of(kind: EndpointKind, text: Option<&str>) -> Result<Option<Credential>, Invalid> {
+    match (kind, text) {
+        (EndpointKind::Webhook, None) => Ok(None),
+        (EndpointKind::Webhook, Some(_)) => {
+            let detail = "a webhook has no credential: it is signed with a secret that paylog makes";
+            Err(invalid("invalid_credential", "credential", detail))
+        }
+        (_, text) => parsed(text).map(Some),
+    }
+}
+
+/// Repeats nothing of it.
+fn parsed(text: Option<&str>) -> Result<Credential, Invalid> {
+    let detail =
+        "an endpoint of this kind needs a credential: the access key, or the connection string, of its service";
+    let text = text.ok_or_else(|| invalid("invalid_credential", "credential", detail))?;
+    Credential::parse(text).map_err(|bad| invalid("invalid_credential", "credential", &format!("credential: {bad}")))
+}
+
+/// What takes the place of an endpoint's credential.
+pub(super) fn credential(body: &[u8]) -> Result<Credential, Invalid> {
+    let Exchange { credential } = read(body)?;
+    parsed(credential.as_deref())
 }
 
 pub(super) fn nothing(body: &[u8]) -> Result<(), Invalid> {
@@ -138,7 +209,8 @@ fn invalid(code: &'static str, field: &'static str, detail: &str) -> Invalid {
 
 #[cfg(test)]
 mod tests {
-    use super::{new_endpoint, nothing, overlap, recover, resend};
+    use super::{credential, new_endpoint, nothing, overlap, recover, resend};
+    use crate::control::{EndpointKind, PayloadKind};
 
     #[test]
     fn an_endpoint_is_a_url_and_what_it_wants_to_hear_of() {
@@ -158,8 +230,31 @@ mod tests {
             (r#"{"events":[]}"#, "invalid_body"),
             (r#"{"url":"https://example.org/","payload":"all"}"#, "invalid_body"),
             ("", "malformed_json"),
+            (r#"{"kind":"carrier_pigeon","url":"https://example.org/"}"#, "invalid_kind"),
+            (r#"{"kind":"webhook","url":"https://example.org/","credential":"x"}"#, "invalid_credential"),
+            (r#"{"kind":"event_grid","url":"https://example.org/"}"#, "invalid_credential"),
+            (r#"{"kind":"event_grid","url":"https://example.org/","credential":"a b"}"#, "invalid_credential"),
+            (r#"{"kind":"event_grid","url":"http://example.org/","credential":"x"}"#, "invalid_url"),
+            (
+                r#"{"kind":"event_grid","url":"https://example.org/","credential":"x","payload":"thin"}"#,
+                "invalid_payload",
+            ),
         ] {
             assert_eq!(code(body), Some(wrong), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_webhook_has_a_credential_and_is_sent_cloud_events() {
+        let new = |body: &str| new_endpoint(body.as_bytes(), false).unwrap();
+        let grid = new(r#"{"kind":"event_grid","url":"https://example.org/api/events","credential":"a2V5"}"#);
+        assert_eq!((grid.kind, grid.payload), (EndpointKind::EventGrid, PayloadKind::CloudEvents));
+        assert_eq!(grid.credential.unwrap().as_str(), "a2V5");
+        let webhook = new(r#"{"url":"https://example.org/","payload":"cloudevents"}"#);
+        assert_eq!((webhook.kind, webhook.payload), (EndpointKind::Webhook, PayloadKind::CloudEvents));
+        assert_eq!(credential(br#"{"credential":"bmV3"}"#).unwrap().as_str(), "bmV3");
+        for wrong in ["{}", r#"{"overlap_seconds":1}"#, r#"{"credential":""}"#] {
+            assert!(credential(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 
