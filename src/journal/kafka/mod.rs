@@ -9,6 +9,7 @@ mod committer;
 mod context;
 mod dead_letters;
 mod error;
+mod fetcher;
 mod foreign;
 mod group;
 mod guards;
