@@ -15,6 +15,7 @@ use crate::client::{PayArgs, PushCommand, ShowArgs, TailArgs, TokenArgs, Webhook
 use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
+use crate::intake::service_bus::ServiceBusArgs;
 use crate::intake::{DeadLetterCommand, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
@@ -147,6 +148,8 @@ pub struct ServiceArgs {
     pub gateway: GatewayArgs,
     #[command(flatten)]
     pub intake: IntakeArgs,
+    #[command(flatten)]
+    pub service_bus: ServiceBusArgs,
     #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod access;
+pub mod amqp;
 pub mod api;
 pub mod archive;
 pub mod bench;

@@ -179,6 +179,7 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
         kafka::validate(&kafka)?;
     }
     args.gateway.open(Duration::ZERO)?;
+    args.service_bus.queue()?;
     println!("the configuration is sound:\n{args:#?}");
     Ok(())
 }

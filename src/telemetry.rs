@@ -37,6 +37,8 @@ const REQUESTS_HELD: &str = "paylog_requests_held_partitions";
 const REQUESTS_GONE: &str = "paylog_requests_gone_total";
 const DEAD_LETTERS: &str = "paylog_dead_letters_total";
 const DEAD_LETTERS_SLOWED: &str = "paylog_dead_letters_slowed_total";
+const SERVICE_BUS_CONNECTED: &str = "paylog_service_bus_connected";
+const SERVICE_BUS_GIVEN_BACK: &str = "paylog_service_bus_given_back_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
 const STREAMS_OPEN: &str = "paylog_streams_open";
 const CONNECTIONS_REFUSED: &str = "paylog_connections_refused_total";
@@ -136,6 +138,14 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         describe_counter!(REQUESTS_GONE, "Offsets of requests that retention removed before they were taken in");
         describe_counter!(DEAD_LETTERS, "Requests that this process refused, by reason");
         describe_counter!(DEAD_LETTERS_SLOWED, "Times that a partition of requests was slowed for its dead letters");
+        describe_gauge!(
+            SERVICE_BUS_CONNECTED,
+            "1 while messages are taken from the queue that starts payments, else 0"
+        );
+        describe_counter!(
+            SERVICE_BUS_GIVEN_BACK,
+            "Messages given back to that queue because the log could not be written"
+        );
         describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
         describe_counter!(BREAKER_OPENED, "Times that calls to the gateway were held because it did not answer");
         describe_gauge!(STREAMS_OPEN, "Streams that are open to clients of this process, by channel");
@@ -254,6 +264,14 @@ pub fn requests_gone(offsets: u64) {
 
 pub fn dead_letter(reason: &'static str) {
     counter!(DEAD_LETTERS, "reason" => reason).increment(1);
+}
+
+pub fn service_bus_connected(connected: bool) {
+    gauge!(SERVICE_BUS_CONNECTED).set(if connected { 1.0 } else { 0.0 });
+}
+
+pub fn service_bus_given_back() {
+    counter!(SERVICE_BUS_GIVEN_BACK).increment(1);
 }
 
 pub fn dead_letters_slowed() {

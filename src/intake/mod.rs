@@ -11,6 +11,7 @@ mod dead_letter;
 mod driver;
 mod limiter;
 mod request;
+pub mod service_bus;
 mod source;
 mod targets;
 

@@ -10,6 +10,7 @@ mod http;
 mod measures;
 pub mod offline;
 pub mod replay;
+mod service_bus;
 mod webhooks;
 
 use std::net::SocketAddr;
@@ -126,6 +127,7 @@ impl Service {
                  --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS), or use `paylog up`"
             );
         }
+        service_bus::check(&args, role)?;
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let (opening, wanted) = (args.clone(), CancellationToken::new());
         let unwanted = wanted.clone();
@@ -233,6 +235,7 @@ impl Service {
             let intake_stop = stop.clone();
             front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
         }
+        front.extend(service_bus::part_of(&args, role, &journal, &view, &codec, stop)?);
         let api = http::api(&args, access, journal, codec, view, sums, stop);
         let operator = Operator { api, control, projections, checkpoints };
         front.push(http::part(&args, role, listener, Arc::new(operator), taken_in, stop));

@@ -1,0 +1,91 @@
+//! One connection with one session on it, opened to an address that the caller has chosen, and closed with a goodbye.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fe2o3_amqp::connection::{ConnectionHandle, OpenError};
+use fe2o3_amqp::sasl_profile::SaslProfile;
+use fe2o3_amqp::session::SessionHandle;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Address, AmqpError, CLOSE_MAX, Credential, IDLE_MAX, OPEN_MAX};
+
+/// The largest frame that we take; a message may be many.
+const FRAME_MAX: u32 = 64 * 1024;
+/// What was written and is not acknowledged by the other machine for so long ends the connection: it would otherwise be
+/// repeated for a quarter of an hour, by Linux's own rules.
+const UNACKNOWLEDGED_MAX: Duration = IDLE_MAX;
+
+/// Dropped, it is closed too, without waiting for an answer.
+#[derive(Debug)]
+pub struct Connection {
+    // First: dropped in this order, a session is not ended on a connection that is gone.
+    session: SessionHandle<()>,
+    handle: ConnectionHandle<()>,
+}
+
+impl Connection {
+    /// Connects to one of `to`, the addresses of `address`'s host, as they were found and judged by the caller; their ports
+    /// do not count.
+    pub async fn open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
+        let opening = Self::try_open(address, to, credential);
+        timeout(OPEN_MAX, opening).await.map_err(|_| AmqpError::TimedOut)?
+    }
+
+    async fn try_open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
+        let stream = connect(address, to).await?;
+        let login =
+            SaslProfile::Plain { username: credential.name().to_owned(), password: credential.key().to_owned() };
+        let builder = fe2o3_amqp::Connection::builder()
+            .container_id(format!("paylog-{}", uuid::Uuid::new_v4().simple()))
+            .hostname(address.host())
+            .sasl_hostname(address.host())
+            .domain(address.host())
+            .scheme(if address.is_tls() { "amqps" } else { "amqp" })
+            // TLS from the first byte, as brokers have it on port 5671; not after a header of AMQP's own.
+            .alt_tls_establishment(true)
+            .sasl_profile(login)
+            .max_frame_size(FRAME_MAX)
+            .idle_time_out(u32::try_from(IDLE_MAX.as_millis()).unwrap_or(u32::MAX));
+        let opened = builder.open_with_stream(stream).await;
+        let mut handle = opened.map_err(|error| match error {
+            OpenError::Io(error) if address.is_tls() => AmqpError::Tls(error.to_string()),
+            other => other.into(),
+        })?;
+        let session = fe2o3_amqp::Session::begin(&mut handle).await?;
+        Ok(Self { session, handle })
+    }
+
+    pub(super) fn session(&mut self) -> &mut SessionHandle<()> {
+        &mut self.session
+    }
+
+    /// Has it ended, by whomever?
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.handle.is_closed() || self.session.is_ended()
+    }
+
+    /// What was sent before is on its way first. What the other side says to it changes nothing any more.
+    pub async fn close(mut self) {
+        drop(timeout(CLOSE_MAX, self.handle.close()).await);
+    }
+}
+
+async fn connect(address: &Address, to: &[SocketAddr]) -> Result<TcpStream, AmqpError> {
+    let mut failed = "its name leads to no address".to_owned();
+    for found in to {
+        match TcpStream::connect(SocketAddr::new(found.ip(), address.port())).await {
+            Ok(stream) => {
+                let wait = u32::try_from(UNACKNOWLEDGED_MAX.as_millis()).unwrap_or(u32::MAX);
+                let set = stream.set_nodelay(true).and_then(|()| {
+                    rustix::net::sockopt::set_tcp_user_timeout(&stream, wait).map_err(std::io::Error::from)
+                });
+                return set.map(|()| stream).map_err(|error| AmqpError::Unreachable(error.to_string()));
+            }
+            Err(error) => failed = error.to_string(),
+        }
+    }
+    Err(AmqpError::Unreachable(failed))
+}
