@@ -16,7 +16,7 @@ use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
 use crate::intake::service_bus::ServiceBusArgs;
-use crate::intake::{DeadLetterCommand, IntakeArgs};
+use crate::intake::{DeadLetterCommand, HubArgs, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::notifier::WebhookArgs;
@@ -148,6 +148,8 @@ pub struct ServiceArgs {
     pub gateway: GatewayArgs,
     #[command(flatten)]
     pub intake: IntakeArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
     #[command(flatten)]
     pub service_bus: ServiceBusArgs,
     #[command(flatten)]
@@ -331,7 +333,7 @@ impl std::fmt::Debug for KafkaArgs {
     }
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err("must be key=value".to_owned()),

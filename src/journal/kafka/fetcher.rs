@@ -72,6 +72,11 @@ impl Fetcher {
         self.member.as_ref().ok_or_else(left)
     }
 
+    /// Has the cluster not let us in, since the last call?
+    pub(super) fn was_denied(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| member.context().take_denied())
+    }
+
     /// Each partition where it is to be read from: `auto.offset.reset` never decides.
     fn list(&self, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
         let place = |partition| match self.next.get(&partition) {

@@ -15,6 +15,7 @@ mod group;
 mod guards;
 mod heights;
 mod history;
+pub mod hub;
 mod lanes;
 mod look_up;
 #[cfg(test)]
