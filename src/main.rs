@@ -64,7 +64,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Replay { command: ReplayCommand::Rebuild(args) } => {
             client::operator::rebuild(&args, &mut std::io::stdout()).await
         }
-        Command::Topics { command } => tokio::task::spawn_blocking(move || topics::run(command, &mut std::io::stdout())).await?,
+        Command::Topics { command } => {
+            tokio::task::spawn_blocking(move || topics::run(command, &mut std::io::stdout())).await?
+        }
         Command::Replay { command: ReplayCommand::Verify(args) } => {
             tokio::task::spawn_blocking(move || replay::verify(&args, &mut std::io::stdout())).await?
         }

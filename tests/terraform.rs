@@ -91,7 +91,9 @@ fn the_defaults_of_the_modules_are_those_of_the_code() {
         let default = |variable: &str| {
             let block = block(&text, &format!("variable \"{variable}\""));
             let line = block.lines().find_map(|line| line.trim().strip_prefix("default "));
-            line.unwrap_or_else(|| panic!("{name}: {variable} has no default")).trim_start_matches([' ', '=']).to_owned()
+            line.unwrap_or_else(|| panic!("{name}: {variable} has no default"))
+                .trim_start_matches([' ', '='])
+                .to_owned()
         };
         assert_eq!(default("partitions"), DEFAULT_PARTITIONS.to_string());
         assert_eq!(default("topic_prefix"), format!("\"{DEFAULT_TOPIC_PREFIX}\""));
@@ -124,8 +126,10 @@ fn what_holds_payments_is_destroyed_by_no_plan() {
 fn nobody_writes_the_event_store_but_who_must() {
     let roles: Vec<Value> = serde_json::from_str(&read("roles.json")).unwrap();
     let planned: Vec<Value> = serde_json::from_str(&read("topics.json")).unwrap();
-    let topics: BTreeSet<&str> =
-        planned.iter().map(|topic| topic["name"].as_str().unwrap().strip_prefix(DEFAULT_TOPIC_PREFIX).unwrap()).collect();
+    let topics: BTreeSet<&str> = planned
+        .iter()
+        .map(|topic| topic["name"].as_str().unwrap().strip_prefix(DEFAULT_TOPIC_PREFIX).unwrap())
+        .collect();
     let may = |role: &Value, suffix: &str, operation: &str| {
         role["topics"][suffix].as_array().is_some_and(|operations| operations.iter().any(|other| other == operation))
     };

@@ -42,8 +42,7 @@ pub(super) fn parts_of(
         doors.push(("hub", Box::new(move || hub.requests(&group, Arc::clone(&log), ours.as_ref()))));
     }
     let parts = doors.into_iter().map(|(name, door)| {
-        let (requests, gateway, bounds) =
-            (RequestCodec::new()?, args.gateway.name().to_owned(), args.intake.bounds());
+        let (requests, gateway, bounds) = (RequestCodec::new()?, args.gateway.name().to_owned(), args.intake.bounds());
         let (journal, view, codec) = (Arc::clone(journal), view.clone(), Arc::clone(codec));
         let intake = Intake { door, journal, view, codec, requests, gateway, bounds };
         let intake_stop = stop.clone();

@@ -26,9 +26,14 @@ impl Process {
 
     /// With a log of this filter that goes there.
     pub async fn start_logging(words: Vec<String>, filter: &str, to: Stdio) -> Self {
+        Self::start_in(words, &[("RUST_LOG", filter)], to).await
+    }
+
+    /// In this environment.
+    pub async fn start_in(words: Vec<String>, environment: &[(&str, &str)], to: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_paylog"))
             .args(&words[1..])
-            .env("RUST_LOG", filter)
+            .envs(environment.iter().copied())
             .stderr(to)
             .stdout(Stdio::piped())
             .spawn()

@@ -27,6 +27,7 @@
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
 //! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
+//! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -46,6 +47,8 @@ mod full_disk;
 mod gaps;
 mod gateways;
 mod guards;
+mod hub_cluster;
+mod hubs;
 mod idempotency;
 mod imports;
 mod instances;

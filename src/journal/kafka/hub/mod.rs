@@ -152,7 +152,9 @@ mod tests {
         assert_eq!(hub.to_string(), "shop.servicebus.windows.net:9093/orders");
         assert_eq!(hub.name(), "shop.servicebus.windows.net/orders");
         assert_eq!(Hub::parse("a:1,b:2/t").unwrap().hosts().collect::<Vec<_>>(), ["a", "b"]);
-        for wrong in ["", "orders", "host/orders", "host:0/orders", "host:9093/", "host:9093/a b", "k:s@host:1/t", ":1/t"] {
+        for wrong in
+            ["", "orders", "host/orders", "host:0/orders", "host:9093/", "host:9093/a b", "k:s@host:1/t", ":1/t"]
+        {
             assert!(Hub::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Hub::parse(&format!("host:9093/{}", "t".repeat(255))).is_err());

@@ -287,8 +287,10 @@ impl Letters {
                 return Ok(());
             }
         };
-        let sent: Vec<_> =
-            letters.iter().map(|letter| (letter.partition, outbox.send(|to| letter_record(topic, letter, to)))).collect();
+        let sent: Vec<_> = letters
+            .iter()
+            .map(|letter| (letter.partition, outbox.send(|to| letter_record(topic, letter, to))))
+            .collect();
         let mut written = Ok(());
         for (partition, sent) in sent {
             let why = match sent.map(wait) {
