@@ -3,6 +3,7 @@
 
 mod create;
 mod etag;
+mod event_grid;
 mod health;
 mod list;
 mod operator;
@@ -37,6 +38,7 @@ use crate::projection::{Live, Offsets, Row, View};
 use crate::recording::event_record;
 use crate::schema::Codec;
 
+pub use event_grid::EventGridArgs;
 pub use operator::{Operator, routes as operator_routes};
 pub use push::{PushApi, routes as push_routes};
 pub use webhooks::{WebhookApi, routes as webhook_routes};
@@ -63,19 +65,34 @@ pub struct ApiConfig {
     pub confirm_wait: Duration,
     /// How long a GET waits for the position it was asked to have.
     pub read_wait: Duration,
+    /// Who may deliver events to `/v1/event_grid`, as it calls itself.
+    pub event_grid_origins: Vec<String>,
 }
 
 impl ApiConfig {
     #[must_use]
     pub fn new(gateway: String) -> Self {
-        Self { gateway, confirm_wait: Duration::from_secs(2), read_wait: Duration::from_secs(2) }
+        Self {
+            gateway,
+            confirm_wait: Duration::from_secs(2),
+            read_wait: Duration::from_secs(2),
+            event_grid_origins: Vec::new(),
+        }
     }
 }
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let every =
-        [payment(api), events(api), payments(api), totals(api), tokens::routes(api), health(api), page::route()];
+    let every = [
+        payment(api),
+        events(api),
+        payments(api),
+        totals(api),
+        tokens::routes(api),
+        event_grid::routes(api),
+        health(api),
+        page::route(),
+    ];
     every.into_iter().reduce(|all, one| all.or(one).unify().boxed()).unwrap_or_else(page::route)
 }
 

@@ -1,8 +1,6 @@
 //! A CloudEvent 1.0 as JSON (structured mode), of what somebody is told. Its `id` and `source` are the same wherever and however
 //! often it is told, so that whoever has seen it has seen it all.
 
-use std::fmt;
-
 /// Before the name of an event: as in its schema, and in `ce_type` on the log.
 const NAMESPACE: &str = "paylog";
 
@@ -60,57 +58,11 @@ impl<'a, D> CloudEvent<'a, D> {
     }
 }
 
-/// Where events come from: what `source` says, a URI reference (CloudEvents 1.0, 3.1.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventSource(String);
-
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "a source is a URI such as https://pay.example.org/paylog or urn:example:paylog: from 1 to {} characters of visible ASCII",
-    EventSource::MAX_BYTES
-)]
-pub struct BadSource;
-
-impl EventSource {
-    pub const MAX_BYTES: usize = 256;
-
-    pub fn parse(text: &str) -> Result<Self, BadSource> {
-        // What a URI may not have in it (RFC 3986, 2), and what would not survive a header.
-        let is_good = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}%".contains(&byte);
-        let fits = (1..=Self::MAX_BYTES).contains(&text.len());
-        if fits && text.bytes().all(is_good) { Ok(Self(text.to_owned())) } else { Err(BadSource) }
-    }
-
-    /// Of a log, where nobody has said another.
-    #[must_use]
-    pub fn of_log(log: crate::journal::LogId) -> Self {
-        Self(format!("/paylog/{log}"))
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::str::FromStr for EventSource {
-    type Err = BadSource;
-
-    fn from_str(text: &str) -> Result<Self, BadSource> {
-        Self::parse(text)
-    }
-}
-
-impl fmt::Display for EventSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{CloudEvent, EventSource};
+    use super::CloudEvent;
     use crate::journal::LogId;
+    use crate::schema::EventSource;
 
     #[test]
     fn a_cloud_event_has_what_the_specification_asks_for() {
@@ -123,15 +75,5 @@ mod tests {
             "datacontenttype": "application/json", "partitionkey": "pay_1", "sequence": "00000000000000000002", "data": 5,
         });
         assert_eq!(json, expected);
-    }
-
-    #[test]
-    fn a_source_is_what_may_stand_in_a_uri_and_in_a_header() {
-        for good in ["/paylog", "https://pay.example.org/paylog?x=1#y", "urn:example:paylog"] {
-            assert!(EventSource::parse(good).is_ok(), "{good}");
-        }
-        for bad in ["", "a b", "caf\u{e9}", "a\nb", "a\"b", &"a".repeat(257)] {
-            assert!(EventSource::parse(bad).is_err(), "{bad:?}");
-        }
     }
 }

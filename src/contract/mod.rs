@@ -26,7 +26,7 @@ mod webhook;
 
 use std::fmt;
 
-pub use cloud_event::{BadSource, CLOUD_EVENT, CLOUD_EVENT_BATCH, CloudEvent, EventSource};
+pub use cloud_event::{CLOUD_EVENT, CLOUD_EVENT_BATCH, CloudEvent};
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody, ThinBody};
 pub use history::HistoryBody;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,6 @@ use super::room::Answered;
 use super::schedule::{Disable, Schedule};
 use super::target::Target;
 use crate::clock::Clocks;
-use crate::contract::EventSource;
 use crate::control::{
     Asks, Change, Control, Credential, Decided, EndpointKind, EndpointState, KnownEndpoint, SecretsKey, TargetId,
 };
@@ -23,6 +23,7 @@ use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::Timestamp;
 use crate::projection::{Entry, View};
+use crate::schema::EventSource;
 use crate::telemetry::Seldom;
 
 /// Before an outcome that could not be appended, or a decision that was not made, is tried again.
@@ -52,6 +53,7 @@ pub(super) struct Attempts {
 }
 
 /// What came of sending.
+#[derive(Clone, Copy)]
 pub(super) struct Sent {
     pub answer: Answer,
     /// Nobody is told later than this.
@@ -76,13 +78,25 @@ impl Attempted {
 }
 
 impl Attempts {
-    pub async fn make(self: &Arc<Self>, due: Due, target: Target, stop: &CancellationToken) -> Attempted {
-        let at = self.clocks.machine();
+    /// What came of each, in their order. Those for an endpoint of a kind that takes several go together.
+    pub async fn send_all(&self, all: &[Due], target: &Target, at: Timestamp) -> Vec<Result<Sent, Unsendable>> {
+        match target {
+            Target::Endpoint(known) if target.takes_several() => self.event_grid_all(all, known).await,
+            Target::Endpoint(known) => join_all(all.iter().map(|due| self.send(due, known, at))).await,
+            Target::Browser(known) => join_all(all.iter().map(|due| self.push(due, known, at))).await,
+        }
+    }
+
+    /// What is to be done about what came of it, and what is known of it from now on.
+    pub async fn conclude(
+        self: &Arc<Self>,
+        due: Due,
+        target: Target,
+        at: Timestamp,
+        sent: Result<Sent, Unsendable>,
+        stop: &CancellationToken,
+    ) -> Attempted {
         let attempt = due.attempts.saturating_add(1);
-        let sent = match &target {
-            Target::Endpoint(known) => self.send(&due, known, at).await,
-            Target::Browser(known) => self.push(&due, known, at).await,
-        };
         let Sent { answer, until } = match sent {
             Ok(sent) => sent,
             Err(error) => {

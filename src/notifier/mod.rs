@@ -31,11 +31,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
-use crate::contract::EventSource;
 use crate::control::{Control, SecretsKey};
 use crate::deliveries::Deliveries;
 use crate::journal::{Journal, JournalError, Lanes};
 use crate::projection::View;
+use crate::schema::EventSource;
 use crate::store::StoreError;
 use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;

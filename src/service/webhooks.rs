@@ -19,7 +19,7 @@ use crate::journal::kafka::{self, KafkaJournal};
 use crate::journal::{Journal, JournalError, Reader};
 use crate::notifier::{Notifier, Parts};
 use crate::projection::View;
-use crate::schema::Codec;
+use crate::schema::{Codec, EventSource};
 use crate::webpush::{Subject, VapidKey};
 
 const SECRETS_KEY: &str = "PAYLOG_SECRETS_KEY";
@@ -48,6 +48,8 @@ pub(super) struct TakenIn {
 
 /// Adds what `role` needs of webhooks; nothing, for one that only charges.
 pub(super) fn open(args: &ServiceArgs, role: Role, opened: Opened) -> anyhow::Result<Opened> {
+    let source = args.webhooks.cloudevents_source.clone();
+    opened.codec.is_from(source.unwrap_or_else(|| EventSource::of_log(opened.journal.log_id())));
     if role == Role::Process {
         return Ok(opened);
     }
