@@ -42,6 +42,13 @@ impl fmt::Debug for Credential {
 }
 
 impl ConnectionString {
+    /// Does it say nothing else of the namespace and the queue than `address` does?
+    #[must_use]
+    pub fn is_of(&self, address: &super::Address) -> bool {
+        let same = |said: &Option<String>, is: &str| said.as_deref().is_none_or(|said| said == is);
+        same(&self.host, address.host()) && same(&self.node, address.node())
+    }
+
     /// The text of an error repeats no value of it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut host, mut name, mut key, mut node) = (None, None, None, None);

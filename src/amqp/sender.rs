@@ -1,17 +1,18 @@
 //! Puts messages on a queue, any number at a time, and hears of each what the broker made of it.
 
 use fe2o3_amqp::link::{SendError, Sender as Link};
-use fe2o3_amqp::types::definitions::SenderSettleMode;
+use fe2o3_amqp::types::definitions::{AmqpError as Condition, Error, ErrorCondition, LinkError, SenderSettleMode};
 use fe2o3_amqp::types::messaging::{Outcome, Target};
 use fe2o3_amqp::types::primitives::{Array, Symbol};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::error::said;
 use super::{ATTACH_MAX, AmqpError, Connection, Outgoing};
 
 /// Makes a broker that creates queues by themselves create one, and not a topic.
 const QUEUE: &str = "queue";
+/// By which Azure Service Bus says that a message is wrong.
+const ARGUMENT_ERROR: &str = "com.microsoft:argument-error";
 
 #[derive(Debug)]
 pub struct Sender {
@@ -23,8 +24,8 @@ pub struct Sender {
 pub enum Answer {
     /// It has it, durably if it is durable.
     Accepted,
-    /// It will never take it: why, in its words.
-    Rejected(String),
+    /// It will never take it.
+    Rejected,
     /// It has not taken it now.
     Returned,
     /// It is larger than the queue takes.
@@ -56,12 +57,26 @@ impl Sender {
         };
         match outcome {
             Ok(Outcome::Accepted(_)) => Ok(Answer::Accepted),
-            Ok(Outcome::Rejected(rejected)) => {
-                Ok(Answer::Rejected(rejected.error.as_ref().map_or_else(|| "no reason given".to_owned(), said)))
-            }
+            Ok(Outcome::Rejected(rejected)) => Ok(rejected.error.map_or(Answer::Rejected, |error| meant(&error))),
             Ok(Outcome::Released(_) | Outcome::Modified(_)) => Ok(Answer::Returned),
             Err(SendError::MessageSizeExceeded(_)) => Ok(Answer::TooLarge),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What a rejection means: brokers reject what is wrong with a message, and what is wrong with them.
+fn meant(error: &Error) -> Answer {
+    match &error.condition {
+        ErrorCondition::LinkError(LinkError::MessageSizeExceeded) => Answer::TooLarge,
+        ErrorCondition::AmqpError(
+            Condition::DecodeError
+            | Condition::InvalidField
+            | Condition::NotAllowed
+            | Condition::NotImplemented
+            | Condition::PreconditionFailed,
+        ) => Answer::Rejected,
+        ErrorCondition::Custom(condition) if condition.as_str() == ARGUMENT_ERROR => Answer::Rejected,
+        _ => Answer::Returned,
     }
 }

@@ -60,11 +60,11 @@ pub struct One {
 pub struct Create {
     #[command(flatten)]
     pub place: Place,
-    /// By what it is told: webhook or event_grid. Every kind but webhook needs the credential of its service in
+    /// By what it is told: webhook, event_grid or service_bus. Every kind but webhook needs the credential of its service in
     /// PAYLOG_ENDPOINT_CREDENTIAL.
     #[arg(long, default_value = "webhook")]
     pub kind: String,
-    /// Where to send to: the receiver, or the topic.
+    /// Where to send to: the receiver, the topic, or the queue.
     #[arg(long = "to", value_name = "URL")]
     pub target: String,
     /// Only events of this name; may be repeated.

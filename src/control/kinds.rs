@@ -10,6 +10,8 @@ pub enum EndpointKind {
     Webhook,
     /// A custom topic of Azure Event Grid.
     EventGrid,
+    /// A queue or topic of Azure Service Bus, or of another AMQP 1.0 broker.
+    ServiceBus,
 }
 
 /// How much of a payment is sent.
@@ -28,13 +30,14 @@ pub enum PayloadKind {
 
 impl EndpointKind {
     /// Those that an endpoint can be created of.
-    pub const ALL: &'static [Self] = &[Self::Webhook, Self::EventGrid];
+    pub const ALL: &'static [Self] = &[Self::Webhook, Self::EventGrid, Self::ServiceBus];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
             Self::EventGrid => "event_grid",
+            Self::ServiceBus => "service_bus",
         }
     }
 

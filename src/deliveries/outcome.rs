@@ -105,9 +105,13 @@ pub enum Failure {
     Status,
     /// 410: nobody is to be told there any more. Of a push service, 404 too.
     Gone,
-    /// A push service takes nothing so large.
+    /// The service does not let us in, or has nothing of that name for us.
+    Unauthorized,
+    /// A broker that does not take it now.
+    NotTaken,
+    /// The service takes nothing so large.
     TooLarge,
-    /// A push service that says no, and will say it again.
+    /// The service says no, and will say it again.
     Refused,
     /// Too late for a browser to be told of it.
     Expired,
@@ -198,6 +202,8 @@ impl Failure {
             Self::Redirect => "redirect",
             Self::Status => "status",
             Self::Gone => "gone",
+            Self::Unauthorized => "unauthorized",
+            Self::NotTaken => "not_taken",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
             Self::Expired => "expired",

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 
+use crate::amqp::Address;
 use crate::payment::Invalid;
 
 /// The longest URL of an endpoint, in bytes.
@@ -95,6 +96,26 @@ pub fn parse(text: &str, allow_private: bool) -> Result<Url, Invalid> {
     Ok(url)
 }
 
+/// A queue of a broker, as far as it can be judged before its host is resolved.
+pub fn queue(text: &str, allow_private: bool) -> Result<Address, Invalid> {
+    let refuse = |detail: String| Err(Invalid { code: "invalid_url", field: Some("url"), detail, malformed: false });
+    if text.len() > URL_MAX {
+        return refuse("url is too long".to_owned());
+    }
+    let address = match Address::parse(text) {
+        Ok(address) => address,
+        Err(why) => return refuse(format!("url: {why}")),
+    };
+    if !allow_private && !address.is_tls() {
+        return refuse("url must begin with amqps://".to_owned());
+    }
+    let closed = |address: IpAddr| !is_public(address);
+    if !allow_private && address.host().parse().is_ok_and(closed) {
+        return refuse("url leads to an address that only a private network knows".to_owned());
+    }
+    Ok(address)
+}
+
 /// The address in a URL that has no name to be resolved.
 #[must_use]
 pub fn literal(url: &Url) -> Option<IpAddr> {
@@ -104,7 +125,7 @@ pub fn literal(url: &Url) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_public, parse};
+    use super::{is_public, parse, queue};
 
     #[test]
     fn an_address_that_only_a_private_network_knows_is_not_public() {
@@ -209,5 +230,22 @@ mod tests {
         }
         assert!(parse(&format!("https://example.org/{}", "x".repeat(2_048)), false).is_err());
         assert!(parse("http://127.0.0.1:1/", true).is_ok());
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_told_is_refused_at_once() {
+        assert!(queue("amqps://shop.servicebus.windows.net/payments", false).is_ok());
+        assert!(queue("amqp://127.0.0.1:5672/payments", true).is_ok());
+        for wrong in [
+            "https://shop.servicebus.windows.net/payments",
+            "amqp://shop.servicebus.windows.net/payments",
+            "amqps://10.0.0.1/payments",
+            "amqps://[::1]/payments",
+            "amqps://me:secret@shop.servicebus.windows.net/payments",
+            "amqps://shop.servicebus.windows.net/",
+        ] {
+            assert_eq!(queue(wrong, false).unwrap_err().code, "invalid_url", "{wrong}");
+        }
+        assert!(queue(&format!("amqps://example.org/{}", "x".repeat(2_048)), false).is_err());
     }
 }

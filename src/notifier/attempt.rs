@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::buses::Buses;
 use super::client::{Answer, Client};
 use super::message::Unsendable;
 use super::push::{Push, removal};
@@ -42,6 +43,7 @@ pub(super) struct Attempts {
     pub log: Arc<dyn Journal>,
     pub key: SecretsKey,
     pub client: Client,
+    pub buses: Arc<Buses>,
     /// Where events are said to come from.
     pub source: EventSource,
     pub push: Push,
@@ -144,6 +146,7 @@ impl Attempts {
         match known.endpoint.kind {
             EndpointKind::Webhook => self.webhook(due, known, at).await,
             EndpointKind::EventGrid => self.event_grid(due, known).await,
+            EndpointKind::ServiceBus => self.service_bus(due, known).await,
         }
     }
 

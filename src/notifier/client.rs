@@ -28,6 +28,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Client {
     http: reqwest::Client,
+    checked: Arc<Checked>,
     timeout: Duration,
     allow_private: bool,
 }
@@ -77,24 +78,34 @@ impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
         let (names, allow_private) = (Arc::clone(&self.names), self.allow_private);
         Box::pin(async move {
-            let addresses = names.addresses(name.as_str()).await.map_err(|_| NotResolved)?;
-            if addresses.is_empty() {
-                return Err(NotResolved.into());
-            }
-            let closed = |address: &SocketAddr| !target::is_public(address.ip());
-            if !allow_private && addresses.iter().any(closed) {
-                return Err(NotAllowed.into());
-            }
+            let found = checked(&names, allow_private, name.as_str()).await;
+            let addresses = found.map_err(|failure| match failure {
+                Failure::AddressNotAllowed => Box::<dyn StdError + Send + Sync>::from(NotAllowed),
+                _ => NotResolved.into(),
+            })?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
 
+async fn checked(names: &Names, allow_private: bool, name: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses = names.addresses(name).await.map_err(|_| Failure::Dns)?;
+    if addresses.is_empty() {
+        return Err(Failure::Dns);
+    }
+    let closed = |address: &SocketAddr| !target::is_public(address.ip());
+    if !allow_private && addresses.iter().any(closed) {
+        return Err(Failure::AddressNotAllowed);
+    }
+    Ok(addresses)
+}
+
 impl Client {
     pub fn new(timeout: Duration, allow_private: bool) -> anyhow::Result<Self> {
+        let checked = Arc::new(Checked { names: Arc::new(Names::new()), allow_private });
         let http = reqwest::Client::builder()
             .user_agent(concat!("paylog-webhooks/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(Checked { names: Arc::new(Names::new()), allow_private }))
+            .dns_resolver(Arc::clone(&checked))
             .connect_timeout(CONNECT_MAX.min(timeout))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -106,7 +117,21 @@ impl Client {
             .http1_only()
             .build()
             .context("cannot set up the HTTP client of webhooks")?;
-        Ok(Self { http, timeout, allow_private })
+        Ok(Self { http, checked, timeout, allow_private })
+    }
+
+    /// How long somebody may take for an answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub fn allows_private(&self) -> bool {
+        self.allow_private
+    }
+
+    /// The addresses of a host, name or literal, if every one of them may be told: whoever connects goes to one of these.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<SocketAddr>, Failure> {
+        checked(&self.checked.names, self.allow_private, host).await
     }
 
     pub async fn send(&self, post: Post<'_>) -> Answer {

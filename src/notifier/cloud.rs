@@ -7,7 +7,6 @@ use crate::deliveries::Due;
 use crate::deliveries::outcome::What;
 
 /// One CloudEvent as it is sent, and what services ask for beside it.
-#[expect(dead_code, reason = "a webhook and a topic of Event Grid need the JSON alone")]
 pub(super) struct Cloud {
     /// Its `id`: of an event the event's own.
     pub id: String,

@@ -8,6 +8,7 @@
 mod agenda;
 mod args;
 mod attempt;
+mod buses;
 mod client;
 mod cloud;
 mod event_grid;
@@ -18,6 +19,7 @@ mod names;
 mod push;
 mod room;
 mod schedule;
+mod service_bus;
 mod sweep;
 mod target;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use crate::schema::EventSource;
 use crate::store::StoreError;
 use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;
+use buses::Buses;
 use client::Client;
 use lane::Running;
 use push::Push;
@@ -90,11 +93,25 @@ impl Notifier {
     pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration, runtime: Handle) -> anyhow::Result<Self> {
         let Parts { deliveries, log, view, control, key, vapid, clocks } = parts;
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
+        let buses = Arc::new(Buses::default());
         let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
         let (schedule, deciding) = (args.schedule(), std::sync::Mutex::default());
-        let attempts =
-            Attempts { deliveries, view, control, log, key, client, source, push, schedule, clocks, runtime, deciding };
+        let attempts = Attempts {
+            deliveries,
+            view,
+            control,
+            log,
+            key,
+            client,
+            buses,
+            source,
+            push,
+            schedule,
+            clocks,
+            runtime,
+            deciding,
+        };
         let (in_flight_max, of_target_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
         Ok(Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } })
     }

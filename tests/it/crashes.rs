@@ -29,10 +29,11 @@ impl Process {
         Self::start_in(words, &[("RUST_LOG", filter)], to).await
     }
 
-    /// In this environment.
+    /// With these in its environment, too.
     pub async fn start_in(words: Vec<String>, environment: &[(&str, &str)], to: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_paylog"))
             .args(&words[1..])
+            .env("RUST_LOG", "warn")
             .envs(environment.iter().copied())
             .stderr(to)
             .stdout(Stdio::piped())

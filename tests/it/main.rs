@@ -29,11 +29,14 @@
 //! * `event_grid`: a topic of Azure Event Grid that is told, and its events that start payments
 //! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
 //! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
+//! * `service_bus`, `service_bus_faults`, `service_bus_sink`: queues of Azure Service Bus, on a real broker; `artemis`: that
+//!   broker, and a client of it that is not ours
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
 mod answering;
 mod archives;
+mod artemis;
 mod bad_input;
 mod brokers;
 mod checkpoints;
@@ -72,6 +75,9 @@ mod rebuild;
 mod receiver;
 mod rejected;
 mod restarts;
+mod service_bus;
+mod service_bus_faults;
+mod service_bus_sink;
 #[path = "../../src/store/small_disk.rs"]
 mod small_disk;
 mod socket;
@@ -237,4 +243,37 @@ scenarios! {
     push_restarts::what_is_too_old_when_a_notifier_comes_back_is_not_told,
     push_restarts::a_push_service_that_stalls_holds_up_nobody_else,
     push::what_must_not_or_cannot_be_told_is_refused,
+}
+
+/// Those that need an AMQP broker too, on both journals.
+macro_rules! scenarios_with_a_broker {
+    ($($module:ident::$name:ident,)*) => {
+        mod amqp_embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs ActiveMQ Artemis: see CONTRIBUTING.md"]
+            async fn $name() {
+                crate::$module::$name(&crate::cluster::Bed::embedded()).await;
+            })*
+        }
+        mod amqp_kafka {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs ActiveMQ Artemis and Kafka: see CONTRIBUTING.md"]
+            async fn $name() {
+                crate::$module::$name(&crate::cluster::Bed::kafka().await).await;
+            })*
+        }
+    };
+}
+
+scenarios_with_a_broker! {
+    service_bus::a_message_starts_a_payment_and_what_is_wrong_goes_to_the_dead_letters,
+    service_bus::a_refusal_says_why_as_service_bus_asks_for_it,
+    service_bus::a_message_that_was_appended_and_not_settled_comes_again_and_is_one_payment,
+    service_bus::a_stop_settles_what_was_appended_and_leaves_the_rest,
+    service_bus_faults::a_broker_that_is_stopped_and_started_again_loses_nothing_in_either_direction,
+    service_bus_faults::a_wrong_key_is_said_and_ends_nothing,
+    service_bus_faults::a_certificate_that_nobody_vouches_for_is_not_talked_to,
+    service_bus_sink::a_payment_is_told_by_messages_of_one_session_in_order,
+    service_bus_sink::a_message_is_sent_again_and_what_was_missed_is_recovered,
+    service_bus_sink::a_queue_is_treated_as_it_answers,
 }

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::amqp::ConnectionString;
 use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::target;
@@ -95,6 +96,9 @@ pub(super) fn new_endpoint(body: &[u8], allow_private: bool) -> Result<NewEndpoi
         }
     }
     let (payload, credential) = (payload_of(kind, payload)?, credential_of(kind, credential.as_deref())?);
+    if let Some(credential) = &credential {
+        check_credential(kind, &url, credential)?;
+    }
     Ok(NewEndpoint { kind, credential, url, events, ordered, payload })
 }
 
@@ -114,6 +118,7 @@ fn kind_of(name: Option<&str>) -> Result<EndpointKind, Invalid> {
 fn check_address(kind: EndpointKind, url: &str, allow_private: bool) -> Result<(), Invalid> {
     match kind {
         EndpointKind::Webhook | EndpointKind::EventGrid => target::parse(url, allow_private).map(drop),
+        EndpointKind::ServiceBus => target::queue(url, allow_private).map(drop),
     }
 }
 
@@ -147,10 +152,27 @@ fn parsed(text: Option<&str>) -> Result<Credential, Invalid> {
     Credential::parse(text).map_err(|bad| invalid("invalid_credential", "credential", &format!("credential: {bad}")))
 }
 
-/// What takes the place of an endpoint's credential.
-pub(super) fn credential(body: &[u8]) -> Result<Credential, Invalid> {
+/// What takes the place of the credential of an endpoint of this kind.
+pub(super) fn credential(body: &[u8], kind: EndpointKind, url: &str) -> Result<Credential, Invalid> {
     let Exchange { credential } = read(body)?;
-    parsed(credential.as_deref())
+    let credential = parsed(credential.as_deref())?;
+    check_credential(kind, url, &credential)?;
+    Ok(credential)
+}
+
+/// Is it one that its service could take? Repeats nothing of it.
+fn check_credential(kind: EndpointKind, url: &str, credential: &Credential) -> Result<(), Invalid> {
+    let refuse = |why: &str| Err(invalid("invalid_credential", "credential", &format!("credential: {why}")));
+    match kind {
+        EndpointKind::Webhook | EndpointKind::EventGrid => Ok(()),
+        EndpointKind::ServiceBus => match ConnectionString::parse(credential.as_str()) {
+            Err(why) => refuse(&why),
+            Ok(read) if target::queue(url, true).is_ok_and(|queue| !read.is_of(&queue)) => {
+                refuse("it is of another namespace or queue than url")
+            }
+            Ok(_) => Ok(()),
+        },
+    }
 }
 
 pub(super) fn nothing(body: &[u8]) -> Result<(), Invalid> {
@@ -235,6 +257,12 @@ mod tests {
             (r#"{"kind":"event_grid","url":"https://example.org/"}"#, "invalid_credential"),
             (r#"{"kind":"event_grid","url":"https://example.org/","credential":"a b"}"#, "invalid_credential"),
             (r#"{"kind":"event_grid","url":"http://example.org/","credential":"x"}"#, "invalid_url"),
+            (r#"{"kind":"service_bus","url":"https://example.org/q","credential":"x"}"#, "invalid_url"),
+            (r#"{"kind":"service_bus","url":"amqps://example.org/q","credential":"s3cret"}"#, "invalid_credential"),
+            (
+                r#"{"kind":"service_bus","url":"amqps://example.org/q","credential":"Endpoint=sb://other.org/;SharedAccessKeyName=a;SharedAccessKey=b"}"#,
+                "invalid_credential",
+            ),
             (
                 r#"{"kind":"event_grid","url":"https://example.org/","credential":"x","payload":"thin"}"#,
                 "invalid_payload",
@@ -252,9 +280,14 @@ mod tests {
         assert_eq!(grid.credential.unwrap().as_str(), "a2V5");
         let webhook = new(r#"{"url":"https://example.org/","payload":"cloudevents"}"#);
         assert_eq!((webhook.kind, webhook.payload), (EndpointKind::Webhook, PayloadKind::CloudEvents));
-        assert_eq!(credential(br#"{"credential":"bmV3"}"#).unwrap().as_str(), "bmV3");
+        let exchanged = |body: &str| credential(body.as_bytes(), EndpointKind::EventGrid, "https://example.org/");
+        assert_eq!(exchanged(r#"{"credential":"bmV3"}"#).unwrap().as_str(), "bmV3");
+        let bus = new(
+            r#"{"kind":"service_bus","url":"amqps://example.org/q","credential":"SharedAccessKeyName=a;SharedAccessKey=b"}"#,
+        );
+        assert_eq!((bus.kind, bus.payload), (EndpointKind::ServiceBus, PayloadKind::CloudEvents));
         for wrong in ["{}", r#"{"overlap_seconds":1}"#, r#"{"credential":""}"#] {
-            assert!(credential(wrong.as_bytes()).is_err(), "{wrong}");
+            assert!(exchanged(wrong).is_err(), "{wrong}");
         }
     }
 

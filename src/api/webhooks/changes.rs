@@ -100,7 +100,8 @@ pub(super) async fn rotate(webhooks: &WebhookApi, known: &KnownEndpoint, asked: 
 }
 
 async fn exchange(webhooks: &WebhookApi, known: &KnownEndpoint, asked: &[u8]) -> Result<Response, Problem> {
-    let (credential, key) = (body::credential(asked)?, key(webhooks)?);
+    let credential = body::credential(asked, known.endpoint.kind, &known.endpoint.url)?;
+    let key = key(webhooks)?;
     let mut endpoint = known.endpoint.clone();
     endpoint.set_credential(&credential, key).map_err(|_| Problem::internal())?;
     let decided = decide(webhooks, Change::Rotated, endpoint, known.version + 1).await?;

@@ -68,25 +68,22 @@ impl ServiceBusArgs {
 }
 
 fn of_connection_string(named: Option<Address>, read: ConnectionString) -> anyhow::Result<Queue> {
-    let ConnectionString { host, credential, node } = read;
     let address = match named {
         Some(address) => {
-            let other_host = host.is_some_and(|host| host != address.host());
-            let other_node = node.is_some_and(|node| node != address.node());
             ensure!(
-                !other_host && !other_node,
+                read.is_of(&address),
                 "{CONNECTION_STRING} is of another namespace or queue than --service-bus ({URL})"
             );
             address
         }
         None => {
-            let (Some(host), Some(node)) = (host, node) else {
+            let (Some(host), Some(node)) = (&read.host, &read.node) else {
                 bail!("{CONNECTION_STRING} names no queue: add EntityPath to it, or give --service-bus ({URL})")
             };
-            Address::of_namespace(&host, &node).map_err(|why| anyhow!(why)).context(CONNECTION_STRING)?
+            Address::of_namespace(host, node).map_err(|why| anyhow!(why)).context(CONNECTION_STRING)?
         }
     };
-    Ok(Queue { address, credential })
+    Ok(Queue { address, credential: read.credential })
 }
 
 #[cfg(test)]
