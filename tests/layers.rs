@@ -110,6 +110,33 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "stream",
         ],
     ),
+    // A protocol: it knows nothing of ours.
+    (
+        "amqp",
+        &[
+            "access",
+            "api",
+            "client",
+            "config",
+            "contract",
+            "control",
+            "deliveries",
+            "gateway",
+            "http",
+            "intake",
+            "journal",
+            "lane",
+            "notifier",
+            "payment",
+            "processor",
+            "projection",
+            "schema",
+            "service",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
     ("import", &["api", "client", "gateway", "http", "intake", "lane", "processor", "recording", "store", "stream"]),
     ("store", &["api", "control", "gateway", "journal", "lane", "payment", "processor", "projection", "stream"]),
     (
@@ -327,11 +354,16 @@ fn who_copies_the_log_can_name_nothing_that_appends() {
 }
 
 #[test]
-fn rdkafka_fjall_and_avro_are_each_named_by_one_module() {
+fn each_library_of_a_protocol_or_a_format_is_named_by_one_module() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
-    for (library, home) in [("rdkafka::", "journal/kafka"), ("fjall::", "store"), ("serde_avro_fast::", "schema")] {
+    for (library, home) in [
+        ("rdkafka::", "journal/kafka"),
+        ("fjall::", "store"),
+        ("serde_avro_fast::", "schema"),
+        ("fe2o3_amqp::", "amqp"),
+    ] {
         let strangers: Vec<_> = files
             .iter()
             .filter(|file| !file.strip_prefix(&src).unwrap().starts_with(home))

@@ -8,8 +8,9 @@ use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::session::SessionHandle;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Address, AmqpError, CLOSE_MAX, Credential, IDLE_MAX, OPEN_MAX};
+use super::{Address, AmqpError, CLOSE_MAX, Credential, IDLE_MAX, OPEN_MAX, executor};
 
 /// The largest frame that we take; a message may be many.
 const FRAME_MAX: u32 = 64 * 1024;
@@ -29,8 +30,12 @@ impl Connection {
     /// Connects to one of `to`, the addresses of `address`'s host, as they were found and judged by the caller; their ports
     /// do not count.
     pub async fn open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
-        let opening = Self::try_open(address, to, credential);
-        timeout(OPEN_MAX, opening).await.map_err(|_| AmqpError::TimedOut)?
+        let (address, to, credential) = (address.clone(), to.to_owned(), credential.clone());
+        // What reads from the connection stays where it is opened.
+        let threads = executor().map_err(|error| AmqpError::Unreachable(error.to_string()))?;
+        let opening = threads.spawn(async move { timeout(OPEN_MAX, Self::try_open(&address, &to, &credential)).await });
+        let opened = AbortOnDropHandle::new(opening).await;
+        opened.map_err(|error| AmqpError::Ended(error.to_string()))?.map_err(|_| AmqpError::TimedOut)?
     }
 
     async fn try_open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
@@ -50,7 +55,7 @@ impl Connection {
             .idle_time_out(u32::try_from(IDLE_MAX.as_millis()).unwrap_or(u32::MAX));
         let opened = builder.open_with_stream(stream).await;
         let mut handle = opened.map_err(|error| match error {
-            OpenError::Io(error) if address.is_tls() => AmqpError::Tls(error.to_string()),
+            OpenError::Io(error) if address.is_tls() => AmqpError::Tls(verdict(&error.to_string()).to_owned()),
             other => other.into(),
         })?;
         let session = fe2o3_amqp::Session::begin(&mut handle).await?;
@@ -71,6 +76,11 @@ impl Connection {
     pub async fn close(mut self) {
         drop(timeout(CLOSE_MAX, self.handle.close()).await);
     }
+}
+
+/// What OpenSSL says of a certificate, out of all that it says.
+fn verdict(text: &str) -> &str {
+    text.rsplit_once("error: \"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or(text)
 }
 
 async fn connect(address: &Address, to: &[SocketAddr]) -> Result<TcpStream, AmqpError> {

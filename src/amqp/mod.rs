@@ -5,11 +5,13 @@
 //! noticed within [`IDLE_MAX`], and a connection is closed within [`CLOSE_MAX`] or dropped. It connects to the addresses it is
 //! given and to no other, with TLS where the address says `amqps`, and logs in by SASL PLAIN. It knows nothing of payments,
 //! and never comes back by itself: its callers do, after a [`Pause`].
+//! What comes from a broker is decoded on the threads of [`executor`]: receive messages nowhere else.
 
 mod address;
 mod connection;
 mod credential;
 mod error;
+mod executor;
 mod message;
 mod pause;
 mod receiver;
@@ -21,6 +23,7 @@ pub use address::Address;
 pub use connection::Connection;
 pub use credential::{ConnectionString, Credential};
 pub use error::AmqpError;
+pub use executor::executor;
 pub use message::{Body, Outgoing, Received};
 pub use pause::Pause;
 pub use receiver::{Delivery, Receiver, Settlement, Ticket};

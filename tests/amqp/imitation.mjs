@@ -1,14 +1,15 @@
 // Answers as a queue of Azure Service Bus does, as far as its protocol guide says (npm's rhea): login by SASL PLAIN alone,
 // messages locked until they are settled, links for the queue `orders` only.
 //
-//   node imitation.mjs USER PASSWORD     messages to give out, a JSON object a line, on stdin: {"id", "body", "properties"}
+//   node imitation.mjs USER PASSWORD [N]     messages to give out, a JSON object a line, on stdin: {"id", "body", "properties"}
 //
+// With N it greets whoever comes with N lists in each other. It takes messages too.
 // Prints {"port"}, and then a line for each message that was settled: its id, the outcome, and what came with it.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 
 const rhea = createRequire(`${process.env.AMQP_MODULES}/`)("rhea");
-const [, , user, password] = process.argv;
+const [, , user, password, nested] = process.argv;
 const waiting = readFileSync(0, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
 const given = new Map();
 
@@ -41,5 +42,7 @@ for (const outcome of ["accepted", "rejected", "released", "modified"]) {
 container.on("connection_error", () => {});
 container.on("disconnected", () => {});
 
-const server = container.listen({ host: "127.0.0.1", port: 0 });
+let lists = null;
+for (let level = 0; level < Number(nested ?? 0); level += 1) lists = rhea.types.wrap_list([lists]);
+const server = container.listen({ host: "127.0.0.1", port: 0, properties: { nested: lists } });
 server.on("listening", () => print({ port: server.address().port }));

@@ -37,7 +37,8 @@ fn node(script: &str) -> Command {
     let modules = std::env::var("PAYLOG_TEST_AMQP_MODULES")
         .expect("PAYLOG_TEST_AMQP_MODULES is not set: npm install rhea somewhere, and name its node_modules");
     let mut node = Command::new("node");
-    node.arg(root().join("tests/amqp").join(script)).env("AMQP_MODULES", modules);
+    // Its own recursion goes as deep as what it is asked to nest.
+    node.arg("--stack-size=16000").arg(root().join("tests/amqp").join(script)).env("AMQP_MODULES", modules);
     node
 }
 
@@ -204,8 +205,17 @@ pub struct Imitation {
 
 impl Imitation {
     pub async fn giving_out(messages: &[Value]) -> Self {
+        Self::start(messages, 0).await
+    }
+
+    /// It greets with so many lists in each other.
+    pub async fn greeting_with(nested: usize) -> Self {
+        Self::start(&[], nested).await
+    }
+
+    async fn start(messages: &[Value], nested: usize) -> Self {
         let mut command = node("imitation.mjs");
-        command.arg(USER).arg(PASSWORD).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([USER, PASSWORD, &nested.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines: String = messages.iter().map(|message| format!("{message}\n")).collect();
         child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();

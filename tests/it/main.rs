@@ -273,6 +273,7 @@ scenarios_with_a_broker! {
     service_bus_faults::a_broker_that_is_stopped_and_started_again_loses_nothing_in_either_direction,
     service_bus_faults::a_wrong_key_is_said_and_ends_nothing,
     service_bus_faults::a_certificate_that_nobody_vouches_for_is_not_talked_to,
+    service_bus_faults::what_is_nested_deep_ends_nothing,
     service_bus_sink::a_payment_is_told_by_messages_of_one_session_in_order,
     service_bus_sink::a_message_is_sent_again_and_what_was_missed_is_recovered,
     service_bus_sink::a_queue_is_treated_as_it_answers,

@@ -6,12 +6,13 @@ use std::process::Stdio;
 use paylog::service::Role;
 use serde_json::json;
 
-use crate::artemis::{Broker, KEYS, PASSWORD, Queue, USER, credential, good};
+use crate::artemis::{Broker, Imitation, KEYS, PASSWORD, Queue, USER, credential, good};
 use crate::client::body;
 use crate::cluster::{Bed, until};
-use crate::service_bus::{counted, paid, process};
+use crate::foreign::GOOD;
+use crate::service_bus::{Taker, counted, paid, process};
 use crate::service_bus_sink::create;
-use crate::webhooks::{flags, pay};
+use crate::webhooks::{Parts, attempts, flags, pay};
 
 const CONNECTED: &str = "paylog_service_bus_connected";
 
@@ -110,4 +111,29 @@ pub async fn a_certificate_that_nobody_vouches_for_is_not_talked_to(bed: &Bed) {
     until("the message is taken", async || counted(&taker.client, name).await == 1).await;
     taker.signal("TERM");
     assert_eq!(taker.exit_code().await, Some(0));
+}
+
+/// Each level is a call within a call of the library that decodes it: with an ordinary stack a thousand end the process.
+pub async fn what_is_nested_deep_ends_nothing(bed: &Bed) {
+    const LEVELS: usize = 3_000;
+    let queue = Queue::new();
+    queue.send(&[json!({"id": "nested", "body": GOOD, "nested": LEVELS}), good("order-1")]).await;
+    let taker = Taker::start(bed, &queue.url()).await;
+    paid(taker.client(), "default", "nested").await;
+    paid(taker.client(), "default", "order-1").await;
+    taker.stop().await;
+    // A merchant names a broker, and it may be the merchant's own.
+    let bed = if bed.is_kafka() { Bed::kafka().await } else { Bed::embedded() };
+    let parts = Parts::start(&bed, &[]).await;
+    let hostile = Imitation::greeting_with(LEVELS).await;
+    let url = format!("{}/orders", hostile.url);
+    let sink = json!({"kind": "service_bus", "url": url, "credential": credential(PASSWORD)});
+    let id = create(&parts.front.client, sink).await;
+    pay(&parts.front.client, "order-1").await;
+    until("both are told", async || {
+        let told = attempts(&parts.front.client, &id).await;
+        told.len() == 2 && told.iter().all(|one| one["result"] == "delivered")
+    })
+    .await;
+    parts.stop().await;
 }
