@@ -1,6 +1,7 @@
 # Of an endpoint: what `paylog webhook create --kind KIND --to URL` takes, the credential by PAYLOG_ENDPOINT_CREDENTIAL.
 locals {
   hubs = "${azurerm_eventhub_namespace.paylog.name}.servicebus.windows.net:9093"
+  bus  = "${azurerm_servicebus_namespace.paylog.name}.servicebus.windows.net"
 }
 
 output "environment" {
@@ -8,6 +9,7 @@ output "environment" {
   value = join("\n", [
     "PAYLOG_REQUESTS_FROM=${local.hubs}/${azurerm_eventhub.requests.name}",
     "PAYLOG_REQUESTS_GROUP=${var.group}-hub",
+    "PAYLOG_SERVICE_BUS=amqps://${local.bus}/${azurerm_servicebus_queue.requests.name}",
     "",
   ])
 }
@@ -15,7 +17,11 @@ output "environment" {
 output "secrets" {
   description = "The environment's secrets, a line KEY=VALUE each."
   sensitive   = true
-  value       = "PAYLOG_REQUESTS_CREDENTIAL=${azurerm_eventhub_authorization_rule.intake.primary_connection_string}\n"
+  value = join("\n", [
+    "PAYLOG_REQUESTS_CONNECTION_STRING=${azurerm_eventhub_authorization_rule.intake.primary_connection_string}",
+    "PAYLOG_SERVICE_BUS_CONNECTION_STRING=${azurerm_servicebus_queue_authorization_rule.intake.primary_connection_string}",
+    "",
+  ])
 }
 
 output "endpoints" {
@@ -23,7 +29,7 @@ output "endpoints" {
   value = {
     event_hubs  = "kafka://${local.hubs}/${azurerm_eventhub.events.name}"
     event_grid  = azurerm_eventgrid_topic.events.endpoint
-    service_bus = "amqps://${azurerm_servicebus_namespace.paylog.name}.servicebus.windows.net/${azurerm_servicebus_queue.events.name}"
+    service_bus = "amqps://${local.bus}/${azurerm_servicebus_queue.events.name}"
   }
 }
 
@@ -41,10 +47,4 @@ output "asker_connection_string" {
   description = "What a producer of requests logs in with at the hub of requests."
   sensitive   = true
   value       = azurerm_eventhub_authorization_rule.asker.primary_connection_string
-}
-
-output "service_bus_intake" {
-  description = "What paylog takes messages of the queue of requests with."
-  sensitive   = true
-  value       = azurerm_servicebus_queue_authorization_rule.intake.primary_connection_string
 }
