@@ -13,21 +13,26 @@ locals {
     ]
   ])
 
-  # The intake's group and the notifier's begin with the processors'; transactional ids begin with a group.
+  # The intake's group and the notifier's begin with the processors', and transactional ids with a group. Whoever reads asks for
+  # the group's coordinator, though it never joins.
   of_groups = flatten([
     for name, role in local.roles : [
-      for operation in ["Read", "Describe"] : {
-        user = var.users[name], type = "Group", name = "${var.group}${role.group}", pattern = "Prefixed", operation = operation
-      }
-    ] if role.group != null
+      for suffix, operations in role.groups : [
+        for operation in operations : {
+          user = var.users[name], type = "Group", name = "${var.group}${suffix}", pattern = "Prefixed", operation = operation
+        }
+      ]
+    ]
   ])
 
   of_transactions = flatten([
     for name, role in local.roles : [
-      for operation in ["Write", "Describe"] : {
-        user = var.users[name], type = "TransactionalID", name = "${var.group}${role.group}", pattern = "Prefixed", operation = operation
-      }
-    ] if role.transactions
+      for suffix in role.transactions : [
+        for operation in ["Write", "Describe"] : {
+          user = var.users[name], type = "TransactionalID", name = "${var.group}${suffix}", pattern = "Prefixed", operation = operation
+        }
+      ]
+    ]
   ])
 
   acls = { for acl in concat(local.of_topics, local.of_groups, local.of_transactions) : join("/", [acl.user, acl.type, acl.name, acl.operation]) => acl }
