@@ -58,6 +58,11 @@ impl Asked {
         Ok(Self { id, fingerprint, wait, arrived: Instant::now(), caller, payment })
     }
 
+    /// With a request that came before: how long it is waited for counts from there.
+    pub fn arrived_at(self, arrived: Instant) -> Self {
+        Self { arrived, ..self }
+    }
+
     /// Is the payment of its key what it asks for?
     pub fn is_met_by(&self, row: &Row) -> Result<(), Problem> {
         if row.payment.initiation.fingerprint == self.fingerprint { Ok(()) } else { Err(key_reused()) }

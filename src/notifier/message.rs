@@ -44,8 +44,19 @@ pub(super) struct Sequenced<D> {
 #[derive(serde::Serialize)]
 #[serde(untagged)]
 pub(super) enum NoEvent<'a> {
-    Disabled { endpoint: EndpointId, reason: &'a str },
-    Test { message: &'static str },
+    Disabled(DisabledData<'a>),
+    Test(TestData),
+}
+
+#[derive(serde::Serialize)]
+pub(super) struct TestData {
+    message: &'static str,
+}
+
+#[derive(serde::Serialize)]
+pub(super) struct DisabledData<'a> {
+    endpoint: EndpointId,
+    reason: &'a str,
 }
 
 /// Why a message cannot be sent. Says nothing of a secret.
@@ -142,8 +153,10 @@ pub(super) fn asked_at(due: &Due) -> Timestamp {
 
 pub(super) fn told_of_no_event(what: &What) -> NoEvent<'_> {
     match what {
-        What::Disabled { endpoint, reason } => NoEvent::Disabled { endpoint: *endpoint, reason },
-        What::Test | What::Event { .. } => NoEvent::Test { message: "a test of this endpoint: no payment has changed" },
+        What::Disabled { endpoint, reason } => NoEvent::Disabled(DisabledData { endpoint: *endpoint, reason }),
+        What::Test | What::Event { .. } => {
+            NoEvent::Test(TestData { message: "a test of this endpoint: no payment has changed" })
+        }
     }
 }
 

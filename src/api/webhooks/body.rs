@@ -23,7 +23,7 @@ pub(super) const EVENTS: &[&str] = &[
 const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
 const OVERLAP_S: u64 = 24 * 60 * 60;
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Create {
     #[serde(default)]
@@ -55,16 +55,13 @@ pub(super) struct NewEndpoint {
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rotate {
+    /// Of a webhook.
     #[serde(default)]
     overlap_seconds: Option<u64>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exchange {
+    /// Of every other kind.
     #[serde(default)]
     credential: Option<String>,
 }
@@ -155,7 +152,11 @@ fn parsed(text: Option<&str>) -> Result<Credential, Invalid> {
 
 /// What takes the place of the credential of an endpoint of this kind.
 pub(super) fn credential(body: &[u8], kind: EndpointKind, url: &str) -> Result<Credential, Invalid> {
-    let Exchange { credential } = read(body)?;
+    let Rotate { overlap_seconds, credential } = read(body)?;
+    if overlap_seconds.is_some() {
+        let detail = "a credential takes the place of the one before at once: leave overlap_seconds out";
+        return Err(invalid("invalid_overlap", "overlap_seconds", detail));
+    }
     let credential = parsed(credential.as_deref())?;
     check_credential(kind, url, &credential)?;
     Ok(credential)
@@ -186,7 +187,8 @@ pub(super) fn nothing(body: &[u8]) -> Result<(), Invalid> {
 
 /// For how many seconds the secrets before go on signing.
 pub(super) fn overlap(body: &[u8]) -> Result<u64, Invalid> {
-    let Rotate { overlap_seconds } = read(body)?;
+    let Rotate { overlap_seconds, credential } = read(body)?;
+    credential_of(EndpointKind::Webhook, credential.as_deref())?;
     match overlap_seconds.unwrap_or(OVERLAP_S) {
         seconds if seconds <= OVERLAP_MAX_S => Ok(seconds),
         _ => Err(invalid("invalid_overlap", "overlap_seconds", "overlap_seconds must be at most 604800, seven days")),
@@ -291,7 +293,7 @@ mod tests {
             r#"{"kind":"service_bus","url":"amqps://example.org/q","credential":"SharedAccessKeyName=a;SharedAccessKey=b"}"#,
         );
         assert_eq!((bus.kind, bus.payload), (EndpointKind::ServiceBus, PayloadKind::CloudEvents));
-        for wrong in ["{}", r#"{"overlap_seconds":1}"#, r#"{"credential":""}"#] {
+        for wrong in ["{}", r#"{"overlap_seconds":1,"credential":"bmV3"}"#, r#"{"credential":""}"#] {
             assert!(exchanged(wrong).is_err(), "{wrong}");
         }
     }
@@ -301,6 +303,7 @@ mod tests {
         assert!(nothing(b"{}").is_ok() && nothing(br#"{"a":1}"#).is_err());
         assert_eq!(overlap(b"{}").unwrap(), 86_400);
         assert_eq!(overlap(br#"{"overlap_seconds":0}"#).unwrap(), 0);
+        assert!(overlap(br#"{"credential":"bmV3"}"#).is_err());
         assert!(overlap(br#"{"overlap_seconds":604801}"#).is_err() && overlap(br#"{"overlap_seconds":-1}"#).is_err());
         assert!(resend(br#"{"payment_id":"pay_py4e5muxaklg75g4chpkn2gms4","version":1}"#).is_ok());
         assert!(resend(br#"{"payment_id":"pay_py4e5muxaklg75g4chpkn2gms4","version":0}"#).is_err());
