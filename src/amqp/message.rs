@@ -3,7 +3,7 @@
 use fe2o3_amqp::types::messaging::{
     AmqpValue, ApplicationProperties, Body as AmqpBody, Data, Message, MessageId, Properties,
 };
-use fe2o3_amqp::types::primitives::{Binary, LazyValue, SimpleValue, Symbol};
+use fe2o3_amqp::types::primitives::{Binary, SimpleValue, Symbol, Value};
 
 /// A message that was taken off a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
-/// How a message comes off the wire. The body's values stay encoded: what is nested in them is not followed.
-pub(super) type Wire = Message<AmqpBody<LazyValue>>;
+/// How a message comes off the wire.
+pub(super) type Wire = Message<AmqpBody<Value>>;
 
 impl Received {
     pub(super) fn of(message: Wire) -> Self {
@@ -98,20 +98,13 @@ fn value_bytes(value: SimpleValue) -> Option<Vec<u8>> {
     })
 }
 
-fn body(body: AmqpBody<LazyValue>) -> Body {
+fn body(body: AmqpBody<Value>) -> Body {
     match body {
         AmqpBody::Empty => Body::Empty,
         AmqpBody::Data(parts) => Body::Bytes(parts.into_iter().flat_map(|Data(part)| part.into_vec()).collect()),
-        AmqpBody::Value(AmqpValue(value)) => value_body(value.as_slice()),
-        AmqpBody::Sequence(_) => Body::Structure,
-    }
-}
-
-/// A value that is a text or bytes, by its format code (AMQP 1.0, 1.6.19 and 1.6.20).
-fn value_body(encoded: &[u8]) -> Body {
-    match encoded {
-        [0x40, ..] | [] => Body::Empty,
-        [0xa0 | 0xa1, _, bytes @ ..] | [0xb0 | 0xb1, _, _, _, _, bytes @ ..] => Body::Bytes(bytes.to_vec()),
-        _ => Body::Structure,
+        AmqpBody::Value(AmqpValue(Value::String(text))) => Body::Bytes(text.into_bytes()),
+        AmqpBody::Value(AmqpValue(Value::Binary(bytes))) => Body::Bytes(bytes.into_vec()),
+        AmqpBody::Value(AmqpValue(Value::Null)) => Body::Empty,
+        AmqpBody::Value(_) | AmqpBody::Sequence(_) => Body::Structure,
     }
 }

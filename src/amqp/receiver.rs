@@ -5,7 +5,7 @@ use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::link::{Receiver as Link, RecvError};
 use fe2o3_amqp::types::definitions::{Error, ErrorCondition, Fields, ReceiverSettleMode, SenderSettleMode};
 use fe2o3_amqp::types::messaging::{Body, Modified, Source};
-use fe2o3_amqp::types::primitives::{Array, LazyValue, Symbol, Value};
+use fe2o3_amqp::types::primitives::{Array, Symbol, Value};
 use tokio::time::timeout;
 
 use super::message::Received;
@@ -74,7 +74,7 @@ impl Receiver {
 
     /// The next message, whenever it comes. Whoever stops waiting loses none.
     pub async fn receive(&mut self) -> Result<Delivery, AmqpError> {
-        match self.link.recv::<Body<LazyValue>>().await {
+        match self.link.recv::<Body<Value>>().await {
             Ok(delivery) => {
                 let (info, message) = delivery.into_parts();
                 Ok(Delivery { ticket: Ticket(info), message: Some(Received::of(message)) })

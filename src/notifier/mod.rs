@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
@@ -100,7 +101,6 @@ impl Notifier {
         let hubs = Hubs::new(args.hub_hosts(), args.event_hubs_ca.clone(), args.timeout(), runtime.clone());
         let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
-        let (schedule, deciding) = (args.schedule(), std::sync::Mutex::default());
         let attempts = Attempts {
             deliveries,
             view,
@@ -112,10 +112,11 @@ impl Notifier {
             hubs,
             source,
             push,
-            schedule,
+            schedule: args.schedule(),
             clocks,
             runtime,
-            deciding,
+            deciding: std::sync::Mutex::default(),
+            sweeping: Arc::new(Semaphore::new(1)),
         };
         let (in_flight_max, of_target_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
         Ok(Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } })

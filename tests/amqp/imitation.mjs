@@ -24,6 +24,7 @@ container.on("sender_open", ({ sender }) => {
   }
   sender.set_source({ address: "orders" });
 });
+container.on("receiver_open", ({ receiver }) => receiver.set_target({ address: receiver.target.address }));
 container.on("sendable", ({ sender }) => {
   while (sender.sendable() && waiting.length > 0) {
     const { id, body, properties } = waiting.shift();

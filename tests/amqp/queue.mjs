@@ -40,6 +40,7 @@ function send(lines) {
   const messages = lines.map((line) => JSON.parse(line));
   let sent = 0;
   let accepted = 0;
+  if (messages.length === 0) process.exit(0);
   container.on("sendable", ({ sender }) => {
     for (; sent < messages.length && sender.sendable(); sent += 1) {
       const { id, body, properties, group, binary, nested } = messages[sent];

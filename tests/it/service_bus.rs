@@ -167,7 +167,7 @@ pub async fn a_message_that_was_appended_and_not_settled_comes_again_and_is_one_
 }
 
 pub async fn a_stop_settles_what_was_appended_and_leaves_the_rest(bed: &Bed) {
-    const MESSAGES: usize = 400;
+    const MESSAGES: usize = 1_500;
     let queue = Queue::new();
     let keys: Vec<String> = (0..MESSAGES).map(|n| format!("order-{n}")).collect();
     queue.send(&keys.iter().map(|key| good(key)).collect::<Vec<_>>()).await;
@@ -179,6 +179,7 @@ pub async fn a_stop_settles_what_was_appended_and_leaves_the_rest(bed: &Bed) {
     assert_eq!(taker.process.exit_code().await, Some(0));
     let left: BTreeSet<String> =
         queue.rest().await.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+    assert!(!left.is_empty(), "the stop came before the end");
     queue.send(&left.iter().map(|key| good(key)).collect::<Vec<_>>()).await;
     let taker = taker.start_again(bed, &queue.url()).await;
     for key in &keys {
