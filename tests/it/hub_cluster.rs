@@ -133,7 +133,9 @@ impl HubCluster {
     pub fn lag(&self) -> i64 {
         let consumer: BaseConsumer = self.client().set("group.id", self.group()).create().unwrap();
         let mut asked = TopicPartitionList::new();
-        (0..PARTITIONS).for_each(|partition| drop(asked.add_partition(&self.hub, partition)));
+        for partition in 0..PARTITIONS {
+            asked.add_partition(&self.hub, partition);
+        }
         let committed = consumer.committed_offsets(asked, Duration::from_secs(10)).unwrap();
         let stands = |partition| match committed.find_partition(&self.hub, partition).unwrap().offset() {
             Offset::Offset(offset) => offset,

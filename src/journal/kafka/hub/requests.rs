@@ -133,6 +133,10 @@ impl HubRequests {
     }
 
     fn commit_positions(&mut self) {
+        if self.positions.next.is_empty() {
+            self.positions.commit_at = None;
+            return;
+        }
         let Some(member) = self.fetcher.as_ref().and_then(|fetcher| fetcher.member().ok()) else { return };
         let next = self.positions.next.iter().map(|(partition, next)| (*partition, kafka_offset(*next)));
         // What comes to nothing comes again: whoever reads it again finds it known.
@@ -257,9 +261,7 @@ impl Requests for HubRequests {
 
 impl Drop for HubRequests {
     fn drop(&mut self) {
-        if !self.positions.next.is_empty() {
-            self.commit_positions();
-        }
+        self.commit_positions();
         if let Some(mut fetcher) = self.fetcher.take() {
             fetcher.close(self.deadline);
         }
