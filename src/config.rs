@@ -17,7 +17,7 @@ use crate::gateway::GatewayArgs;
 use crate::gateway_simulator::GatewaySimulatorArgs;
 use crate::import::ArchiveCommand;
 use crate::intake::service_bus::ServiceBusArgs;
-use crate::intake::{DeadLetterCommand, IntakeArgs};
+use crate::intake::{DeadLetterCommand, HubArgs, IntakeArgs};
 use crate::journal::kafka::{DEFAULT_GROUP, DEFAULT_PARTITIONS, DEFAULT_TOPIC_PREFIX, KafkaConfig};
 use crate::lane::Bounds;
 use crate::notifier::WebhookArgs;
@@ -25,6 +25,7 @@ use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
+use crate::topics::TopicsCommand;
 
 /// How long a stop may take before it is over, done or not.
 pub const DRAIN_SECONDS: u64 = 20;
@@ -99,7 +100,7 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Create the topics on Kafka, or look whether they are as they must be.
+    /// Create the topics on Kafka, or look whether they are as they must be, or say how to make them.
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
@@ -148,6 +149,8 @@ pub struct ServiceArgs {
     pub gateway: GatewayArgs,
     #[command(flatten)]
     pub intake: IntakeArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
     #[command(flatten)]
     pub service_bus: ServiceBusArgs,
     #[command(flatten)]
@@ -259,20 +262,6 @@ pub enum ReplayCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum TopicsCommand {
-    /// Create what is missing; what exists is checked and never altered.
-    Ensure {
-        #[command(flatten)]
-        kafka: KafkaArgs,
-        /// Replicas of each topic.
-        #[arg(long, default_value_t = 3)]
-        replication: u16,
-    },
-    /// Say what is not as it must be, and how to mend it.
-    Check(KafkaArgs),
-}
-
-#[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Exits with 0 if a service would start with these settings, as far as that can be told without I/O.
     Check(ServiceArgs),
@@ -347,7 +336,7 @@ impl std::fmt::Debug for KafkaArgs {
     }
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err("must be key=value".to_owned()),

@@ -44,4 +44,5 @@ pub mod service;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod topics;
 pub mod webpush;

@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use paylog::client::{PayArgs, TailArgs};
-use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, ReplayCommand, ServiceArgs, TopicsCommand};
+use paylog::config::{Cli, Command, ConfigCommand, ReplayCommand, ServiceArgs};
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::replay::WrongFlags;
 use paylog::service::{Role, Service, replay};
-use paylog::{bench, checker, client, import, intake, reconcile, telemetry};
+use paylog::{bench, checker, client, import, intake, reconcile, telemetry, topics};
 
 /// Records are allocated on one thread and freed on another, where glibc's allocator took two thirds of the fold's time.
 #[global_allocator]
@@ -64,7 +64,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Replay { command: ReplayCommand::Rebuild(args) } => {
             client::operator::rebuild(&args, &mut std::io::stdout()).await
         }
-        Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
+        Command::Topics { command } => {
+            tokio::task::spawn_blocking(move || topics::run(command, &mut std::io::stdout())).await?
+        }
         Command::Replay { command: ReplayCommand::Verify(args) } => {
             tokio::task::spawn_blocking(move || replay::verify(&args, &mut std::io::stdout())).await?
         }
@@ -172,26 +174,6 @@ async fn tail(args: TailArgs) -> anyhow::Result<()> {
         (None, None) => client::Followed::All,
     };
     client::tail(&args.client.url, &followed, args.last_event_id, &mut std::io::stdout()).await
-}
-
-fn topics(command: TopicsCommand) -> anyhow::Result<()> {
-    let config = |kafka: &KafkaArgs| {
-        kafka.config("topics").context("give --bootstrap-servers (PAYLOG_BOOTSTRAP_SERVERS): topics are Kafka's")
-    };
-    match command {
-        TopicsCommand::Ensure { kafka, replication } => {
-            let config = config(&kafka)?;
-            let replication = if kafka.allow_single_replica { 1 } else { replication };
-            for topic in kafka::ensure(&config, replication)? {
-                println!("{topic}");
-            }
-        }
-        TopicsCommand::Check(kafka) => {
-            kafka::check(&config(&kafka)?)?;
-            println!("the topics are as they must be");
-        }
-    }
-    Ok(())
 }
 
 fn check(args: &ServiceArgs) -> anyhow::Result<()> {

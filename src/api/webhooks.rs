@@ -20,6 +20,7 @@ use super::create::require_json;
 use super::{Api, get, json, not_acknowledged, otherwise, shutting_down};
 use crate::contract::{EndpointBody, PENDING_MAX};
 use crate::control::{Control, EndpointId, EndpointState, KnownEndpoint, SecretsKey};
+use crate::deliveries::hubs::HubHosts;
 use crate::deliveries::{Deliveries, Standing};
 use crate::http::{Problem, Query, query, read_body};
 use crate::journal::AppendError;
@@ -39,6 +40,8 @@ pub struct WebhookApi {
     /// `None` if this instance has none: then no secret can be given out.
     pub key: Option<SecretsKey>,
     pub allow_private: bool,
+    /// The hosts that a hub may be told at.
+    pub hub_hosts: HubHosts,
 }
 
 #[derive(serde::Serialize)]

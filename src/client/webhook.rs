@@ -60,7 +60,7 @@ pub struct One {
 pub struct Create {
     #[command(flatten)]
     pub place: Place,
-    /// By what it is told: webhook, event_grid or service_bus. Every kind but webhook needs the credential of its service in
+    /// By what it is told: webhook, event_grid, service_bus or event_hubs. Every kind but webhook needs the credential of its service in
     /// PAYLOG_ENDPOINT_CREDENTIAL.
     #[arg(long, default_value = "webhook")]
     pub kind: String,

@@ -12,6 +12,8 @@ pub enum EndpointKind {
     EventGrid,
     /// A queue or topic of Azure Service Bus, or of another AMQP 1.0 broker.
     ServiceBus,
+    /// A hub of Azure Event Hubs.
+    EventHubs,
 }
 
 /// How much of a payment is sent.
@@ -30,7 +32,7 @@ pub enum PayloadKind {
 
 impl EndpointKind {
     /// Those that an endpoint can be created of.
-    pub const ALL: &'static [Self] = &[Self::Webhook, Self::EventGrid, Self::ServiceBus];
+    pub const ALL: &'static [Self] = &[Self::Webhook, Self::EventGrid, Self::ServiceBus, Self::EventHubs];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl EndpointKind {
             Self::Webhook => "webhook",
             Self::EventGrid => "event_grid",
             Self::ServiceBus => "service_bus",
+            Self::EventHubs => "event_hubs",
         }
     }
 

@@ -242,6 +242,7 @@ fn running(seed: u64, trouble: u32, journal: &Arc<dyn Journal>, view: &View) -> 
     };
     let fake = Fake(Arc::new(Mutex::new(model)), crossing);
     let intake = Intake {
+        door: Box::new(|| Err(JournalError::Unavailable("a model is joined already".to_owned()))),
         journal: Arc::clone(journal),
         view: view.clone(),
         codec: Arc::clone(&CODEC),

@@ -1,5 +1,6 @@
 //! The gate for those who produce to Kafka: what stands on the topic of requests is judged as the API judges it, and goes on
-//! as an event or as a dead letter, in the very transaction that moves the group past it.
+//! as an event or as a dead letter, in the very transaction that moves the group past it. What stands on a hub of somebody
+//! else's cluster too, but without a transaction (`journal/kafka/hub`).
 //!
 //! Nothing is decided here that the log decides: a payment that the fold does not know is appended, and the fold says
 //! whose it is. One that it knows needs no append (docs/decisions/0001), and is no dead letter either.
@@ -9,6 +10,7 @@ pub mod command;
 mod config;
 mod dead_letter;
 mod driver;
+mod hub;
 mod limiter;
 mod request;
 pub mod service_bus;
@@ -27,6 +29,7 @@ use crate::store::StoreError;
 use crate::telemetry::Seldom;
 
 pub use config::{DeadLetterCommand, IntakeArgs};
+pub use hub::HubArgs;
 
 /// Between two looks whether the view has caught up.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
@@ -43,8 +46,12 @@ pub enum IntakeError {
     Stopped(String),
 }
 
+/// Where requests come from: joins the group of those who take them in.
+pub type Door = Box<dyn Fn() -> Result<Box<dyn Requests>, JournalError> + Send>;
+
 /// What an intake is made of.
 pub struct Intake {
+    pub door: Door,
     pub journal: Arc<dyn Journal>,
     pub view: View,
     pub codec: Arc<Codec>,
@@ -95,7 +102,7 @@ impl Intake {
     /// A log that does not answer now is waited for: the rest of the process goes on. `None` at the stop.
     fn join(&self, stop: &CancellationToken) -> Result<Option<Box<dyn Requests>>, IntakeError> {
         while !stop.is_cancelled() {
-            match self.journal.requests() {
+            match (self.door)() {
                 Ok(requests) => return Ok(Some(requests)),
                 Err(JournalError::Unavailable(reason)) => tracing::warn!(reason, "requests cannot be taken in yet"),
                 Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::schedule::Schedule;
 use crate::config::positive;
+use crate::deliveries::hubs::{AZURE, HubHosts};
 use crate::schema::EventSource;
 use crate::webpush::PushArgs;
 
@@ -42,11 +43,22 @@ pub struct WebhookArgs {
     /// and the id of the log.
     #[arg(long, env = "PAYLOG_CLOUDEVENTS_SOURCE", value_name = "URI")]
     pub cloudevents_source: Option<EventSource>,
+    /// The hosts that a hub of Event Hubs may be told at: names, or with a dot in front what they end in; `,` between.
+    #[arg(long, env = "PAYLOG_EVENT_HUBS_HOSTS", value_delimiter = ',', value_name = "HOST", default_value = AZURE)]
+    pub event_hubs_hosts: Vec<String>,
+    /// The CA whose certificates are believed there, as PEM, in place of the system's.
+    #[arg(long, env = "PAYLOG_EVENT_HUBS_CA", value_name = "FILE")]
+    pub event_hubs_ca: Option<PathBuf>,
     #[command(flatten)]
     pub push: PushArgs,
 }
 
 impl WebhookArgs {
+    #[must_use]
+    pub fn hub_hosts(&self) -> HubHosts {
+        HubHosts::new(&self.event_hubs_hosts)
+    }
+
     #[must_use]
     pub fn schedule(&self) -> Schedule {
         Schedule {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::buses::Buses;
 use super::client::{Answer, Client};
+use super::hubs::Hubs;
 use super::message::Unsendable;
 use super::push::{Push, removal};
 use super::room::Answered;
@@ -45,6 +46,7 @@ pub(super) struct Attempts {
     pub key: SecretsKey,
     pub client: Client,
     pub buses: Arc<Buses>,
+    pub hubs: Arc<Hubs>,
     /// Where events are said to come from.
     pub source: EventSource,
     pub push: Push,
@@ -150,6 +152,7 @@ impl Attempts {
             EndpointKind::Webhook => self.webhook(due, known, at).await,
             EndpointKind::EventGrid => self.event_grid(due, known).await,
             EndpointKind::ServiceBus => self.service_bus(due, known).await,
+            EndpointKind::EventHubs => self.event_hubs(due, known).await,
         }
     }
 

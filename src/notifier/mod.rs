@@ -12,7 +12,9 @@ mod buses;
 mod client;
 mod cloud;
 mod event_grid;
+mod event_hubs;
 mod group;
+mod hubs;
 mod lane;
 mod message;
 mod names;
@@ -45,6 +47,7 @@ use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;
 use buses::Buses;
 use client::Client;
+use hubs::Hubs;
 use lane::Running;
 use push::Push;
 
@@ -96,6 +99,7 @@ impl Notifier {
         let Parts { deliveries, log, view, control, key, vapid, clocks } = parts;
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
         let buses = Arc::new(Buses::default());
+        let hubs = Hubs::new(args.hub_hosts(), args.event_hubs_ca.clone(), args.timeout(), runtime.clone());
         let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
         let attempts = Attempts {
@@ -106,6 +110,7 @@ impl Notifier {
             key,
             client,
             buses,
+            hubs,
             source,
             push,
             schedule: args.schedule(),

@@ -67,7 +67,14 @@ pub(super) fn part(
                 Some(TakenIn { deliveries, key, vapid }) => {
                     let (api, control) = (Arc::clone(&api), Arc::clone(&operator.control));
                     let allow_private = args.webhooks.allow_private_webhooks;
-                    let told = Arc::new(WebhookApi { api, control, deliveries, key, allow_private });
+                    let told = Arc::new(WebhookApi {
+                        api,
+                        control,
+                        deliveries,
+                        key,
+                        allow_private,
+                        hub_hosts: args.webhooks.hub_hosts(),
+                    });
                     let webhooks = api::webhook_routes(&told);
                     let push = api::push_routes(&Arc::new(PushApi::new(told, vapid)));
                     webhooks.or(push).unify().or(routes).unify().boxed()

@@ -7,6 +7,7 @@ mod control;
 mod data_dir;
 mod guard;
 mod http;
+mod intake;
 mod measures;
 pub mod offline;
 pub mod replay;
@@ -33,16 +34,15 @@ use crate::clock::Clocks;
 use crate::config::{KafkaArgs, ServiceArgs};
 use crate::control::{Control, Follower, Imports};
 use crate::deliveries::DeliveriesError;
-use crate::intake::Intake;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
-use crate::journal::{Engine, Journal, JournalError, Reader};
+use crate::journal::{Journal, JournalError, Reader};
 use crate::lane::Driver;
 use crate::processor::Processor;
 use crate::projection::totals::Totals;
 use crate::projection::versions::{Effort, Folds, Rebuilds, Sources, Versions, serving_dir};
 use crate::projection::{Fold, FoldError, Folder, Live, Payments, Rejections, Served, View};
-use crate::schema::{Codec, RequestCodec};
+use crate::schema::Codec;
 use crate::telemetry::{self, Seldom};
 use data_dir::DataDir;
 use webhooks::Webhooks;
@@ -128,6 +128,7 @@ impl Service {
             );
         }
         service_bus::check(&args, role)?;
+        intake::check(&args, role)?;
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         let (opening, wanted) = (args.clone(), CancellationToken::new());
         let unwanted = wanted.clone();
@@ -230,11 +231,7 @@ impl Service {
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);
         }
-        if matches!(role, Role::All | Role::Process) && journal.engine() == Engine::Kafka {
-            let intake = intake(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec))?;
-            let intake_stop = stop.clone();
-            front.push(part("intake", stop, move || Ok(intake.run(&intake_stop)?))?);
-        }
+        front.extend(intake::parts_of(&args, role, &journal, &view, &codec, stop)?);
         front.extend(service_bus::part_of(&args, role, &journal, &view, &codec, stop)?);
         let api = http::api(&args, access, journal, codec, view, sums, stop);
         let operator = Operator { api, control, projections, checkpoints };
@@ -376,9 +373,4 @@ fn driver(
     let worker = Processor::new(gateway, view.clocks().clone(), args.policy());
     let executor = Arc::new(tokio::runtime::Handle::current());
     Ok(Driver { journal, view, codec, imports, worker: Arc::new(worker), bounds: args.lane_bounds(), executor })
-}
-
-fn intake(args: &ServiceArgs, journal: Arc<dyn Journal>, view: View, codec: Arc<Codec>) -> anyhow::Result<Intake> {
-    let (requests, gateway) = (RequestCodec::new()?, args.gateway.name().to_owned());
-    Ok(Intake { journal, view, codec, requests, gateway, bounds: args.intake.bounds() })
 }

@@ -28,6 +28,7 @@
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
 //! * `event_grid`: a topic of Azure Event Grid that is told, and its events that start payments
 //! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
+//! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
 //! * `service_bus`, `service_bus_faults`, `service_bus_sink`: queues of Azure Service Bus, on a real broker; `artemis`: that
 //!   broker, and a client of it that is not ours
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
@@ -51,6 +52,8 @@ mod full_disk;
 mod gaps;
 mod gateways;
 mod guards;
+mod hub_cluster;
+mod hubs;
 mod idempotency;
 mod imports;
 mod instances;

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::amqp::ConnectionString;
 use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
-use crate::deliveries::target;
+use crate::deliveries::{hubs, target};
 use crate::payment::{Invalid, PaymentId, Timestamp};
 
 /// The names that an endpoint may ask for.
@@ -116,6 +116,7 @@ fn check_address(kind: EndpointKind, url: &str, allow_private: bool) -> Result<(
     match kind {
         EndpointKind::Webhook | EndpointKind::EventGrid => target::parse(url, allow_private).map(drop),
         EndpointKind::ServiceBus => target::queue(url, allow_private).map(drop),
+        EndpointKind::EventHubs => hubs::hub(url).map(drop),
     }
 }
 
@@ -172,6 +173,10 @@ fn check_credential(kind: EndpointKind, url: &str, credential: &Credential) -> R
                 refuse("it is of another namespace or queue than url")
             }
             Ok(_) => Ok(()),
+        },
+        EndpointKind::EventHubs => match hubs::hub(url).map(|hub| hubs::check_credential(&hub, credential.as_str())) {
+            Ok(Err(why)) => refuse(&why),
+            Ok(Ok(())) | Err(_) => Ok(()), // another url is refused for itself
         },
     }
 }

@@ -37,6 +37,9 @@ where
     let merchant = webhooks.merchant(headers)?;
     let asked = webhooks.document(headers, body).await?;
     let new = body::new_endpoint(&asked, webhooks.allow_private)?;
+    if new.kind == EndpointKind::EventHubs {
+        webhooks.hub_hosts.hub(&new.url)?;
+    }
     let key = key(webhooks)?;
     if webhooks.mine(&merchant).len() >= ENDPOINTS_MAX {
         let detail = format!("there are {ENDPOINTS_MAX} webhook endpoints already: delete one first");

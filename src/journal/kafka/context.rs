@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::oneshot;
 
-use super::error::{Undelivered, is_end_of_partition, is_fatal, is_transport};
+use super::error::{Undelivered, is_denied, is_end_of_partition, is_fatal, is_transport};
 use super::native::persisted;
 use super::partitions_of;
 use crate::journal::{Assignment, Offset, Partition, Position};
@@ -32,6 +32,8 @@ pub(super) struct Context {
     /// A connection that was in use broke, or a request timed out, since the owner last asked: librdkafka repeats what was
     /// in flight, and the first of it may yet arrive. Only clients that say so in their settings are told.
     doubt: AtomicBool,
+    /// The cluster has not let us in since the owner last asked.
+    denied: AtomicBool,
     /// Changes of assignment that the group's loop has not seen yet, in order.
     rebalances: Mutex<VecDeque<Assignment>>,
     /// The group has answered since the owner last asked.
@@ -88,6 +90,7 @@ impl Context {
             name,
             fatal: AtomicBool::new(false),
             doubt: AtomicBool::new(false),
+            denied: AtomicBool::new(false),
             rebalances: Mutex::default(),
             group_answered: AtomicBool::new(false),
             stopped: Mutex::default(),
@@ -110,6 +113,11 @@ impl Context {
     /// Whether something was in doubt since the last call.
     pub(super) fn take_doubt(&self) -> bool {
         self.doubt.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether we were not let in since the last call.
+    pub(super) fn take_denied(&self) -> bool {
+        self.denied.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the group gave a sign of life since the last call.
@@ -175,8 +183,12 @@ impl ClientContext for Context {
         if is_fatal(&error) {
             self.fatal.store(true, Ordering::Release);
         }
+        let denied = is_denied(&error);
+        if denied {
+            self.denied.store(true, Ordering::Release);
+        }
         // The end of a partition is an error event too, and no error.
-        if !is_end_of_partition(&error) && (!is_transport(&error) || self.told.now()) {
+        if !is_end_of_partition(&error) && (!(denied || is_transport(&error)) || self.told.now()) {
             tracing::warn!(client = self.name, %error, reason, "kafka client error");
         }
     }

@@ -78,6 +78,11 @@ impl Undelivered {
         Self { code: Code::NoOffset, partition, persisted: Persisted::Yes }
     }
 
+    /// It is there, and only its place is not known.
+    pub(super) fn is_persisted(self) -> bool {
+        self.persisted == Persisted::Yes
+    }
+
     /// Taken out of the queue, because its transaction had failed: it is nobody's culprit.
     pub(super) fn is_purged(self) -> bool {
         matches!(self.code, Code::PurgeQueue | Code::PurgeInflight)
@@ -93,6 +98,18 @@ impl Undelivered {
         }
     }
 
+    pub(super) fn into_unsent(self) -> Unsent {
+        match self.code {
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Unsent::TooLarge,
+            Code::InvalidMessage | Code::InvalidRecord | Code::PolicyViolation | Code::UnsupportedForMessageFormat => {
+                Unsent::Refused
+            }
+            code if is_denial(code) => Unsent::NotAllowed,
+            code if is_timeout_or_transport(code) => Unsent::Unanswered,
+            _ => Unsent::NotNow,
+        }
+    }
+
     /// What to do with the transaction that this record was part of.
     pub(super) fn into_transaction_error(self, age: Duration, fences: &Fences) -> TransactionError {
         let failure = Failure {
@@ -104,6 +121,26 @@ impl Undelivered {
         let reason = format!("a record was not delivered: {}{}", self.code, twin(fate, self.code));
         TransactionError { fate, culprit: self.partition, reason }
     }
+}
+
+/// Why a record for a cluster that is not ours was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Nobody has answered in time; it may have been taken all the same.
+    Unanswered,
+    /// We are not let in, or may not write there: somebody may set it right.
+    NotAllowed,
+    /// It will never be taken: it is too large.
+    TooLarge,
+    /// It will never be taken.
+    Refused,
+    /// Not now: there is no such topic, or no leader, or the queue is full.
+    NotNow,
+}
+
+/// A record that never got as far as the queue.
+pub(super) fn undelivered(error: &KafkaError) -> Undelivered {
+    Undelivered::new(error, None, Persisted::No)
 }
 
 /// An append that never got as far as the queue.
@@ -238,6 +275,22 @@ fn is_timeout_or_transport(code: Code) -> bool {
             | Code::Resolve
             | Code::SSL
             | Code::TimedOutQueue
+    )
+}
+
+/// The cluster does not let us in, or not do what we asked for.
+pub(super) fn is_denied(error: &KafkaError) -> bool {
+    is_denial(code_of(error))
+}
+
+fn is_denial(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
     )
 }
 

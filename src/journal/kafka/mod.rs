@@ -9,11 +9,13 @@ mod committer;
 mod context;
 mod dead_letters;
 mod error;
+mod fetcher;
 mod foreign;
 mod group;
 mod guards;
 mod heights;
 mod history;
+pub mod hub;
 mod lanes;
 mod look_up;
 #[cfg(test)]
@@ -55,7 +57,7 @@ use topics::Kind;
 pub use dead_letters::DeadLetters;
 pub use reader::reader;
 pub use settings::validate;
-pub use topics::{Ensured, check, ensure};
+pub use topics::{Ensured, Planned, check, ensure, plan};
 
 /// How many partitions the event topic is created with, for ever.
 pub const DEFAULT_PARTITIONS: u32 = 12;

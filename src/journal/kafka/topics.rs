@@ -1,10 +1,13 @@
-//! The five topics of DESIGN.md 4: made with their settings, or looked at and never altered.
+//! The five topics of DESIGN.md 4: made with their settings, or looked at and never altered, or told to whoever makes topics by
+//! other means.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use serde::Serialize;
 
 use super::context::Context;
 use super::error::{code_error, is_missing_topic, journal_error, topic_exists_already};
@@ -70,6 +73,39 @@ pub(super) fn topics_of(config: &KafkaConfig) -> [Topic; 5] {
     ]
 }
 
+/// One topic as whoever makes topics by other means than [`ensure`] has to make it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Planned {
+    pub name: String,
+    pub partitions: u32,
+    pub replication_factor: u16,
+    /// History: without it there are no payments any more.
+    pub kept_for_ever: bool,
+    pub config: BTreeMap<&'static str, String>,
+}
+
+/// What [`ensure`] makes. Asks nobody.
+pub fn plan(config: &KafkaConfig, replication: u16) -> Result<Vec<Planned>, JournalError> {
+    refuse_few_replicas(config, replication)?;
+    let planned = topics_of(config).into_iter().map(|topic| Planned {
+        partitions: topic.partitions,
+        replication_factor: replication,
+        kept_for_ever: topic.kind == Kind::History,
+        config: settings_of(&topic, replication).into_iter().collect(),
+        name: topic.name,
+    });
+    Ok(planned.collect())
+}
+
+fn refuse_few_replicas(config: &KafkaConfig, replication: u16) -> Result<(), JournalError> {
+    if replication < guards::REPLICAS_MIN && !config.allow_single_replica {
+        let text =
+            format!("replication factor {replication} loses payments with a disk: use 3, or --allow-single-replica");
+        return Err(JournalError::Refused(text));
+    }
+    Ok(())
+}
+
 fn topics_with(config: &KafkaConfig, event_topic: Kind) -> [Topic; 5] {
     let mut topics = topics_of(config);
     topics[0].kind = event_topic;
@@ -89,11 +125,7 @@ pub(super) fn ensure_as(
     event_topic: Kind,
 ) -> Result<Vec<Ensured>, JournalError> {
     settings::validate(config)?;
-    if replication < guards::REPLICAS_MIN && !config.allow_single_replica {
-        let text =
-            format!("replication factor {replication} loses payments with a disk: use 3, or --allow-single-replica");
-        return Err(JournalError::Refused(text));
-    }
+    refuse_few_replicas(config, replication)?;
     let admin = admin(config)?;
     let mut ensured = Vec::new();
     for topic in topics_with(config, event_topic) {

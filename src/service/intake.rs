@@ -1,0 +1,52 @@
+//! What takes requests in, as parts of a process: from our own topic, if there is a Kafka of ours, and from a hub, if one is
+//! named.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Part, Role, part};
+use crate::config::ServiceArgs;
+use crate::intake::{Door, Intake};
+use crate::journal::kafka::hub::Hub;
+use crate::journal::{Engine, Journal};
+use crate::projection::View;
+use crate::schema::{Codec, RequestCodec};
+
+/// Is it named well? Before anything is opened.
+pub(super) fn check(args: &ServiceArgs, role: Role) -> anyhow::Result<()> {
+    hub(args, role).map(drop)
+}
+
+/// Only who charges takes requests in.
+fn hub(args: &ServiceArgs, role: Role) -> anyhow::Result<Option<Hub>> {
+    if matches!(role, Role::All | Role::Process) { args.hub.hub() } else { Ok(None) }
+}
+
+pub(super) fn parts_of(
+    args: &ServiceArgs,
+    role: Role,
+    journal: &Arc<dyn Journal>,
+    view: &View,
+    codec: &Arc<Codec>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<Part>> {
+    let mut doors: Vec<(&'static str, Door)> = Vec::new();
+    if matches!(role, Role::All | Role::Process) && journal.engine() == Engine::Kafka {
+        let log = Arc::clone(journal);
+        doors.push(("intake", Box::new(move || log.requests())));
+    }
+    if let Some(hub) = hub(args, role)? {
+        let (log, group) = (Arc::clone(journal), args.hub.group(&args.kafka.group));
+        let ours = args.kafka.config("hub");
+        doors.push(("hub", Box::new(move || hub.requests(&group, Arc::clone(&log), ours.as_ref()))));
+    }
+    let parts = doors.into_iter().map(|(name, door)| {
+        let (requests, gateway, bounds) = (RequestCodec::new()?, args.gateway.name().to_owned(), args.intake.bounds());
+        let (journal, view, codec) = (Arc::clone(journal), view.clone(), Arc::clone(codec));
+        let intake = Intake { door, journal, view, codec, requests, gateway, bounds };
+        let intake_stop = stop.clone();
+        part(name, stop, move || Ok(intake.run(&intake_stop)?))
+    });
+    parts.collect()
+}
