@@ -23,6 +23,7 @@ use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
+use crate::schema::registry::{RegistryArgs, SchemasCommand};
 
 /// How long a stop may take before it is over, done or not.
 pub const DRAIN_SECONDS: u64 = 20;
@@ -101,6 +102,11 @@ pub enum Command {
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
+    },
+    /// The schemas of events in a schema registry: register them, or look whether they are as they must be.
+    Schemas {
+        #[command(subcommand)]
+        command: SchemasCommand,
     },
     /// Work on the whole log: judge it, copy it, and make a log of a copy.
     Replay {
@@ -209,6 +215,8 @@ pub struct KafkaArgs {
     /// correctness needs cannot be overridden. For secrets use the environment.
     #[arg(long = "kafka", env = "PAYLOG_KAFKA", hide_env_values = true, value_parser = key_value, value_delimiter = ';', value_name = "KEY=VALUE")]
     pub settings: Vec<(String, String)>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -337,6 +345,7 @@ impl std::fmt::Debug for KafkaArgs {
             .field("group", &self.group)
             .field("partitions", &self.partitions)
             .field("settings", &keys)
+            .field("registry", &self.registry)
             .finish()
     }
 }

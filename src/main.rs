@@ -15,6 +15,7 @@ use paylog::config::{Cli, Command, ConfigCommand, KafkaArgs, ReplayCommand, Serv
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::replay::WrongFlags;
+use paylog::schema::registry;
 use paylog::service::{Role, Service, replay};
 use paylog::{bench, checker, client, import, intake, reconcile, telemetry};
 
@@ -64,6 +65,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Replay { command: ReplayCommand::Rebuild(args) } => {
             client::operator::rebuild(&args, &mut std::io::stdout()).await
         }
+        Command::Schemas { command } => registry::run(command, &mut std::io::stdout()).await,
         Command::Topics { command } => tokio::task::spawn_blocking(move || topics(command)).await?,
         Command::Replay { command: ReplayCommand::Verify(args) } => {
             tokio::task::spawn_blocking(move || replay::verify(&args, &mut std::io::stdout())).await?

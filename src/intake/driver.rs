@@ -18,6 +18,8 @@ use crate::telemetry;
 
 /// How long the loop waits at most before it looks at everything again.
 const POLL: Duration = Duration::from_millis(100);
+/// The same while a request waits for what the schema registry says, which takes about so long.
+const REGISTRY_TURN: Duration = Duration::from_millis(10);
 /// Records of one poll.
 const POLL_MAX: usize = 1_000;
 /// After a transaction that was aborted, the next one waits this long, twice as long each time.
@@ -92,7 +94,7 @@ impl Running {
             match incoming {
                 Incoming::Record(record) => {
                     if let Some(source) = self.sources.get_mut(&record.position.partition) {
-                        source.push(record);
+                        source.push(record, Instant::now());
                     }
                 }
                 Incoming::Group(Assignment::Assigned(partitions)) => self.assigned(&partitions)?,
@@ -110,6 +112,7 @@ impl Running {
         }
         let until = |source: &Source| match source.blocked {
             Some(Blocked::Slowed { until }) => until.saturating_duration_since(now),
+            Some(Blocked::Registry { .. }) => REGISTRY_TURN,
             _ => POLL,
         };
         self.sources.values().map(until).min().map_or(POLL, |wait| wait.min(POLL))
@@ -252,7 +255,7 @@ impl Running {
             chooser.choose(&mut batch, source)?;
             tell(*partition, before, source, intake.bounds.dead_letters_per_minute);
         }
-        let halted = |source: &&Source| matches!(source.blocked, Some(Blocked::Halted(_)));
+        let halted = |source: &&Source| matches!(source.blocked, Some(Blocked::Halted(_) | Blocked::Registry { .. }));
         telemetry::requests_held(sources.values().filter(halted).count());
         Ok(batch)
     }
@@ -352,6 +355,11 @@ fn tell(partition: Partition, before: Option<Blocked>, source: &mut Source, per_
             %partition,
             halted = %home,
             "a request waits, and all behind it on its partition: the partition of the log that it belongs to has halted"
+        ),
+        Some(Blocked::Registry { id }) if before != source.blocked => tracing::info!(
+            %partition,
+            id,
+            "a request waits for the schema registry to say what its schema is, and all behind it on its partition"
         ),
         Some(Blocked::Slowed { .. }) if source.limiter.slows_first() => {
             tracing::error!(

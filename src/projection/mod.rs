@@ -29,6 +29,7 @@ pub mod kept;
 mod live;
 #[cfg(test)]
 mod live_tests;
+mod moved;
 mod offsets;
 mod parked;
 mod payments;
