@@ -27,6 +27,8 @@
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
 //! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
+//! * `registry`, `registry_requests`: a schema registry and its faults; `registry_double`: one that fails as it is told;
+//!   `registry_real`: one that nobody here wrote, at `PAYLOG_TEST_REGISTRY`
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -65,6 +67,10 @@ mod reading;
 mod rebalance;
 mod rebuild;
 mod receiver;
+mod registry;
+mod registry_double;
+mod registry_real;
+mod registry_requests;
 mod rejected;
 mod restarts;
 #[path = "../../src/store/small_disk.rs"]
@@ -166,6 +172,8 @@ scenarios! {
     archives::a_rejected_record_is_passed_over_in_a_restored_log_too,
     imports::a_process_under_which_an_import_begins_ends,
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
+    registry::a_log_of_both_frames_is_read_whole,
+    registry::an_id_that_is_not_known_holds_up_its_partition_until_the_registry_explains_it,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
