@@ -18,6 +18,8 @@ pub mod bulk;
 mod damage_tests;
 mod difference;
 mod error;
+#[cfg(test)]
+mod evolution_tests;
 mod fields;
 mod fold;
 #[cfg(test)]

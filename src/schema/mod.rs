@@ -5,6 +5,8 @@
 //! Both are read, whichever is written. Decoding never allocates by what a record claims: it reads out of the record's own
 //! bytes, which are bounded first; and it asks nobody (see [`ids`]).
 
+#[cfg(test)]
+pub(crate) mod evolution_tests;
 mod headers;
 mod ids;
 mod meaning;
