@@ -201,6 +201,7 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
         kafka::validate(&kafka)?;
     }
     args.gateway.open(Duration::ZERO)?;
+    args.kafka.registry.validate()?;
     println!("the configuration is sound:\n{args:#?}");
     Ok(())
 }

@@ -331,7 +331,12 @@ fn rdkafka_fjall_and_avro_are_each_named_by_one_module() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
-    for (library, home) in [("rdkafka::", "journal/kafka"), ("fjall::", "store"), ("serde_avro_fast::", "schema")] {
+    for (library, home) in [
+        ("rdkafka::", "journal/kafka"),
+        ("fjall::", "store"),
+        ("serde_avro_fast::", "schema"),
+        ("schema_registry_converter::", "schema"),
+    ] {
         let strangers: Vec<_> = files
             .iter()
             .filter(|file| !file.strip_prefix(&src).unwrap().starts_with(home))

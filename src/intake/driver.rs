@@ -18,8 +18,6 @@ use crate::telemetry;
 
 /// How long the loop waits at most before it looks at everything again.
 const POLL: Duration = Duration::from_millis(100);
-/// The same while a request waits for what the schema registry says, which takes about so long.
-const REGISTRY_TURN: Duration = Duration::from_millis(10);
 /// Records of one poll.
 const POLL_MAX: usize = 1_000;
 /// After a transaction that was aborted, the next one waits this long, twice as long each time.
@@ -112,7 +110,6 @@ impl Running {
         }
         let until = |source: &Source| match source.blocked {
             Some(Blocked::Slowed { until }) => until.saturating_duration_since(now),
-            Some(Blocked::Registry { .. }) => REGISTRY_TURN,
             _ => POLL,
         };
         self.sources.values().map(until).min().map_or(POLL, |wait| wait.min(POLL))

@@ -94,6 +94,13 @@ fn checked(text: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
+/// Can others on the way read what is sent there?
+pub(super) fn is_open(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    url.scheme() == "http" && !here
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +114,8 @@ mod tests {
         let urls = args("http://a:8081/, https://b/apis/ccompat/v7").urls().unwrap();
         let shown: Vec<&str> = urls.iter().map(Url::as_str).collect();
         assert_eq!(shown, ["http://a:8081/", "https://b/apis/ccompat/v7"]);
+        assert_eq!(urls.iter().map(is_open).collect::<Vec<_>>(), [true, false]);
+        assert!(!args("http://127.0.0.1:1,http://[::1]:1,http://localhost").urls().unwrap().iter().any(is_open));
         assert!(args("").urls().unwrap().is_empty());
         assert!(RegistryArgs::default().urls().unwrap().is_empty());
     }

@@ -24,10 +24,20 @@ impl RegistryArgs {
         }
     }
 
-    /// Of a command that reads what is there, and waits for what the registry says of it. Must be called within a tokio runtime.
+    /// Of a command that reads what is there, record by record, and waits for what the registry says of each. Must be called
+    /// within a tokio runtime.
     pub fn reading_codec(&self) -> anyhow::Result<Codec> {
+        self.codec(Asking::First)
+    }
+
+    /// Of what folds and appends nothing: a partition waits, and not the thread. Must be called within a tokio runtime.
+    pub fn folding_codec(&self) -> anyhow::Result<Codec> {
+        self.codec(Asking::Meanwhile)
+    }
+
+    fn codec(&self, asking: Asking) -> anyhow::Result<Codec> {
         let Some(registry) = Registry::new(self)? else { return Codec::new() };
-        let mut codec = Codec::asking(Asking::First)?;
+        let mut codec = Codec::asking(asking)?;
         codec.keep(asks(codec.ids(), registry, codec.known()));
         Ok(codec)
     }

@@ -24,7 +24,7 @@ use serde::Deserialize;
 pub use args::RegistryArgs;
 pub use command::{SchemasCommand, run};
 
-use args::Credentials;
+use args::{Credentials, is_open};
 
 /// How long one URL may take for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -85,6 +85,13 @@ struct Level {
     level: String,
 }
 
+impl RegistryArgs {
+    /// As far as it can be told without asking anybody.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        Registry::new(self).map(|_| ())
+    }
+}
+
 impl Registry {
     /// `None` without `--schema-registry`. Asks nobody yet.
     pub fn new(args: &RegistryArgs) -> anyhow::Result<Option<Self>> {
@@ -95,6 +102,11 @@ impl Registry {
         let urls = args.urls()?;
         if urls.is_empty() {
             return Ok(None);
+        }
+        if credentials.is_some() && urls.iter().any(is_open) {
+            tracing::warn!(
+                "the schema registry's user and password are sent in the clear: give --schema-registry with https://"
+            );
         }
         let mut nodes = Vec::new();
         for url in &urls {
