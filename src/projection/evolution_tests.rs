@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bulk::{Bulk, Done};
 use super::damage_tests::Rows;
-use super::{Fold, Payments, Projection, home_of};
+use super::{Fold, Offsets, Payments, Projection, home_of};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::samples::{failed, in_progress, payment_id};
@@ -98,5 +98,9 @@ fn bulk(path: &std::path::Path, journal: &EmbeddedJournal) -> Store {
     };
     assert_eq!(bulk.build(|store, _| Payments::open(store)).unwrap(), Done::Whole);
     assert!(stretches.load(Ordering::Relaxed) > 0);
-    Store::open(path).unwrap()
+    let store = Store::open(path).unwrap();
+    let stands = super::stands_at(&store).unwrap().unwrap().1;
+    assert_eq!(stands, Offsets::ends_of(journal).unwrap(), "all of it is there");
+    Fold::<Payments>::new(store.clone(), journal, Arc::new(codec)).unwrap(); // whose tables are open then
+    store
 }
