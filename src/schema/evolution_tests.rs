@@ -18,6 +18,8 @@ const ELSEWHERE: [&str; 1] = ["ArchiveEntry"];
 /// As `schemas/example` has it: what a second version may be.
 const EXAMPLE: &str = include_str!("../../schemas/example/PaymentFailed.2.avsc");
 
+type Change = fn(&mut serde_json::Value);
+
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
 }
@@ -71,12 +73,12 @@ fn whoever_has_one_version_of_a_record_reads_all_others() {
 #[test]
 fn what_would_leave_somebody_behind_is_refused() {
     let first = released().remove("PaymentFailed").unwrap()[0];
-    let changed = |change: fn(&mut serde_json::Value)| {
+    let changed = |change: Change| {
         let mut schema: serde_json::Value = serde_json::from_str(first).unwrap();
         change(&mut schema);
         schema.to_string()
     };
-    let changes: [(&str, fn(&mut serde_json::Value)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("a field without a default", |s| {
             s["fields"].as_array_mut().unwrap().push(serde_json::json!({"name": "network_code", "type": "string"}));
         }),

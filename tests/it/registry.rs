@@ -7,14 +7,16 @@ use paylog::payment::{Event, IdempotencyKey, MerchantId, PaymentId, Timestamp};
 use paylog::projection::home_of;
 use paylog::schema::Codec;
 use paylog::service::Service;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::body;
 use crate::cluster::{Bed, PARTITIONS, Running, until};
 use crate::foreign_hands::key_on;
 use crate::operations::{paylog, refusal};
+use crate::receiver::Receiver;
 use crate::registry_double::{Mode, Registry, framed, schema, topic};
 use crate::rejected::{front_of, reject};
+use crate::webhooks::{Parts, act, create};
 
 async fn pay(front: &Running, key: &str) -> String {
     let paid = front.client.pay_to_the_end(key, &body("cus_1", "pm_card_visa")).await;
@@ -166,6 +168,31 @@ pub async fn an_id_that_is_not_known_holds_up_its_partition_until_the_registry_e
     let refused = reject(front, &position).await;
     assert_eq!(refused.status, 409, "it may be of another registry, or of a later paylog: {refused:?}");
     system.stop().await;
+}
+
+/// Whoever is to be told hears of it from the rows: a process that starts again knows the ids of its own schemas, and no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_folded_is_told_although_the_registry_is_away() {
+    let bed = Bed::embedded();
+    let registry = Registry::with_schemas_of(&bed).await;
+    registry.explain(900, &schema("PaymentInProgress"));
+    let with: &[&str] = &["--schema-registry", &registry.url];
+    let parts = Parts::start(&bed, with).await;
+    let payment = accepted_elsewhere(&parts.front, "elsewhere", 1, 900).await;
+    until("the payment ends", async || {
+        parts.front.view.payment(payment).unwrap().is_some_and(|row| row.payment.is_terminal())
+    })
+    .await;
+    parts.stop().await;
+    let parts = Parts::start(&bed, with).await;
+    registry.now(Mode::Fails(500));
+    let (client, receiver) = (&parts.front.client, Receiver::start().await);
+    let (endpoint, _) = create(client, json!({"url": receiver.url(), "events": ["PaymentInProgress"]})).await;
+    let asked = act(client, &endpoint, "recover", json!({"since": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let told = receiver.has(2).await;
+    assert!(told.iter().any(|one| one.payment() == payment.to_string()), "{told:?}");
+    parts.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

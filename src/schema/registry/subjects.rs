@@ -29,15 +29,16 @@ pub(super) enum Wrong {
     Level(Option<String>),
 }
 
-/// Every subject with what was released of it; `topic` is that of the events.
+/// Every subject with what was released of it; `topic` is that of the events. Without the end of its file's last line, which clients
+/// strip: to some registries (Apicurio 2) it would be another schema.
 pub(super) fn released(topic: &str) -> Vec<Subject> {
     let of = |kind: wire::Kind| {
-        let schemas = wire::RELEASED.iter().filter(|(other, _)| *other == kind).map(|(_, text)| *text).collect();
+        let schemas = wire::RELEASED.iter().filter(|(other, _)| *other == kind).map(|(_, text)| text.trim()).collect();
         Subject { name: name(topic, kind.full_name()), schemas }
     };
     let requests = Subject {
         name: name(&format!("{topic}{REQUESTS}"), requested::FULL_NAME),
-        schemas: requested::RELEASED.to_vec(),
+        schemas: requested::RELEASED.iter().map(|text| text.trim()).collect(),
     };
     wire::Kind::ALL.into_iter().map(of).chain([requests]).collect()
 }
