@@ -92,7 +92,7 @@ def consume():
 def evolve():
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
-    first, second = [(SCHEMAS / name).read_text(encoding="utf-8") for name in ["PaymentFailed.avsc", "example/PaymentFailed.2.avsc"]]
+    first, second = [(SCHEMAS / name).read_text(encoding="utf-8").strip() for name in ["PaymentFailed.avsc", "example/PaymentFailed.2.avsc"]]
     subject = f"{topic}-paylog.PaymentFailed"
     registry.register_schema(subject, Schema(first, "AVRO"))
     registry.set_compatibility(subject_name=subject, level="FULL_TRANSITIVE")
