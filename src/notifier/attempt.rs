@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Answer, Client, Post, judge_webhook};
@@ -44,6 +45,8 @@ pub(super) struct Attempts {
     pub runtime: Handle,
     /// Of which it is being decided that they are told nothing more.
     pub deciding: Mutex<HashSet<TargetId>>,
+    /// One, for whoever looks which subscriptions are over.
+    pub sweeping: Arc<Semaphore>,
 }
 
 /// What came of sending.
