@@ -25,6 +25,7 @@ use crate::processor::{Backoff, Bulkheads, Policy};
 use crate::projection::versions::Effort;
 use crate::reconcile::ReconcileArgs;
 use crate::replay::VerifyArgs;
+use crate::schema::registry::{RegistryArgs, SchemasCommand};
 use crate::topics::TopicsCommand;
 
 /// How long a stop may take before it is over, done or not.
@@ -104,6 +105,11 @@ pub enum Command {
     Topics {
         #[command(subcommand)]
         command: TopicsCommand,
+    },
+    /// The schemas of events in a schema registry: register them, or look whether they are as they must be.
+    Schemas {
+        #[command(subcommand)]
+        command: SchemasCommand,
     },
     /// Work on the whole log: judge it, copy it, and make a log of a copy.
     Replay {
@@ -218,6 +224,8 @@ pub struct KafkaArgs {
     /// correctness needs cannot be overridden. For secrets use the environment.
     #[arg(long = "kafka", env = "PAYLOG_KAFKA", hide_env_values = true, value_parser = key_value, value_delimiter = ';', value_name = "KEY=VALUE")]
     pub settings: Vec<(String, String)>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -332,6 +340,7 @@ impl std::fmt::Debug for KafkaArgs {
             .field("group", &self.group)
             .field("partitions", &self.partitions)
             .field("settings", &keys)
+            .field("registry", &self.registry)
             .finish()
     }
 }

@@ -15,6 +15,7 @@ use paylog::config::{Cli, Command, ConfigCommand, ReplayCommand, ServiceArgs};
 use paylog::gateway_simulator::{GatewaySimulator, GatewaySimulatorArgs};
 use paylog::journal::kafka;
 use paylog::replay::WrongFlags;
+use paylog::schema::registry;
 use paylog::service::{Role, Service, replay};
 use paylog::{bench, checker, client, import, intake, reconcile, telemetry, topics};
 
@@ -64,6 +65,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Replay { command: ReplayCommand::Rebuild(args) } => {
             client::operator::rebuild(&args, &mut std::io::stdout()).await
         }
+        Command::Schemas { command } => registry::run(command, &mut std::io::stdout()).await,
         Command::Topics { command } => {
             tokio::task::spawn_blocking(move || topics::run(command, &mut std::io::stdout())).await?
         }
@@ -182,6 +184,7 @@ fn check(args: &ServiceArgs) -> anyhow::Result<()> {
     }
     args.gateway.open(Duration::ZERO)?;
     args.service_bus.queue()?;
+    args.kafka.registry.validate()?;
     println!("the configuration is sound:\n{args:#?}");
     Ok(())
 }

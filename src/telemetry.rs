@@ -43,6 +43,7 @@ const SERVICE_BUS_GIVEN_BACK: &str = "paylog_service_bus_given_back_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
 const STREAMS_OPEN: &str = "paylog_streams_open";
 const CONNECTIONS_REFUSED: &str = "paylog_connections_refused_total";
+const REGISTRY_ASKED: &str = "paylog_schema_registry_questions_total";
 const CLOCK_BEHIND: &str = "paylog_clock_behind_seconds";
 
 /// How often what goes on and on is said in the log.
@@ -136,7 +137,11 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             "Requests of others moved on by this process, but for dead letters, by result"
         );
         describe_counter!(CLOUD_EVENTS, "Events that came to /v1/event_grid, accepted as payments or refused for ever");
-        describe_gauge!(REQUESTS_HELD, "Partitions of requests that wait for a partition of the log that has halted");
+        describe_gauge!(
+            REQUESTS_HELD,
+            "Partitions of requests that wait for a partition of the log that has halted, or for the schema registry"
+        );
+        describe_counter!(REGISTRY_ASKED, "Questions to the schema registry what an id is, by what it answered");
         describe_counter!(REQUESTS_GONE, "Offsets of requests that retention removed before they were taken in");
         describe_counter!(DEAD_LETTERS, "Requests that this process refused, by reason");
         describe_counter!(DEAD_LETTERS_SLOWED, "Times that a partition of requests was slowed for its dead letters");
@@ -260,6 +265,11 @@ pub fn cloud_events_taken(accepted: usize, refused: usize) {
     for (result, count) in [("accepted", accepted), ("refused", refused)] {
         counter!(CLOUD_EVENTS, "result" => result).increment(count as u64);
     }
+}
+
+/// `answer` is `answered`, `missing` or `away`.
+pub fn registry_asked(answer: &'static str) {
+    counter!(REGISTRY_ASKED, "answer" => answer).increment(1);
 }
 
 pub fn requests_held(partitions: usize) {

@@ -363,6 +363,7 @@ fn each_library_of_a_protocol_or_a_format_is_named_by_one_module() {
         ("fjall::", "store"),
         ("serde_avro_fast::", "schema"),
         ("fe2o3_amqp::", "amqp"),
+        ("schema_registry_converter::", "schema"),
     ] {
         let strangers: Vec<_> = files
             .iter()

@@ -18,6 +18,7 @@ use crate::journal::{JournalError, Position, Record};
 use crate::payment::request::Fingerprint;
 use crate::payment::{EventData, PaymentId, RequestId, Timestamp};
 use crate::projection::Row;
+use crate::schema::DecodeError;
 
 pub(super) async fn payment(api: &Api, id: &str, headers: &HeaderMap, query: &Query) -> Result<Response, Problem> {
     query.only(&["at", "at_least", "request_id"])?;
@@ -150,6 +151,12 @@ async fn fingerprint_at(
         || Problem::new(StatusCode::NOT_FOUND, "request_not_found", "there is no such request at that position");
     let record = read_record(api, position).await?.ok_or_else(unknown)?;
     let event = api.codec.decode(&record.value).map_err(|e| {
+        if let DecodeError::NotRegistered(id) = e {
+            // Folded before this process started: the registry has not explained it to this one yet.
+            tracing::warn!(%position, id, "a record waits for the schema registry to explain its id");
+            api.codec.want(&e);
+            return behind();
+        }
         tracing::error!(%position, error = %e, "a record that was folded cannot be decoded");
         Problem::internal()
     })?;

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use crate::journal::{Partition, Position, SourceRecord};
 use crate::payment::{EventData, PaymentId};
 use crate::projection::home_of;
-use crate::schema::Codec;
+use crate::schema::{Codec, DecodeError};
 
 /// The most payments of one customer that are taken: their ids are kept in memory.
 const PAYMENTS_MAX: usize = 1_000_000;
@@ -104,8 +104,11 @@ impl<'a> Chooser<'a> {
 
     /// A customer is named by the first event of a payment, which comes before all others.
     fn is_of_a_payment(&mut self, record: &SourceRecord) -> anyhow::Result<bool> {
-        let event = record.value.as_deref().and_then(|value| self.codec.decode(value).ok());
-        let Some(event) = event else { return Ok(false) };
+        let event = record.value.as_deref().map(|value| self.codec.decode(value));
+        if let Some(Err(error @ DecodeError::NoRegistry(_))) = &event {
+            anyhow::bail!("the record at {} may be of a payment that was asked for, or not: {error}", record.position);
+        }
+        let Some(Ok(event)) = event else { return Ok(false) };
         if self.payments.contains(&event.payment_id) {
             return Ok(true);
         }

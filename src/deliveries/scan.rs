@@ -77,8 +77,10 @@ pub(super) struct Reading {
 /// A record, as far as it can be told without the fold.
 struct Found {
     offset: Offset,
-    /// The payment, the name of the event and its id; `None` if it cannot be read.
-    event: Option<(PaymentId, String, String)>,
+    /// `None` if nobody can say whose it is.
+    payment: Option<PaymentId>,
+    /// The name of the event and its id; `None` if it cannot be read here: the rows of payments have it then, if it is one.
+    event: Option<(String, String)>,
 }
 
 impl Source {
@@ -285,9 +287,18 @@ impl Scanner {
     }
 
     fn found(&self, record: &Record) -> Found {
-        let event = self.codec.decode(&record.value).ok();
-        let event = event.map(|e| (e.payment_id, e.data.name().to_owned(), e.event_id.to_string()));
-        Found { offset: record.position.offset, event }
+        let offset = record.position.offset;
+        match self.codec.decode(&record.value) {
+            Ok(event) => {
+                let named = (event.data.name().to_owned(), event.event_id.to_string());
+                Found { offset, payment: Some(event.payment_id), event: Some(named) }
+            }
+            // The schema registry may not have explained it to this process, which had folded it before it started.
+            Err(_) => {
+                let payment = std::str::from_utf8(&record.key).ok().and_then(PaymentId::parse);
+                Found { offset, payment, event: None }
+            }
+        }
     }
 
     /// Notes what the fold of payments has passed. `true` if the log must be read again.
@@ -308,15 +319,15 @@ impl Scanner {
 
     fn note(&self, partition: Partition, found: &Found) -> Result<(), DeliveriesError> {
         let position = Position::new(partition, found.offset);
-        let Some((payment, name, event)) = &found.event else { return Ok(()) };
+        let Some(payment) = found.payment else { return Ok(()) };
         if !self.sources.iter().any(|source| source.covers(position)) {
             return Ok(());
         }
-        let Some(row) = self.view.payment(*payment)? else { return Ok(()) };
+        let Some(row) = self.view.payment(payment)? else { return Ok(()) };
         // Without a version it had no effect.
         let Ok(index) = row.events.binary_search(&found.offset) else { return Ok(()) };
-        let what =
-            What::Event { payment: *payment, version: index as u64 + 1, name: name.clone(), event: event.clone() };
+        let Some((name, event)) = self.named(payment, index as u64, found)? else { return Ok(()) };
+        let what = What::Event { payment, version: index as u64 + 1, name: name.clone(), event };
         let merchant: &MerchantId = &row.payment.initiation.merchant_id;
         for source in self.sources.iter().filter(|source| source.covers(position)) {
             let Who::Endpoint(id) = source.who else {
@@ -326,9 +337,9 @@ impl Scanner {
             let Some(known) = self.known.endpoints.get(&id) else { continue };
             let work = WorkId { target: id.into(), partition, offset: found.offset, cause: source.cause };
             let wanted = match source.kind {
-                Kind::Live => known.endpoint.wants(merchant, name),
+                Kind::Live => known.endpoint.wants(merchant, &name),
                 Kind::Recovery => {
-                    known.endpoint.wants(merchant, name) && !self.deliveries.fold.is_told_anyway(&work)?
+                    known.endpoint.wants(merchant, &name) && !self.deliveries.fold.is_told_anyway(&work)?
                 }
                 Kind::One => known.endpoint.merchant_id == merchant.as_str(),
             };
@@ -337,6 +348,19 @@ impl Scanner {
             }
         }
         Ok(())
+    }
+
+    fn named(
+        &self,
+        payment: PaymentId,
+        before: u64,
+        found: &Found,
+    ) -> Result<Option<(String, String)>, DeliveriesError> {
+        if found.event.is_some() {
+            return Ok(found.event.clone());
+        }
+        let entry = self.view.events_after(payment, before, 1)?.into_iter().next();
+        Ok(entry.map(|entry| (entry.event.data.name().to_owned(), entry.event.event_id.to_string())))
     }
 
     /// Whatever was found before these offsets is noted.

@@ -13,7 +13,6 @@ use crate::journal::kafka::restore;
 use crate::journal::{Journal, Position};
 use crate::payment::{Signed, Timestamp};
 use crate::projection::Rejections;
-use crate::schema::Codec;
 use crate::service::offline::{Offline, kafka_config};
 
 /// Blocks, and must be called within a tokio runtime.
@@ -27,7 +26,7 @@ pub fn run(command: &ArchiveCommand, out: &mut impl Write) -> anyhow::Result<()>
 
 fn export_command(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let (target, format, compression) = target(args)?;
-    let codec = Codec::new()?;
+    let codec = args.logs.kafka.registry.reading_codec()?;
     let from = positions("--from", &args.from)?;
     let to = positions("--to", &args.to)?;
     let logs = Offline::open(&args.logs.kafka, &args.logs.data_dir)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::dead_letter::dead_letter;
-use super::request::{Asked, Refused, read, trace};
+use super::request::{Asked, Refused, Unread, read, trace};
 use super::source::{Blocked, Source};
 use super::targets::Targets;
 use super::{Intake, IntakeError};
@@ -73,12 +73,12 @@ impl Chooser<'_> {
     /// Adds what may go of `source`, and says what holds up the rest.
     pub fn choose(&self, batch: &mut Batch, source: &mut Source) -> Result<(), IntakeError> {
         let (mut next, mut records, mut letters, mut blocked) = (None, 0, 0, None);
-        for record in source.waiting() {
+        for (record, read_at) in source.waiting() {
             if batch.records >= self.batch_max || batch.weight >= BATCH_WEIGHT_MAX {
                 batch.full = true;
                 break;
             }
-            match self.judge(record)? {
+            match self.judge(record, *read_at)? {
                 Judged::Wait(why) => {
                     blocked = Some(why);
                     break;
@@ -113,10 +113,14 @@ impl Chooser<'_> {
         Ok(())
     }
 
-    fn judge(&self, record: &SourceRecord) -> Result<Judged, IntakeError> {
-        let asked = match read(record, &self.intake.requests) {
+    fn judge(&self, record: &SourceRecord, read_at: Instant) -> Result<Judged, IntakeError> {
+        let asked = match read(record, read_at, &self.intake.requests) {
             Ok(asked) => asked,
-            Err(refused) => return Ok(self.refuse(record, &refused)),
+            Err(Unread::Refused(refused)) => return Ok(self.refuse(record, &refused)),
+            Err(Unread::NotRegistered(id)) => {
+                self.intake.requests.want(id);
+                return Ok(Judged::Wait(Blocked::Registry { id }));
+            }
         };
         if let Some(row) = self.intake.view.payment(asked.id)? {
             return Ok(Judged::Known { repeat: row.payment.initiation.fingerprint == asked.fingerprint });

@@ -92,7 +92,7 @@ impl Running {
             match incoming {
                 Incoming::Record(record) => {
                     if let Some(source) = self.sources.get_mut(&record.position.partition) {
-                        source.push(record);
+                        source.push(record, Instant::now());
                     }
                 }
                 Incoming::Group(Assignment::Assigned(partitions)) => self.assigned(&partitions)?,
@@ -252,7 +252,7 @@ impl Running {
             chooser.choose(&mut batch, source)?;
             tell(*partition, before, source, intake.bounds.dead_letters_per_minute);
         }
-        let halted = |source: &&Source| matches!(source.blocked, Some(Blocked::Halted(_)));
+        let halted = |source: &&Source| matches!(source.blocked, Some(Blocked::Halted(_) | Blocked::Registry { .. }));
         telemetry::requests_held(sources.values().filter(halted).count());
         Ok(batch)
     }
@@ -352,6 +352,11 @@ fn tell(partition: Partition, before: Option<Blocked>, source: &mut Source, per_
             %partition,
             halted = %home,
             "a request waits, and all behind it on its partition: the partition of the log that it belongs to has halted"
+        ),
+        Some(Blocked::Registry { id }) if before != source.blocked => tracing::info!(
+            %partition,
+            id,
+            "a request waits for the schema registry to say what its schema is, and all behind it on its partition"
         ),
         Some(Blocked::Slowed { .. }) if source.limiter.slows_first() => {
             tracing::error!(

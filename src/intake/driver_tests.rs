@@ -15,7 +15,7 @@ use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Crossing, Journal, Offset, Passage, SourceRecord, Target, partition_of};
 use crate::payment::{IdempotencyKey, MerchantId, PaymentId};
 use crate::projection::{Folder, View, home_of};
-use crate::schema::{Codec, RequestCodec};
+use crate::schema::Codec;
 use crate::store::Store;
 
 const PARTITIONS: u32 = 3;
@@ -246,7 +246,7 @@ fn running(seed: u64, trouble: u32, journal: &Arc<dyn Journal>, view: &View) -> 
         journal: Arc::clone(journal),
         view: view.clone(),
         codec: Arc::clone(&CODEC),
-        requests: RequestCodec::new().unwrap(),
+        requests: CODEC.requests(),
         gateway: "simulator".to_owned(),
         bounds: Bounds { batch_max: 8, dead_letters_per_minute: 1_000_000 },
     };

@@ -1,6 +1,8 @@
 //! From a record that anybody may have written to what it asks for, or to why it is refused. Pure, and as strict as the API:
 //! it is the same judgement (`payment/request.rs`).
 
+use std::time::Instant;
+
 use crate::journal::SourceRecord;
 use crate::payment::request::Fingerprint;
 use crate::payment::{IdempotencyKey, Invalid, MerchantId, NewPayment, PaymentId};
@@ -27,8 +29,16 @@ pub(super) struct Refused {
     pub detail: String,
 }
 
-/// What the record asks for. JSON if its first byte is `{`, else Avro.
-pub(super) fn read(record: &SourceRecord, codec: &RequestCodec) -> Result<Asked, Refused> {
+/// Why a record is not a request, or not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    Refused(Refused),
+    /// The schema registry has not said what this id is: nobody is refused for that.
+    NotRegistered(u32),
+}
+
+/// What the record, which was read at `read_at`, asks for. JSON if its first byte is `{`, else Avro.
+pub(super) fn read(record: &SourceRecord, read_at: Instant, codec: &RequestCodec) -> Result<Asked, Unread> {
     if record.bytes() > RECORD_MAX {
         return refuse(
             "record_too_large",
@@ -45,7 +55,7 @@ pub(super) fn read(record: &SourceRecord, codec: &RequestCodec) -> Result<Asked,
         None | Some([]) => return refuse("empty_record", "a request needs a value"),
         Some(body @ [b'{', ..]) => (merchant(record)?, key(record)?, NewPayment::parse(body)?),
         Some(bytes) => {
-            let requested = codec.decode(bytes)?;
+            let requested = codec.decode(bytes, read_at)?;
             let merchant = MerchantId::of_request(&requested.merchant_id)?;
             let key = IdempotencyKey::parse(&requested.idempotency_key)?;
             (merchant, key, NewPayment::check(requested.payment)?)
@@ -100,8 +110,8 @@ fn values<'r>(record: &'r SourceRecord, name: &str) -> impl Iterator<Item = &'r 
     named.map(|(_, value)| value.as_deref().unwrap_or_default())
 }
 
-fn refuse<T>(code: &'static str, detail: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused { code, detail: detail.into() })
+fn refuse<T, E: From<Refused>>(code: &'static str, detail: impl Into<String>) -> Result<T, E> {
+    Err(Refused { code, detail: detail.into() }.into())
 }
 
 impl From<Invalid> for Refused {
@@ -110,14 +120,28 @@ impl From<Invalid> for Refused {
     }
 }
 
-impl From<Unreadable> for Refused {
+impl From<Refused> for Unread {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Invalid> for Unread {
+    fn from(invalid: Invalid) -> Self {
+        Self::Refused(invalid.into())
+    }
+}
+
+impl From<Unreadable> for Unread {
     fn from(unreadable: Unreadable) -> Self {
         let code = match unreadable {
+            Unreadable::NotRegistered(id) => return Self::NotRegistered(id),
             Unreadable::UnknownFormat => "unknown_format",
-            Unreadable::UnknownSchema | Unreadable::NoRegistry => "unknown_schema",
+            Unreadable::UnknownSchema | Unreadable::NoRegistry | Unreadable::NoSuchId(_) => "unknown_schema",
+            Unreadable::OtherSchema(..) => "other_schema",
             Unreadable::Invalid(_) => "malformed_avro",
         };
-        Self { code, detail: unreadable.to_string() }
+        Self::Refused(Refused { code, detail: unreadable.to_string() })
     }
 }
 

@@ -18,7 +18,10 @@ fn record(key: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)], value: Option<&
 }
 
 fn ask(record: &SourceRecord) -> Result<Asked, Refused> {
-    read(record, &RequestCodec::new().unwrap())
+    read(record, Instant::now(), &crate::schema::Codec::new().unwrap().requests()).map_err(|unread| match unread {
+        Unread::Refused(refused) => refused,
+        Unread::NotRegistered(id) => panic!("it waits for a registry to explain {id}"),
+    })
 }
 
 fn id(merchant: &str, key: &str) -> PaymentId {

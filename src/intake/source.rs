@@ -12,7 +12,8 @@ const WAITING_MAX: usize = 2_000;
 const WAITING_WEIGHT_MAX: usize = 8 * 1024 * 1024;
 
 pub(super) struct Source {
-    waiting: VecDeque<SourceRecord>,
+    /// With when each was read.
+    waiting: VecDeque<(SourceRecord, Instant)>,
     weight: usize,
     pub limiter: Limiter,
     pub paused: bool,
@@ -29,6 +30,8 @@ pub(super) enum Blocked {
     LeftOut,
     /// Too many dead letters.
     Slowed { until: Instant },
+    /// Its schema has this id in a registry, which has not said yet what that is.
+    Registry { id: u32 },
 }
 
 impl Source {
@@ -36,12 +39,12 @@ impl Source {
         Self { waiting: VecDeque::new(), weight: 0, limiter, paused: false, blocked: None }
     }
 
-    pub fn push(&mut self, record: SourceRecord) {
+    pub fn push(&mut self, record: SourceRecord, read_at: Instant) {
         self.weight += record.weight();
-        self.waiting.push_back(record);
+        self.waiting.push_back((record, read_at));
     }
 
-    pub fn waiting(&self) -> impl Iterator<Item = &SourceRecord> {
+    pub fn waiting(&self) -> impl Iterator<Item = &(SourceRecord, Instant)> {
         self.waiting.iter()
     }
 
@@ -51,7 +54,7 @@ impl Source {
 
     /// Forgets the first so many: they have been moved on.
     pub fn moved(&mut self, records: usize) {
-        for moved in self.waiting.drain(..records.min(self.waiting.len())) {
+        for (moved, _) in self.waiting.drain(..records.min(self.waiting.len())) {
             self.weight -= moved.weight();
         }
     }
@@ -101,20 +104,20 @@ mod tests {
         let mut source = source();
         for offset in 0..WAITING_MAX as u64 {
             assert_eq!(source.pace(), None);
-            source.push(record(offset, 1));
+            source.push(record(offset, 1), Instant::now());
         }
         assert_eq!((source.pace(), source.pace()), (Some(Pace::Pause), None));
         source.moved(WAITING_MAX / 2 - 1);
         assert_eq!(source.pace(), None, "not yet half");
         source.moved(1);
         assert_eq!((source.pace(), source.pace()), (Some(Pace::Resume), None));
-        assert_eq!(source.waiting().next().map(|r| r.position.offset), Some(Offset(WAITING_MAX as u64 / 2)));
+        assert_eq!(source.waiting().next().map(|(r, _)| r.position.offset), Some(Offset(WAITING_MAX as u64 / 2)));
     }
 
     #[test]
     fn a_few_large_records_fill_it_too() {
         let mut source = source();
-        source.push(record(0, WAITING_WEIGHT_MAX));
+        source.push(record(0, WAITING_WEIGHT_MAX), Instant::now());
         assert_eq!(source.pace(), Some(Pace::Pause));
         source.moved(1);
         assert_eq!((source.pace(), source.weight), (Some(Pace::Resume), 0));
@@ -124,7 +127,7 @@ mod tests {
     fn empty_headers_fill_it_too() {
         let mut source = source();
         let headers = Some(vec![(String::new(), None); 100_000]);
-        source.push(SourceRecord { headers, ..record(0, 0) });
+        source.push(SourceRecord { headers, ..record(0, 0) }, Instant::now());
         assert_eq!(source.pace(), Some(Pace::Pause));
         source.moved(1);
         assert_eq!((source.pace(), source.weight), (Some(Pace::Resume), 0));

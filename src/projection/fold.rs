@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{ApplyError, FoldError};
 use super::fields::{About, digest};
+use super::moved::{Halted, Moved, moves};
 use super::progress::{self, Halt, Progress, hash_of};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
@@ -75,8 +76,10 @@ pub struct Fold<P> {
     pub(super) store: Store,
     codec: Arc<Codec>,
     progress: Arc<Progress>,
-    /// Partitions that are not folded any further, and where they stopped.
-    halted: BTreeMap<Partition, Offset>,
+    /// Partitions that are not folded any further.
+    halted: BTreeMap<Partition, Halted>,
+    /// How much of what was learnt from the schema registry has been heeded.
+    learnt: u64,
     rejections: Rejections,
     known: Known,
     /// Records that go into one batch.
@@ -96,15 +99,9 @@ pub enum FoldedTo {
 enum Ended {
     /// Told to stop, or there is no need to go on.
     Stopped,
-    /// A partition goes on behind a record that was rejected: what was dropped meanwhile has to be read again.
+    /// A partition goes on, behind a record that was rejected or with one that can be read now: what was dropped meanwhile has
+    /// to be read again.
     Resumed,
-}
-
-/// How far one batch takes each partition.
-struct Moved<'i> {
-    next: Offset,
-    /// The last record on the way, if there was any.
-    last: Option<&'i Recorded>,
 }
 
 impl<P: Projection> Fold<P> {
@@ -115,8 +112,8 @@ impl<P: Projection> Fold<P> {
         let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         standing::compare(&progress, journal)?;
         let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
-        let batch_max = reader::BATCH_MAX;
-        Ok(Self { projection, store, codec, progress, halted, rejections, known, batch_max })
+        let (learnt, batch_max) = (codec.learnt(), reader::BATCH_MAX);
+        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max })
     }
 
     /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
@@ -165,14 +162,16 @@ impl<P: Projection> Fold<P> {
         after: &mut dyn FnMut(Duration) -> bool,
     ) -> Result<Ended, FoldError> {
         let (tail, codec) = (self.tail(journal)?, Arc::clone(&self.codec));
-        let (rejections, known, batch_max) = (self.rejections.clone(), self.known.count, self.batch_max);
+        let (rejections, known, learnt) = (self.rejections.clone(), self.known.count, self.learnt);
+        let batch_max = self.batch_max;
         let (sender, batches) = sync_channel(reader::AHEAD_MAX);
         let stop = &stop.child_token();
         thread::scope(|scope| {
             // However this ends, the reader must too, and be it that there is nothing to read.
             let _ends = stop.clone().drop_guard();
-            let reading =
-                move || reader::read(Source { tail, codec: &codec, rejections, known, batch_max }, stop, &sender);
+            let reading = move || {
+                reader::read(Source { tail, codec: &codec, rejections, known, learnt, batch_max }, stop, &sender)
+            };
             let spawned = thread::Builder::new().name("fold-read".to_owned()).spawn_scoped(scope, reading);
             spawned.map_err(|e| JournalError::Unavailable(format!("cannot start the thread that reads: {e}")))?;
             for batch in batches {
@@ -190,6 +189,11 @@ impl<P: Projection> Fold<P> {
                             return Ok(Ended::Resumed);
                         }
                     }
+                    reader::Batch::Learnt(learnt) => {
+                        if self.read_again(learnt) {
+                            return Ok(Ended::Resumed);
+                        }
+                    }
                 }
             }
             Ok(Ended::Stopped)
@@ -201,6 +205,9 @@ impl<P: Projection> Fold<P> {
         let mut tail = self.tail(journal)?;
         while !self.progress.caught_up() {
             self.turn(tail.as_mut(), reader::POLL)?;
+            if self.read_again(self.codec.learnt()) {
+                tail = self.tail(journal)?;
+            }
         }
         Ok(())
     }
@@ -219,13 +226,15 @@ impl<P: Projection> Fold<P> {
             }
             let rejected = self.rejections.after(self.known.count);
             self.learn(&rejected)?;
-            if !rejected.is_empty() && self.resume()? {
+            let mut resumed = !rejected.is_empty() && self.resume()?;
+            resumed |= self.read_again(self.codec.learnt());
+            if resumed {
                 tail = self.tail(journal)?;
             }
-            if let Some((partition, offset)) =
-                self.halted.iter().find(|(partition, offset)| **offset < at.of(**partition))
-            {
-                return Ok(FoldedTo::Halt(Position::new(*partition, *offset)));
+            let before =
+                |(partition, halted): &(&Partition, &Halted)| halted.at < at.of(**partition) && !halted.waits();
+            if let Some((partition, halted)) = self.halted.iter().find(before) {
+                return Ok(FoldedTo::Halt(Position::new(*partition, halted.at)));
             }
             let items = reader::read_once(tail.as_mut(), &self.codec, self.batch_max, reader::POLL)?;
             let items: Vec<Item> = items.into_iter().map(|item| item.up_to(at)).collect();
@@ -262,7 +271,7 @@ impl<P: Projection> Fold<P> {
 
     /// Passes over the records at which partitions have halted and that were rejected. Answers whether there were any.
     fn resume(&mut self) -> Result<bool, FoldError> {
-        let halted = self.halted.iter().map(|(partition, offset)| Position::new(*partition, *offset));
+        let halted = self.halted.iter().map(|(partition, halted)| Position::new(*partition, halted.at));
         let resumed: Vec<Position> = halted.filter(|position| self.known.has(*position)).collect();
         let (mut batch, mut moved) = (self.store.batch(), BTreeMap::new());
         for position in &resumed {
@@ -274,6 +283,19 @@ impl<P: Projection> Fold<P> {
         }
         self.write(batch, &moved, &[])?;
         Ok(!resumed.is_empty())
+    }
+
+    /// So much has been learnt from the schema registry. Answers whether a partition goes on for it, be it only to halt for
+    /// another reason.
+    fn read_again(&mut self, learnt: u64) -> bool {
+        self.learnt = learnt;
+        let again = self.halted.iter().filter(|(_, halted)| halted.is_past(&self.codec));
+        let again: Vec<Partition> = again.map(|(partition, _)| *partition).collect();
+        for partition in &again {
+            self.halted.remove(partition);
+            self.progress.go_on(*partition);
+        }
+        !again.is_empty()
     }
 
     /// A rejected record leaves nothing but the mark that it was passed over.
@@ -354,24 +376,23 @@ impl<P: Projection> Fold<P> {
     /// All before it has been folded, whether or not a reader said so: every fold stands at the same offset here.
     fn halt(&mut self, position: Position, fault: Fault, moved: &mut BTreeMap<Partition, Moved<'_>>) {
         moves(moved, position.partition, position.offset, None);
-        let Fault { reason, may_be_newer } = fault;
-        if self.progress.speaks() {
-            tracing::error!(%position, projection = P::NAME, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
-            telemetry::partition_halted(P::NAME);
+        let waits = fault.waits();
+        let Fault { reason, may_be_newer, unread } = fault;
+        if let Some(error) = &unread {
+            self.codec.want(error);
         }
-        self.halted.insert(position.partition, position.offset);
+        match self.progress.speaks() {
+            true if waits => {
+                tracing::info!(%position, projection = P::NAME, reason, "a partition waits for the schema registry")
+            }
+            true => {
+                tracing::error!(%position, projection = P::NAME, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
+                telemetry::partition_halted(P::NAME);
+            }
+            false => {}
+        }
+        self.halted.insert(position.partition, Halted { at: position.offset, unread });
         let reason = format!("the record at {position} cannot be folded: {reason}");
-        self.progress.halt(Halt { position, reason, may_be_newer });
+        self.progress.halt(Halt { position, reason, may_be_newer }, waits);
     }
-}
-
-fn moves<'i>(
-    moved: &mut BTreeMap<Partition, Moved<'i>>,
-    partition: Partition,
-    next: Offset,
-    last: Option<&'i Recorded>,
-) {
-    let moved = moved.entry(partition).or_insert(Moved { next, last: None });
-    moved.next = next;
-    moved.last = last.or(moved.last);
 }

@@ -18,6 +18,8 @@ pub mod bulk;
 mod damage_tests;
 mod difference;
 mod error;
+#[cfg(test)]
+mod evolution_tests;
 mod fields;
 mod fold;
 #[cfg(test)]
@@ -29,6 +31,7 @@ pub mod kept;
 mod live;
 #[cfg(test)]
 mod live_tests;
+mod moved;
 mod offsets;
 mod parked;
 mod payments;

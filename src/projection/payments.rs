@@ -222,7 +222,7 @@ impl Payments {
     ) -> Result<(), StoreError> {
         let effective = effect == Effect::Effective;
         let version = if effective { payment.version } else { 0 };
-        let value = encode(&FeedRow { version, appended_at: recorded.appended_at, value: &recorded.value })?;
+        let value = encode(&FeedRow { version, appended_at: recorded.appended_at, value: recorded.kept() })?;
         let Position { partition, offset } = recorded.position;
         if effective {
             let customer = customer_key(&payment.initiation.merchant_id, &payment.initiation.customer_id);

@@ -262,10 +262,13 @@ impl Progress {
         }
     }
 
-    pub(super) fn halt(&self, halt: Halt) {
+    /// `waits`: for an answer that will come, and with it the rest of the partition.
+    pub(super) fn halt(&self, halt: Halt, waits: bool) {
         let partition = halt.position.partition;
         lock(&self.halted).insert(partition, halt);
-        self.has_caught_up(partition); // there is nothing more to wait for
+        if !waits {
+            self.has_caught_up(partition); // there is nothing more to wait for
+        }
     }
 
     pub(super) fn go_on(&self, partition: Partition) {

@@ -1,6 +1,7 @@
 //! Reads the log ahead of the fold: while one batch is written, the next is read and decoded, on a thread of its own. What
 //! operators reject comes the same way, so that the fold has one thing to wait for.
 
+use std::borrow::Cow;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Offsets, Rejections};
 use crate::journal::{JournalError, Position, Record, Tail, TailItem};
 use crate::payment::{Event, Timestamp};
-use crate::schema::Codec;
+use crate::schema::{Codec, DecodeError};
 
 /// Records that go into one batch.
 pub(super) const BATCH_MAX: usize = 20_000;
@@ -25,6 +26,8 @@ pub(super) enum Batch {
     Items(Vec<Item>),
     /// Positions that the fold has not heard of before.
     Rejected(Vec<Position>),
+    /// So much has been learnt from the schema registry: what could not be read may be read now.
+    Learnt(u64),
 }
 
 /// What the thread reads from.
@@ -34,6 +37,8 @@ pub(super) struct Source<'a> {
     pub rejections: Rejections,
     /// How many of the rejections the fold knows already.
     pub known: usize,
+    /// How much of what was learnt from the schema registry the fold has heard of.
+    pub learnt: u64,
     /// Records that are read at once.
     pub batch_max: usize,
 }
@@ -56,6 +61,8 @@ pub(super) struct Fault {
     pub reason: String,
     /// It names a schema that is not known here, as an event of a later version of paylog does.
     pub may_be_newer: bool,
+    /// The schema registry may come to say something else of it.
+    pub unread: Option<DecodeError>,
 }
 
 /// An event, and the record that it is on the log.
@@ -65,6 +72,8 @@ pub struct Recorded {
     pub event: Event,
     /// As it stands on the log.
     pub value: Vec<u8>,
+    /// The same without the registry that it was written by, if it was.
+    by_itself: Option<Vec<u8>>,
 }
 
 /// Reads until told to stop, until the log fails, or until nobody takes the batches any more.
@@ -84,6 +93,11 @@ impl Source<'_> {
         if !rejected.is_empty() {
             self.known += rejected.len();
             return Some(Ok(Batch::Rejected(rejected)));
+        }
+        let learnt = self.codec.learnt();
+        if learnt != self.learnt {
+            self.learnt = learnt;
+            return Some(Ok(Batch::Learnt(learnt)));
         }
         match read_once(self.tail.as_mut(), self.codec, self.batch_max, POLL) {
             Ok(items) if items.is_empty() => None,
@@ -138,16 +152,37 @@ impl Item {
 impl Fault {
     /// Of a record that no version of paylog can fold.
     pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), may_be_newer: false }
+        Self { reason: reason.into(), may_be_newer: false, unread: None }
+    }
+
+    /// Is it only that the schema registry has not answered yet?
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.unread, Some(DecodeError::NotRegistered(_)))
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        let (reason, may_be_newer) = (error.to_string(), error.may_be_newer());
+        Self { reason, may_be_newer, unread: error.id().is_some().then_some(error) }
     }
 }
 
 impl Recorded {
     pub(super) fn read(record: Record, codec: &Codec) -> Result<Self, Fault> {
-        let event =
-            codec.decode(&record.value).map_err(|e| Fault { reason: e.to_string(), may_be_newer: e.may_be_newer() })?;
+        let event = codec.decode(&record.value)?;
         let appended_at = Timestamp::from_micros(record.appended_at_us)
             .ok_or_else(|| Fault::new("the log's timestamp is not between 2000 and 2100"))?;
-        Ok(Self { position: record.position, appended_at, event, value: record.value })
+        let by_itself = match codec.by_itself(&record.value) {
+            Cow::Owned(value) => Some(value),
+            Cow::Borrowed(_) => None,
+        };
+        Ok(Self { position: record.position, appended_at, event, value: record.value, by_itself })
+    }
+
+    /// What rows keep of it: readable whatever becomes of the registry, and the same in every store.
+    #[must_use]
+    pub fn kept(&self) -> &[u8] {
+        self.by_itself.as_deref().unwrap_or(&self.value)
     }
 }

@@ -26,7 +26,8 @@ pub struct Row {
     pub events: Vec<Offset>,
 }
 
-/// An event as it stood on the log, so that a stream or a history needs no other source.
+/// An event as it stood on the log, so that a stream or a history needs no other source; in single-object encoding, whichever
+/// frame it had there, so that it needs no registry either.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct FeedRow<'a> {
     /// The version it made; 0 if it had no effect.

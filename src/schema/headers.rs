@@ -10,7 +10,6 @@ const SOURCE: &str = "/paylog/payments";
 #[must_use]
 pub fn headers(codec: &Codec, event: &Event, traceparent: Option<&str>) -> Vec<(String, Vec<u8>)> {
     let kind = Kind::of(&event.data);
-    let fingerprint = data_encoding::HEXLOWER.encode(&codec.fingerprint(kind));
     let mut headers = vec![
         header("ce_specversion", "1.0"),
         header("ce_id", &event.event_id.to_string()),
@@ -18,7 +17,7 @@ pub fn headers(codec: &Codec, event: &Event, traceparent: Option<&str>) -> Vec<(
         header("ce_source", codec.source().map_or(SOURCE, EventSource::as_str)),
         header("ce_time", &event.occurred_at.to_string()),
         header("ce_subject", &event.payment_id.to_string()),
-        header("ce_dataschema", &format!("urn:avro:{}:{fingerprint}", kind.full_name())),
+        header("ce_dataschema", codec.schema_uri(kind)),
         header("content-type", "application/avro"),
     ];
     headers.extend(traceparent.map(|context| header("traceparent", context)));

@@ -1,18 +1,24 @@
 //! `PaymentRequested`: what others write, on the topic of requests. Read only, and with suspicion.
 //!
 //! Its schemas are known by their fingerprint (Avro's single-object encoding). The frame of a registry names its schema by
-//! a number that only the registry can explain, so without one such a record is of an unknown schema.
+//! a number that only the registry can explain, so without one such a record is of an unknown schema. With one, whoever writes
+//! may have a schema of their own, as long as it can be read as ours (`schema/meaning.rs`).
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_avro_fast::de::DeserializerState;
 
+use super::ids::{Asking, Ids, Meaning};
+use super::meaning::Known;
 use super::{CONFLUENT, SINGLE_OBJECT, bytes_left};
 use crate::payment::request::{METADATA_ENTRIES_MAX, Unchecked};
 
 const NAME: &str = "PaymentRequested";
+pub(super) const FULL_NAME: &str = "paylog.PaymentRequested";
 
 /// Every `PaymentRequested` that was ever released. Only ever grows: these bytes are on the topics of others.
 pub(super) const RELEASED: &[&str] = &[include_str!("../../schemas/PaymentRequested.avsc")];
@@ -34,25 +40,33 @@ pub enum Unreadable {
     UnknownSchema,
     #[error("its schema is named by an id of a registry, and no registry is configured here")]
     NoRegistry,
+    #[error("the schema registry has no schema with the id {0}")]
+    NoSuchId(u32),
+    #[error("the schema with the id {0} in the schema registry is of no use: {1}")]
+    OtherSchema(u32, Arc<str>),
+    /// The registry has not said what this id is. Never a verdict: want it, and look again.
+    #[error("the schema registry has not said yet what its id {0} is")]
+    NotRegistered(u32),
     #[error("not a valid {NAME}: {0}")]
     Invalid(String),
 }
 
 /// Reads requests in Avro.
 pub struct RequestCodec {
-    schemas: Vec<serde_avro_fast::Schema>,
+    known: Arc<Known>,
+    ids: Arc<Ids>,
 }
 
 impl RequestCodec {
-    pub fn new() -> anyhow::Result<Self> {
-        let schemas = RELEASED.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { schemas })
+    pub(super) fn new(known: Arc<Known>, ids: Arc<Ids>) -> Self {
+        Self { known, ids }
     }
 
-    /// What these bytes ask for. The caller has bounded them; nothing is allocated by what they claim.
-    pub fn decode(&self, value: &[u8]) -> Result<Requested, Unreadable> {
-        let (schema, datum) = self.unframe(value)?;
-        let mut state = DeserializerState::from_slice(datum, schema);
+    /// What these bytes ask for, which were read at `read_at`. The caller has bounded them; nothing is allocated by what they
+    /// claim.
+    pub fn decode(&self, value: &[u8], read_at: Instant) -> Result<Requested, Unreadable> {
+        let (schema, datum) = self.unframe(value, read_at)?;
+        let mut state = DeserializerState::from_slice(datum, &schema);
         let record = Record::deserialize(state.deserializer()).map_err(|_| invalid("it is cut off or damaged"))?;
         if bytes_left(state.into_reader()) {
             return Err(invalid("bytes are left over after it"));
@@ -60,19 +74,41 @@ impl RequestCodec {
         Ok(record.into())
     }
 
-    fn unframe<'v>(&self, value: &'v [u8]) -> Result<(&serde_avro_fast::Schema, &'v [u8]), Unreadable> {
+    /// Has the registry asked what this id is.
+    pub fn want(&self, id: u32) {
+        self.ids.want(id, false);
+    }
+
+    fn unframe<'v>(
+        &self,
+        value: &'v [u8],
+        read_at: Instant,
+    ) -> Result<(Arc<serde_avro_fast::Schema>, &'v [u8]), Unreadable> {
         let cut = || invalid("it is cut off before its schema's name ends");
         match value {
             [first, second, rest @ ..] if [*first, *second] == SINGLE_OBJECT => {
                 let (fingerprint, datum) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
-                let schema = self.schemas.iter().find(|schema| schema.rabin_fingerprint() == fingerprint);
-                Ok((schema.ok_or(Unreadable::UnknownSchema)?, datum))
+                let schema = self.known.requests.iter().find(|schema| schema.rabin_fingerprint() == fingerprint);
+                Ok((Arc::clone(schema.ok_or(Unreadable::UnknownSchema)?), datum))
             }
             [CONFLUENT, rest @ ..] => {
-                rest.split_first_chunk::<4>().ok_or_else(cut)?;
-                Err(Unreadable::NoRegistry)
+                let (id, datum) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+                Ok((self.registered(u32::from_be_bytes(*id), read_at)?, datum))
             }
             _ => Err(Unreadable::UnknownFormat),
+        }
+    }
+
+    /// Whoever writes registers first: that there is no such id is true of what was there when the registry was asked, and may
+    /// not be of what came later.
+    fn registered(&self, id: u32, read_at: Instant) -> Result<Arc<serde_avro_fast::Schema>, Unreadable> {
+        match self.ids.meaning(id) {
+            Some(Meaning::Request(schema)) => Ok(schema),
+            Some(Meaning::Event(_)) => Err(Unreadable::OtherSchema(id, "it is of an event".into())),
+            Some(Meaning::Other(reason)) => Err(Unreadable::OtherSchema(id, reason)),
+            Some(Meaning::Missing(asked)) if asked >= read_at => Err(Unreadable::NoSuchId(id)),
+            None if self.ids.asking() == Asking::Nobody => Err(Unreadable::NoRegistry),
+            Some(Meaning::Missing(_)) | None => Err(Unreadable::NotRegistered(id)),
         }
     }
 }
@@ -179,13 +215,16 @@ mod tests {
         GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(record).unwrap()
     }
 
+    fn codec() -> RequestCodec {
+        crate::schema::Codec::new().unwrap().requests()
+    }
+
     fn framed(datum: &[u8]) -> Vec<u8> {
-        let codec = RequestCodec::new().unwrap();
-        [&SINGLE_OBJECT[..], codec.schemas[0].rabin_fingerprint(), datum].concat()
+        [&SINGLE_OBJECT[..], codec().known.requests[0].rabin_fingerprint(), datum].concat()
     }
 
     fn decode(value: &[u8]) -> Result<Requested, Unreadable> {
-        RequestCodec::new().unwrap().decode(value)
+        codec().decode(value, Instant::now())
     }
 
     #[test]
@@ -208,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_schema_is_the_one_that_another_implementation_names() {
-        let ours = *RequestCodec::new().unwrap().schemas[0].rabin_fingerprint();
+        let ours = *codec().known.requests[0].rabin_fingerprint();
         let theirs = apache_avro::Schema::parse_str(RELEASED[0]).unwrap();
         assert_eq!(&ours[..], theirs.fingerprint::<apache_avro::rabin::Rabin>().bytes.as_slice());
     }

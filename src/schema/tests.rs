@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::payment::samples::{all, event};
+use crate::schema::ids::{Asking, Meaning};
 use crate::schema::{Codec, DecodeError, Kind, RECORD_MAX, headers, wire};
 
 fn golden() -> PathBuf {
@@ -81,14 +82,49 @@ fn fingerprints_are_those_of_the_reference_implementation() {
 
 #[test]
 fn the_registry_frame_is_told_apart_by_its_first_byte() {
-    let mut codec = Codec::new().unwrap();
+    let mut codec = Codec::asking(Asking::Meanwhile).unwrap();
     let sample = event(7, all().remove(2));
     let bytes = codec.encode(&sample).unwrap();
     let framed = [&[0, 0, 0, 1, 2][..], &bytes[10..]].concat();
-    assert_eq!(codec.decode(&framed), Err(DecodeError::NotRegistered(258)));
-    assert!(codec.register(258, codec.fingerprint(Kind::Successful)));
-    assert!(!codec.register(259, [0; 8]));
+    let unknown = DecodeError::NotRegistered(258);
+    assert_eq!(codec.decode(&framed), Err(unknown.clone()));
+    assert!(!codec.is_past(&unknown));
+    let schema = wire::RELEASED.iter().find(|(kind, _)| *kind == Kind::Successful).unwrap().1;
+    codec.is_registered(&[(258, schema)], "http://registry");
     assert_eq!(codec.decode(&framed).unwrap(), sample);
+    assert!(codec.is_past(&unknown), "whoever waits may look again");
+    assert_eq!(codec.encode(&sample).unwrap(), framed, "from now on it is written by its id");
+    assert_eq!(*codec.by_itself(&framed), bytes, "and kept without it");
+    assert_eq!(*codec.by_itself(&bytes), bytes);
+    assert_eq!(codec.schema_uri(Kind::Successful), "http://registry/schemas/ids/258");
+    assert_eq!(codec.schema_uri(Kind::Failed), "urn:avro:paylog.PaymentFailed:d3d1ad48b3577e00");
+}
+
+#[test]
+fn every_answer_of_a_registry_has_its_own_words() {
+    let framed = [0, 0, 0, 0, 7, 1, 2, 3];
+    assert_eq!(Codec::new().unwrap().decode(&framed), Err(DecodeError::NoRegistry(7)));
+    let codec = Codec::asking(Asking::Meanwhile).unwrap();
+    let (not_yet, none) = (DecodeError::NotRegistered(7), DecodeError::NoSuchId(7));
+    assert_eq!(codec.decode(&framed), Err(not_yet.clone()));
+    codec.ids.want(7, true);
+    for _ in 0..2 {
+        codec.ids.missed(7, std::time::Instant::now());
+    }
+    assert_eq!(codec.decode(&framed), Err(none.clone()));
+    assert!(codec.is_past(&not_yet) && !codec.is_past(&none));
+    codec.ids.learn(7, Meaning::Other("another one".into()));
+    assert_eq!(codec.decode(&framed), Err(DecodeError::OtherSchema(7)));
+    assert!(codec.is_past(&none) && none.may_be_newer() && DecodeError::OtherSchema(7).may_be_newer());
+}
+
+/// Or its row, which is kept in the longer frame, could not be read.
+#[test]
+fn a_value_is_as_large_as_it_is_in_the_longer_frame() {
+    let codec = Codec::asking(Asking::Meanwhile).unwrap();
+    let largest = vec![0; RECORD_MAX - 5];
+    assert_eq!(codec.decode(&largest), Err(DecodeError::NotRegistered(0)));
+    assert_eq!(codec.decode(&vec![0; RECORD_MAX - 4]), Err(DecodeError::TooLarge(RECORD_MAX - 4)));
 }
 
 #[test]

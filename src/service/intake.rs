@@ -11,7 +11,7 @@ use crate::intake::{Door, Intake};
 use crate::journal::kafka::hub::Hub;
 use crate::journal::{Engine, Journal};
 use crate::projection::View;
-use crate::schema::{Codec, RequestCodec};
+use crate::schema::Codec;
 
 /// Is it named well? Before anything is opened.
 pub(super) fn check(args: &ServiceArgs, role: Role) -> anyhow::Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn parts_of(
         doors.push(("hub", Box::new(move || hub.requests(&group, Arc::clone(&log), ours.as_ref()))));
     }
     let parts = doors.into_iter().map(|(name, door)| {
-        let (requests, gateway, bounds) = (RequestCodec::new()?, args.gateway.name().to_owned(), args.intake.bounds());
+        let (requests, gateway, bounds) = (codec.requests(), args.gateway.name().to_owned(), args.intake.bounds());
         let (journal, view, codec) = (Arc::clone(journal), view.clone(), Arc::clone(codec));
         let intake = Intake { door, journal, view, codec, requests, gateway, bounds };
         let intake_stop = stop.clone();

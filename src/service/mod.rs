@@ -130,10 +130,11 @@ impl Service {
         service_bus::check(&args, role)?;
         intake::check(&args, role)?;
         let listener = crate::http::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
+        let codec = Arc::new(args.kafka.registry.writing_codec(&args.kafka.topic_prefix).await?);
         let (opening, wanted) = (args.clone(), CancellationToken::new());
         let unwanted = wanted.clone();
         let _while_waited_for = wanted.drop_guard();
-        let opened = tokio::task::spawn_blocking(move || open(&opening, role, &clocks, &unwanted)).await??;
+        let opened = tokio::task::spawn_blocking(move || open(&opening, role, &codec, &clocks, &unwanted)).await??;
         let access = access::open(&args, role, listener.local_addr()?, &opened)?;
         Ok(Self { args, role, listener, opened, access })
     }
@@ -284,11 +285,17 @@ fn maker<P: Served + 'static>(
 }
 
 /// Tries until the log answers.
-fn open(args: &ServiceArgs, role: Role, clocks: &Clocks, unwanted: &CancellationToken) -> anyhow::Result<Opened> {
+fn open(
+    args: &ServiceArgs,
+    role: Role,
+    codec: &Arc<Codec>,
+    clocks: &Clocks,
+    unwanted: &CancellationToken,
+) -> anyhow::Result<Opened> {
     let totals = args.totals && matches!(role, Role::All | Role::Serve);
     let (data, seldom) = (Arc::new(DataDir::take(&args.data_dir)?), Seldom::new());
     loop {
-        let log = open_log(&args.kafka, totals, clocks, &data, args.rebuild_effort(), &args.from_checkpoint);
+        let log = open_log(&args.kafka, codec, totals, clocks, &data, args.rebuild_effort(), &args.from_checkpoint);
         match log.and_then(|log| webhooks::open(args, role, log)) {
             Err(error) if args.kafka.servers().is_some() && is_away(&error) => {
                 if seldom.now() {
@@ -319,13 +326,13 @@ fn is_away(error: &anyhow::Error) -> bool {
 
 fn open_log(
     kafka: &KafkaArgs,
+    codec: &Arc<Codec>,
     totals: bool,
     clocks: &Clocks,
     data: &Arc<DataDir>,
     effort: Effort,
     from: &[PathBuf],
 ) -> anyhow::Result<Opened> {
-    let codec = Arc::new(Codec::new()?);
     let journal: Arc<dyn Journal> = match kafka.config(data.instance_id()) {
         Some(config) => KafkaJournal::open(config)?,
         None => EmbeddedJournal::open(&data.journal(), kafka.partitions)?,
@@ -334,7 +341,8 @@ fn open_log(
     let rejections = Rejections::default();
     let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
     let stores = data.stores();
-    let (log, shared) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(&codec));
+    let (log, codec) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(codec));
+    let shared = Arc::clone(&codec);
     let sources = Sources { stores, log, codec: shared, rejections, clocks: clocks.clone(), effort };
     let (payments, view) = payments(&sources, from)?;
     let totals = if totals { Some(sums(&sources, from)?) } else { None };

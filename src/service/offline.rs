@@ -87,8 +87,9 @@ impl Projections {
             );
         }
         let with_totals = serving_dir::<Totals>(&data.stores())?.is_dir();
+        let codec = Arc::new(kafka.registry.folding_codec()?);
         let Opened { payments, totals, data, .. } =
-            open_log(kafka, with_totals, &Clocks::system(), &data, Effort::FULL, &[])?;
+            open_log(kafka, &codec, with_totals, &Clocks::system(), &data, Effort::FULL, &[])?;
         let mut projections = Self { all: Vec::new(), stop: CancellationToken::new(), folding: Vec::new() };
         projections.fold(payments, &data)?;
         totals.map(|totals| projections.fold(totals, &data)).transpose()?;

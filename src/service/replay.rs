@@ -14,7 +14,6 @@ use crate::journal::{Position, Reader, kafka};
 use crate::projection::Payments;
 use crate::projection::versions::serving_dir;
 use crate::replay::{Reading, Verification, VerifyArgs, WrongFlags, ends_of, shown};
-use crate::schema::Codec;
 use crate::store::Store;
 
 /// A name among those of a group: nothing joins it.
@@ -37,7 +36,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let sources = Sources::open(args)?;
     let log = sources.log.as_ref();
     let selection = args.chosen.selection(log.partitions())?;
-    let (codec, ends) = (Arc::new(Codec::new()?), ends_of(log)?);
+    let (codec, ends) = (Arc::new(args.kafka.registry.reading_codec()?), ends_of(log)?);
     eprintln!("log {}, {} partitions, read to {}", log.log_id(), log.partitions(), shown(&ends));
     let Sources { rejected, against, .. } = &sources;
     let verification = Verification { log, codec, rejected, against: against.clone(), selection, ends };

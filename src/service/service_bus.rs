@@ -10,7 +10,7 @@ use crate::config::ServiceArgs;
 use crate::intake::service_bus::{Queue, ServiceBus};
 use crate::journal::Journal;
 use crate::projection::View;
-use crate::schema::{Codec, RequestCodec};
+use crate::schema::Codec;
 
 /// Is it named, and with all that it needs? Before anything is opened.
 pub(super) fn check(args: &ServiceArgs, role: Role) -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ pub(super) fn part_of(
 ) -> anyhow::Result<Option<Part>> {
     let Some(queue) = queue(args, role)? else { return Ok(None) };
     let (journal, view, codec) = (Arc::clone(journal), view.clone(), Arc::clone(codec));
-    let (requests, gateway) = (RequestCodec::new()?, args.gateway.name().to_owned());
+    let (requests, gateway) = (codec.requests(), args.gateway.name().to_owned());
     let bus = ServiceBus { queue, journal, view, codec, requests, gateway, drain: args.drain() / 2 };
     let (taking, threads) = (stop.clone(), amqp::executor()?);
     let work = move || {

@@ -31,6 +31,8 @@
 //! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
 //! * `service_bus`, `service_bus_faults`, `service_bus_sink`: queues of Azure Service Bus, on a real broker; `artemis`: that
 //!   broker, and a client of it that is not ours
+//! * `registry`, `registry_requests`: a schema registry and its faults; `registry_double`: one that fails as it is told;
+//!   `registry_real`: one that nobody here wrote, at `PAYLOG_TEST_REGISTRY`
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
 mod alternating;
@@ -73,6 +75,10 @@ mod reading;
 mod rebalance;
 mod rebuild;
 mod receiver;
+mod registry;
+mod registry_double;
+mod registry_real;
+mod registry_requests;
 mod rejected;
 mod restarts;
 mod service_bus;
@@ -177,6 +183,8 @@ scenarios! {
     archives::a_rejected_record_is_passed_over_in_a_restored_log_too,
     imports::a_process_under_which_an_import_begins_ends,
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
+    registry::a_log_of_both_frames_is_read_whole,
+    registry::an_id_that_is_not_known_holds_up_its_partition_until_the_registry_explains_it,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,

@@ -2,7 +2,9 @@
 //! (`intake/request.rs`), with the message id in the place of the record's key and application properties in that of its
 //! headers.
 
-use super::super::request::{Asked, Refused, read, trace};
+use std::time::Instant;
+
+use super::super::request::{Asked, Refused, Unread, read, trace};
 use crate::amqp::{Body, Received};
 use crate::journal::{Offset, Partition, Position, SourceRecord};
 use crate::schema::RequestCodec;
@@ -19,12 +21,12 @@ pub(super) struct Judged {
 }
 
 /// `None` is a message whose bytes are none.
-pub(super) fn judge(message: Option<Received>, codec: &RequestCodec) -> Result<Judged, Refused> {
+pub(super) fn judge(message: Option<Received>, read_at: Instant, codec: &RequestCodec) -> Result<Judged, Unread> {
     let Some(message) = message else {
-        return refuse("malformed_message", "its bytes are no AMQP message");
+        return Ok(refuse("malformed_message", "its bytes are no AMQP message")?);
     };
     let record = as_record(message)?;
-    let asked = read(&record, codec).map_err(in_words_of_messages)?;
+    let asked = read(&record, read_at, codec).map_err(in_words_of_messages)?;
     let trace = trace(&record).map(str::to_owned);
     Ok(Judged { asked, trace })
 }
@@ -49,15 +51,16 @@ fn as_record(message: Received) -> Result<SourceRecord, Refused> {
     Ok(SourceRecord { position, timestamp_us: 0, key: id, headers: Some(headers), value })
 }
 
-fn in_words_of_messages(refused: Refused) -> Refused {
+fn in_words_of_messages(unread: Unread) -> Unread {
+    let Unread::Refused(refused) = unread else { return unread };
     let detail = match refused.code {
         "idempotency_key_missing" => {
             "a request needs an idempotency key: as the message id, or in the application property idempotency-key"
         }
         "empty_record" => "a request needs a body",
-        _ => return refused,
+        _ => return refused.into(),
     };
-    Refused { detail: detail.to_owned(), ..refused }
+    Refused { detail: detail.to_owned(), ..refused }.into()
 }
 
 fn refuse<T>(code: &'static str, detail: &str) -> Result<T, Refused> {
@@ -66,10 +69,12 @@ fn refuse<T>(code: &'static str, detail: &str) -> Result<T, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Judged, Refused, judge};
+    use std::time::Instant;
+
+    use super::{Judged, Refused, Unread, judge};
     use crate::amqp::{Body, Received};
     use crate::payment::{IdempotencyKey, MerchantId, PaymentId};
-    use crate::schema::RequestCodec;
+    use crate::schema::Codec;
 
     const GOOD: &str = r#"{"amount":1999,"currency":"EUR","customer_id":"cus_42","payment_method":"pm_card_visa"}"#;
 
@@ -79,8 +84,12 @@ mod tests {
         Received { id: id.map(bytes), properties, body: Body::Bytes(bytes(body)) }
     }
 
-    fn judged(message: Received) -> Result<Judged, Refused> {
-        judge(Some(message), &RequestCodec::new().unwrap())
+    fn judged(message: impl Into<Option<Received>>) -> Result<Judged, Refused> {
+        let codec = Codec::new().unwrap().requests();
+        judge(message.into(), Instant::now(), &codec).map_err(|unread| match unread {
+            Unread::Refused(refused) => refused,
+            Unread::NotRegistered(id) => panic!("it waits for schema {id}"),
+        })
     }
 
     fn id(merchant: &str, key: &str) -> PaymentId {
@@ -112,6 +121,6 @@ mod tests {
         assert_eq!(code(message(Some("k"), &[], "")), "empty_record");
         assert_eq!(code(Received { body: Body::Empty, ..message(Some("k"), &[], "") }), "empty_record");
         assert_eq!(code(Received { body: Body::Structure, ..message(Some("k"), &[], "") }), "unsupported_body");
-        assert_eq!(judge(None, &RequestCodec::new().unwrap()).unwrap_err().code, "malformed_message");
+        assert_eq!(judged(None).unwrap_err().code, "malformed_message");
     }
 }

@@ -4,7 +4,7 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -14,7 +14,7 @@ use super::judge::{Judged, judge};
 use super::{Ended, ServiceBus};
 use crate::amqp::{Delivery, Pause, Receiver, Settlement, Ticket};
 use crate::intake::IntakeError;
-use crate::intake::request::Refused;
+use crate::intake::request::{Refused, Unread};
 use crate::journal::{JournalError, NewRecord, Partition};
 use crate::payment::{Event, EventData, RequestId};
 use crate::projection::home_of;
@@ -181,9 +181,17 @@ async fn probe(trouble: &mut Option<(Partition, Probe)>) -> Result<(), JournalEr
 async fn one(bus: &ServiceBus, delivery: Delivery, stopping: CancellationToken) -> Result<Done, IntakeError> {
     let Delivery { ticket, message } = delivery;
     let done = |became| Ok(Done { ticket, became });
-    let judged = match judge(message, &bus.requests) {
-        Ok(judged) => judged,
-        Err(refused) => return done(Became::Refused(refused)),
+    let read_at = Instant::now();
+    let judged = loop {
+        match judge(message.clone(), read_at, &bus.requests) {
+            Ok(judged) => break judged,
+            Err(Unread::Refused(refused)) => return done(Became::Refused(refused)),
+            // The schema registry has not said what its id is.
+            Err(Unread::NotRegistered(_)) => tokio::select! {
+                () = stopping.cancelled() => return done(Became::Left),
+                () = tokio::time::sleep(HALT_PAUSE) => {}
+            },
+        }
     };
     if let Some(row) = bus.view.payment(judged.asked.id)? {
         let repeat = row.payment.initiation.fingerprint == judged.asked.fingerprint;

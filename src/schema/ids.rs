@@ -1,0 +1,282 @@
+//! What the ids of a registry mean, as far as it has said, and which of them somebody waits for. Asks nobody: whoever reads
+//! looks here, at no other's pace, and says what it wants; an asker of the registry (`schema/registry/asker.rs`) learns it.
+//!
+//! What an id means never changes, once the registry has said it. That there is no such id may change: it is a verdict only on
+//! what was read before the registry was asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::lock::lock;
+
+/// Ids that are remembered; past it, those of schemas that are not ours are forgotten.
+const KEPT_MAX: usize = 10_000;
+/// That there is no such id is believed when the registry has said so twice, this far apart: its nodes copy from each other.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often a halted partition has the registry asked again for an id that it did not have.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// After a question that had no answer.
+const AWAY_PAUSE: Duration = Duration::from_millis(250);
+const AWAY_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How often whoever waits for an answer looks for itself.
+const TURN: Duration = Duration::from_millis(500);
+
+/// What an id means.
+#[derive(Clone, Debug)]
+pub(super) enum Meaning {
+    /// The released schema of an event, by its place among them.
+    Event(usize),
+    /// Whoever writes by this schema asks for a payment.
+    Request(Arc<serde_avro_fast::Schema>),
+    /// A schema that is neither, and why.
+    Other(Arc<str>),
+    /// The registry has no such id; when it was asked.
+    Missing(Instant),
+}
+
+/// Who hears of an id that is not known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// Nobody: there is no registry.
+    Nobody,
+    /// The registry, while others go on: whoever wants to know looks again.
+    Meanwhile,
+    /// The registry, and whoever wants to know waits, for as long as it takes.
+    First,
+}
+
+/// A question to the registry.
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    not_before: Instant,
+    /// How often it had no answer.
+    away: u32,
+    /// It was said once that there is no such id.
+    missed: bool,
+    /// A partition has halted there: it is asked until it has a meaning.
+    lasting: bool,
+}
+
+pub(super) struct Ids {
+    asking: Asking,
+    meanings: RwLock<HashMap<u32, Meaning>>,
+    /// Counts what was learnt.
+    learnt: AtomicU64,
+    wanted: Mutex<BTreeMap<u32, Want>>,
+    /// There is something new to ask.
+    bell: Notify,
+    /// There is something new to know.
+    heard: Condvar,
+}
+
+impl Ids {
+    pub fn new(asking: Asking) -> Self {
+        Self {
+            asking,
+            meanings: RwLock::default(),
+            learnt: AtomicU64::new(0),
+            wanted: Mutex::default(),
+            bell: Notify::new(),
+            heard: Condvar::new(),
+        }
+    }
+
+    pub fn asking(&self) -> Asking {
+        self.asking
+    }
+
+    /// What is known of this id. Where others wait for the registry, `None` only means that there is none.
+    pub fn meaning(&self, id: u32) -> Option<Meaning> {
+        match self.known(id) {
+            None if self.asking == Asking::First => Some(self.wait(id)),
+            known => known,
+        }
+    }
+
+    /// How much was learnt so far: as long as this stays the same, nothing means anything else.
+    pub fn learnt(&self) -> u64 {
+        self.learnt.load(Ordering::Acquire)
+    }
+
+    /// Has the registry asked. `lasting`: until it has a meaning, and not only until there is an answer.
+    pub fn want(&self, id: u32, lasting: bool) {
+        if self.asking == Asking::Nobody {
+            return;
+        }
+        let fresh = Want { not_before: Instant::now(), away: 0, missed: false, lasting };
+        let mut wanted = lock(&self.wanted);
+        let want = wanted.entry(id).or_insert(fresh);
+        want.lasting |= lasting;
+        drop(wanted);
+        self.bell.notify_one();
+    }
+
+    fn known(&self, id: u32) -> Option<Meaning> {
+        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn wait(&self, id: u32) -> Meaning {
+        let mut wanted = lock(&self.wanted);
+        loop {
+            if let Some(meaning) = self.known(id) {
+                return meaning;
+            }
+            if !wanted.contains_key(&id) {
+                drop(wanted);
+                self.want(id, false);
+                wanted = lock(&self.wanted);
+                continue;
+            }
+            wanted = self.heard.wait_timeout(wanted, TURN).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    // === for whoever asks the registry ===
+
+    /// The question that is due first, and when.
+    pub fn next(&self) -> Option<(u32, Instant)> {
+        let wanted = lock(&self.wanted);
+        wanted.iter().map(|(id, want)| (*id, want.not_before)).min_by_key(|(_, not_before)| *not_before)
+    }
+
+    /// Returns when there is something new to ask.
+    pub async fn bell(&self) {
+        self.bell.notified().await;
+    }
+
+    /// The registry has said what it means.
+    pub fn learn(&self, id: u32, meaning: Meaning) {
+        let mut wanted = lock(&self.wanted);
+        wanted.remove(&id);
+        self.keep(id, meaning);
+    }
+
+    /// The registry has said that there is no such id.
+    pub fn missed(&self, id: u32, asked: Instant) {
+        let mut wanted = lock(&self.wanted);
+        let Some(want) = wanted.get_mut(&id) else { return };
+        if !want.missed {
+            *want = Want { not_before: asked + LOOK_AGAIN, away: 0, missed: true, ..*want };
+            return;
+        }
+        if want.lasting {
+            *want = Want { not_before: asked + ASK_AGAIN, away: 0, ..*want };
+        } else {
+            wanted.remove(&id);
+        }
+        self.keep(id, Meaning::Missing(asked));
+    }
+
+    /// There was no answer. How long until it is asked again.
+    pub fn away(&self, id: u32) -> Duration {
+        let mut wanted = lock(&self.wanted);
+        let Some(want) = wanted.get_mut(&id) else { return Duration::ZERO };
+        let pause = AWAY_PAUSE.saturating_mul(1 << want.away.min(10)).min(AWAY_PAUSE_MAX);
+        *want = Want { not_before: Instant::now() + pause, away: want.away + 1, ..*want };
+        pause
+    }
+
+    /// While the wants are held: whoever waits looks while it holds them.
+    fn keep(&self, id: u32, meaning: Meaning) {
+        let mut meanings = self.meanings.write().unwrap_or_else(PoisonError::into_inner);
+        if meanings.len() >= KEPT_MAX {
+            meanings.retain(|_, meaning| matches!(meaning, Meaning::Event(_)));
+        }
+        meanings.insert(id, meaning);
+        drop(meanings);
+        self.learnt.fetch_add(1, Ordering::AcqRel);
+        self.heard.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(ids: &Ids) -> Option<u32> {
+        ids.next().filter(|(_, at)| *at <= Instant::now()).map(|(id, _)| id)
+    }
+
+    #[test]
+    fn an_id_is_asked_for_once_and_known_from_then_on() {
+        let ids = Ids::new(Asking::Meanwhile);
+        assert!(ids.meaning(7).is_none() && ids.next().is_none(), "to look is not to ask");
+        ids.want(7, false);
+        ids.want(7, false);
+        assert_eq!(due(&ids), Some(7));
+        ids.learn(7, Meaning::Event(2));
+        assert!(matches!(ids.meaning(7), Some(Meaning::Event(2))));
+        assert_eq!((ids.next(), ids.learnt()), (None, 1));
+    }
+
+    #[test]
+    fn that_there_is_none_is_believed_when_it_was_said_twice() {
+        let (ids, first) = (Ids::new(Asking::Meanwhile), Instant::now());
+        ids.want(7, false);
+        ids.missed(7, first);
+        assert!(ids.meaning(7).is_none());
+        assert_eq!(ids.next(), Some((7, first + LOOK_AGAIN)));
+        ids.missed(7, first + LOOK_AGAIN);
+        assert!(matches!(ids.meaning(7), Some(Meaning::Missing(at)) if at == first + LOOK_AGAIN));
+        assert_eq!(ids.next(), None, "and is asked no more");
+    }
+
+    #[test]
+    fn a_halted_partition_has_it_asked_again_and_again() {
+        let (ids, at) = (Ids::new(Asking::Meanwhile), Instant::now());
+        ids.want(7, false);
+        ids.want(7, true);
+        ids.missed(7, at);
+        ids.missed(7, at);
+        assert_eq!(ids.next(), Some((7, at + ASK_AGAIN)));
+        ids.missed(7, at + ASK_AGAIN);
+        assert_eq!(ids.next(), Some((7, at + ASK_AGAIN * 2)));
+        ids.learn(7, Meaning::Event(0));
+        assert_eq!(ids.next(), None);
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_asked_less_and_less_often_and_says_nothing() {
+        let ids = Ids::new(Asking::Meanwhile);
+        ids.want(7, false);
+        let pauses: Vec<Duration> = (0..10).map(|_| ids.away(7)).collect();
+        assert_eq!((pauses[0], pauses[1], pauses[9]), (AWAY_PAUSE, AWAY_PAUSE * 2, AWAY_PAUSE_MAX));
+        assert!(ids.meaning(7).is_none() && due(&ids).is_none());
+        ids.want(8, false);
+        assert_eq!(due(&ids), Some(8), "another one is asked at once");
+    }
+
+    #[test]
+    fn what_others_made_up_does_not_fill_the_memory() {
+        let ids = Ids::new(Asking::Meanwhile);
+        ids.learn(1, Meaning::Event(0));
+        for id in 2..=KEPT_MAX as u32 + 1 {
+            ids.learn(id, Meaning::Other("none of ours".into()));
+        }
+        assert!(ids.known(2).is_none() && ids.known(1).is_some());
+        assert!(ids.meanings.read().unwrap().len() < KEPT_MAX);
+    }
+
+    #[test]
+    fn without_a_registry_nothing_is_asked() {
+        let ids = Ids::new(Asking::Nobody);
+        ids.want(7, true);
+        assert!(ids.next().is_none() && ids.meaning(7).is_none());
+    }
+
+    #[test]
+    fn who_reads_alone_waits_for_the_answer() {
+        let ids = Arc::new(Ids::new(Asking::First));
+        let (reading, theirs) = (Arc::clone(&ids), Arc::clone(&ids));
+        let reader = std::thread::spawn(move || reading.meaning(7));
+        while theirs.next().is_none() {
+            std::thread::yield_now();
+        }
+        ids.learn(7, Meaning::Event(3));
+        assert!(matches!(reader.join().unwrap(), Some(Meaning::Event(3))));
+    }
+}

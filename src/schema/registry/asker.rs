@@ -1,0 +1,119 @@
+//! Asks the registry for the ids that somebody waits for, one after the other, on a task of its own, so that nobody who reads
+//! ever does. A registry that does not answer is asked again, less and less often; that is said in the log, and is no answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::subjects::{Subject, released};
+use super::{NoAnswer, Registry, RegistryArgs};
+use crate::schema::Codec;
+use crate::schema::ids::{Asking, Ids, Meaning};
+use crate::schema::meaning::Known;
+use crate::telemetry::{self, Seldom};
+
+impl RegistryArgs {
+    /// Of a process that appends: it knows the ids of everything that it may write before it begins, or does not begin. `topic`
+    /// is that of the events.
+    pub async fn writing_codec(&self, topic: &str) -> anyhow::Result<Codec> {
+        match Registry::new(self)? {
+            Some(registry) => registered(registry, topic).await,
+            None => Codec::new(),
+        }
+    }
+
+    /// Of a command that reads what is there, record by record, and waits for what the registry says of each. Must be called
+    /// within a tokio runtime.
+    pub fn reading_codec(&self) -> anyhow::Result<Codec> {
+        self.codec(Asking::First)
+    }
+
+    /// Of what folds and appends nothing: a partition waits, and not the thread. Must be called within a tokio runtime.
+    pub fn folding_codec(&self) -> anyhow::Result<Codec> {
+        self.codec(Asking::Meanwhile)
+    }
+
+    fn codec(&self, asking: Asking) -> anyhow::Result<Codec> {
+        let Some(registry) = Registry::new(self)? else { return Codec::new() };
+        let mut codec = Codec::asking(asking)?;
+        codec.keep(asks(codec.ids(), registry, codec.known()));
+        Ok(codec)
+    }
+}
+
+async fn registered(registry: Registry, topic: &str) -> anyhow::Result<Codec> {
+    let mut codec = Codec::asking(Asking::Meanwhile)?;
+    let mut ids = Vec::new();
+    for Subject { name, schemas } in released(topic) {
+        for schema in schemas {
+            ids.push((id_of(&registry, &name, schema).await?, schema));
+        }
+    }
+    codec.is_registered(&ids, registry.url());
+    tracing::info!(registry = registry.url(), schemas = ids.len(), "events are written by the registry's ids");
+    codec.keep(asks(codec.ids(), registry, codec.known()));
+    Ok(codec)
+}
+
+async fn id_of(registry: &Registry, subject: &str, schema: &str) -> anyhow::Result<u32> {
+    match registry.id(subject, schema).await {
+        Ok(id) => Ok(id),
+        Err(NoAnswer::Missing(missing)) => bail!(
+            "the schema registry {} does not have a schema of paylog's under the subject {subject} ({missing}): run `paylog \
+             schemas register`",
+            registry.url()
+        ),
+        Err(error) => Err(error).context(
+            "the schema registry does not answer, and without it this process cannot know by which ids to write: see to it, or \
+             leave --schema-registry out",
+        ),
+    }
+}
+
+fn asks(ids: Arc<Ids>, registry: Registry, known: Arc<Known>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let seldom = Seldom::new();
+        loop {
+            let Some((id, at)) = ids.next() else {
+                ids.bell().await;
+                continue;
+            };
+            if at > Instant::now() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(at.into()) => {}
+                    () = ids.bell() => {}
+                }
+                continue;
+            }
+            ask(&ids, &registry, &known, id, &seldom).await;
+        }
+    }))
+}
+
+async fn ask(ids: &Ids, registry: &Registry, known: &Known, id: u32, seldom: &Seldom) {
+    let asked = Instant::now();
+    let answer = registry.schema(id).await;
+    telemetry::registry_asked(match &answer {
+        Ok(_) | Err(NoAnswer::Refused(_)) => "answered",
+        Err(NoAnswer::Missing(_)) => "missing",
+        Err(NoAnswer::Away(_)) => "away",
+    });
+    match answer {
+        Ok(text) => ids.learn(id, known.meaning(&text)),
+        Err(NoAnswer::Refused(reason)) => ids.learn(id, Meaning::Other(reason.into())),
+        Err(NoAnswer::Missing(_)) => ids.missed(id, asked),
+        Err(NoAnswer::Away(reason)) => {
+            let pause = ids.away(id);
+            if seldom.now() {
+                tracing::warn!(
+                    id,
+                    reason,
+                    again_in_ms = pause.as_millis(),
+                    "the schema registry does not answer: what is written by ids that it has not explained waits"
+                );
+            }
+        }
+    }
+}
