@@ -2,6 +2,7 @@
 //! What became of a request is decided by the log alone (DESIGN.md 9), so any number of instances agree.
 
 mod create;
+mod described;
 mod etag;
 mod health;
 mod list;
@@ -37,9 +38,10 @@ use crate::projection::{Live, Offsets, Row, View};
 use crate::recording::event_record;
 use crate::schema::Codec;
 
-pub use operator::{Operator, routes as operator_routes};
-pub use push::{PushApi, routes as push_routes};
-pub use webhooks::{WebhookApi, routes as webhook_routes};
+pub use described::{TAGS, described, health as health_described};
+pub use operator::{Operator, TAG as OPERATOR_TAG, described as operator_described, routes as operator_routes};
+pub use push::{PushApi, TAG as PUSH_TAG, described as push_described, routes as push_routes};
+pub use webhooks::{TAG as WEBHOOK_TAG, WebhookApi, described as webhook_described, routes as webhook_routes};
 
 /// When to come back to a payment that is in progress, or to an instance that is behind or going away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@ mod asks;
 mod attempts;
 pub(super) mod body;
 mod changes;
+mod described;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use warp::reply::Response;
 
 use super::create::require_json;
 use super::{Api, get, json, not_acknowledged, otherwise, shutting_down};
-use crate::contract::{EndpointBody, PENDING_MAX};
+use crate::contract::{EndpointBody, PENDING_MAX, text};
 use crate::control::{Control, EndpointId, EndpointState, KnownEndpoint, SecretsKey};
 use crate::deliveries::{Deliveries, Standing};
 use crate::http::{Problem, Query, query, read_body};
@@ -27,6 +28,7 @@ use crate::payment::MerchantId;
 use crate::projection::Offsets;
 
 pub(super) use attempts::of as attempts_of;
+pub use described::{TAG, described};
 
 /// The largest body of a request about endpoints or browsers.
 const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -41,10 +43,12 @@ pub struct WebhookApi {
     pub allow_private: bool,
 }
 
-#[derive(serde::Serialize)]
-pub(super) struct ListBody<T> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Page)]
+pub(in crate::api) struct ListBody<T> {
     pub data: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Cursor>)]
     pub next_cursor: Option<String>,
 }
 

@@ -7,6 +7,7 @@
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
 //! wins, in every instance alike.
 
+pub mod described;
 mod document;
 mod ids;
 mod import;

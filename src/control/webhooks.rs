@@ -54,7 +54,7 @@ pub enum EndpointState {
 }
 
 /// How much of a payment is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadKind {
     /// The event and the payment, as in a stream.
@@ -128,7 +128,7 @@ pub enum Asks {
 }
 
 /// `from <= offset < to` of one partition of the log of payments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Range {
     pub partition: u32,
     pub from: u64,

@@ -8,6 +8,7 @@ mod batch;
 pub mod command;
 mod config;
 mod dead_letter;
+pub mod described;
 mod driver;
 mod limiter;
 mod request;

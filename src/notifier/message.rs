@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use standardwebhooks::Webhook;
 
-use crate::contract::{FrameBody, ThinBody};
+use crate::contract::{FrameBody, ThinBody, text};
 use crate::control::{Endpoint, EndpointId, PayloadKind, SecretsKey};
 use crate::deliveries::Due;
 use crate::deliveries::outcome::{Cause, What};
@@ -23,29 +23,35 @@ pub(super) struct Message {
     pub body: String,
 }
 
-#[derive(serde::Serialize)]
-struct Body<'a, D> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = WebhookMessage)]
+pub(super) struct Body<'a, D> {
     #[serde(rename = "type")]
     kind: &'a str,
+    #[schema(value_type = text::Time)]
     timestamp: String,
     data: D,
 }
 
-#[derive(serde::Serialize)]
-struct Sequenced<D> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Sequenced)]
+pub(super) struct Sequenced<D> {
     /// The payment's version: 1, 2, 3, with no gap.
     sequence: u64,
     #[serde(flatten)]
     frame: D,
 }
 
-#[derive(serde::Serialize)]
-struct TestData {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = WebhookTest)]
+pub(super) struct TestData {
     message: &'static str,
 }
 
-#[derive(serde::Serialize)]
-struct DisabledData<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = WebhookEndpointDisabled)]
+pub(super) struct DisabledData<'a> {
+    #[schema(value_type = text::EndpointId)]
     endpoint: EndpointId,
     reason: &'a str,
 }

@@ -9,6 +9,7 @@ mod agenda;
 mod args;
 mod attempt;
 mod client;
+pub mod described;
 mod group;
 mod lane;
 mod message;

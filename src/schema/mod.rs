@@ -4,6 +4,7 @@
 //! schema is compiled in) or in the frame of Confluent's registry (0x00 and a 4-byte id); the first byte tells them apart.
 //! Decoding never allocates by what a record claims: it reads out of the record's own bytes, which are bounded first.
 
+pub mod described;
 mod headers;
 mod requested;
 #[cfg(test)]

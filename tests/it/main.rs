@@ -3,6 +3,7 @@
 //!
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
+//! * `described`: holds every answer that `client` sees to `/openapi.json`
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
 //! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
@@ -40,6 +41,7 @@ mod cluster;
 mod conformance;
 mod crashes;
 mod cutter;
+mod described;
 mod foreign;
 mod foreign_hands;
 mod full_disk;

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::contract::text;
 use crate::control::PayloadKind;
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::target;
@@ -22,11 +23,14 @@ pub(super) const EVENTS: &[&str] = &[
 const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
 const OVERLAP_S: u64 = 24 * 60 * 60;
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+#[schema(as = WebhookEndpointAsked)]
+pub(in crate::api) struct Create {
+    #[schema(value_type = text::Url)]
     url: String,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<text::EndpointEvent>>, min_items = 1)]
     events: Option<Vec<String>>,
     #[serde(default)]
     ordered: bool,
@@ -43,29 +47,38 @@ pub(super) struct NewEndpoint {
     pub payload: PayloadKind,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+#[schema(as = Nothing)]
+pub(in crate::api) struct Nothing {}
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotate {
+#[schema(as = RotationAsked)]
+pub(in crate::api) struct Rotate {
     #[serde(default)]
+    #[schema(maximum = 604_800)]
     overlap_seconds: Option<u64>,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Resend {
+#[schema(as = ResendAsked)]
+pub(in crate::api) struct Resend {
+    #[schema(value_type = text::PaymentId)]
     payment_id: String,
+    #[schema(minimum = 1)]
     version: u64,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Recover {
+#[schema(as = RecoverAsked)]
+pub(in crate::api) struct Recover {
+    #[schema(value_type = text::Time)]
     since: String,
     #[serde(default)]
+    #[schema(value_type = Option<text::Time>)]
     until: Option<String>,
 }
 
