@@ -1,7 +1,6 @@
 //! The routes of this module, described: payments, totals, stream tokens, health and the page.
 
 use super::health::HealthBody;
-use super::list::ListBody;
 use super::tokens::{AskedBody, TicketBody, TokenBody};
 use super::totals::TotalsBody;
 use crate::contract::asked::NewPaymentBody;
@@ -101,7 +100,7 @@ fn list() -> Operation {
         .query::<text::Cursor>("cursor", "The `next_cursor` of the page before.")
         .query::<text::Limit>("limit", "50 if nothing is said.")
         .query::<text::AtLeast>("at_least", "Answer with no less than this.")
-        .answers::<ListBody<PaymentBody<'_>>>(200, "A page.", &[])
+        .answers_list::<PaymentBody<'_>>("A page.")
         .refuses(QUERY)
         .refuses(AT_LEAST)
         .refuses(&[(400, &["invalid_customer_id", "invalid_status", "invalid_cursor", "invalid_limit"])])
@@ -115,7 +114,7 @@ fn events() -> Operation {
         .path::<text::PaymentId>("id", "Which payment.")
         .query::<text::True>("all", "`true`: those without effect too, whose `version` is `null`.")
         .query::<text::AtLeast>("at_least", "Answer with no less than this.")
-        .answers::<ListBody<HistoryBody<'_>>>(200, "All of it, in order.", &[])
+        .answers_list::<HistoryBody<'_>>("All of it, in order.")
         .refuses(QUERY)
         .refuses(AT_LEAST)
         .refuses(&[(400, &["invalid_all"]), (404, &["payment_not_found"])])

@@ -5,9 +5,7 @@ use warp::reply::Response;
 
 use super::{Api, json, not_found};
 use crate::access::Caller;
-use crate::contract::{
-    HistoryBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text, text,
-};
+use crate::contract::{HistoryBody, PaymentBody, bad_parameter, bad_place, last_position, partition, position_text};
 use crate::http::{Problem, Query, page_limit};
 use crate::payment::{CustomerId, PaymentId, Status};
 use crate::projection::{Offsets, Row, Scope, View};
@@ -16,12 +14,10 @@ pub(super) const PAGE: usize = 50;
 /// Reads for one page, at most: a filter that matches nothing still ends.
 const READS_MAX: usize = 40;
 
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[schema(as = List)]
-pub(in crate::api) struct ListBody<T> {
+#[derive(serde::Serialize)]
+pub(super) struct ListBody<T> {
     pub data: Vec<T>,
     /// `null` on the last page.
-    #[schema(value_type = Option<text::Cursor>, required)]
     pub next_cursor: Option<String>,
 }
 

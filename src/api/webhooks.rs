@@ -19,7 +19,7 @@ use warp::reply::Response;
 
 use super::create::require_json;
 use super::{Api, get, json, not_acknowledged, otherwise, shutting_down};
-use crate::contract::{EndpointBody, PENDING_MAX, text};
+use crate::contract::{EndpointBody, PENDING_MAX};
 use crate::control::{Control, EndpointId, EndpointState, KnownEndpoint, SecretsKey};
 use crate::deliveries::{Deliveries, Standing};
 use crate::http::{Problem, Query, query, read_body};
@@ -43,12 +43,10 @@ pub struct WebhookApi {
     pub allow_private: bool,
 }
 
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[schema(as = Page)]
-pub(in crate::api) struct ListBody<T> {
+#[derive(serde::Serialize)]
+pub(super) struct ListBody<T> {
     pub data: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<text::Cursor>)]
     pub next_cursor: Option<String>,
 }
 

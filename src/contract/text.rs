@@ -51,7 +51,7 @@ texts! {
     Url, "An absolute URL: over HTTPS, with no user, password or fragment, to an address that others can reach.", like("^https?://").max_length(Some(URL_MAX)).format(Some(SchemaFormat::Custom("uri".to_owned())));
     Traceparent, "As W3C Trace Context has it; what is not well formed is passed over.", ObjectBuilder::new();
     File, "A path in the folder of the page.", ObjectBuilder::new();
-    Ticket, "A ticket, good once.", ObjectBuilder::new();
+    TicketText, "A ticket, good once.", ObjectBuilder::new();
     Word, "As RFC 6455 has it.", ObjectBuilder::new();
     ParkedReason, "Why a payment is parked, as its event says it.", ObjectBuilder::new();
     MerchantId, "Names a merchant.", visible(PARTY_ID_MAX);

@@ -20,7 +20,7 @@ const FAILED: &str = "WebhookAttemptFailed";
 const PUSH_DELIVERED: &str = "PushDelivered";
 const PUSH_FAILED: &str = "PushAttemptFailed";
 const LIVE: &str = "live";
-const TEST: &str = "test";
+pub const TEST: &str = "test";
 /// What endpoints are told of each other.
 pub const ENDPOINT_DISABLED: &str = "WebhookEndpointDisabled";
 

@@ -1,8 +1,12 @@
 //! What webhook endpoints are told, described.
 
-use super::message::{Body, DisabledData, Sequenced, TestData};
-use crate::contract::{FrameBody, ThinBody};
-use crate::openapi::Webhook;
+use serde_json::{Value, json};
+
+use super::message::{DisabledData, TestData};
+use crate::contract::text;
+use crate::deliveries::outcome::{ENDPOINT_DISABLED, TEST};
+use crate::openapi::{Schemas, Webhook};
+use crate::payment::EventData;
 
 /// Standard Webhooks 1.0.
 const HEADERS: &[(&str, &str)] = &[
@@ -21,19 +25,44 @@ const JSON: &str = "application/json";
 #[must_use]
 pub fn webhooks() -> Vec<Webhook> {
     vec![
-        Webhook::new::<Body<'_, Sequenced<FrameBody<'_>>>>("paymentChanged", "A payment has changed", JSON, HEADERS),
-        Webhook::new::<Body<'_, Sequenced<ThinBody>>>(
-            "paymentChangedThin",
-            "A payment has changed, to an endpoint with payload `thin`",
-            JSON,
-            HEADERS,
-        ),
-        Webhook::new::<Body<'_, DisabledData<'_>>>(
-            "webhookEndpointDisabled",
-            "Another endpoint of the merchant was disabled",
-            JSON,
-            HEADERS,
-        ),
-        Webhook::new::<Body<'_, TestData>>("webhookTest", "Somebody has asked for a test", JSON, HEADERS),
+        told("paymentChanged", "A payment has changed", &EventData::NAMES, |schemas| {
+            let (event, payment) =
+                (schemas.of::<crate::contract::EventBody<'_>>(), schemas.of::<crate::contract::PaymentBody<'_>>());
+            sequenced(event, payment)
+        }),
+        told("paymentChangedThin", "The same, to an endpoint with payload `thin`", &EventData::NAMES, |schemas| {
+            // Which knows the two that it is made of.
+            schemas.of::<crate::contract::ThinBody>();
+            let of = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+            sequenced(of("ThinEvent"), of("ThinPayment"))
+        }),
+        told("webhookEndpointDisabled", "An endpoint of the merchant was disabled", &[ENDPOINT_DISABLED], |schemas| {
+            schemas.of::<DisabledData<'_>>()
+        }),
+        told("webhookTest", "Somebody has asked for a test", &[TEST], |schemas| schemas.of::<TestData>()),
     ]
+}
+
+fn told(name: &'static str, summary: &'static str, types: &[&str], data: impl Fn(&mut Schemas) -> Value) -> Webhook {
+    let mut schemas = Schemas::default();
+    let (time, data) = (schemas.of::<text::Time>(), data(&mut schemas));
+    let schema = json!({
+        "type": "object",
+        "required": ["type", "timestamp", "data"],
+        "properties": {"type": {"enum": types}, "timestamp": time, "data": data},
+    });
+    Webhook::new(name, summary, JSON, HEADERS, schemas, schema)
+}
+
+fn sequenced(event: Value, payment: Value) -> Value {
+    let says = "The payment's version: 1, 2, 3, with no gap.";
+    json!({
+        "type": "object",
+        "required": ["sequence", "event", "payment"],
+        "properties": {
+            "sequence": {"type": "integer", "minimum": 1, "description": says},
+            "event": event,
+            "payment": payment,
+        },
+    })
 }

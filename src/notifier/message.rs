@@ -23,19 +23,16 @@ pub(super) struct Message {
     pub body: String,
 }
 
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[schema(as = WebhookMessage)]
-pub(super) struct Body<'a, D> {
+#[derive(serde::Serialize)]
+struct Body<'a, D> {
     #[serde(rename = "type")]
     kind: &'a str,
-    #[schema(value_type = text::Time)]
     timestamp: String,
     data: D,
 }
 
-#[derive(serde::Serialize, utoipa::ToSchema)]
-#[schema(as = Sequenced)]
-pub(super) struct Sequenced<D> {
+#[derive(serde::Serialize)]
+struct Sequenced<D> {
     /// The payment's version: 1, 2, 3, with no gap.
     sequence: u64,
     #[serde(flatten)]
@@ -43,13 +40,13 @@ pub(super) struct Sequenced<D> {
 }
 
 #[derive(serde::Serialize, utoipa::ToSchema)]
-#[schema(as = WebhookTest)]
+#[schema(as = WebhookTestData)]
 pub(super) struct TestData {
     message: &'static str,
 }
 
 #[derive(serde::Serialize, utoipa::ToSchema)]
-#[schema(as = WebhookEndpointDisabled)]
+#[schema(as = WebhookEndpointDisabledData)]
 pub(super) struct DisabledData<'a> {
     #[schema(value_type = text::EndpointId)]
     endpoint: EndpointId,

@@ -8,7 +8,7 @@ mod components;
 mod operation;
 mod refusals;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
 pub use asyncapi::{Channel, Kafka, asyncapi};
@@ -18,15 +18,21 @@ pub use refusals::{AT_LEAST, BODY, Codes, DECISION, QUERY, RECORDED};
 
 /// The schemas that something refers to, by name.
 #[derive(Default)]
-pub struct Schemas(Vec<(String, RefOr<Schema>)>);
+pub struct Schemas(Vec<(String, Value)>);
 
 impl Schemas {
     /// A reference to `T`, which is kept with all that it refers to itself.
     pub fn of<T: utoipa::ToSchema>(&mut self) -> Value {
-        let name = T::name().into_owned();
-        T::schemas(&mut self.0);
-        let reference = json!({"$ref": format!("#/components/schemas/{name}")});
-        self.0.push((name, T::schema()));
+        let mut found: Vec<(String, RefOr<Schema>)> = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut found);
+        self.0.extend(found.into_iter().map(|(name, schema)| (name, json!(schema))));
+        reference(&T::name())
+    }
+
+    /// A reference to what has no type of its own.
+    pub fn named(&mut self, name: String, schema: Value) -> Value {
+        let reference = reference(&name);
+        self.0.push((name, schema));
         reference
     }
 
@@ -35,9 +41,17 @@ impl Schemas {
     }
 
     fn into_json(self) -> Value {
-        let schemas: std::collections::BTreeMap<_, _> = self.0.into_iter().collect();
-        json!(schemas)
+        let mut schemas = Map::new();
+        for (name, schema) in self.0 {
+            debug_assert!(schemas.get(&name).is_none_or(|other| *other == schema), "two schemas are called {name}");
+            schemas.insert(name, schema);
+        }
+        schemas.into()
     }
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 /// What an area of routes is called, and what it is about.

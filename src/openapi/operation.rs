@@ -154,6 +154,32 @@ impl Operation {
         self.answer(status, says, headers, JSON, schema)
     }
 
+    /// Several, and where they go on; `null` where they do not.
+    #[must_use]
+    pub fn answers_list<T: ToSchema>(self, says: &'static str) -> Self {
+        self.several::<T>(says, "List", &["data", "next_cursor"], json!(["string", "null"]))
+    }
+
+    /// Several, and where they go on, if they do.
+    #[must_use]
+    pub fn answers_page<T: ToSchema>(self, says: &'static str) -> Self {
+        self.several::<T>(says, "Page", &["data"], json!("string"))
+    }
+
+    fn several<T: ToSchema>(mut self, says: &'static str, called: &str, required: &[&str], cursor: Value) -> Self {
+        let one = self.schemas.of::<T>();
+        let schema = json!({
+            "type": "object",
+            "required": required,
+            "properties": {
+                "data": {"type": "array", "items": one},
+                "next_cursor": {"type": cursor, "description": "To be given as `cursor`."},
+            },
+        });
+        let schema = self.schemas.named(format!("{}{called}", T::name()), schema);
+        self.answer(200, says, &[], JSON, schema)
+    }
+
     /// One of two.
     #[must_use]
     pub fn answers_either<A: ToSchema, B: ToSchema>(
@@ -294,15 +320,16 @@ pub struct Webhook {
 }
 
 impl Webhook {
+    /// `schema` is among `schemas`.
     #[must_use]
-    pub fn new<T: ToSchema>(
+    pub fn new(
         name: &'static str,
         summary: &'static str,
         media_type: &'static str,
         headers: &'static [(&'static str, &'static str)],
+        schemas: Schemas,
+        schema: Value,
     ) -> Self {
-        let mut schemas = Schemas::default();
-        let schema = schemas.of::<T>();
         Self { name, schemas, summary, media_type, schema, headers }
     }
 

@@ -102,6 +102,8 @@ fn close(schema: &mut Value, is_part: bool) {
     if members.contains_key("properties") && !is_part && !members.contains_key("additionalProperties") {
         members.insert("additionalProperties".to_owned(), false.into());
     }
+    let properties = members.get_mut("properties").and_then(Value::as_object_mut);
+    properties.into_iter().flat_map(|all| all.values_mut()).for_each(|one| close(one, false));
     for member in ["oneOf", "anyOf"] {
         members.get_mut(member).and_then(Value::as_array_mut).into_iter().flatten().for_each(|one| close(one, is_part));
     }

@@ -8,6 +8,7 @@ use standardwebhooks::Webhook;
 
 pub use crate::answering::Says;
 use crate::answering::{Answering, Came};
+use crate::described::hold_webhook;
 
 /// One webhook, as it came.
 #[derive(Clone, Debug)]
@@ -52,6 +53,7 @@ impl From<Came> for Received {
     fn from(came: Came) -> Self {
         let raw = String::from_utf8(came.body).unwrap();
         let body = serde_json::from_str(&raw).unwrap();
+        hold_webhook(&body);
         Self { headers: came.headers, raw, body, at: came.at }
     }
 }

@@ -1,7 +1,6 @@
 //! The operator's routes, described.
 
 use super::super::described::EVERYWHERE;
-use super::super::list::ListBody;
 use super::{checkpoints, import, keys, parked, projections, rejected, resume};
 use crate::contract::asked::{
     AdoptionBody, NewDecisionBody, NewRejectionBody, PromotionBody, RevocationBody, VersionChangeBody,
@@ -36,7 +35,7 @@ fn of_parked() -> Vec<Operation> {
             .query::<text::Cursor>("cursor", "The `next_cursor` of the page before.")
             .query::<text::Limit>("limit", "50 if nothing is said.")
             .query::<text::ParkedReason>("reason", "Of this reason alone.")
-            .answers::<ListBody<ParkedBody<'_>>>(200, "A page.", &[])
+            .answers_list::<ParkedBody<'_>>("A page.")
             .refuses(QUERY)
             .refuses(&[(400, &["invalid_cursor", "invalid_limit"]), (409, &["other_log"])]),
         new("get", "/v1/operator/parked/summary", "countParked", "How many wait, by reason")
@@ -71,7 +70,7 @@ fn of_parked() -> Vec<Operation> {
         new("get", "/v1/operator/payments", "listAllPayments", "Every payment of the instance, by id")
             .query::<text::Cursor>("cursor", "The `next_cursor` of the page before.")
             .query::<text::Limit>("limit", "50 if nothing is said.")
-            .answers::<ListBody<PaymentBody<'_>>>(200, "A page.", &[])
+            .answers_list::<PaymentBody<'_>>("A page.")
             .refuses(QUERY)
             .refuses(&[(400, &["invalid_cursor", "invalid_limit"]), (409, &["other_log"])]),
     ]

@@ -4,7 +4,6 @@ use super::KeyBody;
 use super::body::Asked;
 use super::changes::Unconfirmed;
 use crate::api::described::EVERYWHERE;
-use crate::api::webhooks::ListBody;
 use crate::contract::{AttemptBody, SubscriptionBody, text};
 use crate::openapi::{AT_LEAST, BODY, LetIn, Operation, QUERY, RECORDED, Tag};
 
@@ -58,7 +57,7 @@ fn list() -> Operation {
     new("get", "/v1/push_subscriptions", "listPushSubscriptions", "All subscriptions of the merchant")
         .let_in(LetIn::Merchant)
         .query::<text::Cursor>("cursor", "The `next_cursor` of the page before.")
-        .answers::<ListBody<SubscriptionBody<'_>>>(200, "A page.", &[])
+        .answers_page::<SubscriptionBody<'_>>("A page.")
         .refuses(QUERY)
         .refuses(&[(400, &["invalid_cursor"])])
 }
@@ -77,7 +76,7 @@ fn attempts() -> Operation {
         .let_in(LetIn::Merchant)
         .path::<text::PushSubscriptionId>("id", "Which subscription.")
         .query::<text::Cursor>("cursor", "The `next_cursor` of the page before.")
-        .answers::<ListBody<AttemptBody<'_>>>(200, "A page, the newest first.", &[])
+        .answers_page::<AttemptBody<'_>>("A page, the newest first.")
         .refuses(QUERY)
         .refuses(&[(400, &["invalid_cursor"]), (404, &["push_subscription_not_found"])])
 }

@@ -1,6 +1,5 @@
 //! The routes of webhook endpoints, described.
 
-use super::ListBody;
 use super::asks::RecoveryBody;
 use super::body::{Create, Nothing, Recover, Resend, Rotate};
 use super::changes::UnconfirmedBody;
@@ -26,7 +25,7 @@ pub fn described() -> Vec<Operation> {
 fn endpoints() -> Vec<Operation> {
     vec![
         new("get", "/v1/webhook_endpoints", "listWebhookEndpoints", "All endpoints of the merchant")
-            .answers::<ListBody<EndpointBody<'_>>>(200, "All of them.", &[])
+            .answers_page::<EndpointBody<'_>>("All of them.")
             .refuses(QUERY),
         new("post", "/v1/webhook_endpoints", "createWebhookEndpoint", "Have a URL told")
             .about("Of what happens from now on, signed as Standard Webhooks 1.0 says. The secret is in this answer alone.")
@@ -64,12 +63,12 @@ fn told() -> [Operation; 2] {
         )
         .path::<text::EndpointId>("id", "Which endpoint.")
         .query::<text::Cursor>("cursor", "The `next_cursor` of the page before.")
-        .answers::<ListBody<AttemptBody<'_>>>(200, "A page, the newest first.", &[])
+        .answers_page::<AttemptBody<'_>>("A page, the newest first.")
         .refuses(QUERY)
         .refuses(&[(400, &["invalid_cursor"]), (404, &["webhook_endpoint_not_found"])]),
         new("get", "/v1/payments/{id}/webhooks", "listPaymentWebhooks", "Who is, or was, to be told of a payment")
             .path::<text::PaymentId>("id", "Which payment.")
-            .answers::<ListBody<ToldBody<'_>>>(200, "By event and endpoint.", &[])
+            .answers_page::<ToldBody<'_>>("By event and endpoint.")
             .refuses(QUERY)
             .refuses(&[(404, &["payment_not_found"])]),
     ]
