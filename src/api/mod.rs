@@ -143,9 +143,11 @@ fn totals(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
 }
 
 pub fn health(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let live = warp::path!("livez").and(get()).map(health::live);
-    let ready = warp::path!("readyz").and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
-    live.or(ready).unify().boxed()
+    let (live, ready) = (|| warp::path!("livez"), || warp::path!("readyz"));
+    let others = otherwise(live().or(ready()).unify(), "GET, HEAD");
+    let live = live().and(get()).map(health::live);
+    let ready = ready().and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
+    live.or(ready).unify().or(others).unify().boxed()
 }
 
 /// HEAD is GET without the body, which hyper leaves away.

@@ -13,7 +13,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::Tail;
 use warp::reply::{Reply, Response};
 
-use super::{get, header_value};
+use super::{get, header_value, otherwise};
 use crate::http::Problem;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -112,20 +112,14 @@ impl File {
 }
 
 pub(super) fn route() -> BoxedFilter<(Response,)> {
-    let index = warp::path::end()
-        .and(get())
-        .and(warp::header::headers_cloned())
-        .map(|headers: HeaderMap| answer(INDEX, &headers));
-    let others = warp::path("page")
-        .and(warp::path::tail())
-        .and(get())
-        .and(warp::header::headers_cloned())
-        .map(|path: Tail, headers: HeaderMap| answer(path.as_str(), &headers));
-    let docs = warp::path!("docs")
-        .and(get())
-        .and(warp::header::headers_cloned())
-        .map(|headers: HeaderMap| answer(DOCS, &headers));
-    index.or(docs).unify().or(others).unify().boxed()
+    let (index, docs) = (warp::path::end, || warp::path!("docs"));
+    let file = || warp::path("page").and(warp::path::tail());
+    let asked = || get().and(warp::header::headers_cloned());
+    let others = otherwise(index().or(docs()).unify().or(file().map(drop).untuple_one()).unify(), "GET, HEAD");
+    let index = index().and(asked()).map(|headers: HeaderMap| answer(INDEX, &headers));
+    let docs = docs().and(asked()).map(|headers: HeaderMap| answer(DOCS, &headers));
+    let file = file().and(asked()).map(|path: Tail, headers: HeaderMap| answer(path.as_str(), &headers));
+    index.or(docs).unify().or(file).unify().or(others).unify().boxed()
 }
 
 fn answer(path: &str, headers: &HeaderMap) -> Response {

@@ -7,7 +7,10 @@ use super::text;
 
 /// A payment to be made.
 #[derive(utoipa::ToSchema)]
-#[schema(as = NewPayment)]
+#[schema(
+    as = NewPayment,
+    examples(json!({"amount": 1999, "currency": "EUR", "customer_id": "cus_42", "payment_method": "pm_card_visa"}))
+)]
 #[serde(deny_unknown_fields)]
 pub struct NewPaymentBody {
     /// In minor units, such as cents.

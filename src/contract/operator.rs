@@ -155,8 +155,9 @@ struct VersionBody {
     version: String,
     #[schema(value_type = text::VersionPhase)]
     phase: String,
-    #[schema(value_type = text::Time)]
-    since: String,
+    /// `null` of one that was there before any was exchanged.
+    #[schema(value_type = Option<text::Time>, required)]
+    since: Option<String>,
     #[schema(required)]
     note: Option<String>,
     /// Sums of the offsets of all partitions.
@@ -179,7 +180,7 @@ impl VersionBody {
         Self {
             version,
             phase: phase.to_string(),
-            since,
+            since: Some(since).filter(|since| !since.is_empty()),
             note,
             folded_offsets: folded,
             end_offsets: pace.end,

@@ -35,7 +35,7 @@ macro_rules! texts {
 }
 
 texts! {
-    PaymentId, "Names one payment for ever: derived from the merchant and the idempotency key.", like("^pay_[a-z2-7]{26}$");
+    PaymentId, "Names one payment for ever: derived from the merchant and the idempotency key.", like("^pay_[a-z2-7]{25}[aeimquy4]$");
     EventId, "A UUIDv7 (RFC 9562), the same wherever the event is told: who has seen it has seen it.", like("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$");
     Time, "UTC, as RFC 3339 writes it.", format(KnownFormat::DateTime);
     Day, "A day, UTC.", format(KnownFormat::Date);
@@ -48,7 +48,7 @@ texts! {
     Tag, "An entity tag, or `*`.", ObjectBuilder::new();
     Wait, "`wait=N`: up to N seconds, 60 at most (RFC 7240). What cannot be understood is ignored.", ObjectBuilder::new();
     IdempotencyKey, "1 to 255 visible ASCII characters, bare or in double quotes.", like("^[!#-~]{1,255}$");
-    Url, "An absolute URL: over HTTPS, with no user, password or fragment, to an address that others can reach.", like("^https?://").max_length(Some(URL_MAX)).format(Some(SchemaFormat::Custom("uri".to_owned())));
+    Url, "An absolute URL (or IRI): over HTTPS, with no user, password or fragment, to an address that others can reach.", like("^https?://").max_length(Some(URL_MAX));
     Traceparent, "As W3C Trace Context has it; what is not well formed is passed over.", ObjectBuilder::new();
     File, "A path in the folder of the page.", ObjectBuilder::new();
     TicketText, "A ticket, good once.", ObjectBuilder::new();

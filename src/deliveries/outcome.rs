@@ -89,6 +89,7 @@ pub enum Result {
 /// Why an attempt has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = DeliveryFailure)]
 pub enum Failure {
     /// The name could not be resolved.
     Dns,

@@ -9,6 +9,7 @@ use warp::http::HeaderValue;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use warp::reply::{Reply, Response};
 
+use crate::http::Problem;
 use crate::openapi::{Operation, Tag, asyncapi, document};
 use crate::{api, control, deliveries, intake, notifier, schema, stream};
 
@@ -58,9 +59,11 @@ fn described() -> [Operation; 3] {
 
 pub(super) fn route() -> BoxedFilter<(Response,)> {
     let get = || warp::get().or(warp::head()).unify();
-    let openapi = warp::path!("openapi.json").and(get()).map(|| answer(&OPENAPI));
-    let asyncapi = warp::path!("asyncapi.json").and(get()).map(|| answer(&ASYNCAPI));
-    openapi.or(asyncapi).unify().boxed()
+    let (openapi, asyncapi) = (|| warp::path!("openapi.json"), || warp::path!("asyncapi.json"));
+    let others = openapi().or(asyncapi()).unify().map(|| Problem::method_not_allowed("GET, HEAD").into_response());
+    let openapi = openapi().and(get()).map(|| answer(&OPENAPI));
+    let asyncapi = asyncapi().and(get()).map(|| answer(&ASYNCAPI));
+    openapi.or(asyncapi).unify().or(others).unify().boxed()
 }
 
 fn answer(document: &'static str) -> Response {

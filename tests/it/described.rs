@@ -8,7 +8,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use jsonschema::Validator;
 use paylog::openapi::HEADERS;
 use paylog::service::described::{channels, openapi};
+use reqwest::Method;
 use serde_json::{Value, json};
+
+use crate::cluster::Bed;
 
 static OPENAPI: LazyLock<Described> = LazyLock::new(|| Described::new(openapi()));
 static ASYNCAPI: LazyLock<Described> = LazyLock::new(|| Described::new(channels()));
@@ -53,9 +56,12 @@ impl Described {
         });
         let validator = Arc::clone(validator);
         drop(validators);
+        if validator.is_valid(value) {
+            return None;
+        }
         let wrong: Vec<String> =
             validator.iter_errors(value).map(|e| format!("at {:?}: {e}", e.instance_path().as_str())).collect();
-        (!wrong.is_empty()).then(|| wrong.join("; "))
+        Some(wrong.join("; "))
     }
 
     /// The description of a path, and how it is written there.
@@ -216,20 +222,43 @@ pub fn hold_message(message: &Value) {
     assert_eq!(ASYNCAPI.wrong("told", described, message), None, "not as /asyncapi.json says: {message}");
 }
 
-/// Is it what one of the webhooks says?
+/// It must be what one of the webhooks says. Whoever sends it waits meanwhile.
 pub fn hold_webhook(body: &Value) {
-    let webhooks = OPENAPI.document["webhooks"].as_object().unwrap();
-    let wrong: Vec<String> = webhooks
-        .iter()
-        .filter_map(|(name, item)| {
-            let content = item["post"]["requestBody"]["content"].as_object()?.values().next()?;
-            OPENAPI.wrong(&format!("webhook {name}"), &content["schema"], body).map(|wrong| format!("{name}: {wrong}"))
-        })
-        .collect();
-    assert!(wrong.len() < webhooks.len(), "not as /openapi.json says: {body}\n{wrong:#?}");
+    let mut wrong = Vec::new();
+    for (name, item) in OPENAPI.document["webhooks"].as_object().unwrap() {
+        let content = item["post"]["requestBody"]["content"].as_object().and_then(|content| content.values().next());
+        match OPENAPI.wrong(&format!("webhook {name}"), &content.unwrap()["schema"], body) {
+            None => return,
+            Some(one) => wrong.push(format!("{name}: {one}")),
+        }
+    }
+    panic!("not as /openapi.json says: {body}\n{wrong:#?}");
 }
 
 // === the description itself ===
+
+/// Each operation is asked, of what is not there or of nothing: where the server had no such route, the answer would be a
+/// `not_found` that none of them names. And each path is asked with a method that none has: the answer names all that there are.
+pub async fn every_operation_is_there_and_no_other(bed: &Bed) {
+    let system = bed.start().await;
+    let client = &system.front.client;
+    assert_eq!(client.get("/openapi.json").await.body, OPENAPI.document);
+    assert_eq!(client.get("/asyncapi.json").await.body, ASYNCAPI.document);
+    let paths = OPENAPI.document["paths"].as_object().unwrap();
+    for (template, item) in paths {
+        // What follows everything would not end.
+        let query = if template == "/v1/stream" { "?payment_id=x" } else { "" };
+        let path = format!("{}{query}", template.replace(['{', '}'], ""));
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase().parse().unwrap();
+            let answer = client.send(method, &path, &[], None).await;
+            assert_ne!(answer.body["code"], if template == "/page/{file}" { "" } else { "not_found" }, "{path}");
+        }
+        let other = client.send(Method::PATCH, &path, &[], None).await;
+        assert!(other.status == 405 && other.headers.contains_key("allow"), "{path}: {other:?}");
+    }
+    system.stop().await;
+}
 
 #[cfg(test)]
 mod tests {

@@ -112,6 +112,7 @@ scenarios! {
     idempotency::one_key_fifty_times_at_once_is_one_payment,
     idempotency::one_key_with_fifty_bodies_has_one_winner,
     idempotency::a_key_quoted_and_bare_is_one_key_and_a_repeat_never_grows_the_log,
+    described::every_operation_is_there_and_no_other,
     bad_input::every_bad_input_is_refused_and_leaves_no_event,
     streams::a_stream_resumes_at_every_position,
     streams::a_customers_stream_resumes_at_every_position,
