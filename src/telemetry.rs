@@ -33,6 +33,7 @@ const OUTCOMES: &str = "paylog_outcomes_recorded_total";
 const TRANSACTIONS: &str = "paylog_transactions_total";
 const TRANSACTION_SECONDS: &str = "paylog_transaction_seconds";
 const REQUESTS_TAKEN: &str = "paylog_requests_taken_total";
+const CLOUD_EVENTS: &str = "paylog_cloud_events_taken_total";
 const REQUESTS_HELD: &str = "paylog_requests_held_partitions";
 const REQUESTS_GONE: &str = "paylog_requests_gone_total";
 const DEAD_LETTERS: &str = "paylog_dead_letters_total";
@@ -132,6 +133,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             REQUESTS_TAKEN,
             "Requests of others moved on by this process, but for dead letters, by result"
         );
+        describe_counter!(CLOUD_EVENTS, "Events that came to /v1/event_grid, accepted as payments or refused for ever");
         describe_gauge!(REQUESTS_HELD, "Partitions of requests that wait for a partition of the log that has halted");
         describe_counter!(REQUESTS_GONE, "Offsets of requests that retention removed before they were taken in");
         describe_counter!(DEAD_LETTERS, "Requests that this process refused, by reason");
@@ -242,6 +244,12 @@ pub fn push_attempted(result: &'static str, took: Duration) {
 
 pub fn request_taken(result: &'static str) {
     counter!(REQUESTS_TAKEN, "result" => result).increment(1);
+}
+
+pub fn cloud_events_taken(accepted: usize, refused: usize) {
+    for (result, count) in [("accepted", accepted), ("refused", refused)] {
+        counter!(CLOUD_EVENTS, "result" => result).increment(count as u64);
+    }
 }
 
 pub fn requests_held(partitions: usize) {

@@ -4,7 +4,7 @@ import { channelOf, operationOf, schemaOf, webhookOf } from './described.js';
 import { byId, element, say } from './dom.js';
 import { prose } from './prose.js';
 
-const METHODS = ['get', 'post', 'put', 'patch', 'delete'];
+const METHODS = ['get', 'post', 'put', 'patch', 'delete', 'options'];
 
 async function read(path) {
   const answer = await fetch(path, { headers: { accept: 'application/json' } });

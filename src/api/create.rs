@@ -20,15 +20,15 @@ use crate::payment::{Event, EventData, IdempotencyKey, NewPayment, Payment, Paym
 use crate::projection::Row;
 
 /// The largest body of a request for a payment.
-const BODY_MAX_BYTES: usize = 16 * 1024;
+pub(super) const BODY_MAX_BYTES: usize = 16 * 1024;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What was asked for, checked.
-struct Asked {
+pub(super) struct Asked {
     caller: Caller,
-    id: PaymentId,
+    pub id: PaymentId,
     payment: NewPayment,
     fingerprint: Fingerprint,
     /// How long the client wants to wait for the end.
@@ -37,9 +37,36 @@ struct Asked {
 }
 
 /// What was appended for it.
-struct Appended {
+pub(super) struct Appended {
     request_id: RequestId,
     position: Position,
+}
+
+/// What is known once it is on the log.
+pub(super) enum Settled {
+    /// The payment of its key, whoever asked for it first; and what was appended, unless it was there before.
+    Known(Box<Row>, Option<Appended>),
+    /// Appended, and this instance has not folded it in time.
+    Unconfirmed(Appended),
+}
+
+impl Asked {
+    /// From untrusted JSON; `wait` is how long the client wants to wait for the end.
+    pub fn new(caller: Caller, key: &IdempotencyKey, body: &[u8], wait: Option<Duration>) -> Result<Self, Problem> {
+        let (merchant, payment) = (caller.merchant()?, NewPayment::parse(body)?);
+        let (id, fingerprint) = (PaymentId::derive(merchant, key), payment.fingerprint(merchant));
+        Ok(Self { id, fingerprint, wait, arrived: Instant::now(), caller, payment })
+    }
+
+    /// With a request that came before: how long it is waited for counts from there.
+    pub fn arrived_at(self, arrived: Instant) -> Self {
+        Self { arrived, ..self }
+    }
+
+    /// Is the payment of its key what it asks for?
+    pub fn is_met_by(&self, row: &Row) -> Result<(), Problem> {
+        if row.payment.initiation.fingerprint == self.fingerprint { Ok(()) } else { Err(key_reused()) }
+    }
 }
 
 pub(super) async fn create<S, B>(api: &Api, headers: &HeaderMap, body: S) -> Result<Response, Problem>
@@ -51,20 +78,28 @@ where
         return Err(shutting_down());
     }
     let asked = read(api, headers, body).await?;
+    match settle(api, &asked, headers).await? {
+        Settled::Known(row, appended) => answer(api, &asked, *row, appended.as_ref()).await,
+        Settled::Unconfirmed(appended) => Ok(unconfirmed(api, &asked, &appended)),
+    }
+}
+
+/// Sees to it that it is on the log, where the log has no payment of its key yet, and says what the log has made of it.
+pub(super) async fn settle(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Settled, Problem> {
     if let Some(row) = api.view.payment(asked.id)? {
-        return answer(api, &asked, row, None).await;
+        return Ok(Settled::Known(Box::new(row), None));
     }
     if api.view.is_halted(partition(asked.id, api.view.partitions())) {
         return Err(halted());
     }
-    let appended = append(api, &asked, headers).await?;
+    let appended = append(api, asked, headers).await?;
     let patience = api.config.confirm_wait.max(asked.wait.unwrap_or_default());
     let folded = api.until_shutdown(api.view.wait_folded(appended.position));
     if tokio::time::timeout_at(asked.arrived + patience, folded).await != Ok(true) {
-        return Ok(unconfirmed(api, &asked, &appended));
+        return Ok(Settled::Unconfirmed(appended));
     }
     match api.view.payment(asked.id)? {
-        Some(row) => answer(api, &asked, row, Some(&appended)).await,
+        Some(row) => Ok(Settled::Known(Box::new(row), Some(appended))),
         None => {
             tracing::error!(payment = %asked.id, position = %appended.position, "folded, and yet the payment is not there");
             Err(Problem::internal())
@@ -84,18 +119,10 @@ where
     B: Buf,
 {
     let caller = api.access.caller(headers)?;
-    let merchant = caller.merchant()?;
+    caller.merchant()?;
     require_json(headers)?;
     let key = idempotency_key(headers)?;
-    let payment = NewPayment::parse(&read_body(body, BODY_MAX_BYTES).await?)?;
-    Ok(Asked {
-        id: PaymentId::derive(merchant, &key),
-        fingerprint: payment.fingerprint(merchant),
-        wait: prefer::wait(headers),
-        arrived: Instant::now(),
-        caller,
-        payment,
-    })
+    Asked::new(caller, &key, &read_body(body, BODY_MAX_BYTES).await?, prefer::wait(headers))
 }
 
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -134,13 +161,10 @@ async fn append(api: &Api, asked: &Asked, headers: &HeaderMap) -> Result<Appende
 
 /// The fold has spoken: `row` is the payment of this key.
 async fn answer(api: &Api, asked: &Asked, row: Row, appended: Option<&Appended>) -> Result<Response, Problem> {
-    if row.payment.initiation.fingerprint != asked.fingerprint {
-        let problem = key_reused();
-        return Err(match appended {
-            Some(appended) => problem.header(POSITION, position_header(api, appended)),
-            None => problem,
-        });
-    }
+    asked.is_met_by(&row).map_err(|problem| match appended {
+        Some(appended) => problem.header(POSITION, position_header(api, appended)),
+        None => problem,
+    })?;
     let mine = appended.is_some_and(|appended| appended.request_id == row.payment.initiation.request_id);
     let row = match asked.wait {
         Some(wait) => {

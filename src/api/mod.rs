@@ -4,6 +4,7 @@
 mod create;
 mod described;
 mod etag;
+mod event_grid;
 mod health;
 mod list;
 mod operator;
@@ -39,6 +40,7 @@ use crate::recording::event_record;
 use crate::schema::Codec;
 
 pub use described::{TAGS, described, health as health_described};
+pub use event_grid::{EventGridArgs, TAG as EVENT_GRID_TAG, described as event_grid_described};
 pub use operator::{Operator, TAG as OPERATOR_TAG, described as operator_described, routes as operator_routes};
 pub use push::{PushApi, TAG as PUSH_TAG, described as push_described, routes as push_routes};
 pub use webhooks::{TAG as WEBHOOK_TAG, WebhookApi, described as webhook_described, routes as webhook_routes};
@@ -65,19 +67,34 @@ pub struct ApiConfig {
     pub confirm_wait: Duration,
     /// How long a GET waits for the position it was asked to have.
     pub read_wait: Duration,
+    /// Who may deliver events to `/v1/event_grid`, as it calls itself.
+    pub event_grid_origins: Vec<String>,
 }
 
 impl ApiConfig {
     #[must_use]
     pub fn new(gateway: String) -> Self {
-        Self { gateway, confirm_wait: Duration::from_secs(2), read_wait: Duration::from_secs(2) }
+        Self {
+            gateway,
+            confirm_wait: Duration::from_secs(2),
+            read_wait: Duration::from_secs(2),
+            event_grid_origins: Vec::new(),
+        }
     }
 }
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let every =
-        [payment(api), events(api), payments(api), totals(api), tokens::routes(api), health(api), page::route()];
+    let every = [
+        payment(api),
+        events(api),
+        payments(api),
+        totals(api),
+        tokens::routes(api),
+        event_grid::routes(api),
+        health(api),
+        page::route(),
+    ];
     every.into_iter().reduce(|all, one| all.or(one).unify().boxed()).unwrap_or_else(page::route)
 }
 

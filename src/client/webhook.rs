@@ -11,6 +11,10 @@ use super::{ask, is_plain, line, shown_attempt, text, write_json};
 use crate::config::ClientArgs;
 
 const PATH: &str = "/v1/webhook_endpoints";
+/// What opens the service of an endpoint. Never a flag: every process on the machine could read it.
+const CREDENTIAL: &str = "PAYLOG_ENDPOINT_CREDENTIAL";
+/// The kind that needs none.
+const WEBHOOK: &str = "webhook";
 
 #[derive(Debug, Subcommand)]
 pub enum WebhookCommand {
@@ -56,7 +60,11 @@ pub struct One {
 pub struct Create {
     #[command(flatten)]
     pub place: Place,
-    /// Where to send webhooks to.
+    /// By what it is told: webhook or event_grid. Every kind but webhook needs the credential of its service in
+    /// PAYLOG_ENDPOINT_CREDENTIAL.
+    #[arg(long, default_value = "webhook")]
+    pub kind: String,
+    /// Where to send to: the receiver, or the topic.
     #[arg(long = "to", value_name = "URL")]
     pub target: String,
     /// Only events of this name; may be repeated.
@@ -68,6 +76,9 @@ pub struct Create {
     /// Send what happened to which payment, and nothing else of it.
     #[arg(long)]
     pub thin: bool,
+    /// Send CloudEvents 1.0 in structured mode, as every kind but webhook is always sent.
+    #[arg(long, conflicts_with = "thin")]
+    pub cloudevents: bool,
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +88,9 @@ pub struct Rotate {
     /// For how long the secrets before go on signing, in seconds.
     #[arg(long, default_value_t = 86_400)]
     pub overlap_seconds: u64,
+    /// Of an endpoint that is no webhook: put what stands in PAYLOG_ENDPOINT_CREDENTIAL in the place of its credential.
+    #[arg(long, conflicts_with = "overlap_seconds")]
+    pub credential: bool,
 }
 
 #[derive(Debug, Args)]
@@ -118,7 +132,11 @@ pub async fn webhook(command: WebhookCommand, out: &mut impl Write) -> anyhow::R
         WebhookCommand::Ls(place) => ls(&place, out).await,
         WebhookCommand::Show(one) => write_json(&one.ask(Method::GET, "", None).await?, out),
         WebhookCommand::Rotate(args) => {
-            let body = json!({"overlap_seconds": args.overlap_seconds});
+            let body = if args.credential {
+                json!({"credential": credential()?})
+            } else {
+                json!({"overlap_seconds": args.overlap_seconds})
+            };
             write_json(&args.one.ask(Method::POST, "/rotate", Some(body)).await?, out)
         }
         WebhookCommand::Disable(one) => write_json(&one.ask(Method::POST, "/disable", Some(json!({}))).await?, out),
@@ -144,12 +162,25 @@ pub async fn webhook(command: WebhookCommand, out: &mut impl Write) -> anyhow::R
 }
 
 async fn create(args: &Create, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut body = json!({"url": args.target, "ordered": args.ordered});
-    body["payload"] = json!(if args.thin { "thin" } else { "full" });
+    let mut body = json!({"kind": args.kind, "url": args.target, "ordered": args.ordered});
+    match (args.thin, args.cloudevents) {
+        (true, _) => body["payload"] = json!("thin"),
+        (_, true) => body["payload"] = json!("cloudevents"),
+        _ => {} // what its kind is sent where nobody asks
+    }
+    if args.kind != WEBHOOK {
+        body["credential"] = json!(credential()?);
+    }
     if !args.events.is_empty() {
         body["events"] = json!(args.events);
     }
     write_json(&args.place.ask(Method::POST, "", Some(body)).await?, out)
+}
+
+fn credential() -> anyhow::Result<String> {
+    let credential = std::env::var(CREDENTIAL).unwrap_or_default().trim().to_owned();
+    ensure!(!credential.is_empty(), "set {CREDENTIAL} to the access key, or the connection string, of the service");
+    Ok(credential)
 }
 
 async fn ls(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
@@ -161,7 +192,7 @@ async fn ls(place: &Place, out: &mut impl Write) -> anyhow::Result<()> {
         });
         let events = events.unwrap_or_else(|| "all".to_owned());
         let (id, status, url) = (text(endpoint, "id"), text(endpoint, "status"), text(endpoint, "url"));
-        line(out, &format!("{id} {status} {events} {url}"))?;
+        line(out, &format!("{id} {} {status} {events} {url}", text(endpoint, "kind")))?;
     }
     Ok(())
 }

@@ -116,3 +116,36 @@ pub struct RevocationBody {
     #[schema(value_type = text::Reason)]
     pub reason: String,
 }
+
+/// A CloudEvent 1.0 that asks for a payment. What else stands in it is passed over.
+#[derive(utoipa::ToSchema)]
+#[schema(as = CloudEventAsked)]
+pub struct CloudEventBody {
+    #[schema(value_type = text::SpecVersion)]
+    pub specversion: String,
+    #[schema(min_length = 1)]
+    pub id: String,
+    #[schema(min_length = 1)]
+    pub source: String,
+    /// Any, if the data is JSON.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub datacontenttype: Option<String>,
+    pub traceparent: Option<String>,
+    /// The body of `POST /v1/payments`: this or `data_base64`.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<NewPaymentBody>,
+    pub data_base64: Option<String>,
+}
+
+/// An event in Event Grid's own schema that asks for a payment. What else stands in it is passed over.
+#[derive(utoipa::ToSchema)]
+#[schema(as = GridEventAsked)]
+pub struct GridEventBody {
+    #[schema(min_length = 1)]
+    pub id: String,
+    pub topic: Option<String>,
+    /// The body of `POST /v1/payments`; of a validation its code.
+    #[schema(value_type = Object)]
+    pub data: NewPaymentBody,
+}

@@ -7,11 +7,13 @@
 //! * [`ParkedBody`], [`RejectionBody`], [`HaltBody`]: what an operator sees; [`KeyBody`], [`NewKeyBody`]: keys.
 //! * [`FrameBody`], [`SnapshotBody`], [`ResetBody`]: what streams carry.
 //! * [`EndpointBody`], [`AttemptBody`]: webhooks, to those who are told by them.
+//! * [`CloudEvent`]: what happened, for everybody who knows CloudEvents.
 //! * [`SubscriptionBody`], [`PushBody`]: Web Push, and what a browser is told by it.
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
 pub mod asked;
+mod cloud_event;
 mod event;
 mod frame;
 mod history;
@@ -26,6 +28,7 @@ mod webhook;
 
 use std::fmt;
 
+pub use cloud_event::{CLOUD_EVENT, CLOUD_EVENT_BATCH, CloudEvent};
 pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody, ThinBody};
 pub use history::HistoryBody;

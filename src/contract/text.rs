@@ -52,6 +52,7 @@ texts! {
     Traceparent, "As W3C Trace Context has it; what is not well formed is passed over.", ObjectBuilder::new();
     File, "A path in the folder of the page.", ObjectBuilder::new();
     TicketText, "A ticket, good once.", ObjectBuilder::new();
+    SpecVersion, "The version of CloudEvents.", one_of(&["1.0"]);
     Word, "As RFC 6455 has it.", ObjectBuilder::new();
     ParkedReason, "Why a payment is parked, as its event says it.", ObjectBuilder::new();
     MerchantId, "Names a merchant.", visible(PARTY_ID_MAX);

@@ -1,7 +1,7 @@
 //! Webhook endpoints and attempts, as a client sees them.
 
 use crate::contract::{Shown, text};
-use crate::control::{EndpointId, EndpointState, KnownEndpoint, PayloadKind, RequestId, TargetId};
+use crate::control::{EndpointId, EndpointKind, EndpointState, KnownEndpoint, PayloadKind, RequestId, TargetId};
 use crate::deliveries::outcome::{Outcome, Result as Ended, What};
 use crate::deliveries::{Standing, Told};
 use crate::payment::{PaymentId, Timestamp};
@@ -14,6 +14,7 @@ pub const PENDING_MAX: usize = 10_000;
 pub struct EndpointBody<'a> {
     #[schema(value_type = text::EndpointId)]
     id: EndpointId,
+    kind: EndpointKind,
     url: &'a str,
     /// `null` for all there are.
     #[schema(required)]
@@ -115,6 +116,7 @@ impl<'a> EndpointBody<'a> {
         let endpoint = &known.endpoint;
         Self {
             id: endpoint.id,
+            kind: endpoint.kind,
             url: &endpoint.url,
             events: endpoint.events.as_deref(),
             ordered: endpoint.ordered,

@@ -7,12 +7,14 @@
 //! the payments. Nothing is decided here before it stands on the log: of two decisions about the same the lower offset
 //! wins, in every instance alike.
 
+mod credential;
 pub mod described;
 mod document;
 mod ids;
 mod import;
 mod key;
 mod keys;
+mod kinds;
 mod push;
 mod requests;
 mod seal;
@@ -33,19 +35,21 @@ use crate::journal::{
 use crate::payment::{MerchantId, Signed, Timestamp};
 use crate::projection::Rejections;
 
+pub use credential::{BadCredential, Credential};
 pub use document::{NewRejection, Rejection};
 pub use ids::{EndpointId, RequestId, SubscriptionId, TargetId};
 pub use import::{Import, ImportedArchive, ImportedRange, Imports, Mark, Origin, Step};
 pub use key::{Holder, KEY_ID_CHARS, Key, KeyDigest, KeyId, KeyStep};
 pub use keys::Keys;
+pub use kinds::{EndpointKind, PayloadKind};
 pub use push::{KnownSubscription, Lease, NewSubscription, PushFrom, PushRemoval, PushScope};
 pub use requests::Requests;
 pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
 pub use subscriptions::{CHANGES_MAX, CHANGES_PERIOD, NoRoom, SubscriptionLimits, Subscriptions};
 pub use webhooks::{
-    Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks, PayloadKind,
-    Range, Request, Webhooks,
+    Asks, Change, ENDPOINTS_MAX, Endpoint, EndpointSecret, EndpointState, KnownEndpoint, KnownWebhooks, Range, Request,
+    Webhooks,
 };
 
 /// The control log has one partition, so that everything on it has one order.

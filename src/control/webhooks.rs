@@ -1,4 +1,4 @@
-//! Webhook endpoints on the control log, and what was asked of them once: resend, recover, test.
+//! Endpoints on the control log, webhooks and others ([`EndpointKind`]), and what was asked of them once: resend, recover, test.
 //!
 //! ```json
 //! {"type": "WebhookEndpointCreated", "entity": "webhook-endpoint/we_...", "version": 1, "log": "<log>", "state": "enabled",
@@ -17,6 +17,7 @@ use std::time::Duration;
 use rand::RngCore;
 
 use super::ids::{EndpointId, RequestId};
+use super::kinds::{EndpointKind, PayloadKind};
 use super::requests::Requests;
 use super::seal::{SealError, Sealed, SecretsKey};
 use super::telling::Document;
@@ -53,17 +54,6 @@ pub enum EndpointState {
     Deleted,
 }
 
-/// How much of a payment is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PayloadKind {
-    /// The event and the payment, as in a stream.
-    #[default]
-    Full,
-    /// What happened to which payment: the receiver asks for the rest.
-    Thin,
-}
-
 /// Somebody who is told of payments, at a URL.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Endpoint {
@@ -84,6 +74,12 @@ pub struct Endpoint {
     pub secrets: Vec<EndpointSecret>,
     pub created_at: String,
     pub enabled_at: String,
+    /// What stands without it is a webhook.
+    #[serde(default, skip_serializing_if = "EndpointKind::is_webhook")]
+    pub kind: EndpointKind,
+    /// What opens its service to us; of a webhook `None`, which has secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Sealed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

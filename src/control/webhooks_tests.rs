@@ -1,5 +1,6 @@
 use super::{
-    Asks, Change, Document, Endpoint, EndpointId, EndpointState, KnownWebhooks, PayloadKind, Range, RequestBody,
+    Asks, Change, Document, Endpoint, EndpointId, EndpointKind, EndpointState, KnownWebhooks, PayloadKind, Range,
+    RequestBody,
 };
 use crate::control::state::{Folded, State};
 use crate::journal::{LogId, Offset};
@@ -21,6 +22,8 @@ fn endpoint() -> Endpoint {
         secrets: Vec::new(),
         created_at: "2025-11-24T16:00:00.000000Z".to_owned(),
         enabled_at: "2025-11-24T16:00:00.000000Z".to_owned(),
+        kind: EndpointKind::Webhook,
+        credential: None,
     }
 }
 
@@ -85,6 +88,15 @@ fn an_endpoint_hears_of_its_merchant_and_of_what_it_wants() {
 fn golden_documents() {
     let created = r#"{"type":"WebhookEndpointCreated","entity":"webhook-endpoint/we_01010101010101010101010101010101","version":1,"log":"07070707070707070707070707070707","at":"2025-11-24T16:00:00.000000Z","id":"we_01010101010101010101010101010101","merchant_id":"default","url":"https://example.org/hook","events":["PaymentSuccessful"],"ordered":false,"payload":"full","state":"enabled","reason":null,"from":[3,0],"secrets":[],"created_at":"2025-11-24T16:00:00.000000Z","enabled_at":"2025-11-24T16:00:00.000000Z"}"#;
     assert_eq!(String::from_utf8(changed(Change::Created, 1, endpoint())).unwrap(), created);
+    let sealed = r#"{"key_id":"01020304","sealed":"AAAA"}"#;
+    let grid = created
+        .replace(r#""payload":"full""#, r#""payload":"cloudevents""#)
+        .replace("}", &format!(r#","kind":"event_grid","credential":{sealed}}}"#));
+    let (kind, payload) = (EndpointKind::EventGrid, PayloadKind::CloudEvents);
+    let of_grid = Endpoint { kind, payload, credential: Some(serde_json::from_str(sealed).unwrap()), ..endpoint() };
+    assert_eq!(String::from_utf8(changed(Change::Created, 1, of_grid.clone())).unwrap(), grid);
+    let (mut state, id) = (State::default(), of_grid.id);
+    assert_eq!(known(&mut state, 0, grid.as_bytes()).endpoints[&id].endpoint, of_grid);
     let recover = r#"{"type":"WebhookRecoveryRequested","entity":"webhook-request/wr_02020202020202020202020202020202","version":1,"log":"07070707070707070707070707070707","at":"2025-11-24T16:00:00.000000Z","endpoint":"we_01010101010101010101010101010101","recover":{"ranges":[{"partition":1,"from":0,"to":5}]}}"#;
     let asks = Asks::Recover { ranges: vec![Range { partition: 1, from: 0, to: 5 }] };
     let body = RequestBody { endpoint: endpoint().id, asks };

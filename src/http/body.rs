@@ -72,7 +72,7 @@ where
     while let Some(piece) = body.next().await {
         let mut piece = piece.map_err(|e| unreadable(&e))?;
         seen += piece.remaining();
-        if seen > DISCARD_MAX_BYTES {
+        if seen > max_bytes.max(DISCARD_MAX_BYTES) {
             break;
         }
         if seen <= max_bytes {

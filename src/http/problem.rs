@@ -91,6 +91,21 @@ impl Problem {
         self
     }
 
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// As it is written, for where an answer is no HTTP response.
     #[must_use]
     pub fn body(&self) -> ProblemBody<'_> {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::schedule::Schedule;
 use crate::config::positive;
+use crate::schema::EventSource;
 use crate::webpush::PushArgs;
 
 #[derive(Clone, Debug, Args)]
@@ -37,6 +38,10 @@ pub struct WebhookArgs {
     /// After so much time of nothing but failure an endpoint is disabled, in seconds.
     #[arg(long, env = "PAYLOG_WEBHOOK_DISABLE_AFTER_SECONDS", default_value_t = 5 * 24 * 60 * 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub webhook_disable_after_seconds: u64,
+    /// Where events are said to come from, to those who know CloudEvents: a URI, the same at every process. Without it, `/paylog/`
+    /// and the id of the log.
+    #[arg(long, env = "PAYLOG_CLOUDEVENTS_SOURCE", value_name = "URI")]
+    pub cloudevents_source: Option<EventSource>,
     #[command(flatten)]
     pub push: PushArgs,
 }

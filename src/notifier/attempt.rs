@@ -4,22 +4,26 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Answer, Client, Post, judge_webhook};
-use super::message::{Message, Unsendable};
+use super::client::{Answer, Client};
+use super::message::Unsendable;
 use super::push::{Push, removal};
 use super::room::Answered;
 use super::schedule::{Disable, Schedule};
 use super::target::Target;
 use crate::clock::Clocks;
-use crate::control::{Asks, Change, Control, Decided, EndpointState, KnownEndpoint, SecretsKey, TargetId};
+use crate::control::{
+    Asks, Change, Control, Credential, Decided, EndpointKind, EndpointState, KnownEndpoint, SecretsKey, TargetId,
+};
 use crate::deliveries::outcome::{ENDPOINT_DISABLED, Outcome, Result as Ended, What, encode};
 use crate::deliveries::{Deliveries, Due};
 use crate::journal::{Journal, NewRecord, Position};
 use crate::payment::Timestamp;
 use crate::projection::{Entry, View};
+use crate::schema::EventSource;
 use crate::telemetry::Seldom;
 
 /// Before an outcome that could not be appended, or a decision that was not made, is tried again.
@@ -38,6 +42,8 @@ pub(super) struct Attempts {
     pub log: Arc<dyn Journal>,
     pub key: SecretsKey,
     pub client: Client,
+    /// Where events are said to come from.
+    pub source: EventSource,
     pub push: Push,
     pub schedule: Schedule,
     pub clocks: Clocks,
@@ -47,6 +53,7 @@ pub(super) struct Attempts {
 }
 
 /// What came of sending.
+#[derive(Clone, Copy)]
 pub(super) struct Sent {
     pub answer: Answer,
     /// Nobody is told later than this.
@@ -71,13 +78,25 @@ impl Attempted {
 }
 
 impl Attempts {
-    pub async fn make(self: &Arc<Self>, due: Due, target: Target, stop: &CancellationToken) -> Attempted {
-        let at = self.clocks.machine();
+    /// What came of each, in their order. Those for an endpoint of a kind that takes several go together.
+    pub async fn send_all(&self, all: &[Due], target: &Target, at: Timestamp) -> Vec<Result<Sent, Unsendable>> {
+        match target {
+            Target::Endpoint(known) if target.takes_several() => self.event_grid_all(all, known).await,
+            Target::Endpoint(known) => join_all(all.iter().map(|due| self.send(due, known, at))).await,
+            Target::Browser(known) => join_all(all.iter().map(|due| self.push(due, known, at))).await,
+        }
+    }
+
+    /// What is to be done about what came of it, and what is known of it from now on.
+    pub async fn conclude(
+        self: &Arc<Self>,
+        due: Due,
+        target: Target,
+        at: Timestamp,
+        sent: Result<Sent, Unsendable>,
+        stop: &CancellationToken,
+    ) -> Attempted {
         let attempt = due.attempts.saturating_add(1);
-        let sent = match &target {
-            Target::Endpoint(known) => self.send(&due, known, at).await,
-            Target::Browser(known) => self.push(&due, known, at).await,
-        };
         let Sent { answer, until } = match sent {
             Ok(sent) => sent,
             Err(error) => {
@@ -122,25 +141,15 @@ impl Attempts {
     }
 
     async fn send(&self, due: &Due, known: &KnownEndpoint, at: Timestamp) -> Result<Sent, Unsendable> {
-        let message = self.message(due, known)?;
-        let signatures = message.signatures(&known.endpoint, &self.key, at)?;
-        let timestamp = (at.as_micros() / 1_000_000).to_string();
-        let Message { id, body } = message;
-        let headers = [
-            ("content-type", "application/json"),
-            ("webhook-id", id.as_str()),
-            ("webhook-timestamp", &timestamp),
-            ("webhook-signature", &signatures),
-        ];
-        let post = Post { url: &known.endpoint.url, headers: &headers, body: body.into_bytes(), judge: judge_webhook };
-        Ok(Sent { answer: self.client.send(post).await, until: None })
+        match known.endpoint.kind {
+            EndpointKind::Webhook => self.webhook(due, known, at).await,
+            EndpointKind::EventGrid => self.event_grid(due, known).await,
+        }
     }
 
-    fn message(&self, due: &Due, known: &KnownEndpoint) -> Result<Message, Unsendable> {
-        if !matches!(due.what, What::Event { .. }) {
-            return Message::of_no_event(due);
-        }
-        Message::of_event(due, &self.entry(due)?, known.endpoint.payload, self.view.log_id())
+    /// What opens the endpoint's service to us.
+    pub fn credential(&self, known: &KnownEndpoint) -> Result<Credential, Unsendable> {
+        known.endpoint.open_credential(&self.key)?.ok_or(Unsendable::NoCredential)
     }
 
     /// The event that somebody is to be told of.

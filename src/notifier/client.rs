@@ -42,7 +42,7 @@ pub(super) struct Post<'a> {
 }
 
 /// What came of it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub took: Duration,
     pub status: Option<u16>,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::message::{DisabledData, TestData};
-use crate::contract::text;
+use crate::contract::{EventBody, PaymentBody, ThinBody, text};
 use crate::deliveries::outcome::{ENDPOINT_DISABLED, TEST};
 use crate::openapi::{Schemas, Webhook};
 use crate::payment::EventData;
@@ -26,16 +26,16 @@ const JSON: &str = "application/json";
 pub fn webhooks() -> Vec<Webhook> {
     vec![
         told("paymentChanged", "A payment has changed", &EventData::NAMES, |schemas| {
-            let (event, payment) =
-                (schemas.of::<crate::contract::EventBody<'_>>(), schemas.of::<crate::contract::PaymentBody<'_>>());
+            let (event, payment) = (schemas.of::<EventBody<'_>>(), schemas.of::<PaymentBody<'_>>());
             sequenced(event, payment)
         }),
         told("paymentChangedThin", "The same, to an endpoint with payload `thin`", &EventData::NAMES, |schemas| {
             // Which knows the two that it is made of.
-            schemas.of::<crate::contract::ThinBody>();
+            schemas.of::<ThinBody>();
             let of = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
             sequenced(of("ThinEvent"), of("ThinPayment"))
         }),
+        in_a_cloud_event(),
         told("webhookEndpointDisabled", "An endpoint of the merchant was disabled", &[ENDPOINT_DISABLED], |schemas| {
             schemas.of::<DisabledData<'_>>()
         }),
@@ -52,6 +52,36 @@ fn told(name: &'static str, summary: &'static str, types: &[&str], data: impl Fn
         "properties": {"type": {"enum": types}, "timestamp": time, "data": data},
     });
     Webhook::new(name, summary, JSON, HEADERS, schemas, schema)
+}
+
+/// A CloudEvent 1.0, structured mode.
+fn in_a_cloud_event() -> Webhook {
+    let mut schemas = Schemas::default();
+    let (time, event, payment) =
+        (schemas.of::<text::Time>(), schemas.of::<EventBody<'_>>(), schemas.of::<PaymentBody<'_>>());
+    let says = |text: &str| json!({"type": "string", "description": text});
+    let schema = json!({
+        "type": "object",
+        "required": ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": says("The event's id."),
+            "source": says("Where events come from: with `id` one event, wherever it is met."),
+            "type": says("`paylog.` and what happened."),
+            "subject": says("The payment's id; of what is about none, the endpoint's."),
+            "time": time,
+            "datacontenttype": {"const": "application/json"},
+            "partitionkey": says("What stays in order: the payment."),
+            "sequence": says("The payment's version, in twenty digits."),
+            "data": {"anyOf": [
+                sequenced(event, payment),
+                schemas.of::<DisabledData<'_>>(),
+                schemas.of::<TestData>(),
+            ]},
+        },
+    });
+    let summary = "What happened, to an endpoint with payload `cloudevents`";
+    Webhook::new("cloudEvent", summary, "application/cloudevents+json", HEADERS, schemas, schema)
 }
 
 fn sequenced(event: Value, payment: Value) -> Value {

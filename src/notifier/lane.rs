@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -306,21 +307,26 @@ impl Running {
         }
         // What is on its way still stands among what is due.
         let found = self.attempts.deliveries.due(partition, id, now, room + on_their_way + 1)?;
-        let (mut begun, mut voided) = (0, false);
+        let (mut chosen, mut voided) = (Vec::new(), false);
         for due in found.due {
             if self.in_flight.contains_key(&due.work) {
                 continue;
             }
-            if begun >= room {
+            if chosen.len() >= room {
                 self.agenda.hold(key, true);
                 break;
             }
             if self.attempts.deliveries.is_void(&due.work, target.start_in(partition))? {
                 voided = true;
             } else {
-                self.begin(due, target.clone());
-                begun += 1;
+                chosen.push(due);
             }
+        }
+        let begins = !chosen.is_empty();
+        if target.takes_several() {
+            self.begin(chosen, target);
+        } else {
+            chosen.into_iter().for_each(|due| self.begin(vec![due], target.clone()));
         }
         if voided {
             self.agenda.look_at(key, now); // there may be more behind it
@@ -328,20 +334,33 @@ impl Running {
             if at > now {
                 self.agenda.look_at(key, at);
             } else {
-                self.agenda.hold(key, begun > 0);
+                self.agenda.hold(key, begins);
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, due: Due, target: Target) {
-        self.in_flight.insert(due.work, OnItsWay::Sent);
-        self.room.begin(due.work, target.service());
+    /// Those that go together.
+    fn begin(&mut self, all: Vec<Due>, target: Target) {
+        if all.is_empty() {
+            return;
+        }
+        let mut replies = Vec::with_capacity(all.len());
+        for due in &all {
+            self.in_flight.insert(due.work, OnItsWay::Sent);
+            self.room.begin(due.work, target.service());
+            replies.push(Reply { work: due.work, sender: Some(self.sender.clone()) });
+        }
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
-        let mut reply = Reply { work: due.work, sender: Some(self.sender.clone()) };
         drop(self.runtime.spawn(async move {
-            let attempted = attempts.make(due, target, &cut_off).await;
-            reply.send(attempted);
+            let at = attempts.clocks.machine();
+            let sent = attempts.send_all(&all, &target, at).await;
+            let each = all.into_iter().zip(sent).zip(replies);
+            join_all(each.map(|((due, sent), mut reply)| {
+                let (attempts, target, cut_off) = (&attempts, target.clone(), &cut_off);
+                async move { reply.send(attempts.conclude(due, target, at, sent, cut_off).await) }
+            }))
+            .await;
         }));
     }
 }

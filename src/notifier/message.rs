@@ -31,12 +31,21 @@ struct Body<'a, D> {
     data: D,
 }
 
+/// What is told of an event.
 #[derive(serde::Serialize)]
-struct Sequenced<D> {
+pub(super) struct Sequenced<D> {
     /// The payment's version: 1, 2, 3, with no gap.
-    sequence: u64,
+    pub sequence: u64,
     #[serde(flatten)]
-    frame: D,
+    pub frame: D,
+}
+
+/// What is told of what is about no payment.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+pub(super) enum NoEvent<'a> {
+    Disabled(DisabledData<'a>),
+    Test(TestData),
 }
 
 #[derive(serde::Serialize, utoipa::ToSchema)]
@@ -64,6 +73,8 @@ pub(super) enum Unsendable {
     Sign,
     #[error("its endpoint has no secret")]
     NoSecret,
+    #[error("its endpoint has no credential")]
+    NoCredential,
     #[error("the rows of payments have not come to its event")]
     NotFolded,
     #[error("the rows of payments cannot be read: {0}")]
@@ -102,7 +113,7 @@ impl Message {
         let (kind, timestamp) = (entry.event.data.name(), entry.event.occurred_at.to_string());
         let sequence = entry.version.unwrap_or_default();
         let body = match payload {
-            PayloadKind::Full => {
+            PayloadKind::Full | PayloadKind::CloudEvents => {
                 let data = Sequenced { sequence, frame: FrameBody::new(entry, log) };
                 serde_json::to_string(&Body { kind, timestamp, data })?
             }
@@ -116,20 +127,8 @@ impl Message {
 
     /// Of what is about no payment.
     pub fn of_no_event(due: &Due) -> Result<Self, Unsendable> {
-        let asked_at = match due.work.cause {
-            Cause::Asked(request) => request.minted_at(),
-            Cause::Live => due.at,
-        };
-        let (kind, timestamp) = (due.what.name(), asked_at.to_string());
-        let body = match &due.what {
-            What::Disabled { endpoint, reason } => {
-                serde_json::to_string(&Body { kind, timestamp, data: DisabledData { endpoint: *endpoint, reason } })?
-            }
-            What::Test | What::Event { .. } => {
-                let data = TestData { message: "a test of this endpoint: no payment has changed" };
-                serde_json::to_string(&Body { kind, timestamp, data })?
-            }
-        };
+        let (kind, timestamp) = (due.what.name(), asked_at(due).to_string());
+        let body = serde_json::to_string(&Body { kind, timestamp, data: told_of_no_event(&due.what) })?;
         Ok(Self { id: due.work.message_id(&due.what), body })
     }
 
@@ -147,10 +146,29 @@ impl Message {
     }
 }
 
+/// The same however often it is told.
+pub(super) fn asked_at(due: &Due) -> Timestamp {
+    match due.work.cause {
+        Cause::Asked(request) => request.minted_at(),
+        Cause::Live => due.at,
+    }
+}
+
+pub(super) fn told_of_no_event(what: &What) -> NoEvent<'_> {
+    match what {
+        What::Disabled { endpoint, reason } => NoEvent::Disabled(DisabledData { endpoint: *endpoint, reason }),
+        What::Test | What::Event { .. } => {
+            NoEvent::Test(TestData { message: "a test of this endpoint: no payment has changed" })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Message, Unsendable};
-    use crate::control::{Endpoint, EndpointId, EndpointSecret, EndpointState, PayloadKind, RequestId, SecretsKey};
+    use crate::control::{
+        Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, PayloadKind, RequestId, SecretsKey,
+    };
     use crate::deliveries::Due;
     use crate::deliveries::outcome::{Cause, What, WorkId};
     use crate::journal::{Offset, Partition};
@@ -175,6 +193,8 @@ mod tests {
             secrets: secrets.iter().map(sealed).collect(),
             created_at: String::new(),
             enabled_at: String::new(),
+            kind: EndpointKind::Webhook,
+            credential: None,
         }
     }
 

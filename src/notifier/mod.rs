@@ -9,7 +9,9 @@ mod agenda;
 mod args;
 mod attempt;
 mod client;
+mod cloud;
 pub mod described;
+mod event_grid;
 mod group;
 mod lane;
 mod message;
@@ -21,6 +23,7 @@ mod sweep;
 mod target;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,7 @@ use crate::control::{Control, SecretsKey};
 use crate::deliveries::Deliveries;
 use crate::journal::{Journal, JournalError, Lanes};
 use crate::projection::View;
+use crate::schema::EventSource;
 use crate::store::StoreError;
 use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;
@@ -87,10 +91,11 @@ impl Notifier {
     pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration, runtime: Handle) -> anyhow::Result<Self> {
         let Parts { deliveries, log, view, control, key, vapid, clocks } = parts;
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
+        let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
         let (schedule, deciding) = (args.schedule(), std::sync::Mutex::default());
         let attempts =
-            Attempts { deliveries, view, control, log, key, client, push, schedule, clocks, runtime, deciding };
+            Attempts { deliveries, view, control, log, key, client, source, push, schedule, clocks, runtime, deciding };
         let (in_flight_max, of_target_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
         Ok(Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } })
     }

@@ -16,7 +16,7 @@ use super::schedule::Disable;
 use super::{Notifier, Parts, WebhookArgs};
 use crate::clock::Clocks;
 use crate::control::{
-    Asks, Change, Control, Decided, Endpoint, EndpointId, EndpointSecret, EndpointState, KnownEndpoint,
+    Asks, Change, Control, Decided, Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, KnownEndpoint,
     NewSubscription, PayloadKind, PushFrom, PushScope, SecretsKey, SubscriptionId,
 };
 use crate::deliveries::Deliveries;
@@ -159,6 +159,8 @@ impl Bed {
             secrets: vec![secret],
             created_at: Timestamp::now().to_string(),
             enabled_at: Timestamp::now().to_string(),
+            kind: EndpointKind::Webhook,
+            credential: None,
         }
     }
 

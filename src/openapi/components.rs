@@ -26,6 +26,8 @@ pub const HEADERS: &[Header] = &[
     ("Upgrade", "string", "`websocket`."),
     ("Sec-WebSocket-Accept", "string", "RFC 6455, 4.2.2."),
     ("Sec-WebSocket-Version", "string", "`13`."),
+    ("WebHook-Allowed-Origin", "string", "Whose events are taken: who has asked."),
+    ("WebHook-Allowed-Rate", "string", "`*`: as fast as they come; who is too fast is answered with 503."),
     (
         "Content-Security-Policy",
         "string",

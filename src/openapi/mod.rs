@@ -29,6 +29,14 @@ impl Schemas {
         reference(&T::name())
     }
 
+    /// `T` itself, where it has no name, as a list has none.
+    pub fn shape<T: utoipa::ToSchema>(&mut self) -> Value {
+        let mut found: Vec<(String, RefOr<Schema>)> = Vec::new();
+        T::schemas(&mut found);
+        self.0.extend(found.into_iter().map(|(name, schema)| (name, json!(schema))));
+        json!(T::schema())
+    }
+
     /// A reference to what has no type of its own.
     pub fn named(&mut self, name: String, schema: Value) -> Value {
         let reference = reference(&name);

@@ -144,7 +144,27 @@ impl Operation {
 
     fn a_body<T: ToSchema>(mut self, required: bool) -> Self {
         let schema = self.schemas.of::<T>();
-        self.body = Some(json!({"required": required, "content": {JSON: {"schema": schema}}}));
+        self.body_of(JSON, schema, required)
+    }
+
+    /// Of this type, besides others.
+    #[must_use]
+    pub fn body_as<T: ToSchema>(mut self, media_type: &str) -> Self {
+        let schema = self.schemas.shape::<T>();
+        self.body_of(media_type, schema, true)
+    }
+
+    /// One of two, of this type.
+    #[must_use]
+    pub fn body_either<A: ToSchema, B: ToSchema>(mut self, media_type: &str) -> Self {
+        let (one, other) = (self.schemas.shape::<A>(), self.schemas.shape::<B>());
+        self.body_of(media_type, json!({"anyOf": [one, other]}), true)
+    }
+
+    fn body_of(mut self, media_type: &str, schema: Value, required: bool) -> Self {
+        let body = self.body.get_or_insert_with(|| json!({"content": {}}));
+        body["required"] = required.into();
+        body["content"][media_type] = json!({"schema": schema});
         self
     }
 

@@ -7,12 +7,14 @@
 pub mod described;
 mod headers;
 mod requested;
+mod source;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod wire;
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use serde_avro_fast::de::{DeserializerState, read::SliceRead};
 use serde_avro_fast::ser::SerializerConfig;
@@ -21,6 +23,7 @@ use crate::payment::Event;
 
 pub use headers::headers;
 pub use requested::{RequestCodec, Requested, Unreadable};
+pub use source::{BadSource, EventSource};
 pub use trace::traceparent;
 pub use wire::Kind;
 
@@ -63,6 +66,7 @@ pub struct Codec {
     schemas: Vec<Released>,
     by_fingerprint: HashMap<[u8; 8], usize>,
     by_id: HashMap<u32, usize>,
+    source: OnceLock<EventSource>,
 }
 
 struct Released {
@@ -76,7 +80,12 @@ impl Codec {
     /// specification ("Parsing Canonical Form", PRIMITIVES) and Java write `"string"`. It still has to accept each schema.
     pub fn new() -> anyhow::Result<Self> {
         apache_avro::util::max_allocation_bytes(ALLOCATION_MAX);
-        let mut codec = Self { schemas: Vec::new(), by_fingerprint: HashMap::new(), by_id: HashMap::new() };
+        let mut codec = Self {
+            schemas: Vec::new(),
+            by_fingerprint: HashMap::new(),
+            by_id: HashMap::new(),
+            source: OnceLock::new(),
+        };
         for (kind, text) in wire::RELEASED {
             let fast: serde_avro_fast::Schema = text.parse()?;
             apache_avro::Schema::parse_str(text)?;
@@ -84,6 +93,15 @@ impl Codec {
             codec.schemas.push(Released { kind: *kind, fast });
         }
         Ok(codec)
+    }
+
+    /// What is written is said to come from there. Heard once: whoever writes is of one log.
+    pub fn is_from(&self, source: EventSource) {
+        drop(self.source.set(source));
+    }
+
+    pub(crate) fn source(&self) -> Option<&EventSource> {
+        self.source.get()
     }
 
     /// Remembers the id that a registry gave to the schema with this fingerprint. `false` if we do not know the schema.

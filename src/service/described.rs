@@ -20,13 +20,23 @@ static ASYNCAPI: LazyLock<String> = LazyLock::new(|| channels().to_string());
 #[must_use]
 pub fn openapi() -> Value {
     let mut operations = api::described();
+    operations.extend(api::event_grid_described());
     operations.extend(stream::described());
     operations.extend(api::webhook_described());
     operations.extend(api::push_described());
     operations.extend(api::operator_described());
     operations.extend(described());
     let [payments, tokens, service]: [Tag; 3] = api::TAGS;
-    let tags = [payments, stream::TAG, tokens, api::WEBHOOK_TAG, api::PUSH_TAG, api::OPERATOR_TAG, service];
+    let tags = [
+        payments,
+        api::EVENT_GRID_TAG,
+        stream::TAG,
+        tokens,
+        api::WEBHOOK_TAG,
+        api::PUSH_TAG,
+        api::OPERATOR_TAG,
+        service,
+    ];
     document(operations, notifier::described::webhooks(), &tags)
 }
 

@@ -34,8 +34,8 @@ pub(super) fn api(
     totals: Option<Arc<Live<Totals>>>,
     stop: &CancellationToken,
 ) -> Arc<Api> {
-    let config =
-        ApiConfig { gateway: args.gateway.name().to_owned(), confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT };
+    let (gateway, event_grid_origins) = (args.gateway.name().to_owned(), args.event_grid.event_grid_origins.clone());
+    let config = ApiConfig { gateway, confirm_wait: CONFIRM_WAIT, read_wait: READ_WAIT, event_grid_origins };
     Arc::new(Api { journal, view, totals, codec, access, config, shutdown: stop.clone() })
 }
 

@@ -19,7 +19,7 @@ use crate::journal::kafka::{self, KafkaJournal};
 use crate::journal::{Journal, JournalError, Reader};
 use crate::notifier::{Notifier, Parts};
 use crate::projection::View;
-use crate::schema::Codec;
+use crate::schema::{Codec, EventSource};
 use crate::webpush::{Subject, VapidKey};
 
 const SECRETS_KEY: &str = "PAYLOG_SECRETS_KEY";
@@ -48,6 +48,8 @@ pub(super) struct TakenIn {
 
 /// Adds what `role` needs of webhooks; nothing, for one that only charges.
 pub(super) fn open(args: &ServiceArgs, role: Role, opened: Opened) -> anyhow::Result<Opened> {
+    let source = args.webhooks.cloudevents_source.clone();
+    opened.codec.is_from(source.unwrap_or_else(|| EventSource::of_log(opened.journal.log_id())));
     if role == Role::Process {
         return Ok(opened);
     }
@@ -185,8 +187,8 @@ fn make_key(path: &Path) -> anyhow::Result<()> {
 fn check_key(key: Option<&SecretsKey>, control: &Control) -> anyhow::Result<()> {
     let (Some(key), known) = (key, control.webhooks().known()) else { return Ok(()) };
     for known in known.endpoints.values().filter(|known| known.endpoint.state != EndpointState::Deleted) {
-        for secret in &known.endpoint.secrets {
-            if let Err(error) = key.open(&known.endpoint.id.to_string(), &secret.sealed) {
+        for sealed in known.endpoint.sealed() {
+            if let Err(error) = key.open(&known.endpoint.id.to_string(), sealed) {
                 bail!("a secret of the webhook endpoint {} cannot be opened: {error}", known.endpoint.id);
             }
         }

@@ -69,11 +69,11 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        headers: &[(&str, &str)],
+        sent_headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> reqwest::Result<Answer> {
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
-        for (name, value) in headers {
+        for (name, value) in sent_headers {
             request = request.header(*name, *value);
         }
         if let Some(body) = &body {
@@ -85,8 +85,9 @@ impl Client {
         let headers = headers.map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()));
         let headers = headers.collect();
         let bytes = response.bytes().await?;
-        let (method, sent) = (method.as_str(), body.as_deref());
-        described::hold(&Exchange { method, path, sent, status, headers: &headers, body: &bytes });
+        let kind = sent_headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let sent = body.as_deref().map(|body| (kind.map_or("application/json", |(_, kind)| *kind), body));
+        described::hold(&Exchange { method: method.as_str(), path, sent, status, headers: &headers, body: &bytes });
         Ok(Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
     }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use paylog::control::{
-    Change, Control, Decided, Endpoint, EndpointId, EndpointState, ImportedArchive, ImportedRange, NewSubscription,
-    PayloadKind, PushFrom, PushRemoval, PushScope, SecretsKey, Step, SubscriptionId,
+    Change, Control, Decided, Endpoint, EndpointId, EndpointKind, EndpointState, ImportedArchive, ImportedRange,
+    NewSubscription, PayloadKind, PushFrom, PushRemoval, PushScope, SecretsKey, Step, SubscriptionId,
 };
 use paylog::journal::embedded::EmbeddedJournal;
 use paylog::journal::kafka::restore;
@@ -62,6 +62,8 @@ async fn nobody_is_told_of_an_archive_as_if_it_happened_now() {
         secrets: Vec::new(),
         created_at: String::new(),
         enabled_at: String::new(),
+        kind: EndpointKind::Webhook,
+        credential: None,
     };
     let deleted = Endpoint { state: EndpointState::Deleted, ..endpoint.clone() };
     change(&data, Change::Created, endpoint, 1).await;

@@ -27,6 +27,7 @@
 //! * `rebuild`: versions of a projection, built and exchanged under load
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
+//! * `event_grid`: a topic of Azure Event Grid that is told, and its events that start payments
 //! * `push`, `push_restarts`: browsers that asked to be told are told; `push_service`: a push service, and the browsers behind it
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
@@ -42,6 +43,7 @@ mod conformance;
 mod crashes;
 mod cutter;
 mod described;
+mod event_grid;
 mod foreign;
 mod foreign_hands;
 mod full_disk;
@@ -215,6 +217,12 @@ scenarios! {
     webhook_asks::what_an_endpoint_has_missed_is_recovered_from_the_log,
     webhook_asks::a_secret_is_exchanged_with_an_overlap,
     webhook_asks::the_command_webhook_does_what_the_routes_do,
+    event_grid::a_topic_is_told_of_payments_in_cloud_events,
+    event_grid::a_topic_is_treated_as_it_answers,
+    event_grid::what_is_due_for_a_topic_goes_together_and_each_has_an_outcome_of_its_own,
+    event_grid::a_webhook_is_sent_cloud_events_where_it_asks_for_them,
+    event_grid::an_event_starts_one_payment_in_whatever_form_it_comes,
+    event_grid::a_batch_is_on_the_log_before_it_is_acknowledged_and_what_can_never_be_paid_is_refused,
     push::a_browser_is_told_how_its_payment_ended_and_nobody_else_can_read_it,
     push::a_push_service_is_treated_as_it_answers,
     push::a_browser_is_not_told_later_than_is_of_use,

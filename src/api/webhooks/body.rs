@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::contract::text;
-use crate::control::PayloadKind;
+use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::target;
 use crate::payment::{Invalid, PaymentId, Timestamp};
@@ -23,10 +23,13 @@ pub(super) const EVENTS: &[&str] = &[
 const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
 const OVERLAP_S: u64 = 24 * 60 * 60;
 
-#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = WebhookEndpointAsked)]
 pub(in crate::api) struct Create {
+    #[serde(default)]
+    #[schema(value_type = Option<EndpointKind>)]
+    kind: Option<String>,
     #[schema(value_type = text::Url)]
     url: String,
     #[serde(default)]
@@ -35,12 +38,18 @@ pub(in crate::api) struct Create {
     #[serde(default)]
     ordered: bool,
     #[serde(default)]
-    payload: PayloadKind,
+    payload: Option<PayloadKind>,
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 2048)]
+    credential: Option<String>,
 }
 
 /// A new endpoint, checked.
 #[derive(Debug)]
 pub(super) struct NewEndpoint {
+    pub kind: EndpointKind,
+    /// Of every kind but webhooks.
+    pub credential: Option<Credential>,
     pub url: String,
     pub events: Option<Vec<String>>,
     pub ordered: bool,
@@ -52,13 +61,18 @@ pub(super) struct NewEndpoint {
 #[schema(as = Nothing)]
 pub(in crate::api) struct Nothing {}
 
-#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RotationAsked)]
 pub(in crate::api) struct Rotate {
+    /// Of a webhook.
     #[serde(default)]
     #[schema(maximum = 604_800)]
     overlap_seconds: Option<u64>,
+    /// Of every other kind.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 2048)]
+    credential: Option<String>,
 }
 
 #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
@@ -83,8 +97,9 @@ pub(in crate::api) struct Recover {
 }
 
 pub(super) fn new_endpoint(body: &[u8], allow_private: bool) -> Result<NewEndpoint, Invalid> {
-    let Create { url, events, ordered, payload } = read(body)?;
-    target::parse(&url, allow_private)?;
+    let Create { kind, url, events, ordered, payload, credential } = read(body)?;
+    let kind = kind_of(kind.as_deref())?;
+    check_address(kind, &url, allow_private)?;
     if let Some(names) = &events {
         let known = |name: &String| EVENTS.contains(&name.as_str());
         if names.is_empty() || !names.iter().all(known) {
@@ -92,7 +107,67 @@ pub(super) fn new_endpoint(body: &[u8], allow_private: bool) -> Result<NewEndpoi
             return Err(invalid("invalid_events", "events", &detail));
         }
     }
-    Ok(NewEndpoint { url, events, ordered, payload })
+    let (payload, credential) = (payload_of(kind, payload)?, credential_of(kind, credential.as_deref())?);
+    Ok(NewEndpoint { kind, credential, url, events, ordered, payload })
+}
+
+fn kind_of(name: Option<&str>) -> Result<EndpointKind, Invalid> {
+    let Some(name) = name else { return Ok(EndpointKind::default()) };
+    EndpointKind::parse(name).ok_or_else(|| {
+        let all: Vec<&str> = EndpointKind::ALL.iter().map(|kind| kind.name()).collect();
+        invalid(
+            "invalid_kind",
+            "kind",
+            &format!("kind must be one of {}, or be left out for a webhook", all.join(", ")),
+        )
+    })
+}
+
+/// As far as it can be judged before its name is resolved.
+fn check_address(kind: EndpointKind, url: &str, allow_private: bool) -> Result<(), Invalid> {
+    match kind {
+        EndpointKind::Webhook | EndpointKind::EventGrid => target::parse(url, allow_private).map(drop),
+    }
+}
+
+fn payload_of(kind: EndpointKind, payload: Option<PayloadKind>) -> Result<PayloadKind, Invalid> {
+    match (kind, payload) {
+        (EndpointKind::Webhook, payload) => Ok(payload.unwrap_or_default()),
+        (_, None | Some(PayloadKind::CloudEvents)) => Ok(PayloadKind::CloudEvents),
+        _ => {
+            let detail = "an endpoint of this kind is always sent cloudevents: leave payload out";
+            Err(invalid("invalid_payload", "payload", detail))
+        }
+    }
+}
+
+fn credential_of(kind: EndpointKind, text: Option<&str>) -> Result<Option<Credential>, Invalid> {
+    match (kind, text) {
+        (EndpointKind::Webhook, None) => Ok(None),
+        (EndpointKind::Webhook, Some(_)) => {
+            let detail = "a webhook has no credential: it is signed with a secret that paylog makes";
+            Err(invalid("invalid_credential", "credential", detail))
+        }
+        (_, text) => parsed(text).map(Some),
+    }
+}
+
+/// Repeats nothing of it.
+fn parsed(text: Option<&str>) -> Result<Credential, Invalid> {
+    let detail =
+        "an endpoint of this kind needs a credential: the access key, or the connection string, of its service";
+    let text = text.ok_or_else(|| invalid("invalid_credential", "credential", detail))?;
+    Credential::parse(text).map_err(|bad| invalid("invalid_credential", "credential", &format!("credential: {bad}")))
+}
+
+/// What takes the place of an endpoint's credential.
+pub(super) fn credential(body: &[u8]) -> Result<Credential, Invalid> {
+    let Rotate { overlap_seconds, credential } = read(body)?;
+    if overlap_seconds.is_some() {
+        let detail = "a credential takes the place of the one before at once: leave overlap_seconds out";
+        return Err(invalid("invalid_overlap", "overlap_seconds", detail));
+    }
+    parsed(credential.as_deref())
 }
 
 pub(super) fn nothing(body: &[u8]) -> Result<(), Invalid> {
@@ -101,7 +176,8 @@ pub(super) fn nothing(body: &[u8]) -> Result<(), Invalid> {
 
 /// For how many seconds the secrets before go on signing.
 pub(super) fn overlap(body: &[u8]) -> Result<u64, Invalid> {
-    let Rotate { overlap_seconds } = read(body)?;
+    let Rotate { overlap_seconds, credential } = read(body)?;
+    credential_of(EndpointKind::Webhook, credential.as_deref())?;
     match overlap_seconds.unwrap_or(OVERLAP_S) {
         seconds if seconds <= OVERLAP_MAX_S => Ok(seconds),
         _ => Err(invalid("invalid_overlap", "overlap_seconds", "overlap_seconds must be at most 604800, seven days")),
@@ -151,7 +227,8 @@ fn invalid(code: &'static str, field: &'static str, detail: &str) -> Invalid {
 
 #[cfg(test)]
 mod tests {
-    use super::{new_endpoint, nothing, overlap, recover, resend};
+    use super::{credential, new_endpoint, nothing, overlap, recover, resend};
+    use crate::control::{EndpointKind, PayloadKind};
 
     #[test]
     fn an_endpoint_is_a_url_and_what_it_wants_to_hear_of() {
@@ -171,8 +248,31 @@ mod tests {
             (r#"{"events":[]}"#, "invalid_body"),
             (r#"{"url":"https://example.org/","payload":"all"}"#, "invalid_body"),
             ("", "malformed_json"),
+            (r#"{"kind":"carrier_pigeon","url":"https://example.org/"}"#, "invalid_kind"),
+            (r#"{"kind":"webhook","url":"https://example.org/","credential":"x"}"#, "invalid_credential"),
+            (r#"{"kind":"event_grid","url":"https://example.org/"}"#, "invalid_credential"),
+            (r#"{"kind":"event_grid","url":"https://example.org/","credential":"a b"}"#, "invalid_credential"),
+            (r#"{"kind":"event_grid","url":"http://example.org/","credential":"x"}"#, "invalid_url"),
+            (
+                r#"{"kind":"event_grid","url":"https://example.org/","credential":"x","payload":"thin"}"#,
+                "invalid_payload",
+            ),
         ] {
             assert_eq!(code(body), Some(wrong), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_webhook_has_a_credential_and_is_sent_cloud_events() {
+        let new = |body: &str| new_endpoint(body.as_bytes(), false).unwrap();
+        let grid = new(r#"{"kind":"event_grid","url":"https://example.org/api/events","credential":"a2V5"}"#);
+        assert_eq!((grid.kind, grid.payload), (EndpointKind::EventGrid, PayloadKind::CloudEvents));
+        assert_eq!(grid.credential.unwrap().as_str(), "a2V5");
+        let webhook = new(r#"{"url":"https://example.org/","payload":"cloudevents"}"#);
+        assert_eq!((webhook.kind, webhook.payload), (EndpointKind::Webhook, PayloadKind::CloudEvents));
+        assert_eq!(credential(br#"{"credential":"bmV3"}"#).unwrap().as_str(), "bmV3");
+        for wrong in ["{}", r#"{"overlap_seconds":1,"credential":"bmV3"}"#, r#"{"credential":""}"#] {
+            assert!(credential(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 
@@ -181,6 +281,7 @@ mod tests {
         assert!(nothing(b"{}").is_ok() && nothing(br#"{"a":1}"#).is_err());
         assert_eq!(overlap(b"{}").unwrap(), 86_400);
         assert_eq!(overlap(br#"{"overlap_seconds":0}"#).unwrap(), 0);
+        assert!(overlap(br#"{"credential":"bmV3"}"#).is_err());
         assert!(overlap(br#"{"overlap_seconds":604801}"#).is_err() && overlap(br#"{"overlap_seconds":-1}"#).is_err());
         assert!(resend(br#"{"payment_id":"pay_py4e5muxaklg75g4chpkn2gms4","version":1}"#).is_ok());
         assert!(resend(br#"{"payment_id":"pay_py4e5muxaklg75g4chpkn2gms4","version":0}"#).is_err());

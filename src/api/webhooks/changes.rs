@@ -12,7 +12,8 @@ use super::{WebhookApi, body, not_recorded};
 use crate::api::json;
 use crate::contract::{EndpointBody, text};
 use crate::control::{
-    Change, Decided, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointSecret, EndpointState, KnownEndpoint, SecretsKey,
+    Change, Decided, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, KnownEndpoint,
+    SecretsKey,
 };
 use crate::deliveries::Standing;
 use crate::http::Problem;
@@ -47,8 +48,7 @@ where
         return Err(Problem::new(StatusCode::CONFLICT, "too_many_webhook_endpoints", detail));
     }
     let (id, at) = (EndpointId::mint(), now(webhooks));
-    let (secret, text) = EndpointSecret::mint(id, key).map_err(|_| Problem::internal())?;
-    let endpoint = Endpoint {
+    let mut endpoint = Endpoint {
         id,
         merchant_id: merchant.as_str().to_owned(),
         url: new.url,
@@ -58,16 +58,29 @@ where
         state: EndpointState::Enabled,
         reason: None,
         from: webhooks.ends().await?,
-        secrets: vec![secret],
+        secrets: Vec::new(),
         created_at: at.to_string(),
         enabled_at: at.to_string(),
+        kind: new.kind,
+        credential: None,
     };
+    let secret = match &new.credential {
+        Some(credential) => endpoint.set_credential(credential, key).map(|()| None),
+        None => EndpointSecret::mint(id, key).map(|(secret, text)| {
+            endpoint.secrets.push(secret);
+            Some(text)
+        }),
+    };
+    let secret = secret.map_err(|_| Problem::internal())?;
     let decided = decide(webhooks, Change::Created, endpoint, 1).await?;
-    Ok(answer(StatusCode::CREATED, &decided, Some(&text)))
+    Ok(answer(StatusCode::CREATED, &decided, secret.as_deref()))
 }
 
-/// The new secret signs at once, those before for as long as they are told to.
+/// The new secret signs at once, those before for as long as they are told to. A credential takes the place of the one before.
 pub(super) async fn rotate(webhooks: &WebhookApi, known: &KnownEndpoint, asked: &[u8]) -> Result<Response, Problem> {
+    if known.endpoint.kind != EndpointKind::Webhook {
+        return exchange(webhooks, known, asked).await;
+    }
     let overlap = Duration::from_secs(body::overlap(asked)?);
     let (key, now) = (key(webhooks)?, now(webhooks));
     let mut endpoint = known.endpoint.clone();
@@ -89,6 +102,14 @@ pub(super) async fn rotate(webhooks: &WebhookApi, known: &KnownEndpoint, asked: 
     endpoint.secrets.insert(0, secret);
     let decided = decide(webhooks, Change::Rotated, endpoint, known.version + 1).await?;
     Ok(answer(StatusCode::OK, &decided, Some(&text)))
+}
+
+async fn exchange(webhooks: &WebhookApi, known: &KnownEndpoint, asked: &[u8]) -> Result<Response, Problem> {
+    let (credential, key) = (body::credential(asked)?, key(webhooks)?);
+    let mut endpoint = known.endpoint.clone();
+    endpoint.set_credential(&credential, key).map_err(|_| Problem::internal())?;
+    let decided = decide(webhooks, Change::Rotated, endpoint, known.version + 1).await?;
+    Ok(answer(StatusCode::OK, &decided, None))
 }
 
 pub(super) async fn disable(webhooks: &WebhookApi, known: &KnownEndpoint, asked: &[u8]) -> Result<Response, Problem> {
@@ -122,6 +143,7 @@ pub(super) async fn delete(webhooks: &WebhookApi, headers: &HeaderMap, id: &str)
     let mut endpoint = known.endpoint.clone();
     endpoint.state = EndpointState::Deleted;
     endpoint.secrets.clear();
+    endpoint.credential = None;
     decide(webhooks, Change::Deleted, endpoint, known.version + 1).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

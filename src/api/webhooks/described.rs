@@ -37,7 +37,7 @@ fn endpoints() -> Vec<Operation> {
             .refuses(&[
                 (400, &["invalid_body"]),
                 (409, &["too_many_webhook_endpoints", "changed_meanwhile"]),
-                (422, &["invalid_url", "invalid_events"]),
+                (422, &["invalid_url", "invalid_events", "invalid_kind", "invalid_payload", "invalid_credential"]),
                 (503, &["no_secrets_key", "log_unavailable"]),
             ]),
         new("get", "/v1/webhook_endpoints/{id}", "getWebhookEndpoint", "An endpoint, and how it stands with it")
@@ -100,7 +100,11 @@ fn changes() -> [Operation; 3] {
                 "The new secret signs at once, and is in this answer alone; those before sign for `overlap_seconds`.",
             )
             .body_if_any::<Rotate>()
-            .refuses(&[(409, &["too_many_secrets"]), (422, &["invalid_overlap"]), (503, &["no_secrets_key"])]),
+            .refuses(&[
+                (409, &["too_many_secrets"]),
+                (422, &["invalid_overlap", "invalid_credential"]),
+                (503, &["no_secrets_key"]),
+            ]),
         change("/v1/webhook_endpoints/{id}/disable", "disableWebhookEndpoint", "Tell it nothing for now")
             .body_if_any::<Nothing>(),
         change("/v1/webhook_endpoints/{id}/enable", "enableWebhookEndpoint", "Tell it of what happens from now on")
