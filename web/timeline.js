@@ -35,7 +35,9 @@ class OpenPayment {
       watchDeliveries(id);
       if (hasEnded(payment)) return;
       offerPush('payment-push', payment);
-      this.follow = new Follow({ payment_id: id, of: payment.customer_id }, unseen, (_, { payment: now }) => this.hears(now));
+      const atLeast = new URL(payment.links.stream, location.href).searchParams.get('at_least');
+      const wish = { payment_id: id, at_least: atLeast, of: payment.customer_id };
+      this.follow = new Follow(wish, unseen, (_, { payment: now }) => this.hears(now));
     });
   }
 

@@ -1,7 +1,7 @@
 // One WebSocket for everything that is followed; with keys, one for each customer, for that is what a ticket opens. After a
 // loss all of it is subscribed again, each from its own cursor; a server that goes away says when to come back.
 
-import { backoff } from './server.js';
+import { Refused, backoff } from './server.js';
 import { isFinal, isLetIn, scopeOf, ticketFor } from './tickets.js';
 
 const sockets = new Map();
@@ -107,6 +107,23 @@ class Socket {
     return wasThere;
   }
 
+  // One of what is followed; the others go on. What is not final, of an instance that is behind say, is asked for again.
+  failedOne(id, subscription, error) {
+    const { wish, told } = subscription;
+    if (isFinal(error, wish)) {
+      this.forget(id);
+      told.becomes('refused', error.message);
+      return;
+    }
+    told.becomes('lost');
+    subscription.tries = (subscription.tries || 0) + 1;
+    const { ws } = this;
+    setTimeout(() => {
+      // Over another socket it was asked for already.
+      if (this.ws === ws && this.isOpen() && this.subscriptions.get(id) === subscription) this.subscribe(id);
+    }, backoff(subscription.tries));
+  }
+
   // Nobody follows anything by it any more.
   end() {
     this.isOver = true;
@@ -124,11 +141,10 @@ class Socket {
     if (!subscription) return; // it was given up meanwhile
     const { told } = subscription;
     if (message.type === 'subscribed') {
-      this.tries = 0;
+      [this.tries, subscription.tries] = [0, 0];
       told.becomes('live');
     } else if (message.type === 'error') {
-      this.forget(message.id);
-      told.becomes('refused', message.error.detail);
+      this.failedOne(message.id, subscription, new Refused(message.error.status, message.error.detail));
     } else if (message.type === 'end') {
       this.forget(message.id);
       told.becomes('ended');

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Answer, Client};
@@ -50,6 +51,8 @@ pub(super) struct Attempts {
     pub runtime: Handle,
     /// Of which it is being decided that they are told nothing more.
     pub deciding: Mutex<HashSet<TargetId>>,
+    /// One, for whoever looks which subscriptions are over.
+    pub sweeping: Arc<Semaphore>,
 }
 
 /// What came of sending.

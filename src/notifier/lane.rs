@@ -30,6 +30,8 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a target that wants to be left alone is passed over at most, before it is looked at whether it still does.
 const PAUSED_LOOK: Duration = Duration::from_secs(10);
+/// Targets that are looked at in one turn: a push service that is well again can have very many browsers.
+const LOOKS_MAX: usize = 2_048;
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -82,8 +84,9 @@ pub(super) struct Running {
     agenda: Agenda,
     /// Until when targets want to be left alone, and by which work, until the fold has its outcome and says so too.
     paused: HashMap<TargetId, (WorkId, Timestamp)>,
-    /// When it was last looked which subscriptions are over.
+    /// When it was last looked which subscriptions are over, and of which partitions it is still to be looked.
     swept: Instant,
+    to_sweep: BTreeSet<Partition>,
     pub positions_told: Instant,
 }
 
@@ -115,6 +118,7 @@ impl Running {
             agenda: Agenda::default(),
             paused: HashMap::new(),
             swept: now,
+            to_sweep: BTreeSet::new(),
             positions_told: now,
         }
     }
@@ -247,14 +251,22 @@ impl Running {
                 self.agenda.look_at((*partition, target), now);
             }
         }
-        if self.swept.elapsed() >= SWEEP_EVERY {
-            self.swept = instant;
-            taken = self.owned.keys().copied().collect();
-        }
-        if !taken.is_empty() {
-            self.attempts.begin_to_sweep(taken, &self.cut_off);
-        }
+        self.sweep(taken);
         Ok(())
+    }
+
+    /// Of partitions that have just been taken, and now and then of all.
+    fn sweep(&mut self, taken: Vec<Partition>) {
+        self.to_sweep.extend(taken);
+        if self.swept.elapsed() >= SWEEP_EVERY {
+            self.swept = Instant::now();
+            self.to_sweep.extend(self.owned.keys());
+        }
+        self.to_sweep.retain(|partition| self.owned.contains_key(partition));
+        let partitions = || self.to_sweep.iter().copied().collect();
+        if !self.to_sweep.is_empty() && self.attempts.begin_to_sweep(partitions(), &self.cut_off) {
+            self.to_sweep.clear();
+        }
     }
 
     fn take_touched(&mut self) {
@@ -273,7 +285,8 @@ impl Running {
         for pool in Pool::ALL.into_iter().filter(|pool| self.room.left(*pool) > 0) {
             self.agenda.release(pool, now);
         }
-        while let Some((partition, target)) = self.agenda.take(now) {
+        for _ in 0..LOOKS_MAX {
+            let Some((partition, target)) = self.agenda.take(now) else { break };
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
                 self.dispatch_to(partition, target, now)?;
             }
@@ -291,9 +304,13 @@ impl Running {
         };
         let (key, service) = ((partition, id), target.service());
         let standing = target.standing(self.attempts.deliveries.standing(id)?);
-        // The longest of what it, or its push service, has asked for here and, as the fold knows it, of anybody.
+        // Of what its push service has asked for nobody else knows: it ends when it ends.
+        if let Some(until) = service.and_then(|service| self.room.paused_until(service)).filter(|until| *until > now) {
+            self.agenda.look_at(key, until);
+            return Ok(());
+        }
+        // What it has asked for itself, here and, as the fold knows it, of anybody.
         let until = self.paused.get(&id).map(|(_, until)| *until).max(standing.paused_until());
-        let until = until.max(service.and_then(|service| self.room.paused_until(service)));
         if let Some(until) = until.filter(|until| *until > now) {
             // What it takes by another lane may end it, which this one is not told of.
             self.agenda.look_at(key, until.min(now.plus(PAUSED_LOOK)));

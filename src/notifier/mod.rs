@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clocks;
@@ -93,9 +94,21 @@ impl Notifier {
         let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
         let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
-        let (schedule, deciding) = (args.schedule(), std::sync::Mutex::default());
-        let attempts =
-            Attempts { deliveries, view, control, log, key, client, source, push, schedule, clocks, runtime, deciding };
+        let attempts = Attempts {
+            deliveries,
+            view,
+            control,
+            log,
+            key,
+            client,
+            source,
+            push,
+            schedule: args.schedule(),
+            clocks,
+            runtime,
+            deciding: std::sync::Mutex::default(),
+            sweeping: Arc::new(Semaphore::new(1)),
+        };
         let (in_flight_max, of_target_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
         Ok(Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } })
     }

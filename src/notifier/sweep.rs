@@ -20,10 +20,13 @@ const PAGE: usize = 500;
 type Page = (Vec<(Arc<KnownSubscription>, PushRemoval)>, Option<Offset>);
 
 impl Attempts {
-    /// Of those at home on these partitions, so that of several notifiers one does it.
-    pub fn begin_to_sweep(self: &Arc<Self>, partitions: Vec<Partition>, stop: &CancellationToken) {
+    /// Of those at home on these partitions, so that of several notifiers one does it. `false` if it is still being done for
+    /// others: one at a time, however long the control log takes nothing.
+    pub fn begin_to_sweep(self: &Arc<Self>, partitions: Vec<Partition>, stop: &CancellationToken) -> bool {
+        let Ok(turn) = Arc::clone(&self.sweeping).try_acquire_owned() else { return false };
         let (attempts, partitions, stop) = (Arc::clone(self), Arc::new(partitions), stop.clone());
         drop(self.runtime.spawn(async move {
+            let _turn = turn;
             let mut next = Some(Offset(0));
             while let Some(from) = next {
                 let (looks, partitions) = (Arc::clone(&attempts), Arc::clone(&partitions));
@@ -38,6 +41,7 @@ impl Attempts {
                 next = more;
             }
         }));
+        true
     }
 
     fn over_from(&self, from: Offset, partitions: &[Partition]) -> Page {

@@ -26,8 +26,8 @@ pub trait Served: Projection {
     /// From now on it tells them, as long as `progress` speaks.
     fn tell(&mut self, hearers: Self::Hearers, progress: Arc<Progress>);
 
-    /// Everything that they have read may be different now.
-    fn exchanged(hearers: &Self::Hearers, partitions: u32);
+    /// Everything that they have read may be different now. Up to `folded` they may not have been told of anything.
+    fn exchanged(hearers: &Self::Hearers, folded: &Offsets);
 }
 
 /// One store of a projection.
@@ -123,7 +123,7 @@ impl<P: Served> Live<P> {
             from.progress.speak(false);
             to.progress.speak(true);
         }
-        P::exchanged(&self.hearers, to.progress.partitions());
+        P::exchanged(&self.hearers, &to.progress.folded());
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::reader::Recorded;
 use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, merchant_key, others_key};
 use super::view::Listener;
 use super::watch::Registry;
-use super::{DueKey, ParkedKey, Progress, Row, View, parked};
+use super::{DueKey, Offsets, ParkedKey, Progress, Row, View, parked};
 use crate::clock::Clocks;
 use crate::journal::{Partition, Position, Reader};
 use crate::lock::lock;
@@ -91,9 +91,9 @@ impl Served for Payments {
         self.told = Some((hearers, progress));
     }
 
-    fn exchanged(hearers: &Arc<Hearers>, partitions: u32) {
-        hearers.watchers.wake_all();
-        let all_due: Vec<_> = (0..partitions).map(|partition| (Partition(partition), DueKey::FIRST)).collect();
+    fn exchanged(hearers: &Arc<Hearers>, folded: &Offsets) {
+        hearers.watchers.wake_all(folded);
+        let all_due: Vec<_> = folded.positions().map(|end| (end.partition, DueKey::FIRST)).collect();
         hearers.listen(&all_due);
     }
 }
@@ -179,7 +179,9 @@ impl Projection for Payments {
         if let Some(hearers) = self.hearers() {
             let changed = rows.values().map(|staged| {
                 let payment = &staged.row.payment;
-                (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id)
+                let last = staged.row.events.last().copied().unwrap_or_default();
+                let end = Position::new(staged.partition, last).next();
+                (payment.id, &payment.initiation.merchant_id, &payment.initiation.customer_id, end)
             });
             hearers.watchers.wake(changed);
             if self.told.as_ref().is_some_and(|(_, progress)| progress.caught_up()) {

@@ -4,7 +4,7 @@
 
 use super::live::Built;
 use super::rows::{FeedRow, customer_key, customer_key_of, feed_key, merchant_key, offset_of};
-use super::{Entry, Offsets, Payments, Row, View};
+use super::{Entry, Offsets, Payments, Row, View, Watch};
 use crate::journal::{Offset, Partition, Position};
 use crate::payment::{CustomerId, EventData, MerchantId, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
@@ -106,14 +106,45 @@ impl View {
         max: usize,
     ) -> Result<Changes, StoreError> {
         let built = self.built();
+        let folded = built.progress.folded();
+        self.read(&built, folded.positions(), scope, wanted, after, max)
+    }
+
+    /// As [`View::changes`], by one who has read all that there was when `watch` was made, and knows by it where there is more.
+    /// The others of its partitions are not looked at, and the cursor stays where it is in them.
+    pub fn news(
+        &self,
+        scope: &Scope,
+        watch: &Watch,
+        wanted: &dyn Fn(&EventData) -> bool,
+        after: &Offsets,
+        max: usize,
+    ) -> Result<Changes, StoreError> {
+        let built = self.built();
+        // Asked before how far the fold is, which says so before it wakes anybody.
+        let partitions = watch.past(after);
+        let ends =
+            partitions.into_iter().map(|partition| Position::new(partition, built.progress.folded_to(partition)));
+        self.read(&built, ends, scope, wanted, after, max)
+    }
+
+    fn read(
+        &self,
+        built: &Built<Payments>,
+        ends: impl Iterator<Item = Position>,
+        scope: &Scope,
+        wanted: &dyn Fn(&EventData) -> bool,
+        after: &Offsets,
+        max: usize,
+    ) -> Result<Changes, StoreError> {
         let mut changes = Changes { entries: Vec::new(), next: after.clone(), more: false };
         let mut looked_at = 0;
-        for end in built.progress.folded().positions() {
+        for end in ends {
             let from = after.of(end.partition);
             if from >= end.offset {
                 continue; // nothing new, or this instance is behind the cursor
             }
-            for row in scope.feed(&built, end.partition, from, end.offset) {
+            for row in scope.feed(built, end.partition, from, end.offset) {
                 let (key, value) = row?;
                 let position = Position::new(end.partition, offset_of(&key)?);
                 let read = FeedRow::read(self.codec(), &value)?;
@@ -125,7 +156,7 @@ impl View {
                 looked_at += 1;
                 changes.next.set(position.next());
                 if wanted {
-                    changes.entries.push(self.entry(&built, position, read)?);
+                    changes.entries.push(self.entry(built, position, read)?);
                 }
             }
             changes.next.advance(end);

@@ -17,7 +17,7 @@ use super::kept::{Kept, read};
 use super::live::{Live, Served};
 use super::reader::Recorded;
 use super::rows::decode;
-use super::{Progress, Rejections};
+use super::{Offsets, Progress, Rejections};
 use crate::journal::Reader;
 use crate::payment::{Currency, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
@@ -151,7 +151,7 @@ impl Served for Totals {
 
     fn tell(&mut self, (): (), _: Arc<Progress>) {}
 
-    fn exchanged((): &(), _: u32) {}
+    fn exchanged((): &(), _: &Offsets) {}
 }
 
 impl Fold<Totals> {

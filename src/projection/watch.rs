@@ -7,17 +7,23 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use super::Scope;
+use super::{Offsets, Scope};
+use crate::journal::{Partition, Position};
 use crate::lock::lock;
 use crate::payment::{CustomerId, MerchantId, PaymentId};
 
 /// Wakes when its payment, or something of its customer or merchant, was folded.
 pub struct Watch {
     /// `None` only while it is dropped.
-    seen: Option<watch::Receiver<()>>,
+    seen: Option<watch::Receiver<Ends>>,
     of: Of,
     registry: Arc<Registry>,
 }
+
+/// Where the last of what was folded of a scope ends, in each partition that has any of it: only of what was folded while somebody
+/// watched. By partition.
+#[derive(Default)]
+struct Ends(Vec<Position>);
 
 type Customer = (MerchantId, CustomerId);
 
@@ -29,9 +35,9 @@ enum Of {
 
 #[derive(Default)]
 pub(super) struct Registry {
-    payments: Mutex<HashMap<PaymentId, watch::Sender<()>>>,
-    customers: Mutex<HashMap<Customer, watch::Sender<()>>>,
-    merchants: Mutex<HashMap<MerchantId, watch::Sender<()>>>,
+    payments: Mutex<HashMap<PaymentId, watch::Sender<Ends>>>,
+    customers: Mutex<HashMap<Customer, watch::Sender<Ends>>>,
+    merchants: Mutex<HashMap<MerchantId, watch::Sender<Ends>>>,
 }
 
 impl Watch {
@@ -44,6 +50,35 @@ impl Watch {
         };
         if !changed {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Would [`Watch::changed`] return at once?
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.has_changed().unwrap_or_default())
+    }
+
+    /// What was folded until now is not waited for any more.
+    pub fn see(&mut self) {
+        if let Some(seen) = &mut self.seen {
+            seen.mark_unchanged();
+        }
+    }
+
+    /// The partitions in which something of its scope was folded past `cursor` since this was made. For one payment, none.
+    pub(super) fn past(&self, cursor: &Offsets) -> Vec<Partition> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let ends = seen.borrow();
+        ends.0.iter().filter(|end| end.offset > cursor.of(end.partition)).map(|end| end.partition).collect()
+    }
+}
+
+impl Ends {
+    fn advance(&mut self, end: Position) {
+        match self.0.binary_search_by_key(&end.partition, |known| known.partition) {
+            Ok(at) => self.0[at].offset = self.0[at].offset.max(end.offset),
+            Err(at) => self.0.insert(at, end),
         }
     }
 }
@@ -76,43 +111,50 @@ impl Registry {
         Watch { seen: Some(seen), of, registry: Arc::clone(self) }
     }
 
-    /// Wakes whoever watches one of these payments, its customer or its merchant.
-    pub fn wake<'p>(&self, changed: impl Iterator<Item = (PaymentId, &'p MerchantId, &'p CustomerId)>) {
+    /// Wakes whoever watches one of these payments, its customer or its merchant. Each comes with where its last event ends.
+    pub fn wake<'p>(&self, changed: impl Iterator<Item = (PaymentId, &'p MerchantId, &'p CustomerId, Position)>) {
         let (payments, customers) = (lock(&self.payments), lock(&self.customers));
         let merchants = lock(&self.merchants);
         if payments.is_empty() && customers.is_empty() && merchants.is_empty() {
             return;
         }
-        for (id, merchant, customer) in changed {
+        for (id, merchant, customer, end) in changed {
             if let Some(watchers) = payments.get(&id) {
-                watchers.send_replace(());
+                watchers.send_modify(|_| ());
             }
             if let Some(watchers) = merchants.get(merchant) {
-                watchers.send_replace(());
+                watchers.send_modify(|ends| ends.advance(end));
             }
             if customers.is_empty() {
                 continue;
             }
             if let Some(watchers) = customers.get(&(merchant.clone(), customer.clone())) {
-                watchers.send_replace(());
+                watchers.send_modify(|ends| ends.advance(end));
             }
         }
     }
 
-    /// Wakes everyone.
-    pub fn wake_all(&self) {
-        lock(&self.payments).values().for_each(|watchers| watchers.send_replace(()));
-        lock(&self.customers).values().for_each(|watchers| watchers.send_replace(()));
-        lock(&self.merchants).values().for_each(|watchers| watchers.send_replace(()));
+    /// Wakes everyone: anything before these offsets may have been folded unseen.
+    pub fn wake_all(&self, ends: &Offsets) {
+        let wake = |watchers: &watch::Sender<Ends>| {
+            watchers.send_modify(|known| ends.positions().for_each(|end| known.advance(end)));
+        };
+        lock(&self.payments).values().for_each(wake);
+        lock(&self.customers).values().for_each(wake);
+        lock(&self.merchants).values().for_each(wake);
     }
 }
 
-fn subscribe<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: K) -> watch::Receiver<()> {
-    lock(watched).entry(key).or_insert_with(|| watch::channel(()).0).subscribe()
+fn subscribe<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<Ends>>>, key: K) -> watch::Receiver<Ends> {
+    lock(watched).entry(key).or_insert_with(|| watch::channel(Ends::default()).0).subscribe()
 }
 
 /// The leaving watcher is let go under the lock, so that of two that leave at once the second sees that it is the last.
-fn forget<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: &K, leaving: Option<watch::Receiver<()>>) {
+fn forget<K: Hash + Eq>(
+    watched: &Mutex<HashMap<K, watch::Sender<Ends>>>,
+    key: &K,
+    leaving: Option<watch::Receiver<Ends>>,
+) {
     let mut watched = lock(watched);
     drop(leaving);
     if watched.get(key).is_some_and(|watchers| watchers.receiver_count() == 0) {
@@ -124,7 +166,8 @@ fn forget<K: Hash + Eq>(watched: &Mutex<HashMap<K, watch::Sender<()>>>, key: &K,
 mod tests {
     use std::sync::Arc;
 
-    use super::{Registry, Scope, lock};
+    use super::{Offsets, Registry, Scope, lock};
+    use crate::journal::{Offset, Partition, Position};
     use crate::payment::samples::payment_id;
     use crate::payment::{CustomerId, MerchantId};
 
@@ -136,10 +179,21 @@ mod tests {
         let scope = |customer| registry.scope(&Scope { merchant: merchant.clone(), customer });
         let (mut of_customer, mut all) = (scope(Some(customer.clone())), scope(None));
         let second = registry.payment(payment_id("a"));
-        registry.wake([(payment_id("a"), &merchant, &customer)].into_iter());
+        let end = |partition, offset| Position::new(Partition(partition), Offset(offset));
+        registry.wake([(payment_id("a"), &merchant, &customer, end(1, 8))].into_iter());
+        assert!(one.has_changed() && of_customer.has_changed() && all.has_changed());
         one.changed().await;
         of_customer.changed().await;
         all.changed().await;
+        assert!(!one.has_changed() && !of_customer.has_changed() && !all.has_changed());
+        let mut cursor = Offsets::start(3);
+        assert_eq!((of_customer.past(&cursor), all.past(&cursor)), (vec![Partition(1)], vec![Partition(1)]));
+        cursor.advance(end(1, 8));
+        assert_eq!(all.past(&cursor), []);
+        cursor.advance(end(2, 5));
+        registry.wake_all(&cursor);
+        assert_eq!(all.past(&Offsets::start(3)), [Partition(1), Partition(2)], "whatever was folded in silence");
+        assert!(all.has_changed() && all.past(&cursor).is_empty());
         drop(one);
         assert_eq!(lock(&registry.payments).len(), 1, "the second still watches");
         drop((second, of_customer, all));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::payment::{PaymentFeed, not_found};
+use super::step::Step;
 use super::wide::WideFeed;
 use crate::contract::{FrameBody, ResetBody, SnapshotBody};
 use crate::http::Problem;
@@ -15,11 +16,13 @@ use crate::projection::Entry;
 use crate::store::StoreError;
 
 /// One block of what is told. What has no id does not move the client's cursor.
+#[derive(Clone)]
 pub(super) struct Block {
     pub(super) id: Option<String>,
     pub(super) data: Data,
 }
 
+#[derive(Clone)]
 pub(super) enum Data {
     Reset,
     Snapshot {
@@ -54,8 +57,8 @@ pub(super) enum Body<'a> {
 pub(super) enum Read {
     /// If there are none, there may be some behind what was looked at: read again, but let others go first.
     Blocks(Vec<Block>),
-    /// These, and then nothing until it is woken.
-    Last(Vec<Block>),
+    /// What others are told too, never nothing; and whether there may be more, or nothing until it is woken.
+    Step(Arc<Step>, bool),
     /// Nothing, until it is woken.
     Wait,
     /// Nothing, ever: all was told.
@@ -134,6 +137,8 @@ pub(super) struct Reading {
 
 pub(super) enum Next {
     Block(Block),
+    /// Several, for [`Reading::unfold`] or to be sent as they are.
+    Step(Arc<Step>),
     /// Nothing yet, and there may be more at once: let others go first.
     Later,
     /// Nothing, until it is woken.
@@ -167,9 +172,9 @@ impl Reading {
                 self.pending = blocks.into();
                 self.pending.pop_front().map_or(Next::Later, Next::Block)
             }
-            Ok(Read::Last(blocks)) => {
-                (self.pending, self.idle) = (blocks.into(), true);
-                self.next()
+            Ok(Read::Step(step, more)) => {
+                self.idle = !more;
+                Next::Step(step)
             }
             Ok(Read::Wait) => {
                 self.idle = true;
@@ -185,6 +190,11 @@ impl Reading {
                 self.failed(Problem::internal())
             }
         }
+    }
+
+    /// Has the blocks of a step come one after the other.
+    pub(super) fn unfold(&mut self, step: &Step) {
+        self.pending.extend(step.blocks.iter().cloned());
     }
 
     fn failed(&mut self, problem: Problem) -> Next {

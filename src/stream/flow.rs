@@ -50,6 +50,10 @@ impl Flow {
         let block = loop {
             match reading.next() {
                 Next::Block(block) => break block,
+                Next::Step(step) => {
+                    reading.unfold(&step);
+                    continue;
+                }
                 Next::Later => tokio::task::yield_now().await,
                 Next::Wait => tokio::select! {
                     () = reading.woken() => {}

@@ -22,6 +22,7 @@ mod recent;
 mod returning;
 mod socket;
 mod sse;
+mod step;
 #[cfg(test)]
 mod tests;
 mod websocket;
@@ -89,6 +90,7 @@ impl Default for StreamConfig {
 }
 
 pub fn routes(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
+    drop(tokio::spawn(wake_at_the_end(streams.view.clone(), streams.shutdown.clone())));
     let (streams, sockets) = (Arc::clone(streams), Arc::clone(streams));
     let path = || warp::path!("v1" / "stream");
     let open = path().and(warp::get()).and(warp::header::headers_cloned()).and(query()).map(
@@ -96,6 +98,13 @@ pub fn routes(streams: &Arc<Streams>) -> BoxedFilter<(Response,)> {
     );
     let otherwise = path().map(|| Problem::method_not_allowed("GET").into_response());
     open.or(otherwise).unify().or(websocket::route(&sockets)).unify().or(poll::route(&sockets)).unify().boxed()
+}
+
+/// Streams wait for their watch alone, and look for the end when they are woken: ten thousand that waited for it too would each
+/// enter and leave its list with every wake.
+async fn wake_at_the_end(view: View, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    view.wake_all();
 }
 
 /// What a client wants to follow, and from where on, in its own words.

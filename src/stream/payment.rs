@@ -112,10 +112,13 @@ impl PaymentFeed {
         Ok(Read::Blocks(entries.into_iter().map(block).collect()))
     }
 
-    /// Returns when it is worth reading again. Few wait at a gate, and what that takes is not kept for the others.
+    /// As [`super::wide::WideFeed::woken`].
     pub(super) async fn woken(&mut self) {
         match self.gate {
-            Some(position) => Box::pin(self.view.wait_folded(position)).await,
+            Some(position) => tokio::select! {
+                () = Box::pin(self.view.wait_folded(position)) => {}
+                () = self.watch.changed() => {}
+            },
             None => self.watch.changed().await,
         }
     }

@@ -1,7 +1,8 @@
 //! What has just happened to whom, for all who follow it: read and written once, and not once for each of ten thousand.
 //!
-//! It is kept for as long as two follow the same, a few frames for each of them. Who is further behind looks it up by itself;
-//! so this decides how much it costs to tell, never what is told.
+//! It is kept for as long as two follow the same, a few frames for each of them, and where many do, what comes next for all who
+//! have been told the same. Who is further behind looks it up by itself; so this decides how much it costs to tell, never what
+//! is told.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +10,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::Types;
 use super::feed::Frame;
+use super::step::Step;
 use crate::journal::{LogId, Position};
 use crate::lock::lock;
-use crate::projection::{Changes, Offsets, Scope, View};
+use crate::projection::{Built, Changes, Offsets, Payments, Scope, View, Watch};
 use crate::store::StoreError;
 
 /// What is kept of one scope: so much for each who follows it, and so much at most.
@@ -24,6 +26,8 @@ const FEW: usize = 8;
 const OF_FEW_BYTES_MAX: usize = ALL_BYTES_MAX / 2;
 /// Frames that one reader reads for all, at most: the others wait for it.
 const READ_MAX: usize = 16;
+/// Steps that are kept for many: one for each set of types that is asked for, most of the time.
+const STEPS_MAX: usize = 4;
 
 /// By what is followed. Nothing is in it that nobody follows.
 #[derive(Default)]
@@ -38,9 +42,15 @@ struct Recent(Mutex<Option<Kept>>);
 
 /// Everything of one scope from `since` to `until`.
 struct Kept {
+    /// Sees what is folded past `until`, unless `more` is there already.
+    watch: Watch,
+    more: bool,
+    read_from: Weak<Built<Payments>>,
     since: Offsets,
     until: Offsets,
     frames: VecDeque<(Position, Arc<Frame>)>,
+    /// Made of these, for those who come next.
+    steps: VecDeque<Arc<Step>>,
     bytes: usize,
     of_all: Arc<AtomicUsize>,
 }
@@ -62,13 +72,13 @@ pub(super) struct Following {
 }
 
 /// What there is past a cursor.
-pub(super) struct Fresh {
+struct Fresh {
     /// Each partition in order.
-    pub frames: Vec<(Position, Arc<Frame>)>,
+    frames: Vec<(Position, Arc<Frame>)>,
     /// Where to go on: past these, and past what was not asked for.
-    pub next: Offsets,
-    /// There is more, or may be.
-    pub more: bool,
+    next: Offsets,
+    /// There is more of what is kept.
+    more: bool,
 }
 
 impl Recents {
@@ -88,44 +98,75 @@ impl Following {
         &self.scope
     }
 
-    /// What is past `cursor` and of these types, at most `max` frames. `None` if that is not kept.
+    pub(super) fn is_alone(&self) -> bool {
+        self.company() < 2
+    }
+
+    /// How many follow it, this one among them.
+    fn company(&self) -> usize {
+        self.recent.as_ref().map_or(0, Arc::strong_count)
+    }
+
+    /// What is past `cursor` and of these types, at most `max` frames, and whether there is more, or may be. `None` if that is
+    /// not kept.
     pub(super) fn after(
         &self,
         view: &View,
-        cursor: &Offsets,
+        cursor: &Arc<Offsets>,
         types: &Types,
         max: usize,
-    ) -> Result<Option<Fresh>, StoreError> {
-        let Some(recent) = &self.recent else { return Ok(None) };
-        let followers = Arc::strong_count(recent);
-        if followers < 2 {
-            return Ok(None);
-        }
+    ) -> Result<Option<(Arc<Step>, bool)>, StoreError> {
+        let Some(recent) = self.recent.as_ref().filter(|_| !self.is_alone()) else { return Ok(None) };
         let mut kept = lock(&recent.0);
-        let kept = kept.get_or_insert_with(|| Kept::from(view.folded(), Arc::clone(&self.recents.bytes)));
+        let now = || Kept::from_now(view, &self.scope, Arc::clone(&self.recents.bytes));
+        let kept = kept.get_or_insert_with(now);
+        if kept.watch.has_changed() && !kept.is_of(view) {
+            *kept = now(); // another store is read, and the rows of this one may have been damaged
+        }
+        // Most of the time nothing of this has been folded since somebody else was told: then this is all of the work.
+        if let Some(step) = kept.steps.iter().find(|step| step.follows(cursor, types)) {
+            return Ok(Some((Arc::clone(step), !kept.is_all())));
+        }
         if !cursor.covers(&kept.since) {
             return Ok(None);
         }
         let fresh = kept.after(cursor, types, max);
-        let all = view.has_folded_to(&kept.until);
-        if all || !fresh.frames.is_empty() {
-            return Ok(Some(Fresh { more: fresh.more || !all, ..fresh }));
+        let all = kept.is_all();
+        if !all && fresh.frames.is_empty() {
+            return self.read_on(view, kept, cursor, types, max);
         }
-        // Nothing that is kept is left for this one: it reads on for all.
-        let room = Room::of(followers);
-        let changes = view.changes(&self.scope, &|_| true, &kept.until, READ_MAX.min(room.frames))?;
-        let more = changes.more;
+        let more = fresh.more || !all;
+        Ok(Some((kept.step(cursor, types, fresh, view.log_id(), self.company()), more)))
+    }
+
+    /// Nothing that is kept is left for this one: it reads on for all.
+    fn read_on(
+        &self,
+        view: &View,
+        kept: &mut Kept,
+        cursor: &Arc<Offsets>,
+        types: &Types,
+        max: usize,
+    ) -> Result<Option<(Arc<Step>, bool)>, StoreError> {
+        let room = Room::of(self.company());
+        // Before the read, so that nothing is folded unseen in between.
+        kept.watch.see();
+        kept.more = true;
+        let max_read = READ_MAX.min(room.frames);
+        let changes = view.news(&self.scope, &kept.watch, &|_| true, &kept.until, max_read)?;
+        kept.more = changes.more;
         kept.take(changes, view.log_id(), room);
         if !cursor.covers(&kept.since) {
             // There was no room for what it needs.
             return Ok(None);
         }
         let fresh = kept.after(cursor, types, max);
+        let more = fresh.more || !kept.is_all();
         if more && fresh.frames.is_empty() {
             // Much that was not asked for: that is quicker to look past than to keep.
             return Ok(None);
         }
-        Ok(Some(Fresh { more: fresh.more || more, ..fresh }))
+        Ok(Some((kept.step(cursor, types, fresh, view.log_id(), self.company()), more)))
     }
 }
 
@@ -154,8 +195,22 @@ impl Room {
 }
 
 impl Kept {
-    fn from(start: Offsets, of_all: Arc<AtomicUsize>) -> Self {
-        Self { since: start.clone(), until: start, frames: VecDeque::new(), bytes: 0, of_all }
+    fn from_now(view: &View, scope: &Scope, of_all: Arc<AtomicUsize>) -> Self {
+        let watch = view.watch(scope); // before anything is read
+        let built = view.live().built();
+        let (read_from, start) = (Arc::downgrade(&built), built.progress.folded());
+        let (frames, steps) = (VecDeque::new(), VecDeque::new());
+        Self { watch, more: false, read_from, since: start.clone(), until: start, frames, steps, bytes: 0, of_all }
+    }
+
+    /// Is it what the store says that is read now?
+    fn is_of(&self, view: &View) -> bool {
+        self.read_from.as_ptr() == Arc::as_ptr(&view.live().built())
+    }
+
+    /// Has nothing of this been folded past what is kept?
+    fn is_all(&self) -> bool {
+        !self.more && !self.watch.has_changed()
     }
 
     /// What was read past `until`, and of what is kept as much as there is room for.
@@ -163,6 +218,9 @@ impl Kept {
         let frames: Vec<_> =
             changes.entries.iter().map(|entry| (entry.position, Arc::new(Frame::new(entry, log)))).collect();
         self.until = changes.next;
+        if !frames.is_empty() {
+            self.forget_steps();
+        }
         for (position, frame) in frames {
             self.count(frame.text().len());
             self.frames.push_back((position, frame));
@@ -198,6 +256,32 @@ impl Kept {
         fresh
     }
 
+    /// From `cursor` on. Kept, if many will come for it.
+    fn step(&mut self, cursor: &Arc<Offsets>, types: &Types, fresh: Fresh, log: LogId, followers: usize) -> Arc<Step> {
+        let is_whole = !fresh.more;
+        let step = Arc::new(Step::new(cursor, types, fresh.frames, fresh.next, log));
+        if followers < FEW || !is_whole || step.blocks.is_empty() {
+            return step;
+        }
+        if self.steps.len() >= STEPS_MAX
+            && let Some(oldest) = self.steps.pop_front()
+        {
+            self.discount(oldest.bytes());
+        }
+        let (room, bytes) = (Room::of(followers), step.bytes());
+        if self.bytes + bytes <= room.bytes && self.of_all.load(Ordering::Relaxed) + bytes <= room.of_all {
+            self.count(bytes);
+            self.steps.push_back(Arc::clone(&step));
+        }
+        step
+    }
+
+    fn forget_steps(&mut self) {
+        while let Some(step) = self.steps.pop_front() {
+            self.discount(step.bytes());
+        }
+    }
+
     fn count(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.of_all.fetch_add(bytes, Ordering::Relaxed);
@@ -216,168 +300,5 @@ impl Drop for Kept {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::{Recents, SCOPE, lock};
-    use crate::payment::event::Private;
-    use crate::payment::samples::{event, payment_id, retry};
-    use crate::payment::{Event, EventData, MerchantId};
-    use crate::projection::{Offsets, Scope};
-    use crate::stream::feed::{Data, Frame, Read};
-    use crate::stream::tests::{Growing, of};
-    use crate::stream::wide::WideFeed;
-    use crate::stream::{Start, Types};
-
-    /// Reads until there is nothing more: what was told, with the ids.
-    fn read(feed: &mut WideFeed) -> Vec<(Option<String>, Option<Arc<Frame>>)> {
-        let mut told = Vec::new();
-        while let Read::Blocks(blocks) | Read::Last(blocks) = feed.read().unwrap() {
-            told.extend(blocks.into_iter().map(|block| match block.data {
-                Data::Change(frame) => (block.id, Some(frame)),
-                _ => (block.id, None),
-            }));
-        }
-        told
-    }
-
-    fn texts(told: &[(Option<String>, Option<Arc<Frame>>)]) -> Vec<String> {
-        told.iter().filter_map(|(_, frame)| Some(frame.as_ref()?.text().to_owned())).collect()
-    }
-
-    fn open(log: &Growing, recents: &Arc<Recents>, types: &Types) -> WideFeed {
-        let scope = Scope { merchant: MerchantId::default(), customer: None };
-        let cursor = Offsets::start(log.view.partitions()).encode(log.view.log_id());
-        let start = Start { last_event_id: Some(cursor), at_least: None, reset: false, types: types.clone() };
-        WideFeed::open(&log.view, recents.follow(scope), start).ok().unwrap()
-    }
-
-    fn events(n: usize) -> Vec<Event> {
-        let key = format!("order-{n}");
-        let again = Event { payment_id: payment_id(&key), ..event(1, retry(1)) };
-        vec![of(&MerchantId::default(), &key), again]
-    }
-
-    /// Who reads after so many payments, of two events each, does not find all of it kept.
-    const SELDOM: usize = SCOPE.frames;
-
-    /// Those that read often, seldom, or only some of it: each is told what one is told who is alone.
-    #[tokio::test]
-    async fn who_follows_with_others_is_told_what_one_alone_is_told() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = Growing::of_partitions(3, directory.path());
-        let some = Types::listed("PaymentRetryScheduled").unwrap();
-        let together: Arc<Recents> = Arc::default();
-        let wishes = [
-            (1, Types::default()),
-            (1, some.clone()),
-            (7, Types::default()),
-            (SELDOM, Types::default()),
-            (SELDOM, some),
-        ];
-        let mut feeds: Vec<_> = wishes.iter().map(|(_, types)| open(&log, &together, types)).collect();
-        let mut alone: Vec<_> = wishes.iter().map(|(_, types)| open(&log, &Arc::default(), types)).collect();
-        let mut told: Vec<[Vec<_>; 2]> = wishes.iter().map(|_| [Vec::new(), Vec::new()]).collect();
-        for round in 1..=2 * SELDOM {
-            log.grow(events(round)).await;
-            let reads = |every: usize| round % every == 0 || round == 2 * SELDOM;
-            for at in (0..wishes.len()).filter(|at| reads(wishes[*at].0)) {
-                told[at][0].extend(read(&mut feeds[at]));
-                told[at][1].extend(read(&mut alone[at]));
-            }
-        }
-        for (at, wish) in wishes.iter().enumerate() {
-            // Between partitions there is no order, and so ids differ; of one payment there is.
-            let [mut with, mut without] = [0, 1].map(|which| texts(&told[at][which]));
-            let of_last = |told: &[String]| {
-                told.iter()
-                    .filter(|text| text.contains(&payment_id(&format!("order-{}", 2 * SELDOM)).to_string()))
-                    .cloned()
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(of_last(&with), of_last(&without), "{wish:?}");
-            with.sort();
-            without.sort();
-            assert!(with == without && with.len() >= 2 * SELDOM, "{wish:?}: {} and {}", with.len(), without.len());
-            // Whoever comes back with the id of the last is told nothing of it again.
-            let last = told[at][0].iter().rev().find_map(|(id, _)| id.clone()).unwrap();
-            let start = Start { last_event_id: Some(last), at_least: None, reset: false, types: wish.1.clone() };
-            let scope = Scope { merchant: MerchantId::default(), customer: None };
-            let mut again = WideFeed::open(&log.view, together.follow(scope), start).ok().unwrap();
-            assert!(texts(&read(&mut again)).is_empty(), "{wish:?}");
-        }
-    }
-
-    /// More at once than is kept, and more than there is room for, read by turns.
-    #[tokio::test]
-    async fn what_there_is_no_room_for_is_told_all_the_same() {
-        let all = Types::default();
-        let some = Types::listed("PaymentInProgress").unwrap();
-        for (followers, payments, description) in
-            [(2, 40, 0), (5, 100, 0), (8, 200, 0), (2, 20, 15_000), (9, 30, 15_000)]
-        {
-            let directory = tempfile::tempdir().unwrap();
-            let mut log = Growing::of_partitions(3, directory.path());
-            let recents: Arc<Recents> = Arc::default();
-            let types = |n: usize| if n % 3 == 2 { &some } else { &all };
-            let mut feeds: Vec<_> = (0..followers).map(|n| open(&log, &recents, types(n))).collect();
-            for n in 0..2 {
-                log.grow(events(n)).await;
-                feeds.iter_mut().for_each(|feed| assert!(!read(feed).is_empty()));
-            }
-            let described = |mut event: Event| {
-                if let EventData::PaymentInProgress(data) = &mut event.data {
-                    data.private = Private::plain(Some("x".repeat(description)), None);
-                }
-                event
-            };
-            log.grow((10..10 + payments).flat_map(events).map(described).collect()).await;
-            let mut told: Vec<Vec<_>> = (0..followers).map(|_| Vec::new()).collect();
-            let mut waiting = 0;
-            while waiting < followers {
-                waiting = 0;
-                for (feed, told) in feeds.iter_mut().zip(&mut told) {
-                    match feed.read().unwrap() {
-                        Read::Blocks(blocks) | Read::Last(blocks) => {
-                            told.extend(blocks.into_iter().filter_map(|block| match block.data {
-                                Data::Change(frame) => Some(frame.text().to_owned()),
-                                _ => None,
-                            }))
-                        }
-                        _ => waiting += 1,
-                    }
-                }
-            }
-            for (n, mut told) in told.into_iter().enumerate() {
-                let wanted = if types(n) == &all { 2 * payments } else { payments };
-                let count = told.len();
-                told.sort();
-                told.dedup();
-                assert_eq!((count, told.len()), (wanted, wanted), "{followers} followers, {payments} payments: {n}");
-            }
-            drop(feeds);
-            assert_eq!(recents.bytes.load(std::sync::atomic::Ordering::Relaxed), 0, "nothing is left");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_frame_is_written_once_and_kept_while_two_follow() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = Growing::open(directory.path());
-        let recents: Arc<Recents> = Arc::default();
-        let [mut one, mut two] = [(); 2].map(|()| open(&log, &recents, &Types::default()));
-        for n in 0..3 {
-            log.grow(events(n)).await;
-            let [of_one, of_two] = [read(&mut one), read(&mut two)];
-            let pairs = of_one.iter().zip(&of_two).filter_map(|(a, b)| Some((a.1.as_ref()?, b.1.as_ref()?)));
-            let same = pairs.filter(|(a, b)| Arc::ptr_eq(a, b)).count();
-            // The first time each looks for itself: until then nobody had company.
-            assert_eq!((of_one.len(), same), (2, if n == 0 { 0 } else { 2 }));
-        }
-        drop(two);
-        let alone = lock(&recents.scopes).values().next().unwrap().upgrade().unwrap();
-        assert!(lock(&alone.0).is_none(), "nothing is kept for one alone");
-        drop((alone, one));
-        assert!(lock(&recents.scopes).is_empty(), "nothing of what nobody follows");
-    }
-}
+#[path = "recent_tests.rs"]
+mod tests;

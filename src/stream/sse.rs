@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, stream};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// A comment: it says nothing, and that the stream lives.
 const HEARTBEAT: &[u8] = b":\n\n";
 
-fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
+pub(super) fn write(block: &Block, log: LogId, into: &mut Vec<u8>) {
     if let Some((name, data)) = block.body(log) {
         event(name, &data, into);
     }
@@ -88,6 +88,8 @@ struct Pump {
     /// Until when nothing need go out: kept over every wake that brings nothing for this client.
     silent_until: Instant,
     old_at: Instant,
+    /// Goes off at the earlier of the two, or before: most of what wakes a stream only puts its heartbeat off.
+    timer: Pin<Box<Sleep>>,
     permit_ended: Option<PermitEnded>,
     shutdown: CancellationToken,
     /// Among the streams of its client.
@@ -105,6 +107,8 @@ enum Then {
 impl Pump {
     fn new(streams: &Streams, feed: Feed, permit: &Permit) -> Self {
         let heartbeat = streams.config.heartbeat;
+        let silent_until = Instant::now() + heartbeat;
+        let old_at = returning::old_at(streams.config.max_age);
         Self {
             reading: Reading::new(feed),
             log: streams.view.log_id(),
@@ -112,8 +116,9 @@ impl Pump {
             over: false,
             looked: false,
             heartbeat,
-            silent_until: Instant::now() + heartbeat,
-            old_at: returning::old_at(streams.config.max_age),
+            silent_until,
+            old_at,
+            timer: Box::pin(sleep_until(old_at.min(silent_until))),
             // A box for those alone who need one: most of a machine's memory is streams.
             permit_ended: (!permit.is_endless()).then(|| Box::pin(permit.clone().ended()) as PermitEnded),
             shutdown: streams.shutdown.clone(),
@@ -142,7 +147,7 @@ impl Pump {
             }
             let (chunk, then) = self.chunk();
             if !chunk.is_empty() {
-                return Some(chunk.into());
+                return Some(chunk);
             }
             if matches!(then, Then::End) {
                 return None;
@@ -153,13 +158,16 @@ impl Pump {
             if matches!(then, Then::More) {
                 continue;
             }
+            let next = self.old_at.min(self.silent_until);
+            if self.timer.is_elapsed() || self.timer.deadline() > next {
+                self.timer.as_mut().reset(next);
+            }
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return Some(self.going()),
                 () = ended(&mut self.permit_ended) => self.over = true,
                 () = self.reading.woken() => {}
                 // What it was is seen above.
-                () = sleep_until(self.old_at.min(self.silent_until)) => {}
+                () = self.timer.as_mut() => {}
             }
         }
     }
@@ -170,32 +178,38 @@ impl Pump {
     }
 
     /// What there is to say now, without waiting.
-    fn chunk(&mut self) -> (Vec<u8>, Then) {
+    fn chunk(&mut self) -> (Bytes, Then) {
         let mut chunk = Vec::new();
         if !self.opened {
             // At once: these bytes flush the head through every proxy.
             self.opened = true;
             chunk.extend_from_slice(retry(returning::retry_ms()).as_bytes());
         }
-        while chunk.len() < CHUNK_BYTES {
+        let then = loop {
             match self.reading.next() {
                 Next::Block(block) => {
                     write(&block, self.log, &mut chunk);
                     if matches!(block.data, Data::Nothing) {
                         self.looked = true;
-                        return (chunk, Then::More);
+                        break Then::More;
                     }
                 }
+                // As it is: many are told it.
+                Next::Step(step) if chunk.is_empty() => return (step.text(), Then::More),
+                Next::Step(step) => chunk.extend_from_slice(&step.text()),
                 Next::Later => {
                     self.looked = true;
-                    return (chunk, Then::More);
+                    break Then::More;
                 }
-                Next::Wait => return (chunk, Then::Wait),
+                Next::Wait => break Then::Wait,
                 // A client that was not told all comes back, and is told why.
-                Next::End | Next::Failed(_) => return (chunk, Then::End),
+                Next::End | Next::Failed(_) => break Then::End,
             }
-        }
-        (chunk, Then::More)
+            if chunk.len() >= CHUNK_BYTES {
+                break Then::More;
+            }
+        };
+        (chunk.into(), then)
     }
 
     /// The last bytes of an instance that stops.
@@ -291,7 +305,7 @@ mod tests {
         let feed = streams.feed(&caller, all_of_type("PaymentParked", Some(start))).unwrap().unwrap();
         let mut pump = Pump::new(&streams, feed, caller.permit());
         let (chunk, then) = pump.chunk();
-        let ids = String::from_utf8(chunk).unwrap().matches("id: ").count();
+        let ids = std::str::from_utf8(&chunk).unwrap().matches("id: ").count();
         assert!(ids == 1 && matches!(then, Then::More) && pump.looked, "{ids} cursors");
     }
 }

@@ -237,10 +237,13 @@ async fn what_happens_while_the_last_is_taken_wakes() {
     let (mut one, mut two) = (open(), open());
     let taken = |reading: &mut Reading| {
         let mut blocks = 0;
-        while matches!(reading.next(), Next::Block(_)) {
-            blocks += 1;
+        loop {
+            match reading.next() {
+                Next::Block(_) => blocks += 1,
+                Next::Step(step) => reading.unfold(&step),
+                _ => return blocks,
+            }
         }
-        blocks
     };
     for n in 0..2 {
         log.grow(vec![of(&MerchantId::default(), &format!("order-{n}"))]).await;
@@ -252,6 +255,8 @@ async fn what_happens_while_the_last_is_taken_wakes() {
     assert_eq!([&mut one, &mut two].map(taken), [0, 0], "they are woken once for each, and have told all");
     log.grow((10..12).map(|n| of(&MerchantId::default(), &format!("order-{n}"))).collect()).await;
     two.woken().await;
+    let Next::Step(step) = two.next() else { panic!("nothing that is shared") };
+    two.unfold(&step);
     assert!(matches!(two.next(), Next::Block(_)), "the first of two");
     log.grow(vec![of(&MerchantId::default(), "order-20")]).await;
     assert_eq!(taken(&mut two), 1, "the second of two, and then it waits");

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::feed::{Block, Data, Frame, Read};
-use super::recent::{Following, Fresh};
+use super::recent::Following;
+use super::step::Step;
 use super::{Start, Types, malformed_id};
 use crate::contract::{AtLeast, last_position, position_text};
 use crate::http::Problem;
@@ -27,9 +28,11 @@ pub(super) struct WideFeed {
     reset: bool,
     opening: Option<Opening>,
     /// Up to where the client has everything; `None` before the snapshots.
-    cursor: Option<Offsets>,
+    cursor: Option<Arc<Offsets>>,
     /// The cursor that the client was told last; `None` if that was none.
-    given: Option<Offsets>,
+    given: Option<Arc<Offsets>>,
+    /// All was read that had been folded when the watch was made: what is read now is what that tells of.
+    current: bool,
     /// Versions that a snapshot already had although the cursor stands before them: not to be told again. Until it is empty
     /// no id is given, for a client that came back with it would be told them again.
     told: HashMap<PaymentId, u64>,
@@ -50,7 +53,7 @@ impl WideFeed {
         let decode = |text: String| Offsets::decode(&text, view.log_id(), view.partitions());
         let (cursor, reset) = match start.last_event_id.map(decode) {
             None => (None, start.reset),
-            Some(Ok(cursor)) => (Some(cursor), start.reset),
+            Some(Ok(cursor)) => (Some(Arc::new(cursor)), start.reset),
             Some(Err(BadOffsets::OtherLog)) => (None, true),
             Some(Err(BadOffsets::Malformed)) => return Err(malformed_id()),
         };
@@ -65,6 +68,7 @@ impl WideFeed {
             opening: None,
             given: cursor.clone(),
             cursor,
+            current: false,
             told: HashMap::new(),
         })
     }
@@ -77,8 +81,8 @@ impl WideFeed {
         match self.cursor.clone() {
             None => Ok(Read::Blocks(self.opening()?)),
             Some(cursor) => match self.recent(&cursor)? {
-                Some(fresh) => Ok(self.tell(cursor, fresh)),
-                None => self.changes(cursor),
+                Some((step, more)) => Ok(self.tell(step, more)),
+                None => self.changes(&cursor),
             },
         }
     }
@@ -98,7 +102,7 @@ impl WideFeed {
         if opening.found {
             blocks.extend(self.snapshot(&mut opening)?);
             if opening.ids.is_empty() {
-                self.cursor = Some(opening.cursor);
+                (self.cursor, self.current) = (Some(Arc::new(opening.cursor)), true);
                 blocks.extend(self.moved());
                 return Ok(blocks);
             }
@@ -125,35 +129,35 @@ impl WideFeed {
     }
 
     /// What all are told alike: nothing of what a snapshot had is among it.
-    fn recent(&self, cursor: &Offsets) -> Result<Option<Fresh>, StoreError> {
+    fn recent(&self, cursor: &Arc<Offsets>) -> Result<Option<(Arc<Step>, bool)>, StoreError> {
         if !self.told.is_empty() {
             return Ok(None);
         }
         self.following.after(&self.view, cursor, &self.types, READ_MAX)
     }
 
-    fn tell(&mut self, mut cursor: Offsets, fresh: Fresh) -> Read {
-        let log = self.view.log_id();
-        let mut blocks = Vec::with_capacity(fresh.frames.len());
-        for (position, frame) in fresh.frames {
-            cursor.advance(position.next());
-            blocks.push(Block { id: Some(cursor.encode(log)), data: Data::Change(frame) });
+    fn tell(&mut self, step: Arc<Step>, more: bool) -> Read {
+        self.cursor = Some(Arc::clone(&step.to));
+        if !step.blocks.is_empty() {
+            self.given = Some(Arc::clone(&step.told));
+            return Read::Step(step, more);
         }
-        if !blocks.is_empty() {
-            self.given = Some(cursor.clone());
-        }
-        let any = fresh.more || !blocks.is_empty();
-        match self.settle(cursor, &fresh.next, any, blocks) {
-            Read::Blocks(blocks) if !fresh.more => Read::Last(blocks),
-            read => read,
-        }
+        // Past what was not asked for the client's own cursor must get too, if that was much.
+        if more { Read::Blocks(self.moved().into_iter().collect()) } else { Read::Wait }
     }
 
-    fn changes(&mut self, mut cursor: Offsets) -> Result<Read, StoreError> {
+    fn changes(&mut self, from: &Offsets) -> Result<Read, StoreError> {
         // What a snapshot had must be met again, asked for or not: only then is it known to be past.
         let wanted = |data: &EventData| !self.told.is_empty() || self.types.has(data);
-        let changes = self.view.changes(self.following.scope(), &wanted, &cursor, READ_MAX)?;
+        let scope = self.following.scope();
+        // In company it is known to be past all that was looked at, wherever that was: the others tell of nothing older.
+        let changes = match self.current && self.following.is_alone() {
+            true => self.view.news(scope, &self.watch, &wanted, from, READ_MAX)?,
+            false => self.view.changes(scope, &wanted, from, READ_MAX)?,
+        };
+        self.current |= !changes.more;
         let any = changes.more || !changes.entries.is_empty();
+        let mut cursor = from.clone();
         let log = self.view.log_id();
         let mut blocks = Vec::with_capacity(changes.entries.len());
         for entry in changes.entries {
@@ -161,7 +165,7 @@ impl WideFeed {
             if !self.was_told(&entry) && self.types.has(&entry.event.data) {
                 let id = self.told.is_empty().then(|| cursor.encode(log));
                 if id.is_some() {
-                    self.given = Some(cursor.clone());
+                    self.given = Some(Arc::new(cursor.clone()));
                 }
                 blocks.push(Block { id, data: Data::Change(Arc::new(Frame::new(&entry, log))) });
             }
@@ -172,7 +176,7 @@ impl WideFeed {
     /// Past all that was looked at.
     fn settle(&mut self, mut cursor: Offsets, next: &Offsets, any: bool, mut blocks: Vec<Block>) -> Read {
         next.positions().for_each(|position| cursor.advance(position));
-        self.cursor = Some(cursor);
+        self.cursor = Some(Arc::new(cursor));
         if any && blocks.last().is_none_or(|block| block.id.is_none()) {
             // What was in the snapshots, or was not asked for, has been passed: the client's own cursor must get past it too.
             blocks.extend(self.moved());
@@ -187,7 +191,7 @@ impl WideFeed {
         if self.given.as_ref() == Some(cursor) {
             return None;
         }
-        self.given = Some(cursor.clone());
+        self.given = Some(Arc::clone(cursor));
         Some(Block::cursor(cursor.encode(self.view.log_id())))
     }
 
@@ -201,10 +205,14 @@ impl WideFeed {
         version <= told
     }
 
-    /// Returns when it is worth reading again. Few wait at a gate, and what that takes is not kept for the others.
+    /// Returns when it is worth reading again, or looking whether there is to be an end. Few wait at a gate, and what that takes
+    /// is not kept for the others.
     pub(super) async fn woken(&mut self) {
         match &self.gate {
-            Some(at_least) => Box::pin(at_least.reached(self.view.live())).await,
+            Some(at_least) => tokio::select! {
+                () = Box::pin(at_least.reached(self.view.live())) => {}
+                () = self.watch.changed() => {}
+            },
             None => self.watch.changed().await,
         }
     }
@@ -237,7 +245,8 @@ mod tests {
 
     fn ids(read: Read) -> Vec<Option<String>> {
         match read {
-            Read::Blocks(blocks) | Read::Last(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
+            Read::Blocks(blocks) => blocks.into_iter().map(|Block { id, .. }| id).collect(),
+            Read::Step(step, _) => step.blocks.iter().map(|block| block.id.clone()).collect(),
             Read::Wait | Read::End | Read::NotFound => Vec::new(),
         }
     }
@@ -260,14 +269,14 @@ mod tests {
         let mut early = WideFeed { told: HashMap::from([(payment_id("order-1001"), 2)]), ..open() };
         let mut behind = view.folded();
         behind.set(Position::new(Partition(0), Offset(1)));
-        early.cursor = Some(behind);
+        early.cursor = Some(Arc::new(behind));
         let rest = ids(early.read().unwrap());
         assert!(rest.len() == 1 && rest[0].is_some(), "version 2 was told, version 3 is news: {rest:?}");
 
         let mut ahead = WideFeed { told: HashMap::from([(payment_id("order-1001"), 9)]), ..open() };
         let mut behind = view.folded();
         behind.set(Position::new(Partition(0), Offset(1)));
-        ahead.cursor = Some(behind);
+        ahead.cursor = Some(Arc::new(behind));
         let rest = ids(ahead.read().unwrap());
         assert_eq!(rest, [], "all of it was told, and the cursor stands before what was: no id yet");
     }

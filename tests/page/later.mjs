@@ -32,6 +32,8 @@ async function streams({ by, ends, key, wish, answers }) {
 
     constructor() { this.readyState = 0; sources.push(this); }
 
+    send(text) { asked.push(text); }
+
     // As a handshake that is refused; nothing else is asked of it here.
     onerror() { this.onclose(); }
 
@@ -42,7 +44,12 @@ async function streams({ by, ends, key, wish, answers }) {
   for (const [n, end] of ends.entries()) {
     await until(() => sources.length > n);
     const source = sources[n];
+    if (end === 'behind') source.readyState = 1;
     if (end !== 'refused') source.onopen();
+    if (end === 'behind') {
+      const { id } = JSON.parse(asked.at(-1));
+      source.onmessage({ data: JSON.stringify({ type: 'error', id, error: { status: 404, detail: 'no such payment' } }) });
+    }
     if (end === 'turned away') source.dispatchEvent(new MessageEvent('problem', { data: '{"detail":"as many as there may be"}' }));
     if (end === 'told') source.dispatchEvent(new MessageEvent('snapshot', { data: '{}', lastEventId: 'c1' }));
     if (end === 'refused') source.close();
@@ -78,6 +85,12 @@ async function ofStreams(page) {
     const nobody = await refused(401, 'an API key is needed', { key: null });
     assert.deepEqual([nobody.told.at(-1), nobody.opened], [['refused', 'an API key is needed'], 1], by);
   }
+  const one = (wish) => come(['behind'], { by: 'ws', key: null, wish });
+  const asked = ({ asked: all }) => all.filter((text) => text.startsWith('{"type":"subscribe"')).length;
+  const later = await one({ payment_id: 'pay_1' });
+  assert.deepEqual([asked(later), later.told.some(([state]) => state === 'refused')], [2, false], 'an instance that is behind is asked again');
+  const no = await one(WISH);
+  assert.deepEqual([asked(no), no.told.at(-1)], [1, ['refused', 'no such payment']], 'and what is not there is not there');
 }
 
 export async function later({ browser, link, shots }) {
