@@ -226,7 +226,7 @@ pub fn hold_message(message: &Value) {
     assert_eq!(ASYNCAPI.wrong("told", described, message), None, "not as /asyncapi.json says: {message}");
 }
 
-/// It must be what one of the webhooks says. Whoever sends it waits meanwhile.
+/// It must be what one of the webhooks says.
 pub fn hold_webhook(body: &Value) {
     let mut wrong = Vec::new();
     for (name, item) in OPENAPI.document["webhooks"].as_object().unwrap() {

@@ -48,10 +48,11 @@ export async function docs({ browser, paylog, shots }) {
     await isFound(page);
     await visitor.fits(`docs (${name})`);
     await visitor.shoot(`docs-${name}-${options.colorScheme}`);
-    // All of it, open.
+    await visitor.isAccessible(`docs (${name}, ${options.colorScheme})`);
+    // All of it, open; which takes axe-core a while, and says the same of every screen.
     parts = await page.locator('details').evaluateAll((all) => all.map((one) => { one.open = true; return one; }).length);
     await visitor.fits(`docs, open (${name})`);
-    await visitor.isAccessible(`docs (${name}, ${options.colorScheme})`);
+    if (name === 'desk') await visitor.isAccessible(`docs, open (${name})`);
     await visitor.leave();
   }
   return `the API is described in ${parts} parts, every link leads somewhere, and axe-core finds nothing in them`;
