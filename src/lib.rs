@@ -30,6 +30,7 @@ pub mod lane;
 mod lock;
 pub mod notifier;
 mod open_files;
+pub mod openapi;
 pub mod payment;
 mod priority;
 pub mod processor;

@@ -21,6 +21,7 @@
 //! to be dropped during event delivery to webhook destinations, but not during webhook validation.")
 
 mod args;
+mod described;
 mod read;
 
 use std::sync::Arc;
@@ -36,12 +37,14 @@ use warp::reply::{Reply, Response};
 use super::create::{Asked, Settled, settle};
 use super::{Api, json, otherwise, shutting_down, with};
 use crate::access::Caller;
+use crate::contract::text;
 use crate::http::{Problem, read_body};
 use crate::payment::PaymentId;
 use crate::telemetry::{self, Seldom};
 use read::{Given, Handshake};
 
 pub use args::EventGridArgs;
+pub use described::{TAG, described};
 
 /// As much as Event Grid delivers at once, and a little for what is around it.
 const BODY_MAX_BYTES: usize = 1_152 * 1024;
@@ -63,14 +66,18 @@ const METHODS: &str = "OPTIONS, POST";
 static REFUSED: Seldom = Seldom::new();
 
 /// What the events of a request came to, in their order.
-#[derive(serde::Serialize)]
-struct AcceptedBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = AcceptedEvents)]
+pub(in crate::api) struct AcceptedBody {
+    #[schema(value_type = Vec<text::PaymentId>)]
     payments: Vec<String>,
 }
 
-#[derive(serde::Serialize)]
+/// The code that a validation came with.
+#[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ValidatedBody<'a> {
+#[schema(as = ValidatedSubscription)]
+pub(in crate::api) struct ValidatedBody<'a> {
     validation_response: &'a str,
 }
 

@@ -6,8 +6,9 @@ use warp::reply::{Reply, Response};
 use super::{Api, RETRY_AFTER, json, shutting_down};
 use crate::http::Problem;
 
-#[derive(serde::Serialize)]
-struct HealthBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Health)]
+pub(in crate::api) struct HealthBody {
     status: &'static str,
     /// Why a part of the log is not folded any further, if one is not: someone must act.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 //! What became of a request is decided by the log alone (DESIGN.md 9), so any number of instances agree.
 
 mod create;
+mod described;
 mod etag;
 mod event_grid;
 mod health;
@@ -38,10 +39,11 @@ use crate::projection::{Live, Offsets, Row, View};
 use crate::recording::event_record;
 use crate::schema::Codec;
 
-pub use event_grid::EventGridArgs;
-pub use operator::{Operator, routes as operator_routes};
-pub use push::{PushApi, routes as push_routes};
-pub use webhooks::{WebhookApi, routes as webhook_routes};
+pub use described::{TAGS, described, health as health_described};
+pub use event_grid::{EventGridArgs, TAG as EVENT_GRID_TAG, described as event_grid_described};
+pub use operator::{Operator, TAG as OPERATOR_TAG, described as operator_described, routes as operator_routes};
+pub use push::{PushApi, TAG as PUSH_TAG, described as push_described, routes as push_routes};
+pub use webhooks::{TAG as WEBHOOK_TAG, WebhookApi, described as webhook_described, routes as webhook_routes};
 
 /// When to come back to a payment that is in progress, or to an instance that is behind or going away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -158,9 +160,11 @@ fn totals(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
 }
 
 pub fn health(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let live = warp::path!("livez").and(get()).map(health::live);
-    let ready = warp::path!("readyz").and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
-    live.or(ready).unify().boxed()
+    let (live, ready) = (|| warp::path!("livez"), || warp::path!("readyz"));
+    let others = otherwise(live().or(ready()).unify(), "GET, HEAD");
+    let live = live().and(get()).map(health::live);
+    let ready = ready().and(get()).and(with(api)).map(|api: Arc<Api>| health::ready(&api));
+    live.or(ready).unify().or(others).unify().boxed()
 }
 
 /// HEAD is GET without the body, which hyper leaves away.

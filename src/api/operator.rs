@@ -2,6 +2,7 @@
 //! loopback address, to who came by a name of one ([`crate::access::Door`]).
 
 mod checkpoints;
+mod described;
 mod import;
 mod keys;
 mod parked;
@@ -19,6 +20,7 @@ use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 
+pub use described::{TAG, described};
 use projections::Change;
 
 use super::create::require_json;

@@ -1,4 +1,4 @@
-//! `/` and `/page/...`: the page to pay with and to watch. Files without a build and without anything from elsewhere; the
+//! `/`, `/docs` and `/page/...`: the page to pay with and to watch, and the page of the API. Files without a build and without anything from elsewhere; the
 //! policy that goes with them lets a browser run and load only what stands in files of this origin, and nothing inline.
 
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::path::Tail;
 use warp::reply::{Reply, Response};
 
-use super::{get, header_value};
+use super::{get, header_value, otherwise};
 use crate::http::Problem;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -26,6 +26,7 @@ const WORKER: &str = "service-worker.js";
 const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 
 const INDEX: &str = "index.html";
+const DOCS: &str = "docs.html";
 
 /// By their paths in `web/`.
 macro_rules! files {
@@ -35,6 +36,7 @@ macro_rules! files {
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     files![
         "index.html",
+        "docs.html",
         "style.css",
         "main.js",
         "access.js",
@@ -59,6 +61,9 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "charts.js",
         "versions.js",
         "push.js",
+        "docs.js",
+        "described.js",
+        "prose.js",
         "service-worker.js",
         "vendor/uplot/uPlot.esm.js",
         "vendor/uplot/uPlot.min.css",
@@ -107,16 +112,14 @@ impl File {
 }
 
 pub(super) fn route() -> BoxedFilter<(Response,)> {
-    let index = warp::path::end()
-        .and(get())
-        .and(warp::header::headers_cloned())
-        .map(|headers: HeaderMap| answer(INDEX, &headers));
-    let others = warp::path("page")
-        .and(warp::path::tail())
-        .and(get())
-        .and(warp::header::headers_cloned())
-        .map(|path: Tail, headers: HeaderMap| answer(path.as_str(), &headers));
-    index.or(others).unify().boxed()
+    let (index, docs) = (warp::path::end, || warp::path!("docs"));
+    let file = || warp::path("page").and(warp::path::tail());
+    let asked = || get().and(warp::header::headers_cloned());
+    let others = otherwise(index().or(docs()).unify().or(file().map(drop).untuple_one()).unify(), "GET, HEAD");
+    let index = index().and(asked()).map(|headers: HeaderMap| answer(INDEX, &headers));
+    let docs = docs().and(asked()).map(|headers: HeaderMap| answer(DOCS, &headers));
+    let file = file().and(asked()).map(|path: Tail, headers: HeaderMap| answer(path.as_str(), &headers));
+    index.or(docs).unify().or(file).unify().or(others).unify().boxed()
 }
 
 fn answer(path: &str, headers: &HeaderMap) -> Response {
@@ -172,12 +175,13 @@ mod tests {
     fn nothing_in_the_page_is_inline() {
         let index = answer("index.html", &HeaderMap::new());
         assert_eq!(index.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
-        let index = FILES.iter().find(|file| file.path == "index.html").unwrap().text;
-        for tag in index.split('<').filter(|tag| tag.starts_with("script")) {
-            assert!(tag.contains(" src=\"/page/") && tag.ends_with('>'), "{tag}");
-        }
-        for inline in ["<style", " style=", " onclick=", " onsubmit=", "javascript:"] {
-            assert!(!index.contains(inline), "{inline}");
+        for page in FILES.iter().filter(|file| file.path.ends_with(".html")).map(|file| file.text) {
+            for tag in page.split('<').filter(|tag| tag.starts_with("script")) {
+                assert!(tag.contains(" src=\"/page/") && tag.ends_with('>'), "{tag}");
+            }
+            for inline in ["<style", " style=", " onclick=", " onsubmit=", "javascript:"] {
+                assert!(!page.contains(inline), "{inline}");
+            }
         }
     }
 

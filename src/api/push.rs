@@ -4,6 +4,7 @@
 
 mod body;
 mod changes;
+mod described;
 mod turns;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
+pub use described::{TAG, described};
 use turns::Turns;
 
 use super::webhooks::{ListBody, WebhookApi, attempts_of};
@@ -35,8 +37,9 @@ pub struct PushApi {
     turns: Turns,
 }
 
-#[derive(serde::Serialize)]
-struct KeyBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ApplicationServerKey)]
+pub(in crate::api) struct KeyBody<'a> {
     application_server_key: &'a str,
 }
 

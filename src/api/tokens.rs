@@ -15,6 +15,7 @@ use warp::reply::{Reply, Response};
 use super::create::require_json;
 use super::{Api, json, otherwise, with};
 use crate::access::{COOKIE_NAME, Issued, LIFETIME, LIFETIME_MAX, Named};
+use crate::contract::text;
 use crate::http::{Problem, read_body};
 use crate::payment::{CustomerId, Invalid, PaymentId};
 
@@ -23,24 +24,32 @@ const BODY_MAX_BYTES: usize = 4 * 1024;
 /// that another site has caused.
 const ATTRIBUTES: &str = "Path=/v1/; Secure; HttpOnly; SameSite=Strict";
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AskedBody {
+#[schema(as = StreamTokenAsked)]
+pub(in crate::api) struct AskedBody {
+    #[schema(value_type = Option<text::PaymentId>)]
     payment_id: Option<String>,
+    #[schema(value_type = Option<text::CustomerId>)]
     customer_id: Option<String>,
+    #[schema(minimum = 1, maximum = 3600)]
     expires_in: Option<u64>,
 }
 
-#[derive(serde::Serialize)]
-struct TokenBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = StreamToken)]
+pub(in crate::api) struct TokenBody<'a> {
     token: &'a str,
     token_type: &'static str,
+    #[schema(value_type = text::Time)]
     expires_at: String,
 }
 
-#[derive(serde::Serialize)]
-struct TicketBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Ticket)]
+pub(in crate::api) struct TicketBody<'a> {
     ticket: &'a str,
+    #[schema(value_type = text::Time)]
     expires_at: String,
 }
 

@@ -6,6 +6,7 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::{Api, POSITION, RETRY_AFTER, json};
+use crate::contract::text;
 use crate::http::{Problem, Query};
 use crate::projection::totals::{Day, Kind, Sum};
 
@@ -14,19 +15,24 @@ const DAYS_MAX: u32 = 366;
 /// Days without being asked for, the last of them today.
 const DAYS: u32 = 30;
 
-#[derive(serde::Serialize)]
-struct TotalBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Total)]
+pub(in crate::api) struct TotalBody {
     /// UTC.
+    #[schema(value_type = text::Day)]
     day: String,
+    #[schema(value_type = text::Currency)]
     currency: String,
+    #[schema(value_type = text::Status)]
     status: &'static str,
     payments: u64,
     /// In minor units.
     amount: u128,
 }
 
-#[derive(serde::Serialize)]
-struct TotalsBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Totals)]
+pub(in crate::api) struct TotalsBody {
     data: Vec<TotalBody>,
     /// Why a part of the log is not summed up any further, if one is not: someone must act.
     #[serde(skip_serializing_if = "Option::is_none")]

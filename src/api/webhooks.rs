@@ -5,6 +5,7 @@ mod asks;
 mod attempts;
 pub(super) mod body;
 mod changes;
+mod described;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::payment::MerchantId;
 use crate::projection::Offsets;
 
 pub(super) use attempts::of as attempts_of;
+pub use described::{TAG, described};
 
 /// The largest body of a request about endpoints or browsers.
 const BODY_MAX_BYTES: usize = 16 * 1024;

@@ -2,36 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::{Shown, position_text};
+use crate::contract::{Shown, position_text, text};
 use crate::journal::LogId;
 use crate::payment::event::{Decision, Private, PrivateBody};
 use crate::payment::{Currency, EventData, EventId, Timestamp};
 use crate::projection::Entry;
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Event)]
 pub struct EventBody<'a> {
     #[serde(rename = "type")]
+    #[schema(value_type = text::EventName)]
     name: &'static str,
+    #[schema(value_type = text::EventId)]
     id: Shown<EventId>,
+    #[schema(value_type = text::Time)]
     occurred_at: Shown<Timestamp>,
     /// `null` for an event that had no effect.
+    #[schema(required)]
     version: Option<u64>,
+    #[schema(value_type = text::Position)]
     position: String,
     data: DataBody<'a>,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = EventData)]
 #[serde(untagged)]
 enum DataBody<'a> {
     InProgress {
         merchant_id: &'a str,
         customer_id: &'a str,
         amount: i64,
+        #[schema(value_type = text::Currency)]
         currency: Shown<Currency>,
         payment_method: &'a str,
         gateway: &'a str,
         request_id: &'a str,
+        #[schema(required)]
         description: Option<String>,
+        #[schema(required)]
         metadata: Option<BTreeMap<String, String>>,
     },
     Successful {
@@ -47,11 +57,13 @@ enum DataBody<'a> {
     RetryScheduled {
         attempt: u32,
         reason: &'a str,
+        #[schema(value_type = text::Time)]
         not_before: Shown<Timestamp>,
     },
     OutcomeUnknown {
         attempt: u32,
         reason: &'a str,
+        #[schema(value_type = text::Time)]
         next_inquiry_at: Shown<Timestamp>,
     },
     Parked {
@@ -66,7 +78,8 @@ enum DataBody<'a> {
     },
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Decision)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum DecisionBody<'a> {
     Inquire,

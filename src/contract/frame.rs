@@ -1,54 +1,66 @@
 //! What a stream carries in `data`: the same objects over every transport.
 
-use crate::contract::{EventBody, Links, PaymentBody, Shown, position_text};
+use crate::contract::{EventBody, Links, PaymentBody, Shown, position_text, text};
 use crate::journal::LogId;
 use crate::payment::{EventId, Payment, PaymentId, Timestamp};
 use crate::projection::Entry;
 
 /// A change: what happened, and the payment as it was after it.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Change)]
 pub struct FrameBody<'a> {
     event: EventBody<'a>,
     payment: PaymentBody<'a>,
 }
 
 /// A change without what may be about a person: what happened to which payment, and where to ask for the rest.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ThinChange)]
 pub struct ThinBody {
     event: ThinEvent,
     payment: ThinPayment,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 struct ThinEvent {
     #[serde(rename = "type")]
+    #[schema(value_type = text::EventName)]
     name: &'static str,
+    #[schema(value_type = text::EventId)]
     id: Shown<EventId>,
+    #[schema(value_type = text::Time)]
     occurred_at: Shown<Timestamp>,
+    #[schema(required)]
     version: Option<u64>,
+    #[schema(value_type = text::Position)]
     position: String,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 struct ThinPayment {
+    #[schema(value_type = text::PaymentId)]
     id: Shown<PaymentId>,
+    #[schema(value_type = text::Status)]
     status: &'static str,
     links: Links,
 }
 
 /// A payment as it is now.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Snapshot)]
 pub struct SnapshotBody<'a> {
     payment: PaymentBody<'a>,
     /// In the last snapshot of several only: are there older payments, and the cursor of the list at which they begin.
     #[serde(skip_serializing_if = "Option::is_none")]
     more: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Cursor>)]
     next_cursor: Option<&'a str>,
 }
 
 /// Forget what you know: it was of another log.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Reset)]
 pub struct ResetBody {
     log: String,
 }

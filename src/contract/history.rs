@@ -1,16 +1,18 @@
 //! One event of a payment's history, with what only a history tells: where and when the log took it, who wrote it, and what
 //! the payment was after it.
 
-use crate::contract::{EventBody, Shown};
+use crate::contract::{EventBody, Shown, text};
 use crate::journal::LogId;
 use crate::payment::{EventData, Payment, Timestamp};
 use crate::projection::Entry;
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = HistoryEvent)]
 pub struct HistoryBody<'a> {
     #[serde(flatten)]
     event: EventBody<'a>,
     /// By the log's clock.
+    #[schema(value_type = text::Time)]
     appended_at: Shown<Timestamp>,
     partition: u32,
     offset: u64,
@@ -20,21 +22,29 @@ pub struct HistoryBody<'a> {
 }
 
 /// Which part of paylog wrote it, and for whom: as the event itself tells.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Writer)]
 struct WriterBody<'a> {
+    #[schema(value_type = text::Part)]
     part: &'static str,
     /// Who asked for the payment: over HTTP, or by the record at `<topic>/<partition>/<offset>`.
+    #[schema(required)]
     request_id: Option<&'a str>,
+    #[schema(required)]
     operator: Option<&'a str>,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = StateAfter)]
 struct StateBody {
+    #[schema(value_type = text::Status)]
     status: &'static str,
+    #[schema(value_type = text::Phase)]
     phase: &'static str,
     version: u64,
     attempt: u32,
     /// From when on there is something to do for it; `null` if there is not.
+    #[schema(value_type = Option<text::Time>, required)]
     due_at: Option<Shown<Timestamp>>,
 }
 

@@ -1,28 +1,38 @@
 //! Keys and stream tokens, as those see them who asked for them.
 
-use super::Shown;
+use super::{Shown, text};
 use crate::control::{Holder, Key, KeyId};
 use crate::payment::Timestamp;
 
 /// A key without what makes it one.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Key)]
 pub struct KeyBody<'a> {
+    #[schema(value_type = text::KeyId)]
     id: Shown<&'a KeyId>,
     /// What the key begins with.
     prefix: String,
+    #[schema(value_type = text::Scope)]
     scope: &'static str,
+    #[schema(required)]
     merchant_id: Option<&'a str>,
+    #[schema(value_type = text::KeyStatus)]
     status: &'static str,
+    #[schema(value_type = text::Time)]
     created_at: &'a str,
     created_by: &'a str,
     reason: &'a str,
+    #[schema(value_type = Option<text::Time>, required)]
     expires_at: Option<Shown<Timestamp>>,
+    #[schema(value_type = Option<text::Time>, required)]
     revoked_at: Option<&'a str>,
+    #[schema(required)]
     revoked_by: Option<&'a str>,
 }
 
 /// A key that was just made: the only time that it is told.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = NewKey)]
 pub struct NewKeyBody<'a> {
     key: &'a str,
     #[serde(flatten)]

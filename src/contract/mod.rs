@@ -12,6 +12,7 @@
 //! * [`bad_place`] and the conversions beside it: what is refused the same way everywhere.
 //! * [`AtLeast`], [`position_text`], [`VersionId`]: opaque to clients, and only to them.
 
+pub mod asked;
 mod cloud_event;
 mod event;
 mod frame;
@@ -22,6 +23,7 @@ mod payment;
 mod position;
 mod push;
 mod refusal;
+pub mod text;
 mod webhook;
 
 use std::fmt;

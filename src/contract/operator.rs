@@ -2,18 +2,21 @@
 
 use crate::archive::Digest;
 use crate::checkpoint::{State, Status as CheckpointStatus};
-use crate::contract::Shown;
+use crate::contract::{Shown, text};
 use crate::control::{Import, ImportedArchive, ImportedRange, Mark, Rejection};
 use crate::journal::Position;
 use crate::payment::{Currency, Payment, PaymentId, Phase, Timestamp};
 use crate::projection::versions::{Rebuilds, Status};
 use crate::projection::{Difference, Halt};
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Parked)]
 pub struct ParkedBody<'a> {
+    #[schema(value_type = text::PaymentId)]
     payment: Shown<PaymentId>,
     reason: &'a str,
     detail: &'a str,
+    #[schema(value_type = text::Time)]
     parked_since: Shown<Timestamp>,
     /// At which a decision about it has to be made.
     version: u64,
@@ -21,44 +24,55 @@ pub struct ParkedBody<'a> {
     attempt: u32,
     gateway: &'a str,
     amount: i64,
+    #[schema(value_type = text::Currency)]
     currency: Shown<Currency>,
     merchant_id: &'a str,
     customer_id: &'a str,
+    #[schema(value_type = text::Time)]
     created_at: Shown<Timestamp>,
 }
 
 /// Where the fold of this instance has stopped.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Halt)]
 pub struct HaltBody {
+    #[schema(value_type = text::Place)]
     position: Shown<Position>,
     reason: String,
     /// It may be an event of a later version of paylog: rather upgrade than reject it.
     may_be_newer: bool,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Rejection)]
 pub struct RejectionBody<'a> {
+    #[schema(value_type = text::Place)]
     position: Shown<Position>,
     operator: &'a str,
     reason: &'a str,
+    #[schema(value_type = text::Time)]
     at: &'a str,
 }
 
 /// What the log has from another.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Import)]
 pub struct ImportBody<'a> {
     archive: &'a ImportedArchive,
     ranges: &'a [ImportedRange],
     begun: MarkBody<'a>,
     finished: bool,
     /// `null` while its open payments are only asked about.
+    #[schema(required)]
     adopted: Option<MarkBody<'a>>,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Mark)]
 struct MarkBody<'a> {
     operator: &'a str,
     reason: &'a str,
+    #[schema(value_type = text::Time)]
     at: &'a str,
 }
 
@@ -118,7 +132,8 @@ impl<'a> RejectionBody<'a> {
 }
 
 /// A projection of one instance.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Projection)]
 pub struct ProjectionBody {
     projection: &'static str,
     /// The one that is served first.
@@ -134,16 +149,24 @@ impl ProjectionBody {
 }
 
 /// One version of a projection.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ProjectionVersion)]
 struct VersionBody {
     version: String,
+    #[schema(value_type = text::VersionPhase)]
     phase: String,
-    since: String,
+    /// `null` of one that was there before any was exchanged.
+    #[schema(value_type = Option<text::Time>, required)]
+    since: Option<String>,
+    #[schema(required)]
     note: Option<String>,
     /// Sums of the offsets of all partitions.
     folded_offsets: u64,
+    #[schema(required)]
     end_offsets: Option<u64>,
+    #[schema(required)]
     offsets_per_second: Option<f64>,
+    #[schema(required)]
     seconds_left: Option<f64>,
     rows_compared: u64,
     differences: u64,
@@ -157,7 +180,7 @@ impl VersionBody {
         Self {
             version,
             phase: phase.to_string(),
-            since,
+            since: Some(since).filter(|since| !since.is_empty()),
             note,
             folded_offsets: folded,
             end_offsets: pace.end,
@@ -171,17 +194,21 @@ impl VersionBody {
 }
 
 /// The checkpoint that was asked for last.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Checkpoint)]
 pub struct CheckpointBody {
     /// On the instance's machine.
     file: String,
+    #[schema(value_type = text::CheckpointState)]
     state: &'static str,
     /// Why it failed, if it has.
+    #[schema(required)]
     error: Option<String>,
     /// What was written so far, or all of it.
     rows: u64,
     bytes: u64,
     /// Once it is whole.
+    #[schema(value_type = Option<text::Digest>, required)]
     digest: Option<Shown<Digest>>,
 }
 

@@ -2,57 +2,76 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::Shown;
+use crate::contract::{Shown, text};
 use crate::payment::event::{Private, PrivateBody};
 use crate::payment::{Currency, Payment, PaymentId, Phase, RequestId, Timestamp};
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Payment)]
 pub struct PaymentBody<'a> {
+    #[schema(value_type = text::PaymentId)]
     id: Shown<PaymentId>,
+    #[schema(value_type = text::Status)]
     status: &'static str,
+    #[schema(value_type = text::Phase)]
     phase: &'static str,
     version: u64,
     amount: i64,
+    #[schema(value_type = text::Currency)]
     currency: Shown<Currency>,
     customer_id: &'a str,
     payment_method: &'a str,
+    #[schema(required)]
     description: Option<String>,
+    #[schema(required)]
     metadata: Option<BTreeMap<String, String>>,
+    #[schema(value_type = text::Time)]
     created_at: Shown<Timestamp>,
+    #[schema(value_type = text::Time)]
     updated_at: Shown<Timestamp>,
+    #[schema(required)]
     failure: Option<FailureBody<'a>>,
+    #[schema(required)]
     gateway: Option<GatewayBody<'a>>,
     request_id: &'a str,
     links: Links,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Failure)]
 struct FailureBody<'a> {
     code: &'a str,
     message: &'a str,
 }
 
 /// Who charged it, and under what name: there once it is charged.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Gateway)]
 struct GatewayBody<'a> {
     name: &'a str,
     reference: &'a str,
 }
 
 /// Where to go on. Each link carries a position, so that no instance answers with less than this one knew.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]
+    #[schema(value_type = text::Path)]
     pub itself: String,
+    #[schema(value_type = text::Path)]
     pub events: String,
+    #[schema(value_type = text::Path)]
     pub stream: String,
 }
 
 /// A request that is on the log, but of which this instance has not yet seen what became.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = UnconfirmedPayment)]
 pub struct UnconfirmedBody<'a> {
+    #[schema(value_type = text::PaymentId)]
     id: Shown<PaymentId>,
     request_id: &'a str,
+    #[schema(value_type = text::Status)]
     status: &'static str,
     confirmed: bool,
     pub links: Links,

@@ -1,23 +1,28 @@
 //! Push subscriptions as a client sees them, and what a browser is told by Web Push.
 
-use crate::contract::Shown;
+use crate::contract::{Shown, text};
 use crate::control::{KnownSubscription, PushScope, SubscriptionId};
 use crate::payment::{Currency, PaymentId, Timestamp};
 use crate::projection::Entry;
 
 /// A subscription. Nothing by which anybody could write to the browser.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = PushSubscription)]
 pub struct SubscriptionBody<'a> {
+    #[schema(value_type = text::PushSubscriptionId)]
     id: SubscriptionId,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::PaymentId>)]
     payment_id: Option<Shown<PaymentId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer_id: Option<&'a str>,
     /// The origin of its push service.
     service: &'a str,
+    #[schema(value_type = text::Time)]
     created_at: Shown<Timestamp>,
     /// Of one that was made with a stream token.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Time>)]
     ends_at: Option<Shown<Timestamp>>,
 }
 
@@ -36,28 +41,34 @@ impl<'a> SubscriptionBody<'a> {
 }
 
 /// What is sent to a browser: enough to show, and to ask for the rest with.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = PushMessage)]
 pub struct PushBody {
     #[serde(rename = "type")]
+    #[schema(value_type = text::EventName)]
     kind: &'static str,
     /// The same at every attempt: who has seen it has seen it.
     id: String,
+    #[schema(value_type = text::Time)]
     timestamp: Shown<Timestamp>,
     data: PushData,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 struct PushData {
     /// The payment's version.
     sequence: u64,
     payment: PushedPayment,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 struct PushedPayment {
+    #[schema(value_type = text::PaymentId)]
     id: Shown<PaymentId>,
+    #[schema(value_type = text::Status)]
     status: &'static str,
     amount: i64,
+    #[schema(value_type = text::Currency)]
     currency: Shown<Currency>,
 }
 

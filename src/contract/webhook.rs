@@ -1,6 +1,6 @@
 //! Webhook endpoints and attempts, as a client sees them.
 
-use crate::contract::Shown;
+use crate::contract::{Shown, text};
 use crate::control::{EndpointId, EndpointKind, EndpointState, KnownEndpoint, PayloadKind, RequestId, TargetId};
 use crate::deliveries::outcome::{Outcome, Result as Ended, What};
 use crate::deliveries::{Standing, Told};
@@ -9,23 +9,33 @@ use crate::payment::{PaymentId, Timestamp};
 /// How much of it is shown as still to be told: what is more is shown as this.
 pub const PENDING_MAX: usize = 10_000;
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = WebhookEndpoint)]
 pub struct EndpointBody<'a> {
+    #[schema(value_type = text::EndpointId)]
     id: EndpointId,
     kind: EndpointKind,
     url: &'a str,
     /// `null` for all there are.
+    #[schema(required)]
     events: Option<&'a [String]>,
     ordered: bool,
     payload: PayloadKind,
+    #[schema(value_type = text::EndpointStatus)]
     status: EndpointState,
     /// Why it is disabled: `operator`, `gone` or `failing`.
+    #[schema(required)]
     reason: Option<&'a str>,
+    #[schema(value_type = text::Time)]
     created_at: &'a str,
+    #[schema(value_type = text::Time)]
     enabled_at: &'a str,
+    #[schema(value_type = Option<text::Time>, required)]
     last_success_at: Option<Shown<Timestamp>>,
+    #[schema(value_type = Option<text::Time>, required)]
     failing_since: Option<Shown<Timestamp>>,
     /// Nothing is sent to it before: it has asked for that; `null` if it has not, or no more.
+    #[schema(value_type = Option<text::Time>, required)]
     paused_until: Option<Shown<Timestamp>>,
     /// How much it is still to be told; left out by an instance that does not send.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,37 +45,49 @@ pub struct EndpointBody<'a> {
     secret: Option<&'a str>,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Attempt)]
 pub struct AttemptBody<'a> {
     /// Of a webhook.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_id: Option<String>,
     event: &'a str,
+    #[schema(value_type = Option<text::PaymentId>, required)]
     payment_id: Option<Shown<PaymentId>>,
+    #[schema(required)]
     version: Option<u64>,
     /// `live`, or the id of the request that asked for it.
     cause: String,
     attempt: u32,
+    #[schema(value_type = text::Time)]
     at: Shown<Timestamp>,
     took_ms: u32,
+    #[schema(value_type = text::AttemptResult)]
     result: &'static str,
+    #[schema(required)]
     failure: Option<&'static str>,
     /// Of the answer; `null` if there was none.
+    #[schema(required)]
     status: Option<u16>,
     /// When it is tried again; `null` if it is not.
+    #[schema(value_type = Option<text::Time>, required)]
     next_at: Option<Shown<Timestamp>>,
 }
 
 /// What one endpoint was told of one event of a payment.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Telling)]
 pub struct ToldBody<'a> {
+    #[schema(value_type = text::TargetId)]
     endpoint: Shown<TargetId>,
     pub event: &'a str,
     pub version: u64,
     cause: String,
     /// `pending`, `delivered`, `given_up` or `dropped`.
+    #[schema(value_type = text::TellingState)]
     state: &'static str,
     attempts: u32,
+    #[schema(value_type = Option<text::Time>, required)]
     next_at: Option<Shown<Timestamp>>,
 }
 
@@ -79,9 +101,12 @@ impl<'a> ToldBody<'a> {
 }
 
 /// Something that was asked of an endpoint.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Asked)]
 pub struct AskedBody {
+    #[schema(value_type = text::AskedId)]
     pub request_id: RequestId,
+    #[schema(value_type = text::EndpointId)]
     pub endpoint: EndpointId,
 }
 

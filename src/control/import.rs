@@ -31,7 +31,7 @@ pub struct Import {
 }
 
 /// What was imported.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ImportedArchive {
     /// The log that it was made of.
     pub log: String,
@@ -41,7 +41,7 @@ pub struct ImportedArchive {
 }
 
 /// `from <= offset < to` of one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ImportedRange {
     pub partition: u32,
     pub from: u64,

@@ -2,7 +2,7 @@
 
 /// By what an endpoint is told. Who adds one adds its name here, its addresses in `api/webhooks/body.rs`, and how it is told in
 /// `notifier/`; everything else is the same for all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointKind {
     /// A POST to somebody's server, signed (Standard Webhooks).
@@ -17,7 +17,7 @@ pub enum EndpointKind {
 }
 
 /// How much of a payment is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadKind {
     /// The event and the payment, as in a stream.

@@ -8,6 +8,7 @@
 //! wins, in every instance alike.
 
 mod credential;
+pub mod described;
 mod document;
 mod ids;
 mod import;

@@ -124,7 +124,7 @@ pub enum Asks {
 }
 
 /// `from <= offset < to` of one partition of the log of payments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Range {
     pub partition: u32,
     pub from: u64,

@@ -5,6 +5,7 @@
 //! it is folded anew, and nobody is told anything twice for it: what was delivered stands on the log.
 
 mod browsers;
+pub mod described;
 mod fold;
 mod follow;
 pub mod hubs;

@@ -20,7 +20,7 @@ const FAILED: &str = "WebhookAttemptFailed";
 const PUSH_DELIVERED: &str = "PushDelivered";
 const PUSH_FAILED: &str = "PushAttemptFailed";
 const LIVE: &str = "live";
-const TEST: &str = "test";
+pub const TEST: &str = "test";
 /// What endpoints are told of each other.
 pub const ENDPOINT_DISABLED: &str = "WebhookEndpointDisabled";
 
@@ -87,8 +87,9 @@ pub enum Result {
 }
 
 /// Why an attempt has failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = DeliveryFailure)]
 pub enum Failure {
     /// The name could not be resolved.
     Dns,
@@ -121,14 +122,17 @@ pub enum Failure {
     NotSendable,
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Document {
+#[derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = DeliveryOutcome)]
+pub(super) struct Document {
     #[serde(rename = "type")]
     kind: String,
     log: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
     endpoint: Option<EndpointId>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
     subscription: Option<SubscriptionId>,
     partition: u32,
     offset: u64,
@@ -142,6 +146,7 @@ struct Document {
     version: Option<u64>,
     /// The endpoint that is told of, and what of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
     about: Option<EndpointId>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     reason: Option<String>,

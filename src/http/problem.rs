@@ -24,16 +24,34 @@ pub struct Problem {
 
 /// As it is written. `type` is `about:blank`, whose title has to be that of the status (RFC 9457, 4.2.1): the difference
 /// between two problems is their `code`.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemBody<'a> {
+    /// `about:blank`: the difference between two problems is their `code`.
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'a str,
     status: u16,
+    /// For people; it may change, and repeats nothing that was sent.
     detail: &'a str,
+    /// For programs; it never changes.
     code: &'static str,
     #[serde(flatten)]
+    #[schema(value_type = MembersBody)]
     members: Members<'a>,
+}
+
+/// What some problems say besides.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ProblemMembers)]
+#[expect(dead_code, reason = "a description of what `Members` writes")]
+struct MembersBody {
+    /// What is wrong in the body.
+    field: Option<String>,
+    /// Where the payment is now, in digits.
+    version: Option<String>,
+    /// What it waits for now.
+    phase: Option<String>,
 }
 
 struct Members<'a>(&'a [(&'static str, String)]);

@@ -9,6 +9,7 @@ mod batch;
 pub mod command;
 mod config;
 mod dead_letter;
+pub mod described;
 mod driver;
 mod hub;
 mod limiter;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use standardwebhooks::Webhook;
 
-use crate::contract::{FrameBody, ThinBody};
+use crate::contract::{FrameBody, ThinBody, text};
 use crate::control::{Endpoint, EndpointId, PayloadKind, SecretsKey};
 use crate::deliveries::Due;
 use crate::deliveries::outcome::{Cause, What};
@@ -48,13 +48,16 @@ pub(super) enum NoEvent<'a> {
     Test(TestData),
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = WebhookTestData)]
 pub(super) struct TestData {
     message: &'static str,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = WebhookEndpointDisabledData)]
 pub(super) struct DisabledData<'a> {
+    #[schema(value_type = text::EndpointId)]
     endpoint: EndpointId,
     reason: &'a str,
 }

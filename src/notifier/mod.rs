@@ -11,6 +11,7 @@ mod attempt;
 mod buses;
 mod client;
 mod cloud;
+pub mod described;
 mod event_grid;
 mod event_hubs;
 mod group;

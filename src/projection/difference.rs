@@ -12,19 +12,23 @@ use crate::store::{Snapshot, StoreError};
 pub(super) const LAST_KEY: [u8; 32] = [0xFF; 32];
 
 /// One field that two stores do not agree about.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Difference {
     pub table: String,
     pub key: String,
     /// `row` if it is a row that only one of them has.
     pub field: String,
     #[serde(skip)]
+    #[schema(ignore)]
     pub payment: Option<PaymentId>,
     #[serde(skip)]
+    #[schema(ignore)]
     pub position: Option<Position>,
     /// What the first has there; `None` if nothing.
+    #[schema(required)]
     pub left: Option<String>,
     /// What the second has.
+    #[schema(required)]
     pub right: Option<String>,
 }
 

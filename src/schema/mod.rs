@@ -5,6 +5,7 @@
 //! Both are read, whichever is written. Decoding never allocates by what a record claims: it reads out of the record's own
 //! bytes, which are bounded first; and it asks nobody (see [`ids`]).
 
+pub mod described;
 #[cfg(test)]
 pub(crate) mod evolution_tests;
 mod headers;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
 use super::webhooks::TakenIn;
-use super::{Part, Role, measures};
+use super::{Part, Role, described, measures};
 use crate::access::{Access, open_to_origins};
 use crate::api::{Api, ApiConfig, Operator, PushApi, WebhookApi};
 use crate::config::ServiceArgs;
@@ -61,7 +61,7 @@ pub(super) fn part(
     let routes = match role {
         Role::Process | Role::Notify => api::health(&api).or(metrics).unify().boxed(),
         Role::All | Role::Serve => {
-            let public = api::routes(&api).or(stream::routes(&streams)).unify().boxed();
+            let public = api::routes(&api).or(stream::routes(&streams)).unify().or(described::route()).unify().boxed();
             let routes = public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed();
             match told {
                 Some(TakenIn { deliveries, key, vapid }) => {

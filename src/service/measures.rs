@@ -9,6 +9,7 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use crate::api::Operator;
+use crate::http::Problem;
 use crate::journal::{Journal, Partition};
 use crate::projection::View;
 use crate::projection::versions::{Phase, Rebuilds};
@@ -31,7 +32,8 @@ pub(super) fn route(operator: Arc<Operator>) -> BoxedFilter<(Response,)> {
             warp::reply::with_header(telemetry::metrics(), "content-type", content_type).into_response()
         }
     };
-    warp::path!("metrics").and(warp::get()).then(answer).boxed()
+    let others = warp::path!("metrics").map(|| Problem::method_not_allowed("GET").into_response());
+    warp::path!("metrics").and(warp::get()).then(answer).or(others).unify().boxed()
 }
 
 async fn measure(operator: Arc<Operator>, asking: Arc<Mutex<()>>) {

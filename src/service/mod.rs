@@ -5,6 +5,7 @@ mod access;
 pub mod checkpoint;
 mod control;
 mod data_dir;
+pub mod described;
 mod guard;
 mod http;
 mod intake;

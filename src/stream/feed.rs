@@ -43,11 +43,13 @@ pub(super) struct Frame {
 }
 
 /// The data of a block as it is written: the same object over every channel.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
+#[schema(as = FrameData)]
 pub(super) enum Body<'a> {
     Reset(ResetBody),
     Snapshot(Box<SnapshotBody<'a>>),
+    #[schema(value_type = FrameBody<'a>)]
     Change(&'a RawValue),
 }
 

@@ -17,40 +17,69 @@
 use warp::http::StatusCode;
 
 use super::feed::{Block, Body};
+use crate::contract::text;
 use crate::http::{Problem, ProblemBody};
 use crate::journal::LogId;
 
 /// The longest id of a subscription.
 const ID_MAX_BYTES: usize = 64;
 
-#[derive(Debug, PartialEq, serde::Deserialize)]
+#[derive(Debug, PartialEq, serde::Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = SocketAsked)]
 pub(super) enum Asked {
     Subscribe(Subscribe),
     Unsubscribe { id: String },
 }
 
-#[derive(Debug, PartialEq, serde::Deserialize)]
+#[derive(Debug, PartialEq, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Subscribe {
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) id: String,
+    #[schema(value_type = Option<text::PaymentId>)]
     pub(super) payment_id: Option<String>,
+    #[schema(value_type = Option<text::CustomerId>)]
     pub(super) customer_id: Option<String>,
     pub(super) cursor: Option<String>,
     pub(super) at_least: Option<String>,
     pub(super) types: Option<Vec<String>>,
 }
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = SocketTold)]
 pub(super) enum Told<'a> {
-    Subscribed { id: &'a str },
-    Unsubscribed { id: &'a str },
-    Frame { id: &'a str, event: &'static str, cursor: Option<&'a str>, data: Body<'a> },
-    Cursor { id: &'a str, cursor: Option<&'a str> },
-    End { id: &'a str },
-    Error { id: Option<&'a str>, error: ProblemBody<'a> },
-    GoingAway { retry_ms: u64 },
+    Subscribed {
+        id: &'a str,
+    },
+    Unsubscribed {
+        id: &'a str,
+    },
+    Frame {
+        id: &'a str,
+        #[schema(value_type = text::FrameName)]
+        event: &'static str,
+        #[schema(value_type = Option<text::Cursor>, required)]
+        cursor: Option<&'a str>,
+        data: Body<'a>,
+    },
+    Cursor {
+        id: &'a str,
+        #[schema(value_type = Option<text::Cursor>, required)]
+        cursor: Option<&'a str>,
+    },
+    End {
+        id: &'a str,
+    },
+    Error {
+        #[schema(required)]
+        id: Option<&'a str>,
+        error: ProblemBody<'a>,
+    },
+    GoingAway {
+        retry_ms: u64,
+    },
 }
 
 impl Asked {

@@ -11,6 +11,7 @@
 //! never refused for it with a status: anything but 200 would end a browser's EventSource for ever. A refused connection it
 //! tries again, and who has too many streams is told so in one, with the time to come back at. A socket is refused with 429.
 
+mod described;
 mod event_types;
 mod feed;
 mod flow;
@@ -44,6 +45,7 @@ use crate::payment::{CustomerId, PaymentId};
 use crate::projection::{BadOffsets, View};
 use crate::quota::{Held, Quota};
 
+pub use described::{TAG, channels, described};
 use event_types::Types;
 use feed::Feed;
 use payment::PaymentFeed;

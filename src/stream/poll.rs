@@ -16,7 +16,7 @@ use warp::reply::{Reply, Response};
 use super::Streams;
 use super::event_types::Types;
 use crate::access::Caller;
-use crate::contract::{FrameBody, bad_parameter, bad_place};
+use crate::contract::{FrameBody, bad_parameter, bad_place, text};
 use crate::http::{Problem, Query, page_limit, prefer, query};
 use crate::payment::{CustomerId, EventData};
 use crate::projection::{Changes, Offsets, Scope};
@@ -28,10 +28,12 @@ const READS_MIN: usize = 40;
 
 const POSITION: HeaderName = HeaderName::from_static("paylog-position");
 
-#[derive(serde::Serialize)]
-struct PageBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ChangePage)]
+pub(super) struct PageBody<'a> {
     data: Vec<FrameBody<'a>>,
     /// Where to go on; never `null`, for there will be more.
+    #[schema(value_type = text::Cursor)]
     next_cursor: String,
     /// Is there more by now? It may be something that was not asked for.
     has_more: bool,

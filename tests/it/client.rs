@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cluster::PATIENCE;
+use crate::described::{self, Exchange};
 
 #[derive(Clone)]
 pub struct Client {
@@ -68,15 +69,15 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        headers: &[(&str, &str)],
+        sent_headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> reqwest::Result<Answer> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        for (name, value) in headers {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
+        for (name, value) in sent_headers {
             request = request.header(*name, *value);
         }
-        if let Some(body) = body {
-            request = request.body(body);
+        if let Some(body) = &body {
+            request = request.body(body.clone());
         }
         let response = request.send().await?;
         let status = response.status().as_u16();
@@ -84,6 +85,9 @@ impl Client {
         let headers = headers.map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()));
         let headers = headers.collect();
         let bytes = response.bytes().await?;
+        let kind = sent_headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let sent = body.as_deref().map(|body| (kind.map_or("application/json", |(_, kind)| *kind), body));
+        described::hold(&Exchange { method: method.as_str(), path, sent, status, headers: &headers, body: &bytes });
         Ok(Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
     }
 
@@ -250,6 +254,9 @@ fn parse(block: &str) -> Option<Frame> {
             _ => continue,
         }
         any = true;
+    }
+    if let Some(event) = &frame.event {
+        described::hold_frame(event, &frame.data);
     }
     any.then_some(frame)
 }

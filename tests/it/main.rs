@@ -3,6 +3,7 @@
 //!
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
+//! * `described`: holds every answer that `client` sees to `/openapi.json`
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
 //! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
@@ -47,6 +48,7 @@ mod cluster;
 mod conformance;
 mod crashes;
 mod cutter;
+mod described;
 mod event_grid;
 mod foreign;
 mod foreign_hands;
@@ -127,6 +129,7 @@ scenarios! {
     idempotency::one_key_fifty_times_at_once_is_one_payment,
     idempotency::one_key_with_fifty_bodies_has_one_winner,
     idempotency::a_key_quoted_and_bare_is_one_key_and_a_repeat_never_grows_the_log,
+    described::every_operation_is_there_and_no_other,
     bad_input::every_bad_input_is_refused_and_leaves_no_event,
     streams::a_stream_resumes_at_every_position,
     streams::a_customers_stream_resumes_at_every_position,

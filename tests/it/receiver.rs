@@ -8,6 +8,7 @@ use standardwebhooks::Webhook;
 
 pub use crate::answering::Says;
 use crate::answering::{Answering, Came};
+use crate::described::hold_webhook;
 
 /// One webhook, as it came.
 #[derive(Clone, Debug)]
@@ -23,12 +24,18 @@ impl Received {
         self.headers.get("webhook-id").map_or("", String::as_str)
     }
 
+    /// Looked at by the test, and not while its sender waits for the answer.
+    fn held(&self) -> &Value {
+        hold_webhook(&self.body);
+        &self.body
+    }
+
     pub fn kind(&self) -> &str {
-        self.body["type"].as_str().unwrap_or_default()
+        self.held()["type"].as_str().unwrap_or_default()
     }
 
     pub fn payment(&self) -> &str {
-        self.body["data"]["payment"]["id"].as_str().unwrap_or_default()
+        self.held()["data"]["payment"]["id"].as_str().unwrap_or_default()
     }
 
     pub fn sequence(&self) -> u64 {

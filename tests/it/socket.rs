@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::client::{Client, Frame, body};
 use crate::cluster::{Bed, PATIENCE};
+use crate::described::hold_message;
 use crate::streams::{mark, snapshot};
 
 pub struct Socket {
@@ -109,7 +110,11 @@ impl Socket {
         loop {
             let received = tokio::time::timeout(PATIENCE, self.ws.next()).await.expect("the socket is silent");
             match received {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    let message = serde_json::from_str(&text).unwrap();
+                    hold_message(&message);
+                    return Ok(message);
+                }
                 Some(Ok(Message::Close(frame))) => {
                     return Err(frame.map(|frame| (frame.code.into(), frame.reason.to_string())));
                 }

@@ -6,6 +6,7 @@ import path from 'node:path';
 
 import { launch } from './browser.mjs';
 import { delivered } from './delivered.mjs';
+import { docs } from './docs.mjs';
 import { elsewhere } from './elsewhere.mjs';
 import { keyed } from './keyed.mjs';
 import { later } from './later.mjs';
@@ -31,7 +32,7 @@ await link.open();
 link.mend(paylog.url);
 const browser = await launch();
 try {
-  for (const scene of [modules, later, checkout, channels, reconnects, timeline, operations, told, push, delivered, keyed, elsewhere, keyboard, looks]) {
+  for (const scene of [modules, later, checkout, channels, reconnects, timeline, operations, told, push, delivered, keyed, elsewhere, keyboard, looks, docs]) {
     if (asked.length > 0 && !asked.includes(scene.name)) continue;
     const began = Date.now();
     const shown = await scene({ browser, paylog, closed, foreign, link, shots });

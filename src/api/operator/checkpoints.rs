@@ -14,23 +14,29 @@ use crate::http::{Problem, Query};
 use crate::payment::Invalid;
 use crate::projection::versions::Effort;
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WantedBody {
+#[schema(as = CheckpointAsked)]
+pub(in crate::api) struct WantedBody {
     projection: String,
+    #[schema(minimum = 1, maximum = 100)]
     effort: Option<u32>,
+    #[schema(minimum = 1)]
     keep: Option<usize>,
 }
 
-#[derive(serde::Serialize)]
-struct ListBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Checkpoints)]
+pub(in crate::api) struct ListBody {
     data: Vec<LatestBody>,
 }
 
-#[derive(serde::Serialize)]
-struct LatestBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = LatestCheckpoint)]
+pub(in crate::api) struct LatestBody {
     projection: &'static str,
     /// `null` if none was asked for since the start.
+    #[schema(required)]
     latest: Option<CheckpointBody>,
 }
 

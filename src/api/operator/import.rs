@@ -12,14 +12,17 @@ use crate::control::{Decided, Import, Step};
 use crate::http::{Problem, Query};
 use crate::payment::{Invalid, Signed};
 
-#[derive(serde::Serialize)]
-struct ShownBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ShownImport)]
+pub(in crate::api) struct ShownBody<'a> {
     /// `null` for a log into which nothing was imported.
+    #[schema(required)]
     import: Option<ImportBody<'a>>,
 }
 
-#[derive(serde::Serialize)]
-struct UnconfirmedBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = UnconfirmedAdoption)]
+pub(in crate::api) struct UnconfirmedBody {
     confirmed: bool,
 }
 

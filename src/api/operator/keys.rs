@@ -14,7 +14,7 @@ use warp::reply::Response;
 use super::super::{RETRY_AFTER, get, json, otherwise};
 use super::{Asked, Operator, document, with};
 use crate::access::custody::{Hand, NotDone, OVERLAP, OVERLAP_MAX};
-use crate::contract::{KeyBody, NewKeyBody};
+use crate::contract::{KeyBody, NewKeyBody, text};
 use crate::control::{Holder, KeyId};
 use crate::http::{Problem, Query, query};
 use crate::payment::{Invalid, MerchantId, Signed};
@@ -26,25 +26,35 @@ enum Change {
     Revoke,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateBody {
+#[schema(as = KeyAsked)]
+pub(in crate::api) struct CreateBody {
+    #[schema(value_type = text::Scope)]
     scope: String,
+    #[schema(value_type = Option<text::MerchantId>)]
     merchant_id: Option<String>,
+    #[schema(value_type = text::OperatorName)]
     operator: String,
+    #[schema(value_type = text::Reason)]
     reason: String,
 }
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+#[schema(as = KeyChange)]
+pub(in crate::api) struct ChangeBody {
+    #[schema(maximum = 2_592_000)]
     overlap_seconds: Option<u64>,
+    #[schema(value_type = text::OperatorName)]
     operator: String,
+    #[schema(value_type = text::Reason)]
     reason: String,
 }
 
-#[derive(serde::Serialize)]
-struct ListBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Keys)]
+pub(in crate::api) struct ListBody<'a> {
     data: Vec<KeyBody<'a>>,
 }
 

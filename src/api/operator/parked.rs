@@ -12,15 +12,18 @@ use crate::http::{Problem, Query, page_limit};
 use crate::payment::PaymentId;
 use crate::projection::{BadOffsets, ParkedKey, Row};
 
-#[derive(serde::Serialize)]
-struct SummaryBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ParkedSummary)]
+pub(in crate::api) struct SummaryBody {
     parked: u64,
     reasons: BTreeMap<String, u64>,
 }
 
 /// One payment, whether it is still parked or not: who has decided wants to see what became of it.
-#[derive(serde::Serialize)]
-struct OneBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ParkedPayment)]
+pub(in crate::api) struct OneBody<'a> {
+    #[schema(required)]
     parked: Option<ParkedBody<'a>>,
     payment: PaymentBody<'a>,
     /// All events, those without effect too.

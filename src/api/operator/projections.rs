@@ -28,14 +28,17 @@ pub(super) enum Change {
     Cancel,
 }
 
-#[derive(serde::Serialize)]
-struct ListBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Projections)]
+pub(in crate::api) struct ListBody {
     data: Vec<ProjectionBody>,
 }
 
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RebuildBody {
+#[schema(as = RebuildAsked)]
+pub(in crate::api) struct RebuildBody {
+    #[schema(minimum = 1, maximum = 100)]
     effort: Option<u32>,
 }
 

@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use super::super::{json, not_acknowledged};
 use super::{Operator, document};
-use crate::contract::{HaltBody, RejectionBody};
+use crate::contract::{HaltBody, RejectionBody, text};
 use crate::control::{Decided, NewRejection};
 use crate::http::{Problem, Query};
 use crate::journal::{Offset, Partition, Position};
@@ -25,24 +25,28 @@ struct Asked {
     despite_unknown_schema: bool,
 }
 
-#[derive(serde::Serialize)]
-struct RejectedBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Rejected)]
+pub(in crate::api) struct RejectedBody<'a> {
     /// Where this instance has halted now.
     halted: Vec<HaltBody>,
     /// Every rejection there ever was, by position.
     data: Vec<RejectionBody<'a>>,
 }
 
-#[derive(serde::Serialize)]
-struct AddedBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = AddedRejection)]
+pub(in crate::api) struct AddedBody<'a> {
     #[serde(flatten)]
     rejection: RejectionBody<'a>,
     /// Has this instance passed over the record already?
     passed: bool,
 }
 
-#[derive(serde::Serialize)]
-struct UnconfirmedBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = UnconfirmedRejection)]
+pub(in crate::api) struct UnconfirmedBody {
+    #[schema(value_type = text::Place)]
     position: String,
     confirmed: bool,
 }

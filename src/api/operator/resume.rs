@@ -9,15 +9,18 @@ use warp::reply::{Reply, Response};
 use super::super::create::halted;
 use super::super::{Api, POSITION, header_value, json, not_found};
 use super::document;
-use crate::contract::{FrameBody, partition, position_text};
+use crate::contract::{FrameBody, partition, position_text, text};
 use crate::http::Problem;
 use crate::payment::{Event, EventData, NewDecision, Payment, PaymentId, Phase};
 
 /// On the log, and that is all that this instance knows.
-#[derive(serde::Serialize)]
-struct UnconfirmedBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = UnconfirmedDecision)]
+pub(in crate::api) struct UnconfirmedBody {
+    #[schema(value_type = text::PaymentId)]
     id: String,
     confirmed: bool,
+    #[schema(value_type = text::Position)]
     position: String,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::access::Named;
 use crate::api::webhooks::body::read;
+use crate::contract::text;
 use crate::deliveries::target;
 use crate::payment::{CustomerId, Invalid, PaymentId};
 use crate::webpush::Subscription;
@@ -9,25 +10,30 @@ use crate::webpush::Subscription;
 const HTTPS: u16 = 443;
 
 /// `PushSubscription.toJSON()`, and what it is for.
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+#[schema(as = PushSubscriptionAsked)]
+pub(in crate::api) struct Asked {
+    #[schema(value_type = text::Url)]
     endpoint: String,
     /// When the browser lets go of it: its push service says so by itself.
     #[serde(rename = "expirationTime", default)]
     _expiration_time: Option<f64>,
     keys: Keys,
     #[serde(default)]
+    #[schema(value_type = Option<text::PaymentId>)]
     payment_id: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<text::CustomerId>)]
     customer_id: Option<String>,
     /// The key that the page subscribed with, so that one which nobody can use is refused at once.
     #[serde(default)]
     application_server_key: Option<String>,
 }
 
-#[derive(serde::Deserialize)]
-struct Keys {
+#[derive(serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = PushKeys)]
+pub(in crate::api) struct Keys {
     p256dh: String,
     auth: String,
 }

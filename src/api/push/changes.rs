@@ -13,7 +13,7 @@ use super::{PushApi, not_found};
 use crate::access::{Caller, Named};
 use crate::api::webhooks::not_recorded;
 use crate::api::{json, not_found as payment_not_found};
-use crate::contract::{SubscriptionBody, partition};
+use crate::contract::{SubscriptionBody, partition, text};
 use crate::control::{
     Decided, Keys, KnownSubscription, Lease, NewSubscription, NoRoom, PushFrom, PushRemoval, PushScope, SecretsKey,
     SubscriptionId, SubscriptionLimits,
@@ -222,8 +222,10 @@ async fn subscribe(push: &PushApi, new: &NewSubscription, done: StatusCode) -> R
 }
 
 /// It is on the control log, and this instance has not folded it yet.
-#[derive(serde::Serialize)]
-struct Unconfirmed {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = UnconfirmedPushSubscription)]
+pub(in crate::api) struct Unconfirmed {
+    #[schema(value_type = text::PushSubscriptionId)]
     id: SubscriptionId,
     confirmed: bool,
 }

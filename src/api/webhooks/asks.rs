@@ -18,8 +18,9 @@ use crate::payment::{MerchantId, Timestamp};
 /// Before more is asked of an endpoint of which too much was asked.
 const ASKS_PAUSE: Duration = Duration::from_secs(60);
 
-#[derive(serde::Serialize)]
-struct RecoveryBody<'a> {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Recovery)]
+pub(in crate::api) struct RecoveryBody<'a> {
     #[serde(flatten)]
     asked: AskedBody,
     /// What is looked through, of the log of payments.

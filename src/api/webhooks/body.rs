@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::amqp::ConnectionString;
+use crate::contract::text;
 use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::{hubs, target};
@@ -23,19 +24,24 @@ pub(super) const EVENTS: &[&str] = &[
 const OVERLAP_MAX_S: u64 = 7 * 24 * 60 * 60;
 const OVERLAP_S: u64 = 24 * 60 * 60;
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+#[schema(as = WebhookEndpointAsked)]
+pub(in crate::api) struct Create {
     #[serde(default)]
+    #[schema(value_type = Option<EndpointKind>)]
     kind: Option<String>,
+    #[schema(value_type = text::Url)]
     url: String,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<text::EndpointEvent>>, min_items = 1)]
     events: Option<Vec<String>>,
     #[serde(default)]
     ordered: bool,
     #[serde(default)]
     payload: Option<PayloadKind>,
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 2048)]
     credential: Option<String>,
 }
 
@@ -51,33 +57,43 @@ pub(super) struct NewEndpoint {
     pub payload: PayloadKind,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+#[schema(as = Nothing)]
+pub(in crate::api) struct Nothing {}
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotate {
+#[schema(as = RotationAsked)]
+pub(in crate::api) struct Rotate {
     /// Of a webhook.
     #[serde(default)]
+    #[schema(maximum = 604_800)]
     overlap_seconds: Option<u64>,
     /// Of every other kind.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 2048)]
     credential: Option<String>,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Resend {
+#[schema(as = ResendAsked)]
+pub(in crate::api) struct Resend {
+    #[schema(value_type = text::PaymentId)]
     payment_id: String,
+    #[schema(minimum = 1)]
     version: u64,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Recover {
+#[schema(as = RecoverAsked)]
+pub(in crate::api) struct Recover {
+    #[schema(value_type = text::Time)]
     since: String,
     #[serde(default)]
+    #[schema(value_type = Option<text::Time>)]
     until: Option<String>,
 }
 

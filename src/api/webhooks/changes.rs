@@ -10,7 +10,7 @@ use warp::reply::{Reply, Response};
 
 use super::{WebhookApi, body, not_recorded};
 use crate::api::json;
-use crate::contract::EndpointBody;
+use crate::contract::{EndpointBody, text};
 use crate::control::{
     Change, Decided, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, KnownEndpoint,
     SecretsKey,
@@ -23,10 +23,15 @@ use crate::payment::Timestamp;
 const SECRETS_MAX: usize = 10;
 
 /// It is on the control log, and this instance has not folded it yet.
-#[derive(serde::Serialize)]
-struct UnconfirmedBody {
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = UnconfirmedWebhookEndpoint)]
+pub(in crate::api) struct UnconfirmedBody<'a> {
+    #[schema(value_type = text::EndpointId)]
     id: EndpointId,
     confirmed: bool,
+    /// Given out once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
 }
 
 pub(super) async fn create<S, B>(webhooks: &WebhookApi, headers: &HeaderMap, body: S) -> Result<Response, Problem>
@@ -176,15 +181,8 @@ fn answer(status: StatusCode, changed: &Changed, secret: Option<&str>) -> Respon
             }
         }
         Changed::Unconfirmed(id) => {
-            #[derive(serde::Serialize)]
-            struct WithSecret<'a> {
-                #[serde(flatten)]
-                body: UnconfirmedBody,
-                #[serde(skip_serializing_if = "Option::is_none")]
-                secret: Option<&'a str>,
-            }
-            let body = UnconfirmedBody { id: *id, confirmed: false };
-            json(StatusCode::ACCEPTED, &WithSecret { body, secret })
+            let body = UnconfirmedBody { id: *id, confirmed: false, secret };
+            json(StatusCode::ACCEPTED, &body)
         }
     }
 }
