@@ -9,6 +9,7 @@
 
 mod credential;
 mod document;
+pub mod hubs;
 mod ids;
 mod import;
 mod key;

@@ -7,7 +7,6 @@
 mod browsers;
 mod fold;
 mod follow;
-pub mod hubs;
 pub mod outcome;
 mod rows;
 mod scan;
