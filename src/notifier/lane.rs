@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::agenda::Agenda;
 use super::attempt::{Attempted, Attempts};
 use super::group::POSITIONS_EVERY;
+use super::reply::Reply;
 use super::room::{Pool, Room};
 use super::sweep::SWEEP_EVERY;
 use super::target::Target;
@@ -366,7 +367,7 @@ impl Running {
         for due in &all {
             self.in_flight.insert(due.work, OnItsWay::Sent);
             self.room.begin(due.work, target.service());
-            replies.push(Reply { work: due.work, sender: Some(self.sender.clone()) });
+            replies.push(Reply::new(due.work, self.sender.clone()));
         }
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
         drop(self.runtime.spawn(async move {
@@ -379,25 +380,5 @@ impl Running {
             }))
             .await;
         }));
-    }
-}
-
-/// Answers for an attempt exactly once, even if it panics: then it is made again.
-struct Reply {
-    work: WorkId,
-    sender: Option<Sender<Input>>,
-}
-
-impl Reply {
-    fn send(&mut self, attempted: Attempted) {
-        if let Some(sender) = self.sender.take() {
-            drop(sender.send(Input::Ended(self.work, attempted)));
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        self.send(Attempted::not_made());
     }
 }

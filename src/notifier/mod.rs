@@ -19,6 +19,7 @@ mod lane;
 mod message;
 mod names;
 mod push;
+mod reply;
 mod room;
 mod schedule;
 mod service_bus;
