@@ -10,6 +10,7 @@
 mod credential;
 pub mod described;
 mod document;
+pub mod hubs;
 mod ids;
 mod import;
 mod key;

@@ -8,7 +8,6 @@ mod browsers;
 pub mod described;
 mod fold;
 mod follow;
-pub mod hubs;
 pub mod outcome;
 mod rows;
 mod scan;

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::schedule::Schedule;
 use crate::config::positive;
-use crate::deliveries::hubs::{AZURE, HubHosts};
+use crate::control::hubs::{AZURE, HubHosts};
 use crate::schema::EventSource;
 use crate::webpush::PushArgs;
 

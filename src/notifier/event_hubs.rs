@@ -8,9 +8,9 @@ use super::client::Answer;
 use super::cloud::Cloud;
 use super::message::Unsendable;
 use crate::control::KnownEndpoint;
-use crate::deliveries::hubs::check_credential;
+use crate::control::hubs::{self, check_credential};
+use crate::deliveries::Due;
 use crate::deliveries::outcome::Failure;
-use crate::deliveries::{Due, hubs};
 use crate::journal::kafka::hub::Unsent;
 
 /// Before each attribute of a CloudEvent in a header of Kafka's (the binding of CloudEvents to Kafka, binary mode).

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::control::EndpointId;
-use crate::deliveries::hubs::HubHosts;
+use crate::control::hubs::HubHosts;
 use crate::journal::JournalError;
 use crate::journal::kafka::hub::{Hub, Producer};
 

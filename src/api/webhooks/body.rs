@@ -4,9 +4,10 @@ use serde::de::DeserializeOwned;
 
 use crate::amqp::ConnectionString;
 use crate::contract::text;
+use crate::control::hubs;
 use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
-use crate::deliveries::{hubs, target};
+use crate::deliveries::target;
 use crate::payment::{Invalid, PaymentId, Timestamp};
 
 /// The names that an endpoint may ask for.

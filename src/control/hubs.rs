@@ -1,7 +1,6 @@
 //! Which hubs may be told. Whoever speaks Kafka's protocol for us connects by itself, to whatever its host's name leads to, and
 //! cannot be stopped at a closed address: so only hosts of these names are told, Azure's unless somebody says otherwise.
 
-use super::target::URL_MAX;
 use crate::amqp::ConnectionString;
 use crate::journal::kafka::hub::Hub;
 use crate::payment::Invalid;
@@ -40,9 +39,6 @@ impl HubHosts {
 
 /// As far as it can be judged without knowing whom we may tell.
 pub fn hub(url: &str) -> Result<Hub, Invalid> {
-    if url.len() > URL_MAX {
-        return Err(invalid("url is too long".to_owned()));
-    }
     let place = url.strip_prefix(SCHEME);
     let place = place.ok_or_else(|| invalid("url must be kafka://HOST:PORT/HUB".to_owned()))?;
     let hub = Hub::parse(place).map_err(|why| invalid(format!("url: {why}")))?;
