@@ -18,7 +18,8 @@ const [, , broker, verb, queue, count] = process.argv;
 const { hostname, port } = new URL(broker.replace("amqp:", "http:"));
 const container = rhea.create_container();
 const login = { host: hostname, port, username: "paylog", password: "paylog-key", reconnect: false };
-const terminus = { address: queue, capabilities: ["queue"] };
+// One that is named with its address is there, of whatever kind.
+const terminus = queue.includes("::") ? { address: queue } : { address: queue, capabilities: ["queue"] };
 
 setTimeout(() => fail("waited in vain"), PATIENCE_MS).unref();
 container.on("disconnected", ({ error }) => fail(`disconnected: ${error}`));
