@@ -3,7 +3,7 @@
 //
 //   node imitation.mjs USER PASSWORD [N]     messages to give out, a JSON object a line, on stdin: {"id", "body", "properties"}
 //
-// With N it greets whoever comes with N lists in each other. It takes messages too.
+// With N it answers who wants to send it something with N lists in each other. It takes messages too.
 // Prints {"port"}, and then a line for each message that was settled: its id, the outcome, and what came with it.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
@@ -12,6 +12,8 @@ const rhea = createRequire(`${process.env.AMQP_MODULES}/`)("rhea");
 const [, , user, password, nested] = process.argv;
 const waiting = readFileSync(0, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
 const given = new Map();
+let lists = null;
+for (let level = 0; level < Number(nested ?? 0); level += 1) lists = rhea.types.wrap_list([lists]);
 
 const container = rhea.create_container({ id: "imitation" });
 container.sasl_server_mechanisms.enable_plain((name, key) => name === user && key === password);
@@ -24,7 +26,10 @@ container.on("sender_open", ({ sender }) => {
   }
   sender.set_source({ address: "orders" });
 });
-container.on("receiver_open", ({ receiver }) => receiver.set_target({ address: receiver.target.address }));
+container.on("receiver_open", ({ receiver }) => {
+  receiver.set_target({ address: receiver.target.address });
+  if (lists !== null) receiver.local.attach.properties = { nested: lists };
+});
 container.on("sendable", ({ sender }) => {
   while (sender.sendable() && waiting.length > 0) {
     const { id, body, properties } = waiting.shift();
@@ -43,7 +48,5 @@ for (const outcome of ["accepted", "rejected", "released", "modified"]) {
 container.on("connection_error", () => {});
 container.on("disconnected", () => {});
 
-let lists = null;
-for (let level = 0; level < Number(nested ?? 0); level += 1) lists = rhea.types.wrap_list([lists]);
-const server = container.listen({ host: "127.0.0.1", port: 0, properties: { nested: lists } });
+const server = container.listen({ host: "127.0.0.1", port: 0 });
 server.on("listening", () => print({ port: server.address().port }));

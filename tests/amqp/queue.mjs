@@ -12,18 +12,19 @@ import { readFileSync } from "node:fs";
 const rhea = createRequire(`${process.env.AMQP_MODULES}/`)("rhea");
 const PATIENCE_MS = 60_000;
 const QUIET_MS = 1_000;
+const AGAIN_MS = 200;
 
 const [, , broker, verb, queue, count] = process.argv;
 const { hostname, port } = new URL(broker.replace("amqp:", "http:"));
 const container = rhea.create_container();
 const login = { host: hostname, port, username: "paylog", password: "paylog-key", reconnect: false };
-const terminus = { address: queue, capabilities: ["queue"] };
+// One that is named with its address is there, of whatever kind.
+const terminus = queue.includes("::") ? { address: queue } : { address: queue, capabilities: ["queue"] };
 
 setTimeout(() => fail("waited in vain"), PATIENCE_MS).unref();
 container.on("disconnected", ({ error }) => fail(`disconnected: ${error}`));
 container.on("connection_error", ({ connection }) => fail(`connection: ${connection.error}`));
 container.on("sender_error", ({ sender }) => fail(`sender: ${sender.error}`));
-container.on("receiver_error", ({ receiver }) => fail(`receiver: ${receiver.error}`));
 
 function fail(why) {
   console.error(`queue.mjs: ${why}`);
@@ -78,8 +79,16 @@ function read(wanted) {
     else wait();
   });
   const credit = wanted === undefined ? { credit_window: 100 } : { credit_window: 0 };
-  const receiver = connection.open_receiver({ source: terminus, autoaccept: false, ...credit });
-  if (wanted !== undefined) receiver.add_credit(1);
+  const open = () => {
+    const receiver = connection.open_receiver({ source: terminus, autoaccept: false, ...credit });
+    if (wanted !== undefined) receiver.add_credit(1);
+  };
+  // Artemis makes the queue of dead letters with the first of them.
+  container.on("receiver_error", ({ receiver }) => {
+    if (receiver.error.condition !== "amqp:not-found") fail(`receiver: ${receiver.error}`);
+    setTimeout(open, AGAIN_MS);
+  });
+  open();
 }
 
 // What was settled is on its way before the goodbye.

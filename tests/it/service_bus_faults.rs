@@ -115,7 +115,7 @@ pub async fn a_certificate_that_nobody_vouches_for_is_not_talked_to(bed: &Bed) {
 
 /// Each level is a call within a call of the library that decodes it: with an ordinary stack a thousand end the process.
 pub async fn what_is_nested_deep_ends_nothing(bed: &Bed) {
-    const LEVELS: usize = 3_000;
+    const LEVELS: usize = 1_000;
     let queue = Queue::new();
     queue.send(&[json!({"id": "nested", "body": GOOD, "nested": LEVELS}), good("order-1")]).await;
     let taker = Taker::start(bed, &queue.url()).await;

@@ -1,21 +1,21 @@
 //! Takes messages on one connection: so many at a time, each judged and appended beside the others, and settled when it is
 //! known what became of it.
 
-use std::future::{Future, pending};
+use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::judge::{Judged, judge};
 use super::{Ended, ServiceBus};
-use crate::amqp::{Delivery, Pause, Receiver, Settlement, Ticket};
+use crate::amqp::{Delivery, Receiver, Settlement, Ticket};
 use crate::intake::IntakeError;
 use crate::intake::request::{Refused, Unread};
-use crate::journal::{JournalError, NewRecord, Partition};
+use crate::journal::{AppendError, NewRecord, Partition};
 use crate::payment::{Event, EventData, RequestId};
 use crate::projection::home_of;
 use crate::recording::event_record;
@@ -25,11 +25,13 @@ use crate::telemetry::{self, Seldom};
 /// Messages that are here and not settled, at most; new ones are asked for when half of them are done. With the largest
 /// message that the queue takes it bounds the memory.
 const UNSETTLED_MAX: usize = 128;
-/// Between two looks whether a partition that has halted goes on.
-const HALT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks whether a partition that has halted goes on, and two tries to append.
+const HOLD_PAUSE: Duration = Duration::from_secs(1);
+/// How long a message is held that cannot be appended, before it is given back for somebody else to try: an outage must not
+/// use up how often its queue gives it out.
+const HOLD_MAX: Duration = Duration::from_secs(60);
 
 type Under<'a> = Pin<Box<dyn Future<Output = Result<Done, IntakeError>> + Send + 'a>>;
-type Probe = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>;
 
 pub(super) struct Taking<'a> {
     bus: &'a ServiceBus,
@@ -37,9 +39,6 @@ pub(super) struct Taking<'a> {
     under_way: FuturesUnordered<Under<'a>>,
     /// Ends the waits of what is under way, not what is being appended.
     stopping: CancellationToken,
-    /// Where the log could not be written: nothing is asked for until it can.
-    trouble: Option<(Partition, Probe)>,
-    pause: Pause,
 }
 
 /// What became of a message.
@@ -56,7 +55,7 @@ enum Became {
     },
     Refused(Refused),
     /// It was not appended, or may not have been.
-    NotAppended(Partition),
+    NotAppended,
     /// Nobody has looked at it to the end: the process stops.
     Left,
 }
@@ -64,7 +63,7 @@ enum Became {
 impl<'a> Taking<'a> {
     pub fn new(bus: &'a ServiceBus, receiver: Receiver) -> Self {
         let (under_way, stopping) = (FuturesUnordered::new(), CancellationToken::new());
-        Self { bus, receiver, under_way, stopping, trouble: None, pause: Pause::default() }
+        Self { bus, receiver, under_way, stopping }
     }
 
     /// Until the stop, after which what is being appended is settled still.
@@ -75,7 +74,6 @@ impl<'a> Taking<'a> {
                 () = stop.cancelled() => {}
                 delivery = self.receiver.receive() => self.begin(delivery?),
                 Some(done) = self.under_way.next() => self.settle(done?).await?,
-                answer = probe(&mut self.trouble) => self.probed(answer),
             }
         }
         self.drain().await
@@ -85,13 +83,11 @@ impl<'a> Taking<'a> {
         self.receiver.close().await;
     }
 
+    /// Not at every message. What was asked for is never taken back: the library takes what comes then for a broken promise.
     async fn ask_for_more(&mut self) -> Result<(), Ended> {
-        let here = self.under_way.len();
-        let wanted = if self.trouble.is_some() { 0 } else { UNSETTLED_MAX.saturating_sub(here) };
-        let granted = self.receiver.credit() as usize;
-        // Not at every message; but nothing may come while the log cannot be written.
-        if granted + here <= UNSETTLED_MAX / 2 && wanted > 0 || wanted == 0 && granted > 0 {
-            self.receiver.grant(u32::try_from(wanted).unwrap_or(u32::MAX)).await?;
+        let (here, granted) = (self.under_way.len(), self.receiver.credit() as usize);
+        if here + granted <= UNSETTLED_MAX / 2 {
+            self.receiver.grant(u32::try_from(UNSETTLED_MAX - here).unwrap_or(u32::MAX)).await?;
         }
         Ok(())
     }
@@ -119,11 +115,8 @@ impl<'a> Taking<'a> {
                 }
                 Settlement::Rejected { reason: code, description: detail }
             }
-            Became::NotAppended(home) => {
+            Became::NotAppended => {
                 telemetry::service_bus_given_back();
-                self.wait_for(home);
-                // First, or it would come back at once.
-                self.ask_for_more().await?;
                 Settlement::GivenBack
             }
             Became::Left => Settlement::GivenBack,
@@ -131,27 +124,8 @@ impl<'a> Taking<'a> {
         Ok(self.receiver.settle(done.ticket, settlement).await?)
     }
 
-    fn wait_for(&mut self, home: Partition) {
-        let (journal, pause) = (Arc::clone(&self.bus.journal), self.pause.next());
-        let probe = async move {
-            tokio::time::sleep(pause).await;
-            let asked = tokio::task::spawn_blocking(move || journal.writable(home)).await;
-            asked.unwrap_or_else(|error| Err(JournalError::Unavailable(error.to_string())))
-        };
-        self.trouble = Some((home, Box::pin(probe)));
-    }
-
-    fn probed(&mut self, answer: Result<(), JournalError>) {
-        let Some((home, _)) = self.trouble.take() else { return };
-        if let Err(error) = answer {
-            tracing::warn!(partition = %home, %error, "messages wait: the log cannot be written");
-            self.wait_for(home);
-        }
-    }
-
-    /// Nothing new is begun. What comes yet is given back; what is being appended is waited for.
+    /// Nothing new is begun or asked for. What comes yet is given back; what is being appended is waited for.
     async fn drain(&mut self) -> Result<(), Ended> {
-        self.receiver.grant(0).await?;
         self.stopping.cancel();
         let deadline = tokio::time::sleep(self.bus.drain);
         tokio::pin!(deadline);
@@ -169,19 +143,11 @@ impl<'a> Taking<'a> {
     }
 }
 
-/// When the log has been asked; never, if there is no reason to.
-async fn probe(trouble: &mut Option<(Partition, Probe)>) -> Result<(), JournalError> {
-    match trouble {
-        Some((_, probe)) => probe.await,
-        None => pending().await,
-    }
-}
-
 /// The whole way of one message.
 async fn one(bus: &ServiceBus, delivery: Delivery, stopping: CancellationToken) -> Result<Done, IntakeError> {
     let Delivery { ticket, message } = delivery;
     let done = |became| Ok(Done { ticket, became });
-    let read_at = Instant::now();
+    let read_at = std::time::Instant::now();
     let judged = loop {
         match judge(message.clone(), read_at, &bus.requests) {
             Ok(judged) => break judged,
@@ -189,34 +155,42 @@ async fn one(bus: &ServiceBus, delivery: Delivery, stopping: CancellationToken) 
             // The schema registry has not said what its id is.
             Err(Unread::NotRegistered(_)) => tokio::select! {
                 () = stopping.cancelled() => return done(Became::Left),
-                () = tokio::time::sleep(HALT_PAUSE) => {}
+                () = tokio::time::sleep(HOLD_PAUSE) => {}
             },
         }
     };
-    if let Some(row) = bus.view.payment(judged.asked.id)? {
-        let repeat = row.payment.initiation.fingerprint == judged.asked.fingerprint;
-        return done(Became::Known { repeat });
-    }
-    let home = home_of(judged.asked.id, bus.journal.partitions());
+    let (id, fingerprint) = (judged.asked.id, judged.asked.fingerprint);
+    let home = home_of(id, bus.journal.partitions());
     let record = match event(bus, judged, home) {
         Ok(record) => record,
         Err(refused) => return done(Became::Refused(refused)),
     };
-    while bus.view.is_halted(home) {
+    let began = Instant::now();
+    loop {
+        // Also what an append has left on the log that seemed to have failed.
+        if let Some(row) = bus.view.payment(id)? {
+            return done(Became::Known { repeat: row.payment.initiation.fingerprint == fingerprint });
+        }
+        if !bus.view.is_halted(home) {
+            match bus.journal.append(record.clone()).await {
+                Ok(_) => return done(Became::Accepted),
+                Err(error) => not_appended(home, &error),
+            }
+            if began.elapsed() >= HOLD_MAX {
+                return done(Became::NotAppended);
+            }
+        }
         tokio::select! {
             () = stopping.cancelled() => return done(Became::Left),
-            () = tokio::time::sleep(HALT_PAUSE) => {}
+            () = tokio::time::sleep(HOLD_PAUSE) => {}
         }
     }
-    match bus.journal.append(record).await {
-        Ok(_) => done(Became::Accepted),
-        Err(error) => {
-            static SELDOM: Seldom = Seldom::new();
-            if SELDOM.now() {
-                tracing::warn!(partition = %home, %error, "a message is given back to its queue");
-            }
-            done(Became::NotAppended(home))
-        }
+}
+
+fn not_appended(home: Partition, error: &AppendError) {
+    static SELDOM: Seldom = Seldom::new();
+    if SELDOM.now() {
+        tracing::warn!(partition = %home, %error, "a message is held: it is tried again to append it");
     }
 }
 
