@@ -86,14 +86,15 @@ impl Receiver {
 
     /// Says what became of a message. That the broker hears of it is not certain: if it does not, it gives it out again.
     pub async fn settle(&self, ticket: Ticket, settlement: Settlement) -> Result<(), AmqpError> {
-        Ok(match settlement {
+        match settlement {
             Settlement::Accepted => self.link.accept(ticket.0).await?,
             Settlement::Rejected { reason, description } => {
                 self.link.reject(ticket.0, rejection(reason, description)).await?
             }
             // Azure Service Bus takes `modified` for "give it out again"; what it makes of `released` is not written down.
             Settlement::GivenBack => self.link.modify(ticket.0, modified()).await?,
-        })
+        }
+        Ok(())
     }
 
     /// With a goodbye, if the broker answers in time; else without.

@@ -72,7 +72,7 @@ impl ServiceBus {
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause.next()) => {}
+                () = tokio::time::sleep(pause.after_failure()) => {}
             }
         }
     }
