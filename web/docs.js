@@ -59,9 +59,17 @@ function find(text) {
   say(byId('found'), words.length === 0 ? '' : `${found} found`);
 }
 
+function idOf(hash) {
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash; // of no link of ours
+  }
+}
+
 // A link to a part opens it.
 function open() {
-  const part = location.hash.length > 1 && byId(decodeURIComponent(location.hash.slice(1)));
+  const part = location.hash.length > 1 && byId(idOf(location.hash.slice(1)));
   if (!part || part.tagName !== 'DETAILS') return;
   if (part.hidden) [byId('find').value] = ['', find('')];
   part.open = true;

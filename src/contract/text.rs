@@ -47,7 +47,7 @@ texts! {
     LastEventId, "The id of the last frame that was received, opaque.", ObjectBuilder::new();
     Tag, "An entity tag, or `*`.", ObjectBuilder::new();
     Wait, "`wait=N`: up to N seconds, 60 at most (RFC 7240). What cannot be understood is ignored.", ObjectBuilder::new();
-    IdempotencyKey, "1 to 255 visible ASCII characters, bare or in double quotes.", like("^[!#-~]{1,255}$");
+    IdempotencyKey, "1 to 255 visible ASCII characters, bare or in double quotes.", like(r#"^([!#-~]{1,255}|"[!#-~]{1,255}")$"#);
     Url, "An absolute URL (or IRI): over HTTPS, with no user, password or fragment, to an address that others can reach.", like("^https?://").max_length(Some(URL_MAX));
     Traceparent, "As W3C Trace Context has it; what is not well formed is passed over.", ObjectBuilder::new();
     File, "A path in the folder of the page.", ObjectBuilder::new();

@@ -32,11 +32,15 @@ fn requests() -> Channel {
     let headers = json!({
         "type": "object",
         "properties": {
-            "idempotency-key": text("Beats the record's key."),
-            "paylog-merchant": text("Of a request in JSON; `default` if it is not there."),
+            "idempotency-key": text("The idempotency key: it beats the record's key."),
+            "paylog-merchant": text("The merchant; `default` if it is not there."),
         },
     });
-    let of = Kafka { key: text("The idempotency key, where no header names one."), headers: headers.clone() };
+    // The record says it itself: whoever took these for its key would pay twice.
+    let of = Kafka {
+        key: text("Anything: the idempotency key is the record's own field."),
+        headers: json!({"type": "object", "description": "None counts: merchant and idempotency key are the record's own fields."}),
+    };
     let json_request = json!({"type": "object", "description": "The body of `POST /v1/payments`: see `NewPayment` in `/openapi.json`."});
     Channel::topic(
         "requests",
@@ -46,7 +50,13 @@ fn requests() -> Channel {
     )
     .receives("takeRequests")
     .avro("PaymentRequested", requested::RELEASED.last().copied().unwrap_or_default(), &of)
-    .bytes("PaymentRequestedJson", "The same in JSON: a value whose first byte is `{`.", "application/json", json_request, headers)
+    .bytes(
+        "PaymentRequestedJson",
+        "The same in JSON: a value whose first byte is `{`. The record's key is the idempotency key, where no header names one.",
+        "application/json",
+        json_request,
+        headers,
+    )
 }
 
 fn newest(kind: Kind) -> &'static str {
@@ -99,6 +109,8 @@ mod tests {
             assert_eq!(newest["name"], name);
         }
         let requested = std::fs::read_to_string(folder.join("PaymentRequested.avsc")).unwrap();
+        let avro = &document["channels"]["requests"]["messages"]["PaymentRequested"];
+        assert!(avro["headers"].get("properties").is_none(), "an Avro record names its key itself: {avro}");
         assert_eq!(
             payload("requests", "PaymentRequested"),
             serde_json::from_str::<serde_json::Value>(&requested).unwrap()
