@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 
 use crate::lock::lock;
 
+/// The largest id that a registry gives: it is an `int` of Java's. Of a larger one some registry says 404, as of an address that
+/// it does not have, and that would never be a verdict.
+const ID_MAX: u32 = i32::MAX as u32;
 /// Ids that are remembered; past it, those of schemas that are not ours are forgotten.
 const KEPT_MAX: usize = 10_000;
 /// That there is no such id is believed when the registry has said so twice, this far apart: its nodes copy from each other.
@@ -92,6 +95,7 @@ impl Ids {
     /// What is known of this id. Where others wait for the registry, `None` only means that there is none.
     pub fn meaning(&self, id: u32) -> Option<Meaning> {
         match self.known(id) {
+            None if self.asking != Asking::Nobody && id > ID_MAX => Some(Meaning::Missing(Instant::now())),
             None if self.asking == Asking::First => Some(self.wait(id)),
             known => known,
         }
@@ -104,7 +108,7 @@ impl Ids {
 
     /// Has the registry asked. `lasting`: until it has a meaning, and not only until there is an answer.
     pub fn want(&self, id: u32, lasting: bool) {
-        if self.asking == Asking::Nobody {
+        if self.asking == Asking::Nobody || id > ID_MAX {
             return;
         }
         let fresh = Want { not_before: Instant::now(), away: 0, missed: false, lasting };
@@ -259,6 +263,21 @@ mod tests {
         }
         assert!(ids.known(2).is_none() && ids.known(1).is_some());
         assert!(ids.meanings.read().unwrap().len() < KEPT_MAX);
+    }
+
+    #[test]
+    fn what_is_larger_than_any_id_is_missing_and_nobody_is_asked() {
+        for asking in [Asking::Meanwhile, Asking::First] {
+            let (ids, before) = (Ids::new(asking), Instant::now());
+            for id in [ID_MAX + 1, u32::MAX] {
+                ids.want(id, true);
+                assert!(matches!(ids.meaning(id), Some(Meaning::Missing(at)) if at >= before), "{id}");
+            }
+            assert_eq!(ids.next(), None);
+        }
+        let ids = Ids::new(Asking::Meanwhile);
+        ids.want(ID_MAX, false);
+        assert_eq!(due(&ids), Some(ID_MAX));
     }
 
     #[test]

@@ -123,6 +123,10 @@ impl State {
         match (method.as_str(), &parts[..]) {
             ("GET", ["schemas", "ids", id]) => {
                 let id = id.parse().unwrap();
+                if id > i32::MAX as u32 {
+                    // As Jersey does, which Confluent's is made with: no such address, and not that there is no such schema.
+                    return (404, json!({"error_code": 404, "message": "HTTP 404 Not Found"}));
+                }
                 *self.asked.entry(id).or_default() += 1;
                 let known = self.schemas.get(&id).map(|schema| (200, json!({"schema": schema})));
                 known.unwrap_or((404, json!({"error_code": 40403, "message": format!("Schema {id} not found")})))

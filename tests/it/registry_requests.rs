@@ -65,6 +65,7 @@ async fn what_the_registry_explains_is_paid_and_what_it_does_not_know_is_a_dead_
         (ours(999, "no-3"), "unknown_schema"),
         (ours(known, "no")[..20].to_vec(), "malformed_avro"),
         (vec![0, 0, 0], "malformed_avro"),
+        (vec![0, 0xFF, 0xFF, 0xFF, 0xFF], "unknown_schema"),
     ] {
         foreign.send(&Sent::bytes("k", &value).to(0)).await;
         bad.push((value, reason));
