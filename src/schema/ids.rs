@@ -16,8 +16,12 @@ use crate::lock::lock;
 /// The largest id that a registry gives: it is an `int` of Java's. Of a larger one some registry says 404, as of an address that
 /// it does not have, and that would never be a verdict.
 const ID_MAX: u32 = i32::MAX as u32;
-/// Ids that are remembered; past it, those of schemas that are not ours are forgotten.
+/// Ids that are remembered beside those that a process knew at its start, and bytes of schemas that requests are read by, as
+/// text. Past either, what is of no use is forgotten first: whoever makes up ids, or schemas, makes us ask again and no more.
 const KEPT_MAX: usize = 10_000;
+const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// So much room is made at once, of a whole, so that not every id that comes has all of them looked at.
+const ROOM: usize = 10;
 /// That there is no such id is believed when the registry has said so twice, this far apart: its nodes copy from each other.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a halted partition has the registry asked again for an id that it did not have.
@@ -64,9 +68,56 @@ struct Want {
     lasting: bool,
 }
 
+/// What is known.
+#[derive(Default)]
+struct Meanings {
+    /// From the start on, and never forgotten: as many as were released.
+    pinned: HashMap<u32, Meaning>,
+    /// With the bytes that each stands for.
+    heard: HashMap<u32, (Meaning, usize)>,
+    bytes: usize,
+}
+
+impl Meanings {
+    fn get(&self, id: u32) -> Option<&Meaning> {
+        self.pinned.get(&id).or_else(|| self.heard.get(&id).map(|(meaning, _)| meaning))
+    }
+
+    fn insert(&mut self, id: u32, meaning: Meaning, bytes: usize) {
+        if self.pinned.contains_key(&id) {
+            return; // it means what it meant
+        }
+        let bytes = if matches!(meaning, Meaning::Request(_)) { bytes } else { 0 };
+        self.forget(id);
+        self.make_room(bytes);
+        self.bytes += bytes;
+        self.heard.insert(id, (meaning, bytes));
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.bytes -= self.heard.remove(&id).map_or(0, |(_, bytes)| bytes);
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.heard.len() < KEPT_MAX && self.bytes + bytes <= KEPT_BYTES_MAX {
+            return;
+        }
+        let useless = |meaning: &Meaning| matches!(meaning, Meaning::Missing(_) | Meaning::Other(_));
+        let stranger = |meaning: &Meaning| !matches!(meaning, Meaning::Event(_));
+        for forgotten in [useless, stranger, |_: &Meaning| true] {
+            self.heard.retain(|_, (meaning, _)| !forgotten(meaning));
+            self.bytes = self.heard.values().map(|(_, bytes)| bytes).sum();
+            let room = self.heard.len() <= KEPT_MAX - KEPT_MAX / ROOM;
+            if room && self.bytes + bytes <= KEPT_BYTES_MAX - KEPT_BYTES_MAX / ROOM {
+                return;
+            }
+        }
+    }
+}
+
 pub(super) struct Ids {
     asking: Asking,
-    meanings: RwLock<HashMap<u32, Meaning>>,
+    meanings: RwLock<Meanings>,
     /// Counts what was learnt.
     learnt: AtomicU64,
     wanted: Mutex<BTreeMap<u32, Want>>,
@@ -120,7 +171,7 @@ impl Ids {
     }
 
     fn known(&self, id: u32) -> Option<Meaning> {
-        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     fn wait(&self, id: u32) -> Meaning {
@@ -152,11 +203,16 @@ impl Ids {
         self.bell.notified().await;
     }
 
-    /// The registry has said what it means.
-    pub fn learn(&self, id: u32, meaning: Meaning) {
+    /// It was known at the start.
+    pub fn is(&self, id: u32, meaning: Meaning) {
+        self.tell(|known| drop(known.pinned.insert(id, meaning)));
+    }
+
+    /// The registry has said what it means, by a schema of so many bytes.
+    pub fn learn(&self, id: u32, meaning: Meaning, bytes: usize) {
         let mut wanted = lock(&self.wanted);
         wanted.remove(&id);
-        self.keep(id, meaning);
+        self.tell(|known| known.insert(id, meaning, bytes));
     }
 
     /// The registry has said that there is no such id.
@@ -172,7 +228,7 @@ impl Ids {
         } else {
             wanted.remove(&id);
         }
-        self.keep(id, Meaning::Missing(asked));
+        self.tell(|known| known.insert(id, Meaning::Missing(asked), 0));
     }
 
     /// There was no answer. How long until it is asked again.
@@ -185,13 +241,8 @@ impl Ids {
     }
 
     /// While the wants are held: whoever waits looks while it holds them.
-    fn keep(&self, id: u32, meaning: Meaning) {
-        let mut meanings = self.meanings.write().unwrap_or_else(PoisonError::into_inner);
-        if meanings.len() >= KEPT_MAX {
-            meanings.retain(|_, meaning| matches!(meaning, Meaning::Event(_)));
-        }
-        meanings.insert(id, meaning);
-        drop(meanings);
+    fn tell(&self, what: impl FnOnce(&mut Meanings)) {
+        what(&mut self.meanings.write().unwrap_or_else(PoisonError::into_inner));
         self.learnt.fetch_add(1, Ordering::AcqRel);
         self.heard.notify_all();
     }
@@ -212,7 +263,7 @@ mod tests {
         ids.want(7, false);
         ids.want(7, false);
         assert_eq!(due(&ids), Some(7));
-        ids.learn(7, Meaning::Event(2));
+        ids.learn(7, Meaning::Event(2), 9);
         assert!(matches!(ids.meaning(7), Some(Meaning::Event(2))));
         assert_eq!((ids.next(), ids.learnt()), (None, 1));
     }
@@ -239,7 +290,7 @@ mod tests {
         assert_eq!(ids.next(), Some((7, at + ASK_AGAIN)));
         ids.missed(7, at + ASK_AGAIN);
         assert_eq!(ids.next(), Some((7, at + ASK_AGAIN * 2)));
-        ids.learn(7, Meaning::Event(0));
+        ids.learn(7, Meaning::Event(0), 9);
         assert_eq!(ids.next(), None);
     }
 
@@ -254,15 +305,43 @@ mod tests {
         assert_eq!(due(&ids), Some(8), "another one is asked at once");
     }
 
+    fn request() -> Meaning {
+        static SCHEMA: std::sync::LazyLock<Arc<serde_avro_fast::Schema>> =
+            std::sync::LazyLock::new(|| Arc::new(r#""int""#.parse().unwrap()));
+        Meaning::Request(Arc::clone(&SCHEMA))
+    }
+
     #[test]
-    fn what_others_made_up_does_not_fill_the_memory() {
-        let ids = Ids::new(Asking::Meanwhile);
-        ids.learn(1, Meaning::Event(0));
-        for id in 2..=KEPT_MAX as u32 + 1 {
-            ids.learn(id, Meaning::Other("none of ours".into()));
+    fn what_others_made_up_drives_out_nothing_that_is_of_use() {
+        let (ids, others) = (Ids::new(Asking::Meanwhile), 10..10 + 3 * KEPT_MAX as u32);
+        ids.is(1, request());
+        ids.learn(2, request(), 5_000);
+        ids.learn(3, Meaning::Event(0), 5_000);
+        for id in others {
+            let meaning = if id % 2 == 0 { Meaning::Missing(Instant::now()) } else { Meaning::Other("none".into()) };
+            ids.learn(id, meaning, 5_000);
         }
-        assert!(ids.known(2).is_none() && ids.known(1).is_some());
-        assert!(ids.meanings.read().unwrap().len() < KEPT_MAX);
+        assert!([1, 2, 3].into_iter().all(|id| ids.known(id).is_some()));
+        assert!(ids.known(10).is_none());
+        assert!(ids.meanings.read().unwrap().heard.len() <= KEPT_MAX);
+    }
+
+    #[test]
+    fn schemas_of_others_have_a_bound_in_bytes_and_what_was_known_at_the_start_stays() {
+        let (ids, large) = (Ids::new(Asking::Meanwhile), 64 * 1024);
+        ids.is(1, request());
+        ids.learn(2, Meaning::Event(0), large);
+        for id in 10..10 + 3 * (KEPT_BYTES_MAX / large) as u32 {
+            ids.learn(id, request(), large);
+            assert!(ids.meanings.read().unwrap().bytes <= KEPT_BYTES_MAX && ids.known(id).is_some());
+        }
+        assert!(ids.known(1).is_some() && ids.known(2).is_some() && ids.known(10).is_none());
+        // Texts that differ in nothing that counts are all of one event: they have a bound as well.
+        for id in 10_000..10_000 + 2 * KEPT_MAX as u32 {
+            ids.learn(id, Meaning::Event(0), 0);
+        }
+        let known = ids.meanings.read().unwrap();
+        assert!(known.heard.len() <= KEPT_MAX && known.get(1).is_some());
     }
 
     #[test]
@@ -295,7 +374,7 @@ mod tests {
         while theirs.next().is_none() {
             std::thread::yield_now();
         }
-        ids.learn(7, Meaning::Event(3));
+        ids.learn(7, Meaning::Event(3), 9);
         assert!(matches!(reader.join().unwrap(), Some(Meaning::Event(3))));
     }
 }

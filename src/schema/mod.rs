@@ -142,7 +142,7 @@ impl Codec {
                 let released = &mut self.schemas[index];
                 (released.id, released.uri) = (Some(*id), format!("{url}/schemas/ids/{id}"));
             }
-            self.ids.learn(*id, meaning);
+            self.ids.is(*id, meaning);
         }
     }
 

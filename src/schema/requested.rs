@@ -304,7 +304,7 @@ mod tests {
         let mut schema: serde_json::Value = serde_json::from_str(RELEASED[0]).unwrap();
         let nulls = serde_json::json!({"name": "n", "type": {"type": "array", "items": "null"}});
         schema["fields"].as_array_mut().unwrap().insert(0, nulls);
-        codec.ids.learn(7, Meaning::Request(Arc::new(schema.to_string().parse().unwrap())));
+        codec.ids.learn(7, Meaning::Request(Arc::new(schema.to_string().parse().unwrap())), 0);
         // Zigzag, in sevens of bits.
         let claims = |items: u32| {
             let n = items * 2;

@@ -102,15 +102,15 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom
     });
     match answer {
         Ok(text) => {
-            let known = Arc::clone(known);
+            let (known, bytes) = (Arc::clone(known), text.len());
             match judged(move || known.meaning(&text)).await {
-                Some(meaning) => ids.learn(id, meaning),
+                Some(meaning) => ids.learn(id, meaning, bytes),
                 None => {
                     ids.away(id);
                 }
             }
         }
-        Err(NoAnswer::Refused(reason)) => ids.learn(id, Meaning::Other(reason.into())),
+        Err(NoAnswer::Refused(reason)) => ids.learn(id, Meaning::Other(reason.into()), 0),
         Err(NoAnswer::Missing(_)) => ids.missed(id, asked),
         Err(NoAnswer::Away(reason)) => {
             let pause = ids.away(id);
