@@ -24,6 +24,8 @@ const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 const ROOM: usize = 10;
 /// That there is no such id is believed when the registry has said so twice, this far apart: its nodes copy from each other.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The same while a node of it does not answer: those that do may not have been able to copy from it.
+const LOOK_AGAIN_UNSURE: Duration = Duration::from_secs(60);
 /// How often a halted partition has the registry asked again for an id that it did not have.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// After a question that had no answer.
@@ -41,7 +43,7 @@ pub(super) enum Meaning {
     Request(Arc<serde_avro_fast::Schema>),
     /// A schema that is neither, and why.
     Other(Arc<str>),
-    /// The registry has no such id; when it was asked.
+    /// The registry has no such id; when it was asked first, of the times that this was said.
     Missing(Instant),
 }
 
@@ -62,8 +64,8 @@ struct Want {
     not_before: Instant,
     /// How often it had no answer.
     away: u32,
-    /// It was said once that there is no such id.
-    missed: bool,
+    /// When it was asked, as it was said first that there is no such id.
+    missed: Option<Instant>,
     /// A partition has halted there: it is asked until it has a meaning.
     lasting: bool,
 }
@@ -162,7 +164,7 @@ impl Ids {
         if self.asking == Asking::Nobody || id > ID_MAX {
             return;
         }
-        let fresh = Want { not_before: Instant::now(), away: 0, missed: false, lasting };
+        let fresh = Want { not_before: Instant::now(), away: 0, missed: None, lasting };
         let mut wanted = lock(&self.wanted);
         let want = wanted.entry(id).or_insert(fresh);
         want.lasting |= lasting;
@@ -215,20 +217,22 @@ impl Ids {
         self.tell(|known| known.insert(id, meaning, bytes));
     }
 
-    /// The registry has said that there is no such id.
-    pub fn missed(&self, id: u32, asked: Instant) {
+    /// The registry has said that there is no such id: all of its nodes, or those that answer.
+    pub fn missed(&self, id: u32, asked: Instant, all: bool) {
         let mut wanted = lock(&self.wanted);
         let Some(want) = wanted.get_mut(&id) else { return };
-        if !want.missed {
-            *want = Want { not_before: asked + LOOK_AGAIN, away: 0, missed: true, ..*want };
+        let (apart, pause) = if all { (LOOK_AGAIN, LOOK_AGAIN) } else { (LOOK_AGAIN_UNSURE, AWAY_PAUSE_MAX) };
+        let first = want.missed.unwrap_or(asked);
+        if want.missed.is_none() || asked.saturating_duration_since(first) < apart {
+            *want = Want { not_before: asked + pause, away: 0, missed: Some(first), ..*want };
             return;
         }
         if want.lasting {
-            *want = Want { not_before: asked + ASK_AGAIN, away: 0, ..*want };
+            *want = Want { not_before: asked + ASK_AGAIN, away: 0, missed: Some(asked), ..*want };
         } else {
             wanted.remove(&id);
         }
-        self.tell(|known| known.insert(id, Meaning::Missing(asked), 0));
+        self.tell(|known| known.insert(id, Meaning::Missing(first), 0));
     }
 
     /// There was no answer. How long until it is asked again.
@@ -272,12 +276,34 @@ mod tests {
     fn that_there_is_none_is_believed_when_it_was_said_twice() {
         let (ids, first) = (Ids::new(Asking::Meanwhile), Instant::now());
         ids.want(7, false);
-        ids.missed(7, first);
+        ids.missed(7, first, true);
         assert!(ids.meaning(7).is_none());
         assert_eq!(ids.next(), Some((7, first + LOOK_AGAIN)));
-        ids.missed(7, first + LOOK_AGAIN);
-        assert!(matches!(ids.meaning(7), Some(Meaning::Missing(at)) if at == first + LOOK_AGAIN));
+        ids.missed(7, first + LOOK_AGAIN, true);
+        let said = ids.meaning(7);
+        assert!(
+            matches!(said, Some(Meaning::Missing(at)) if at == first),
+            "of what was read before the first: {said:?}"
+        );
         assert_eq!(ids.next(), None, "and is asked no more");
+    }
+
+    #[test]
+    fn one_node_alone_is_not_believed_so_soon() {
+        let (ids, first) = (Ids::new(Asking::Meanwhile), Instant::now());
+        ids.want(7, false);
+        for n in 0..4 {
+            assert!(ids.meaning(7).is_none(), "{n}");
+            ids.missed(7, first + AWAY_PAUSE_MAX * n, false);
+            assert_eq!(ids.next(), Some((7, first + AWAY_PAUSE_MAX * (n + 1))));
+        }
+        ids.missed(7, first + LOOK_AGAIN_UNSURE, false);
+        assert!(matches!(ids.meaning(7), Some(Meaning::Missing(at)) if at == first));
+        // The others are back, and do not have it either.
+        ids.want(8, false);
+        ids.missed(8, first, false);
+        ids.missed(8, first + AWAY_PAUSE_MAX, true);
+        assert!(matches!(ids.meaning(8), Some(Meaning::Missing(at)) if at == first));
     }
 
     #[test]
@@ -285,11 +311,13 @@ mod tests {
         let (ids, at) = (Ids::new(Asking::Meanwhile), Instant::now());
         ids.want(7, false);
         ids.want(7, true);
-        ids.missed(7, at);
-        ids.missed(7, at);
-        assert_eq!(ids.next(), Some((7, at + ASK_AGAIN)));
-        ids.missed(7, at + ASK_AGAIN);
-        assert_eq!(ids.next(), Some((7, at + ASK_AGAIN * 2)));
+        ids.missed(7, at, true);
+        let again = at + LOOK_AGAIN;
+        ids.missed(7, again, true);
+        assert_eq!(ids.next(), Some((7, again + ASK_AGAIN)));
+        ids.missed(7, again + ASK_AGAIN, true);
+        assert_eq!(ids.next(), Some((7, again + ASK_AGAIN * 2)));
+        assert!(matches!(ids.meaning(7), Some(Meaning::Missing(at)) if at == again));
         ids.learn(7, Meaning::Event(0), 9);
         assert_eq!(ids.next(), None);
     }

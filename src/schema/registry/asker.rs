@@ -97,7 +97,7 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom
     let answer = registry.schema(id).await;
     telemetry::registry_asked(match &answer {
         Ok(_) | Err(NoAnswer::Refused(_)) => "answered",
-        Err(NoAnswer::Missing(_)) => "missing",
+        Err(NoAnswer::Missing(_) | NoAnswer::Unsure(_)) => "missing",
         Err(NoAnswer::Away(_)) => "away",
     });
     match answer {
@@ -111,7 +111,8 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom
             }
         }
         Err(NoAnswer::Refused(reason)) => ids.learn(id, Meaning::Other(reason.into()), 0),
-        Err(NoAnswer::Missing(_)) => ids.missed(id, asked),
+        Err(NoAnswer::Missing(_)) => ids.missed(id, asked, true),
+        Err(NoAnswer::Unsure(_)) => ids.missed(id, asked, false),
         Err(NoAnswer::Away(reason)) => {
             let pause = ids.away(id);
             if seldom.now() {
