@@ -109,9 +109,9 @@ impl RequestCodec {
             Some(Meaning::Request(schema)) => Ok(schema),
             Some(Meaning::Event(_)) => Err(Unreadable::OtherSchema(id, "it is of an event".into())),
             Some(Meaning::Other(reason)) => Err(Unreadable::OtherSchema(id, reason)),
-            Some(Meaning::Missing(asked)) if asked >= read_at => Err(Unreadable::NoSuchId(id)),
+            Some(Meaning::Missing { first, .. }) if first >= read_at => Err(Unreadable::NoSuchId(id)),
             None if self.ids.asking() == Asking::Nobody => Err(Unreadable::NoRegistry),
-            Some(Meaning::Missing(_)) | None => Err(Unreadable::NotRegistered(id)),
+            Some(Meaning::Missing { .. }) | None => Err(Unreadable::NotRegistered(id)),
         }
     }
 }
