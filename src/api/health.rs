@@ -27,12 +27,12 @@ pub(super) fn ready(api: &Api) -> Response {
     if api.shutdown.is_cancelled() {
         return shutting_down().into_response();
     }
-    if !api.view.caught_up() {
+    if !api.view.is_current() {
         let detail = "the log has not been folded to its end since the start".to_owned();
         return problem("not_caught_up", detail).retry_after(RETRY_AFTER).into_response();
     }
     // Every instance folds the same log, so all of them meet the same record: were one of them not ready for it, none would
-    // be, for the sake of one partition.
+    // be, for the sake of one partition. The same if it only waits for the schema registry.
     let halted = api.view.halted().map(|reason| format!("folding has stopped in {reason}"));
     let clock_behind_seconds = api.view.clocks().too_far_behind().map(|behind| behind.as_secs());
     json(StatusCode::OK, &HealthBody { status: "ready", halted, clock_behind_seconds })

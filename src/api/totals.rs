@@ -59,7 +59,7 @@ pub(super) async fn totals(api: &Api, headers: &HeaderMap, query: &Query) -> Res
         api.in_time(at_least.reached(live)).await?;
     }
     let built = live.built();
-    if !built.progress.caught_up() {
+    if !built.progress.is_current() {
         let detail = "the totals have not been folded to the log's end since the start: ask again";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retry_after(RETRY_AFTER));
     }

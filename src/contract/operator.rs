@@ -41,6 +41,8 @@ pub struct HaltBody {
     reason: String,
     /// It may be an event of a later version of paylog: rather upgrade than reject it.
     may_be_newer: bool,
+    /// It waits for the schema registry's answer, and goes on with it: there is nothing to decide.
+    waits: bool,
 }
 
 #[derive(serde::Serialize, utoipa::ToSchema)]
@@ -118,8 +120,8 @@ impl<'a> ParkedBody<'a> {
 impl HaltBody {
     #[must_use]
     pub fn new(halt: Halt) -> Self {
-        let Halt { position, reason, may_be_newer } = halt;
-        Self { position: Shown(position), reason, may_be_newer }
+        let Halt { position, reason, may_be_newer, waits } = halt;
+        Self { position: Shown(position), reason, may_be_newer, waits }
     }
 }
 

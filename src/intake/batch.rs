@@ -126,7 +126,7 @@ impl Chooser<'_> {
             return Ok(Judged::Known { repeat: row.payment.initiation.fingerprint == asked.fingerprint });
         }
         let home = home_of(asked.id, self.intake.journal.partitions());
-        if self.intake.view.is_halted(home) {
+        if self.intake.view.is_behind(home) {
             return Ok(Judged::Wait(Blocked::Halted(home)));
         }
         if !self.targets.take(Target::Log(home)) {

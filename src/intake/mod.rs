@@ -82,10 +82,11 @@ impl Default for Bounds {
 
 impl Intake {
     /// Runs until told to stop. Blocks: give it a thread of its own. It joins its group only when the view has caught up
-    /// once: until then another member has the requests, and what is known already would be appended again.
+    /// once: until then another member has the requests, and what is known already would be appended again. A partition that
+    /// waits for the schema registry holds up what belongs to it, and nothing else.
     pub fn run(self, stop: &CancellationToken) -> Result<(), IntakeError> {
         let seldom = Seldom::new();
-        while !self.view.caught_up() {
+        while !self.view.is_current() {
             if stop.is_cancelled() {
                 return Ok(());
             }

@@ -393,6 +393,6 @@ impl<P: Projection> Fold<P> {
         }
         self.halted.insert(position.partition, Halted { at: position.offset, unread });
         let reason = format!("the record at {position} cannot be folded: {reason}");
-        self.progress.halt(Halt { position, reason, may_be_newer }, waits);
+        self.progress.halt(Halt { position, reason, may_be_newer, waits });
     }
 }

@@ -46,6 +46,8 @@ mod standing;
 pub mod totals;
 pub mod versions;
 mod view;
+#[cfg(test)]
+mod waiting_tests;
 mod watch;
 
 pub use difference::{Difference, Pair, Rows, compare, is_empty};

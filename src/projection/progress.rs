@@ -31,6 +31,8 @@ pub struct Halt {
     pub reason: String,
     /// The record names a schema that is not known here, as an event of a later version of paylog does.
     pub may_be_newer: bool,
+    /// For the schema registry's answer, which will come, and with it the rest of the partition.
+    pub waits: bool,
 }
 
 /// Where a store says of which projection its rows are, and of which version.
@@ -54,6 +56,8 @@ pub struct Progress {
     halted: Mutex<BTreeMap<Partition, Halt>>,
     /// Which partitions have reached the log's end since the start.
     caught_up: Vec<AtomicBool>,
+    /// Which have waited for the schema registry since.
+    waited: Vec<AtomicBool>,
     /// Held while a batch is written.
     writing: Mutex<()>,
     /// Does its fold tell anyone of what it meets?
@@ -121,6 +125,7 @@ impl Progress {
             lasts: Mutex::new(folded.into_iter().map(|folded| folded.last).collect()),
             halted: Mutex::default(),
             caught_up: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
+            waited: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
             writing: Mutex::default(),
             speaks: AtomicBool::new(true),
         })
@@ -195,6 +200,20 @@ impl Progress {
         self.caught_up.iter().all(|partition| partition.load(Ordering::Acquire))
     }
 
+    /// The same, or to where it had to wait for the schema registry: nobody who needs another partition waits for that.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let mut partitions = self.caught_up.iter().zip(&self.waited);
+        partitions.all(|(end, waited)| end.load(Ordering::Acquire) || waited.load(Ordering::Acquire))
+    }
+
+    /// Has it stopped, or gone on since without having come to the log's end yet? What is not in the rows may be on the log.
+    #[must_use]
+    pub fn is_behind(&self, partition: Partition) -> bool {
+        let is = |of: &[AtomicBool]| of.get(partition.0 as usize).is_some_and(|it| it.load(Ordering::Acquire));
+        self.is_halted(partition) || is(&self.waited) && !is(&self.caught_up)
+    }
+
     /// Everywhere that folding has stopped.
     #[must_use]
     pub fn halts(&self) -> Vec<Halt> {
@@ -257,16 +276,18 @@ impl Progress {
 
     /// It is as far as `other`, and so has reached the end wherever that one has.
     pub(super) fn has_caught_up_as(&self, other: &Self) {
-        for (mine, theirs) in self.caught_up.iter().zip(&other.caught_up) {
+        let both = |of: fn(&Self) -> &[AtomicBool]| of(self).iter().zip(of(other));
+        for (mine, theirs) in both(|progress| &progress.caught_up).chain(both(|progress| &progress.waited)) {
             mine.fetch_or(theirs.load(Ordering::Acquire), Ordering::AcqRel);
         }
     }
 
-    /// `waits`: for an answer that will come, and with it the rest of the partition.
-    pub(super) fn halt(&self, halt: Halt, waits: bool) {
-        let partition = halt.position.partition;
+    pub(super) fn halt(&self, halt: Halt) {
+        let (partition, waits) = (halt.position.partition, halt.waits);
         lock(&self.halted).insert(partition, halt);
-        if !waits {
+        if waits {
+            self.waited[partition.0 as usize].store(true, Ordering::Release);
+        } else {
             self.has_caught_up(partition); // there is nothing more to wait for
         }
     }

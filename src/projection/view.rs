@@ -207,6 +207,18 @@ impl View {
         self.progress().caught_up()
     }
 
+    /// The same, or to where it had to wait for the schema registry.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.progress().is_current()
+    }
+
+    /// Has it stopped, or gone on since without having come to the log's end yet?
+    #[must_use]
+    pub fn is_behind(&self, partition: Partition) -> bool {
+        self.progress().is_behind(partition)
+    }
+
     /// Why folding has stopped, if it has.
     #[must_use]
     pub fn halted(&self) -> Option<String> {

@@ -13,10 +13,19 @@ use tokio::sync::Notify;
 
 use crate::lock::lock;
 
-/// Ids that are remembered; past it, those of schemas that are not ours are forgotten.
+/// The largest id that a registry gives: it is an `int` of Java's. Of a larger one some registry says 404, as of an address that
+/// it does not have, and that would never be a verdict.
+const ID_MAX: u32 = i32::MAX as u32;
+/// Ids that are remembered beside those that a process knew at its start, and bytes of schemas that requests are read by, as
+/// text. Past either, what is of no use is forgotten first: whoever makes up ids, or schemas, makes us ask again and no more.
 const KEPT_MAX: usize = 10_000;
+const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// So much room is made at once, of a whole, so that not every id that comes has all of them looked at.
+const ROOM: usize = 10;
 /// That there is no such id is believed when the registry has said so twice, this far apart: its nodes copy from each other.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The same while a node of it does not answer: those that do may not have been able to copy from it.
+const LOOK_AGAIN_UNSURE: Duration = Duration::from_secs(60);
 /// How often a halted partition has the registry asked again for an id that it did not have.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// After a question that had no answer.
@@ -34,8 +43,14 @@ pub(super) enum Meaning {
     Request(Arc<serde_avro_fast::Schema>),
     /// A schema that is neither, and why.
     Other(Arc<str>),
-    /// The registry has no such id; when it was asked.
-    Missing(Instant),
+    /// The registry has no such id.
+    Missing {
+        /// When it was asked first, of the times that this was said.
+        first: Instant,
+        /// It was asked on behalf of an event. What was said because of a request is no verdict on one that comes later: ids are
+        /// given one after the other, and whoever makes up the next ones would have them believed to be missing.
+        of_event: bool,
+    },
 }
 
 /// Who hears of an id that is not known yet.
@@ -55,15 +70,62 @@ struct Want {
     not_before: Instant,
     /// How often it had no answer.
     away: u32,
-    /// It was said once that there is no such id.
-    missed: bool,
+    /// When it was asked, as it was said first that there is no such id.
+    missed: Option<Instant>,
     /// A partition has halted there: it is asked until it has a meaning.
     lasting: bool,
 }
 
+/// What is known.
+#[derive(Default)]
+struct Meanings {
+    /// From the start on, and never forgotten: as many as were released.
+    pinned: HashMap<u32, Meaning>,
+    /// With the bytes that each stands for.
+    heard: HashMap<u32, (Meaning, usize)>,
+    bytes: usize,
+}
+
+impl Meanings {
+    fn get(&self, id: u32) -> Option<&Meaning> {
+        self.pinned.get(&id).or_else(|| self.heard.get(&id).map(|(meaning, _)| meaning))
+    }
+
+    fn insert(&mut self, id: u32, meaning: Meaning, bytes: usize) {
+        if self.pinned.contains_key(&id) {
+            return; // it means what it meant
+        }
+        let bytes = if matches!(meaning, Meaning::Request(_)) { bytes } else { 0 };
+        self.forget(id);
+        self.make_room(bytes);
+        self.bytes += bytes;
+        self.heard.insert(id, (meaning, bytes));
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.bytes -= self.heard.remove(&id).map_or(0, |(_, bytes)| bytes);
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        if self.heard.len() < KEPT_MAX && self.bytes + bytes <= KEPT_BYTES_MAX {
+            return;
+        }
+        let useless = |meaning: &Meaning| matches!(meaning, Meaning::Missing { .. } | Meaning::Other(_));
+        let stranger = |meaning: &Meaning| !matches!(meaning, Meaning::Event(_));
+        for forgotten in [useless, stranger, |_: &Meaning| true] {
+            self.heard.retain(|_, (meaning, _)| !forgotten(meaning));
+            self.bytes = self.heard.values().map(|(_, bytes)| bytes).sum();
+            let room = self.heard.len() <= KEPT_MAX - KEPT_MAX / ROOM;
+            if room && self.bytes + bytes <= KEPT_BYTES_MAX - KEPT_BYTES_MAX / ROOM {
+                return;
+            }
+        }
+    }
+}
+
 pub(super) struct Ids {
     asking: Asking,
-    meanings: RwLock<HashMap<u32, Meaning>>,
+    meanings: RwLock<Meanings>,
     /// Counts what was learnt.
     learnt: AtomicU64,
     wanted: Mutex<BTreeMap<u32, Want>>,
@@ -92,6 +154,9 @@ impl Ids {
     /// What is known of this id. Where others wait for the registry, `None` only means that there is none.
     pub fn meaning(&self, id: u32) -> Option<Meaning> {
         match self.known(id) {
+            None if self.asking != Asking::Nobody && id > ID_MAX => {
+                Some(Meaning::Missing { first: Instant::now(), of_event: true })
+            }
             None if self.asking == Asking::First => Some(self.wait(id)),
             known => known,
         }
@@ -104,19 +169,21 @@ impl Ids {
 
     /// Has the registry asked. `lasting`: until it has a meaning, and not only until there is an answer.
     pub fn want(&self, id: u32, lasting: bool) {
-        if self.asking == Asking::Nobody {
+        if self.asking == Asking::Nobody || id > ID_MAX {
             return;
         }
-        let fresh = Want { not_before: Instant::now(), away: 0, missed: false, lasting };
+        let fresh = Want { not_before: Instant::now(), away: 0, missed: None, lasting };
         let mut wanted = lock(&self.wanted);
         let want = wanted.entry(id).or_insert(fresh);
-        want.lasting |= lasting;
+        if lasting && !want.lasting {
+            (want.lasting, want.missed) = (true, None);
+        }
         drop(wanted);
         self.bell.notify_one();
     }
 
     fn known(&self, id: u32) -> Option<Meaning> {
-        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     fn wait(&self, id: u32) -> Meaning {
@@ -148,27 +215,35 @@ impl Ids {
         self.bell.notified().await;
     }
 
-    /// The registry has said what it means.
-    pub fn learn(&self, id: u32, meaning: Meaning) {
-        let mut wanted = lock(&self.wanted);
-        wanted.remove(&id);
-        self.keep(id, meaning);
+    /// It was known at the start.
+    pub fn is(&self, id: u32, meaning: Meaning) {
+        self.tell(|known| drop(known.pinned.insert(id, meaning)));
     }
 
-    /// The registry has said that there is no such id.
-    pub fn missed(&self, id: u32, asked: Instant) {
+    /// The registry has said what it means, by a schema of so many bytes.
+    pub fn learn(&self, id: u32, meaning: Meaning, bytes: usize) {
+        let mut wanted = lock(&self.wanted);
+        wanted.remove(&id);
+        self.tell(|known| known.insert(id, meaning, bytes));
+    }
+
+    /// The registry has said that there is no such id: all of its nodes, or those that answer.
+    pub fn missed(&self, id: u32, asked: Instant, all: bool) {
         let mut wanted = lock(&self.wanted);
         let Some(want) = wanted.get_mut(&id) else { return };
-        if !want.missed {
-            *want = Want { not_before: asked + LOOK_AGAIN, away: 0, missed: true, ..*want };
+        let (apart, pause) = if all { (LOOK_AGAIN, LOOK_AGAIN) } else { (LOOK_AGAIN_UNSURE, AWAY_PAUSE_MAX) };
+        let first = want.missed.unwrap_or(asked);
+        if want.missed.is_none() || asked.saturating_duration_since(first) < apart {
+            *want = Want { not_before: asked + pause, away: 0, missed: Some(first), ..*want };
             return;
         }
+        let of_event = want.lasting || self.asking == Asking::First;
         if want.lasting {
-            *want = Want { not_before: asked + ASK_AGAIN, away: 0, ..*want };
+            *want = Want { not_before: asked + ASK_AGAIN, away: 0, missed: Some(asked), ..*want };
         } else {
             wanted.remove(&id);
         }
-        self.keep(id, Meaning::Missing(asked));
+        self.tell(|known| known.insert(id, Meaning::Missing { first, of_event }, 0));
     }
 
     /// There was no answer. How long until it is asked again.
@@ -181,102 +256,13 @@ impl Ids {
     }
 
     /// While the wants are held: whoever waits looks while it holds them.
-    fn keep(&self, id: u32, meaning: Meaning) {
-        let mut meanings = self.meanings.write().unwrap_or_else(PoisonError::into_inner);
-        if meanings.len() >= KEPT_MAX {
-            meanings.retain(|_, meaning| matches!(meaning, Meaning::Event(_)));
-        }
-        meanings.insert(id, meaning);
-        drop(meanings);
+    fn tell(&self, what: impl FnOnce(&mut Meanings)) {
+        what(&mut self.meanings.write().unwrap_or_else(PoisonError::into_inner));
         self.learnt.fetch_add(1, Ordering::AcqRel);
         self.heard.notify_all();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn due(ids: &Ids) -> Option<u32> {
-        ids.next().filter(|(_, at)| *at <= Instant::now()).map(|(id, _)| id)
-    }
-
-    #[test]
-    fn an_id_is_asked_for_once_and_known_from_then_on() {
-        let ids = Ids::new(Asking::Meanwhile);
-        assert!(ids.meaning(7).is_none() && ids.next().is_none(), "to look is not to ask");
-        ids.want(7, false);
-        ids.want(7, false);
-        assert_eq!(due(&ids), Some(7));
-        ids.learn(7, Meaning::Event(2));
-        assert!(matches!(ids.meaning(7), Some(Meaning::Event(2))));
-        assert_eq!((ids.next(), ids.learnt()), (None, 1));
-    }
-
-    #[test]
-    fn that_there_is_none_is_believed_when_it_was_said_twice() {
-        let (ids, first) = (Ids::new(Asking::Meanwhile), Instant::now());
-        ids.want(7, false);
-        ids.missed(7, first);
-        assert!(ids.meaning(7).is_none());
-        assert_eq!(ids.next(), Some((7, first + LOOK_AGAIN)));
-        ids.missed(7, first + LOOK_AGAIN);
-        assert!(matches!(ids.meaning(7), Some(Meaning::Missing(at)) if at == first + LOOK_AGAIN));
-        assert_eq!(ids.next(), None, "and is asked no more");
-    }
-
-    #[test]
-    fn a_halted_partition_has_it_asked_again_and_again() {
-        let (ids, at) = (Ids::new(Asking::Meanwhile), Instant::now());
-        ids.want(7, false);
-        ids.want(7, true);
-        ids.missed(7, at);
-        ids.missed(7, at);
-        assert_eq!(ids.next(), Some((7, at + ASK_AGAIN)));
-        ids.missed(7, at + ASK_AGAIN);
-        assert_eq!(ids.next(), Some((7, at + ASK_AGAIN * 2)));
-        ids.learn(7, Meaning::Event(0));
-        assert_eq!(ids.next(), None);
-    }
-
-    #[test]
-    fn a_question_without_an_answer_is_asked_less_and_less_often_and_says_nothing() {
-        let ids = Ids::new(Asking::Meanwhile);
-        ids.want(7, false);
-        let pauses: Vec<Duration> = (0..10).map(|_| ids.away(7)).collect();
-        assert_eq!((pauses[0], pauses[1], pauses[9]), (AWAY_PAUSE, AWAY_PAUSE * 2, AWAY_PAUSE_MAX));
-        assert!(ids.meaning(7).is_none() && due(&ids).is_none());
-        ids.want(8, false);
-        assert_eq!(due(&ids), Some(8), "another one is asked at once");
-    }
-
-    #[test]
-    fn what_others_made_up_does_not_fill_the_memory() {
-        let ids = Ids::new(Asking::Meanwhile);
-        ids.learn(1, Meaning::Event(0));
-        for id in 2..=KEPT_MAX as u32 + 1 {
-            ids.learn(id, Meaning::Other("none of ours".into()));
-        }
-        assert!(ids.known(2).is_none() && ids.known(1).is_some());
-        assert!(ids.meanings.read().unwrap().len() < KEPT_MAX);
-    }
-
-    #[test]
-    fn without_a_registry_nothing_is_asked() {
-        let ids = Ids::new(Asking::Nobody);
-        ids.want(7, true);
-        assert!(ids.next().is_none() && ids.meaning(7).is_none());
-    }
-
-    #[test]
-    fn who_reads_alone_waits_for_the_answer() {
-        let ids = Arc::new(Ids::new(Asking::First));
-        let (reading, theirs) = (Arc::clone(&ids), Arc::clone(&ids));
-        let reader = std::thread::spawn(move || reading.meaning(7));
-        while theirs.next().is_none() {
-            std::thread::yield_now();
-        }
-        ids.learn(7, Meaning::Event(3));
-        assert!(matches!(reader.join().unwrap(), Some(Meaning::Event(3))));
-    }
-}
+#[path = "ids_tests.rs"]
+mod tests;

@@ -155,7 +155,7 @@ impl Codec {
                 let released = &mut self.schemas[index];
                 (released.id, released.uri) = (Some(*id), format!("{url}/schemas/ids/{id}"));
             }
-            self.ids.learn(*id, meaning);
+            self.ids.is(*id, meaning);
         }
     }
 
@@ -258,7 +258,8 @@ impl Codec {
     fn event_of(&self, id: u32) -> Result<usize, DecodeError> {
         match self.ids.meaning(id) {
             Some(Meaning::Event(index)) => Ok(index),
-            Some(Meaning::Missing(_)) => Err(DecodeError::NoSuchId(id)),
+            Some(Meaning::Missing { of_event: true, .. }) => Err(DecodeError::NoSuchId(id)),
+            Some(Meaning::Missing { of_event: false, .. }) => Err(DecodeError::NotRegistered(id)),
             Some(Meaning::Request(_) | Meaning::Other(_)) => Err(DecodeError::OtherSchema(id)),
             None if self.ids.asking() == Asking::Nobody => Err(DecodeError::NoRegistry(id)),
             None => Err(DecodeError::NotRegistered(id)),

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
-use serde_avro_fast::de::DeserializerState;
+use serde_avro_fast::de::{DeserializerConfig, DeserializerState, read::SliceRead};
 
 use super::ids::{Asking, Ids, Meaning};
 use super::meaning::Known;
-use super::{CONFLUENT, SINGLE_OBJECT, bytes_left};
+use super::{CONFLUENT, RECORD_MAX, SINGLE_OBJECT, bytes_left};
 use crate::payment::request::{METADATA_ENTRIES_MAX, Unchecked};
 
 const NAME: &str = "PaymentRequested";
@@ -66,7 +66,10 @@ impl RequestCodec {
     /// claim.
     pub fn decode(&self, value: &[u8], read_at: Instant) -> Result<Requested, Unreadable> {
         let (schema, datum) = self.unframe(value, read_at)?;
-        let mut state = DeserializerState::from_slice(datum, &schema);
+        // More than one item for each byte is a claim, should a schema that lets it pass ever get by (`schema/meaning.rs`).
+        let mut config = DeserializerConfig::new(&schema);
+        config.max_seq_size = RECORD_MAX;
+        let mut state = DeserializerState::with_config(SliceRead::new(datum), config);
         let record = Record::deserialize(state.deserializer()).map_err(|_| invalid("it is cut off or damaged"))?;
         if bytes_left(state.into_reader()) {
             return Err(invalid("bytes are left over after it"));
@@ -106,9 +109,9 @@ impl RequestCodec {
             Some(Meaning::Request(schema)) => Ok(schema),
             Some(Meaning::Event(_)) => Err(Unreadable::OtherSchema(id, "it is of an event".into())),
             Some(Meaning::Other(reason)) => Err(Unreadable::OtherSchema(id, reason)),
-            Some(Meaning::Missing(asked)) if asked >= read_at => Err(Unreadable::NoSuchId(id)),
+            Some(Meaning::Missing { first, .. }) if first >= read_at => Err(Unreadable::NoSuchId(id)),
             None if self.ids.asking() == Asking::Nobody => Err(Unreadable::NoRegistry),
-            Some(Meaning::Missing(_)) | None => Err(Unreadable::NotRegistered(id)),
+            Some(Meaning::Missing { .. }) | None => Err(Unreadable::NotRegistered(id)),
         }
     }
 }
@@ -292,5 +295,24 @@ mod tests {
         // A block that claims 2^31 entries, and has none.
         let claims = [&plain[..plain.len() - 1], &[2, 0xFE, 0xFF, 0xFF, 0xFF, 0x0F]].concat();
         assert!(matches!(decode(&framed(&claims)), Err(Unreadable::Invalid(_))));
+    }
+
+    /// Whatever its schema would let pass.
+    #[test]
+    fn no_more_is_passed_over_than_a_record_has_bytes() {
+        let codec = crate::schema::Codec::asking(Asking::Meanwhile).unwrap().requests();
+        let mut schema: serde_json::Value = serde_json::from_str(RELEASED[0]).unwrap();
+        let nulls = serde_json::json!({"name": "n", "type": {"type": "array", "items": "null"}});
+        schema["fields"].as_array_mut().unwrap().insert(0, nulls);
+        codec.ids.learn(7, Meaning::Request(Arc::new(schema.to_string().parse().unwrap())), 0);
+        // Zigzag, in sevens of bits.
+        let claims = |items: u32| {
+            let n = items * 2;
+            let count = [n as u8 | 0x80, (n >> 7) as u8 | 0x80, (n >> 14) as u8 & 0x7F];
+            [&[0, 0, 0, 0, 7], &count[..], &[0], &datum(None)].concat()
+        };
+        assert!(codec.decode(&claims(RECORD_MAX as u32), Instant::now()).is_ok());
+        let error = codec.decode(&claims(RECORD_MAX as u32 + 1), Instant::now());
+        assert!(matches!(error, Err(Unreadable::Invalid(_))), "{error:?}");
     }
 }

@@ -188,6 +188,7 @@ scenarios! {
     rejected::rows_that_hold_a_rejected_record_are_folded_anew,
     registry::a_log_of_both_frames_is_read_whole,
     registry::an_id_that_is_not_known_holds_up_its_partition_until_the_registry_explains_it,
+    registry::who_starts_while_an_id_on_the_log_is_not_explained_is_ready_for_all_others,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,

@@ -170,6 +170,37 @@ pub async fn an_id_that_is_not_known_holds_up_its_partition_until_the_registry_e
     system.stop().await;
 }
 
+/// It would be of no use to anybody, for the sake of one partition, and so would all others that start in that time.
+pub async fn who_starts_while_an_id_on_the_log_is_not_explained_is_ready_for_all_others(bed: &Bed) {
+    let registry = Registry::with_schemas_of(bed).await;
+    registry.withhold(900);
+    let with: &[&str] = &["--schema-registry", &registry.url];
+    let system = bed.start_with(with).await;
+    let payment = accepted_elsewhere(&system.front, "elsewhere", 1, 900).await;
+    system.stop().await;
+
+    let system = bed.start_with(with).await;
+    let front = &system.front;
+    front.halts_on(1, "has not said yet what its id 900 is").await;
+    let ready = front.client.get("/readyz").await;
+    assert!(ready.status == 200 && ready.text("halted").contains("has not said yet"), "{ready:?}");
+    pay(front, &key_on(0)).await;
+    let list = front.client.get("/v1/operator/rejected").await;
+    assert_eq!(list.body["halted"][0]["waits"], true, "{list:?}");
+    let position = list.body["halted"][0]["position"].as_str().unwrap();
+    let body = json!({"position": position, "operator": "ada", "reason": "in a hurry", "despite": "unknown_schema"});
+    for refused in [reject(front, position).await, front.client.post("/v1/operator/rejected", &body).await] {
+        assert_eq!((refused.status, refused.text("code")), (409, "registry_away"), "{refused:?}");
+    }
+    registry.explain(900, &schema("PaymentInProgress"));
+    until("the payment ends", async || {
+        front.view.payment(payment).unwrap().is_some_and(|row| row.payment.is_terminal())
+    })
+    .await;
+    assert_eq!(front.view.halts(), []);
+    system.stop().await;
+}
+
 /// Whoever is to be told hears of it from the rows: a process that starts again knows the ids of its own schemas, and no others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_folded_is_told_although_the_registry_is_away() {

@@ -1,6 +1,6 @@
 //! A schema registry with Confluent's API, written for the tests: it answers, fails or stalls as it is told, and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ struct State {
     schemas: BTreeMap<u32, String>,
     subjects: BTreeMap<String, Vec<u32>>,
     levels: BTreeMap<String, String>,
+    /// Ids that it does not say anything of, to this user.
+    withheld: BTreeSet<u32>,
     /// How often anybody asked for an id.
     asked: BTreeMap<u32, usize>,
 }
@@ -40,7 +42,8 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (mode, schemas, subjects) = (Mode::Well, BTreeMap::new(), BTreeMap::new());
-        let state = State { mode, schemas, subjects, levels: BTreeMap::new(), asked: BTreeMap::new() };
+        let (levels, withheld, asked) = Default::default();
+        let state = State { mode, schemas, subjects, levels, withheld, asked };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let route = warp::method().and(warp::path::full()).and(warp::body::bytes());
@@ -90,7 +93,14 @@ impl Registry {
 
     /// From now on this id is that of this schema.
     pub fn explain(&self, id: u32, schema: &str) {
-        self.state().schemas.insert(id, schema.to_owned());
+        let mut state = self.state();
+        state.withheld.remove(&id);
+        state.schemas.insert(id, schema.to_owned());
+    }
+
+    /// Until then it says nothing of this id.
+    pub fn withhold(&self, id: u32) {
+        self.state().withheld.insert(id);
     }
 
     pub fn asked(&self, id: u32) -> usize {
@@ -123,7 +133,14 @@ impl State {
         match (method.as_str(), &parts[..]) {
             ("GET", ["schemas", "ids", id]) => {
                 let id = id.parse().unwrap();
+                if id > i32::MAX as u32 {
+                    // As Jersey does, which Confluent's is made with: no such address, and not that there is no such schema.
+                    return (404, json!({"error_code": 404, "message": "HTTP 404 Not Found"}));
+                }
                 *self.asked.entry(id).or_default() += 1;
+                if self.withheld.contains(&id) {
+                    return (403, json!({"error_code": 40301, "message": "User is denied operation Read"}));
+                }
                 let known = self.schemas.get(&id).map(|schema| (200, json!({"schema": schema})));
                 known.unwrap_or((404, json!({"error_code": 40403, "message": format!("Schema {id} not found")})))
             }

@@ -65,6 +65,7 @@ async fn what_the_registry_explains_is_paid_and_what_it_does_not_know_is_a_dead_
         (ours(999, "no-3"), "unknown_schema"),
         (ours(known, "no")[..20].to_vec(), "malformed_avro"),
         (vec![0, 0, 0], "malformed_avro"),
+        (vec![0, 0xFF, 0xFF, 0xFF, 0xFF], "unknown_schema"),
     ] {
         foreign.send(&Sent::bytes("k", &value).to(0)).await;
         bad.push((value, reason));
@@ -82,11 +83,10 @@ async fn what_the_registry_explains_is_paid_and_what_it_does_not_know_is_a_dead_
         letters.iter().map(|stood| (stood.value.clone().unwrap(), stood.says("paylog-reason"))).collect();
     assert_eq!(found.len(), bad.len(), "{found:?}");
     assert!(bad.iter().all(|one| found.contains(one)), "{found:?}");
-    assert_eq!(
-        (registry.asked(999), registry.asked(500)),
-        (2, 1),
-        "believed when it was said twice, and known at once"
-    );
+    assert_eq!(registry.asked(500), 1, "known at once");
+    // Believed when it was said twice, of what had been read before: no more often than there were records.
+    assert!([2, 4, 6].contains(&registry.asked(999)), "{}", registry.asked(999));
+    assert_eq!(registry.asked(u32::MAX), 0, "it is no id");
 
     // Who registers first and sends then is not refused for what others had sent before.
     registry.explain(999, &schema("PaymentRequested"));

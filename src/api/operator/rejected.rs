@@ -70,12 +70,7 @@ where
     let Asked { rejection: new, despite_unknown_schema } =
         parse(&document(api, headers, body).await?, api.view.clocks().machine())?;
     let position = new.position;
-    let halts = api.view.halts();
-    match halts.iter().find(|halt| halt.position == position) {
-        None => return Err(not_halted(&halts)),
-        Some(halt) if halt.may_be_newer && !despite_unknown_schema => return Err(may_be_newer()),
-        Some(_) => {}
-    }
+    may_be_rejected(&api.view.halts(), position, despite_unknown_schema)?;
     let patience = api.config.confirm_wait;
     let decided = operator.control.reject(new, patience).await.map_err(|e| {
         tracing::warn!(%position, error = %e, "a rejection was not recorded");
@@ -126,6 +121,22 @@ fn position(text: &str) -> Option<Position> {
     Some(Position::new(Partition(partition.parse().ok()?), Offset(offset.parse().ok()?)))
 }
 
+/// What only waits for the schema registry is rejected by nobody: it may be read when the registry answers.
+fn may_be_rejected(halts: &[Halt], position: Position, despite_unknown_schema: bool) -> Result<(), Problem> {
+    match halts.iter().find(|halt| halt.position == position) {
+        None => Err(not_halted(halts)),
+        Some(halt) if halt.waits => Err(registry_away()),
+        Some(halt) if halt.may_be_newer && !despite_unknown_schema => Err(may_be_newer()),
+        Some(_) => Ok(()),
+    }
+}
+
+fn registry_away() -> Problem {
+    let detail = "nothing was recorded: the schema registry has not said yet what the record's schema is, and with its answer \
+                  the partition goes on: see to the registry";
+    Problem::new(StatusCode::CONFLICT, "registry_away", detail)
+}
+
 fn may_be_newer() -> Problem {
     let detail = format!(
         "nothing was recorded: the record names a schema that this version of paylog does not know, as an event of a later \
@@ -148,9 +159,10 @@ fn not_halted(halts: &[Halt]) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, position};
+    use super::{may_be_rejected, parse, position};
     use crate::journal::{Offset, Partition, Position};
     use crate::payment::samples::at;
+    use crate::projection::Halt;
 
     #[test]
     fn a_position_is_two_plain_numbers() {
@@ -158,6 +170,23 @@ mod tests {
         for wrong in ["", "1", "1:", ":42", "1:-2", "+1:2", "1:2:3", "a:b", "1: 2", "4294967296:0"] {
             assert_eq!(position(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_waits_for_the_registry_is_rejected_by_nobody() {
+        let here = Position::new(Partition(1), Offset(42));
+        let said = |may_be_newer, waits, despite, at| {
+            let halt = Halt { position: here, reason: "it has its reason".to_owned(), may_be_newer, waits };
+            may_be_rejected(&[halt], at, despite).map_err(|problem| format!("{problem:?}"))
+        };
+        for despite in [false, true] {
+            let refused = said(true, true, despite, here).unwrap_err();
+            assert!(refused.contains("registry_away"), "{refused}");
+            assert_eq!(said(false, false, despite, here), Ok(()));
+        }
+        assert!(said(true, false, false, here).unwrap_err().contains("unknown_schema"));
+        assert_eq!(said(true, false, true, here), Ok(()));
+        assert!(said(false, false, false, here.next()).unwrap_err().contains("not_halted_there"));
     }
 
     #[test]

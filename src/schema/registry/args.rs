@@ -21,7 +21,7 @@ pub struct RegistryArgs {
     /// of one registry with commas between. Events are then written in Confluent's frame, by ids that `paylog schemas register`
     /// has made; without it, in Avro's single-object encoding. Its user and password come by the environment:
     /// PAYLOG_SCHEMA_REGISTRY_USER, PAYLOG_SCHEMA_REGISTRY_PASSWORD.
-    #[arg(long = "schema-registry", env = "PAYLOG_SCHEMA_REGISTRY", value_name = "URL")]
+    #[arg(long = "schema-registry", env = "PAYLOG_SCHEMA_REGISTRY", value_name = "URL", hide_env_values = true)]
     pub schema_registry: Option<String>,
     /// A file with certificates (PEM) of authorities that the registry's own may be of, beside those of this machine.
     #[arg(long = "schema-registry-ca", env = "PAYLOG_SCHEMA_REGISTRY_CA", value_name = "FILE")]
@@ -126,6 +126,14 @@ mod tests {
             let error = format!("{:#}", args(wrong).urls().unwrap_err());
             assert!(error.contains("--schema-registry") && !error.contains("hunter2"), "{wrong}: {error}");
         }
+    }
+
+    /// Somebody may have put a password there, which is refused, but is in the environment all the same.
+    #[test]
+    fn help_does_not_show_what_the_environment_has() {
+        let command = RegistryArgs::augment_args(clap::Command::new("paylog"));
+        let url = command.get_arguments().find(|arg| arg.get_id() == "schema_registry").unwrap();
+        assert!(url.is_hide_env_values_set());
     }
 
     #[test]

@@ -92,18 +92,27 @@ fn asks(ids: Arc<Ids>, registry: Registry, known: Arc<Known>) -> AbortOnDropHand
     }))
 }
 
-async fn ask(ids: &Ids, registry: &Registry, known: &Known, id: u32, seldom: &Seldom) {
+async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom: &Seldom) {
     let asked = Instant::now();
     let answer = registry.schema(id).await;
     telemetry::registry_asked(match &answer {
         Ok(_) | Err(NoAnswer::Refused(_)) => "answered",
-        Err(NoAnswer::Missing(_)) => "missing",
+        Err(NoAnswer::Missing(_) | NoAnswer::Unsure(_)) => "missing",
         Err(NoAnswer::Away(_)) => "away",
     });
     match answer {
-        Ok(text) => ids.learn(id, known.meaning(&text)),
-        Err(NoAnswer::Refused(reason)) => ids.learn(id, Meaning::Other(reason.into())),
-        Err(NoAnswer::Missing(_)) => ids.missed(id, asked),
+        Ok(text) => {
+            let (known, bytes) = (Arc::clone(known), text.len());
+            match judged(move || known.meaning(&text)).await {
+                Some(meaning) => ids.learn(id, meaning, bytes),
+                None => {
+                    ids.away(id);
+                }
+            }
+        }
+        Err(NoAnswer::Refused(reason)) => ids.learn(id, Meaning::Other(reason.into()), 0),
+        Err(NoAnswer::Missing(_)) => ids.missed(id, asked, true),
+        Err(NoAnswer::Unsure(_)) => ids.missed(id, asked, false),
         Err(NoAnswer::Away(reason)) => {
             let pause = ids.away(id);
             if seldom.now() {
@@ -115,5 +124,33 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Known, id: u32, seldom: &Se
                 );
             }
         }
+    }
+}
+
+/// On a thread that may be kept busy: it is a stranger's text, and two libraries parse it. One that they panic at is of no use;
+/// this task goes on. `None` if the process ends.
+async fn judged(judge: impl FnOnce() -> Meaning + Send + 'static) -> Option<Meaning> {
+    match tokio::task::spawn_blocking(judge).await {
+        Ok(meaning) => Some(meaning),
+        Err(error) if error.is_panic() => Some(Meaning::Other("it cannot be judged".into())),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_schema_that_a_parser_panics_at_is_of_no_use_and_the_next_one_is_judged() {
+        let panics = judged(|| panic!("as a parser might")).await;
+        assert!(matches!(&panics, Some(Meaning::Other(why)) if &**why == "it cannot be judged"), "{panics:?}");
+        // On the only thread of this runtime it would hold up everything.
+        let here = std::thread::current().id();
+        let elsewhere = judged(move || {
+            assert_ne!(std::thread::current().id(), here);
+            Meaning::Event(3)
+        });
+        assert!(matches!(elsewhere.await, Some(Meaning::Event(3))));
     }
 }

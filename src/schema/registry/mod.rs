@@ -1,8 +1,8 @@
 //! The schema registry, by Confluent's API: what its ids mean, what is registered there, and how strict it is. Nothing here
 //! reads or writes an event; nothing but `schemas register` changes anything there.
 //!
-//! A registry may have several URLs: whichever answers will do. That something is not there is believed when one of them has
-//! said so and none has it.
+//! A registry may have several URLs: whichever answers will do. That something is not there is believed when all of them have
+//! said so; what only some say, while others do not answer, is less sure.
 
 mod args;
 mod asker;
@@ -46,6 +46,9 @@ pub(super) enum NoAnswer {
     /// The registry does not have what was asked for.
     #[error("{0}")]
     Missing(Missing),
+    /// So say some of its URLs; the others do not answer.
+    #[error("{0}, as one of its URLs says, and another does not answer")]
+    Unsure(Missing),
     /// It does not take what was sent.
     #[error("the registry refuses it: {0}")]
     Refused(String),
@@ -187,7 +190,11 @@ impl Registry {
                 answered => return answered,
             }
         }
-        Err(missing.map_or_else(|| NoAnswer::Away(away.join("; ")), NoAnswer::Missing))
+        Err(match missing {
+            Some(what) if away.is_empty() => NoAnswer::Missing(what),
+            Some(what) => NoAnswer::Unsure(what),
+            None => NoAnswer::Away(away.join("; ")),
+        })
     }
 
     /// What the library does not do.
@@ -251,4 +258,29 @@ fn chain(error: &dyn StdError) -> String {
 
 fn said(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each URL answers in its own way, by its place.
+    async fn asked(answers: &[fn() -> Result<u32, NoAnswer>]) -> Result<u32, NoAnswer> {
+        let urls: Vec<String> = (0..answers.len()).map(|n| format!("http://127.0.0.1:{}", n + 1)).collect();
+        let args = RegistryArgs { schema_registry: Some(urls.join(",")), schema_registry_ca: None };
+        let registry = Registry::with(&args, None).unwrap().unwrap();
+        let place = |node: &Node| registry.nodes.iter().position(|other| other.url == node.url).unwrap();
+        registry.ask(|node| std::future::ready(answers[place(node)]())).await
+    }
+
+    #[tokio::test]
+    async fn one_answer_is_enough_and_what_one_does_not_have_is_only_sure_if_all_answer() {
+        let (has, away) = (|| Ok(7), || Err(NoAnswer::Away("it stalls".to_owned())));
+        let missing = || Err(NoAnswer::Missing(Missing::Schema));
+        assert!(matches!(asked(&[missing, away, has]).await, Ok(7)));
+        assert!(matches!(asked(&[missing, missing]).await, Err(NoAnswer::Missing(Missing::Schema))));
+        assert!(matches!(asked(&[away, missing]).await, Err(NoAnswer::Unsure(Missing::Schema))));
+        assert!(matches!(asked(&[missing, away]).await, Err(NoAnswer::Unsure(_))));
+        assert!(matches!(asked(&[away, away]).await, Err(NoAnswer::Away(_))));
+    }
 }

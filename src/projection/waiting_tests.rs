@@ -1,0 +1,75 @@
+//! A partition waits for the schema registry to explain an id that stands on the log at the start.
+
+use std::sync::Arc;
+
+use super::{Fold, Payments, home_of};
+use crate::journal::embedded::EmbeddedJournal;
+use crate::journal::{Journal, NewRecord, Offset, Partition};
+use crate::payment::samples::{event, in_progress, payment_id};
+use crate::payment::{Event, PaymentId};
+use crate::schema::{Codec, Kind};
+use crate::store::Store;
+
+const PARTITIONS: u32 = 2;
+
+fn append(journal: &EmbeddedJournal, id: PaymentId, framed_by: Option<u32>) {
+    let event = Event { payment_id: id, ..event(7, in_progress(1999)) };
+    let mut value = Codec::new().unwrap().encode(&event).unwrap();
+    if let Some(id) = framed_by {
+        value = [&[0], &id.to_be_bytes()[..], &value[10..]].concat();
+    }
+    let record =
+        NewRecord { partition: home_of(id, PARTITIONS), key: id.to_string().into_bytes(), headers: Vec::new(), value };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(journal.append(record)).unwrap();
+}
+
+fn at_home(partition: Partition) -> PaymentId {
+    let mut ids = (0..).map(|n| payment_id(&format!("order-{n}")));
+    ids.find(|id| home_of(*id, PARTITIONS) == partition).unwrap()
+}
+
+#[test]
+fn nobody_who_needs_another_partition_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = EmbeddedJournal::open(&directory.path().join("log"), PARTITIONS).unwrap();
+    let (waiting, other) = (Partition(0), Partition(1));
+    append(&journal, at_home(waiting), Some(7));
+    append(&journal, at_home(other), None);
+    let codec = Arc::new(Codec::that_has_heard_nothing());
+    let mut fold = Fold::<Payments>::new(Store::in_memory(), journal.as_ref(), Arc::clone(&codec)).unwrap();
+    let (mut tail, progress) = (fold.tail(journal.as_ref()).unwrap(), fold.progress());
+    assert!(!progress.is_current());
+    while !progress.is_current() {
+        fold.turn(tail.as_mut(), std::time::Duration::from_millis(10)).unwrap();
+    }
+    assert!(!progress.caught_up(), "whoever compares versions needs all of it");
+    assert!(progress.halts()[0].waits && progress.is_behind(waiting) && !progress.is_behind(other));
+    assert_eq!((progress.folded_to(waiting), progress.folded_to(other)), (Offset(0), Offset(1)));
+
+    codec.hears(7, Kind::InProgress);
+    fold.catch_up(journal.as_ref()).unwrap();
+    assert!(progress.is_current() && progress.caught_up() && progress.halts().is_empty());
+    assert!(!progress.is_behind(waiting));
+    assert_eq!(progress.folded_to(waiting), Offset(1));
+}
+
+/// What another store had to wait for is no reason not to be ready either, once this one is served in its place.
+#[test]
+fn whoever_takes_its_place_is_as_current_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = EmbeddedJournal::open(&directory.path().join("log"), PARTITIONS).unwrap();
+    for partition in [Partition(0), Partition(1)] {
+        append(&journal, at_home(partition), Some(7));
+    }
+    let open = || {
+        Fold::<Payments>::new(Store::in_memory(), journal.as_ref(), Arc::new(Codec::that_has_heard_nothing())).unwrap()
+    };
+    let (mut served, next) = (open(), open());
+    let mut tail = served.tail(journal.as_ref()).unwrap();
+    while !served.progress().is_current() {
+        served.turn(tail.as_mut(), std::time::Duration::from_millis(10)).unwrap();
+    }
+    next.progress().has_caught_up_as(&served.progress());
+    assert!(next.progress().is_current() && !next.progress().caught_up());
+}
