@@ -90,7 +90,7 @@ fn of_rejected() -> [Operation; 2] {
             .refuses(DECISION)
             .refuses(RECORDED)
             .refuses(&[
-                (409, &["not_halted_there", "unknown_schema", "already_rejected"]),
+                (409, &["not_halted_there", "unknown_schema", "already_rejected", "registry_away"]),
                 (422, &["invalid_position", "invalid_despite"]),
             ]),
     ]
