@@ -107,7 +107,7 @@ pub enum Failure {
     Gone,
     /// A push service takes nothing so large.
     TooLarge,
-    /// A push service that says no, and will say it again.
+    /// A push service, or a topic that is otherwise well, that says no, and will say it again.
     Refused,
     /// Too late for a browser to be told of it.
     Expired,
