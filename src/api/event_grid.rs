@@ -12,7 +12,7 @@
 //! | 400 `events_refused` | every other event is on the log, and these can never be payments | keeps all of it as dead letters |
 //! | 401, 403 | no key, or one that is not good | keeps all of it as dead letters |
 //! | 413 | more than [`BODY_MAX_BYTES`], or than [`read::EVENTS_MAX`] events | keeps all of it as dead letters |
-//! | 400, but `events_refused` | the body as a whole cannot be read, or a bad question: nothing of it is on the log | keeps all of it as dead letters |
+//! | 400, another code | nothing of it is on the log: the body as a whole cannot be read | keeps all of it as dead letters |
 //! | 415, 408 | a media type that Event Grid never sends; a body that does not end | sends it again |
 //!
 //! So nothing is lost where dead letters are kept, and nothing that can never be a payment is sent for ever.
