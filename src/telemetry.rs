@@ -103,8 +103,15 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             "HTTP connections closed at once, by whose bound was reached: all, address"
         );
         describe_counter!(ENDED_AGAIN, "Ends of payments that had ended before, by whether they agreed");
-        describe_counter!(WEBHOOK_ATTEMPTS, "Attempts to deliver a webhook, by result");
-        describe_histogram!(WEBHOOK_SECONDS, metrics::Unit::Seconds, "How long an attempt to deliver a webhook took");
+        describe_counter!(
+            WEBHOOK_ATTEMPTS,
+            "Attempts to tell an endpoint of an event, by result; of several in one request each is counted"
+        );
+        describe_histogram!(
+            WEBHOOK_SECONDS,
+            metrics::Unit::Seconds,
+            "How long an attempt to tell an endpoint took, for each event of it"
+        );
         describe_counter!(PUSH_ATTEMPTS, "Attempts to tell a browser by Web Push, by result");
         describe_histogram!(PUSH_SECONDS, metrics::Unit::Seconds, "How long an attempt to tell a browser took");
         describe_counter!(ACCEPTED, "Payments whose beginning was folded since this instance was at the log's end");
@@ -136,7 +143,11 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             REQUESTS_TAKEN,
             "Requests of others moved on by this process, but for dead letters, by result"
         );
-        describe_counter!(CLOUD_EVENTS, "Events that came to /v1/event_grid, accepted as payments or refused for ever");
+        describe_counter!(
+            CLOUD_EVENTS,
+            "Events that came to /v1/event_grid: accepted (new payments), repeated, unconfirmed (on the log, and not folded here \
+             in time), or refused for ever"
+        );
         describe_gauge!(
             REQUESTS_HELD,
             "Partitions of requests that wait for a partition of the log that has halted, or for the schema registry"
@@ -261,10 +272,8 @@ pub fn request_taken(result: &'static str) {
     counter!(REQUESTS_TAKEN, "result" => result).increment(1);
 }
 
-pub fn cloud_events_taken(accepted: usize, refused: usize) {
-    for (result, count) in [("accepted", accepted), ("refused", refused)] {
-        counter!(CLOUD_EVENTS, "result" => result).increment(count as u64);
-    }
+pub fn cloud_events_taken(result: &'static str, count: u64) {
+    counter!(CLOUD_EVENTS, "result" => result).increment(count);
 }
 
 /// `answer` is `answered`, `missing` or `away`.

@@ -69,6 +69,13 @@ impl Asked {
     }
 }
 
+impl Appended {
+    /// Is it what the payment began with?
+    pub fn began(&self, row: &Row) -> bool {
+        self.request_id == row.payment.initiation.request_id
+    }
+}
+
 pub(super) async fn create<S, B>(api: &Api, headers: &HeaderMap, body: S) -> Result<Response, Problem>
 where
     S: Stream<Item = Result<B, warp::Error>>,
@@ -165,7 +172,7 @@ async fn answer(api: &Api, asked: &Asked, row: Row, appended: Option<&Appended>)
         Some(appended) => problem.header(POSITION, position_header(api, appended)),
         None => problem,
     })?;
-    let mine = appended.is_some_and(|appended| appended.request_id == row.payment.initiation.request_id);
+    let mine = appended.is_some_and(|appended| appended.began(&row));
     let row = match asked.wait {
         Some(wait) => {
             let ended = api.payment_when(&asked.caller, asked.id, asked.arrived + wait, Payment::is_terminal).await?;

@@ -9,9 +9,11 @@
 //! |---|---|---|
 //! | 200 | every event is on the log | is done |
 //! | 503, 500 | of some event it is not known, or not yet possible | sends all of it again, which harms none |
-//! | 400 | every other event is on the log, and these can never be payments | keeps all of it as dead letters |
+//! | 400 `events_refused` | every other event is on the log, and these can never be payments | keeps all of it as dead letters |
 //! | 401, 403 | no key, or one that is not good | keeps all of it as dead letters |
 //! | 413 | more than [`BODY_MAX_BYTES`], or than [`read::EVENTS_MAX`] events | keeps all of it as dead letters |
+//! | 400, another code | nothing of it is on the log: the body as a whole cannot be read | keeps all of it as dead letters |
+//! | 415, 408 | a media type that Event Grid never sends; a body that does not end | sends it again |
 //!
 //! So nothing is lost where dead letters are kept, and nothing that can never be a payment is sent for ever.
 //!
@@ -25,6 +27,7 @@ mod described;
 mod read;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt, stream};
@@ -52,6 +55,8 @@ const BODY_MAX_BYTES: usize = 1_152 * 1024;
 const HANDSHAKE_MAX_BYTES: usize = 16 * 1024;
 /// Of these so many are on their way to the log at once.
 const AT_ONCE: usize = 64;
+/// How long it is waited for what the log makes of them: Event Grid waits 30 s for the answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Of events that are refused so many are told of.
 const TOLD_MAX: usize = 10;
 
@@ -79,6 +84,31 @@ pub(in crate::api) struct AcceptedBody {
 #[schema(as = ValidatedSubscription)]
 pub(in crate::api) struct ValidatedBody<'a> {
     validation_response: &'a str,
+}
+
+/// An event that is on the log.
+enum Paid {
+    Known(PaymentId, How),
+    /// This instance has not folded it in time.
+    Unconfirmed(Box<Asked>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    New,
+    /// Its payment was there before.
+    Repeated,
+    /// If its key belongs to another payment, the fold makes nothing of it, as of one that came over Kafka.
+    Unconfirmed,
+}
+
+/// How many of a request came to what.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    accepted: u64,
+    repeated: u64,
+    unconfirmed: u64,
+    refused: u64,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
@@ -136,10 +166,14 @@ where
     let caller = api.access.caller(headers)?;
     caller.merchant()?;
     let given = read::events(headers, &read_body(body, BODY_MAX_BYTES).await?)?;
-    // One patience for all of them: Event Grid waits 30 s for the answer.
+    // One patience for all of them.
     let arrived = Instant::now();
     let made = stream::iter(given).map(|given| pay(api, &caller, headers, given, arrived)).buffered(AT_ONCE);
-    answer(made.collect().await)
+    let made: Vec<_> = made.collect().await;
+    // What was not known in time may be known by now.
+    let (counts, answer) = answer(made.into_iter().map(|paid| look_again(api, paid?)).collect());
+    counts.tell();
+    answer
 }
 
 /// The payment of one event.
@@ -149,40 +183,71 @@ async fn pay(
     headers: &HeaderMap,
     given: Result<Given, Problem>,
     arrived: Instant,
-) -> Result<PaymentId, Problem> {
+) -> Result<Paid, Problem> {
     let Given { key, body, traceparent } = given?;
-    let asked = Asked::new(caller.clone(), &key, &body, None)?.arrived_at(arrived);
+    let asked = Asked::new(caller.clone(), &key, &body, Some(PATIENCE))?.arrived_at(arrived);
     let mut headers = headers.clone();
     if let Some(traceparent) = traceparent.and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert("traceparent", traceparent);
     }
-    // Where this instance has not folded it in time, it is on the log all the same; of a key that belongs to another payment the
-    // fold makes nothing, as of one that came over Kafka.
-    if let Settled::Known(row, _) = settle(api, &asked, &headers).await? {
-        asked.is_met_by(&row)?;
-    }
-    Ok(asked.id)
+    Ok(match settle(api, &asked, &headers).await? {
+        Settled::Known(row, appended) => {
+            asked.is_met_by(&row)?;
+            let is_new = appended.is_some_and(|appended| appended.began(&row));
+            Paid::Known(asked.id, if is_new { How::New } else { How::Repeated })
+        }
+        Settled::Unconfirmed(_) => Paid::Unconfirmed(Box::new(asked)),
+    })
 }
 
-/// One answer for all of them.
-fn answer(made: Vec<Result<PaymentId, Problem>>) -> Result<Response, Problem> {
-    let count = made.len();
+fn look_again(api: &Api, paid: Paid) -> Result<(PaymentId, How), Problem> {
+    match paid {
+        Paid::Known(id, how) => Ok((id, how)),
+        Paid::Unconfirmed(asked) => {
+            api.view.payment(asked.id)?.map_or(Ok(()), |row| asked.is_met_by(&row))?;
+            Ok((asked.id, How::Unconfirmed))
+        }
+    }
+}
+
+impl Counts {
+    fn tell(&self) {
+        let Self { accepted, repeated, unconfirmed, refused } = *self;
+        let all = [("accepted", accepted), ("repeated", repeated), ("unconfirmed", unconfirmed), ("refused", refused)];
+        all.into_iter().for_each(|(result, count)| telemetry::cloud_events_taken(result, count));
+    }
+}
+
+/// One answer for all of them, and what is counted of them: what is refused only where it does not come again.
+fn answer(made: Vec<Result<(PaymentId, How), Problem>>) -> (Counts, Result<Response, Problem>) {
+    let (count, mut counts) = (made.len(), Counts::default());
     let (mut payments, mut refused, mut again) = (Vec::with_capacity(count), Vec::new(), None);
     for (index, made) in made.into_iter().enumerate() {
         match made {
-            Ok(payment) => payments.push(payment.to_string()),
+            Ok((payment, how)) => {
+                match how {
+                    How::New => counts.accepted += 1,
+                    How::Repeated => counts.repeated += 1,
+                    How::Unconfirmed => counts.unconfirmed += 1,
+                }
+                payments.push(payment.to_string());
+            }
             Err(problem) if problem.status().is_server_error() => again = again.or(Some(problem)),
             Err(problem) => refused.push((index, problem)),
         }
     }
-    telemetry::cloud_events_taken(payments.len(), refused.len());
     // Whatever is not refused comes again, and what is refused now will be refused then.
     if let Some(problem) = again {
-        return Err(problem);
+        return (counts, Err(problem));
     }
     if refused.is_empty() {
-        return Ok(json(StatusCode::OK, &AcceptedBody { payments }));
+        return (counts, Ok(json(StatusCode::OK, &AcceptedBody { payments })));
     }
+    counts.refused = refused.len() as u64;
+    (counts, Err(events_refused(&refused, count)))
+}
+
+fn events_refused(refused: &[(usize, Problem)], count: usize) -> Problem {
     if REFUSED.now() {
         let code = refused.first().map(|(_, problem)| problem.code());
         tracing::warn!(refused = refused.len(), of = count, code, "events that came in can never be payments");
@@ -191,55 +256,9 @@ fn answer(made: Vec<Result<PaymentId, Problem>>) -> Result<Response, Problem> {
     let told: Vec<String> =
         told.map(|(index, problem)| format!("event {index}: {}: {}", problem.code(), problem.detail())).collect();
     let detail = format!("{} of {count} events can never be payments: {}", refused.len(), told.join("; "));
-    Err(Problem::new(StatusCode::BAD_REQUEST, "events_refused", detail))
+    Problem::new(StatusCode::BAD_REQUEST, "events_refused", detail)
 }
 
 #[cfg(test)]
-mod tests {
-    use warp::http::{HeaderMap, HeaderValue, StatusCode};
-
-    use super::{answer, may_deliver};
-    use crate::http::Problem;
-    use crate::payment::samples::payment_id;
-
-    #[test]
-    fn only_who_is_named_is_allowed_to_deliver() {
-        let origins = ["eventgrid.azure.net".to_owned()];
-        let ask = |name: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            name.map(|name| headers.insert("webhook-request-origin", HeaderValue::from_static(name)));
-            may_deliver(&origins, &headers)
-        };
-        for (name, status, allowed) in [
-            (Some("eventgrid.azure.net"), 200, true),
-            (Some("EventGrid.azure.net"), 200, true),
-            (Some("evil.example"), 403, false),
-            (Some("*"), 403, false),
-            (None, 204, false),
-        ] {
-            let answer = ask(name);
-            let headers = answer.headers();
-            assert_eq!(answer.status().as_u16(), status, "{name:?}");
-            assert_eq!(headers.contains_key("webhook-allowed-origin"), allowed, "{name:?}");
-            assert_eq!(headers.contains_key("webhook-allowed-rate"), allowed, "{name:?}");
-            assert_eq!(headers["allow"], "OPTIONS, POST");
-        }
-        assert_eq!(ask(Some("EventGrid.azure.net")).headers()["webhook-allowed-origin"], "EventGrid.azure.net");
-    }
-
-    #[test]
-    fn what_may_yet_be_a_payment_comes_again_before_what_can_never_be_one_is_given_up() {
-        let problem = |status| Problem::new(status, "code", "why");
-        let (never, later) = (StatusCode::UNPROCESSABLE_ENTITY, StatusCode::SERVICE_UNAVAILABLE);
-        let made = |problems: &[Option<StatusCode>]| {
-            let one = |status: &Option<StatusCode>| status.map_or(Ok(payment_id("a")), |status| Err(problem(status)));
-            answer(problems.iter().map(one).collect())
-        };
-        assert_eq!(made(&[None, None]).unwrap().status(), StatusCode::OK);
-        assert_eq!(made(&[]).unwrap().status(), StatusCode::OK);
-        let refused = made(&[None, Some(never)]).unwrap_err();
-        assert_eq!((refused.status(), refused.code()), (StatusCode::BAD_REQUEST, "events_refused"));
-        assert!(refused.detail().starts_with("1 of 2 events") && refused.detail().contains("event 1: code: why"));
-        assert_eq!(made(&[Some(never), Some(later), None]).unwrap_err().status(), later);
-    }
-}
+#[path = "event_grid/tests.rs"]
+mod tests;

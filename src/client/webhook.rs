@@ -162,19 +162,25 @@ pub async fn webhook(command: WebhookCommand, out: &mut impl Write) -> anyhow::R
 }
 
 async fn create(args: &Create, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut body = json!({"kind": args.kind, "url": args.target, "ordered": args.ordered});
+    let credential = (args.kind != WEBHOOK).then(credential).transpose()?;
+    write_json(&args.place.ask(Method::POST, "", Some(asked(args, credential))).await?, out)
+}
+
+fn asked(args: &Create, credential: Option<String>) -> Value {
+    let mut body = json!({"url": args.target, "ordered": args.ordered});
     match (args.thin, args.cloudevents) {
         (true, _) => body["payload"] = json!("thin"),
         (_, true) => body["payload"] = json!("cloudevents"),
         _ => {} // what its kind is sent where nobody asks
     }
-    if args.kind != WEBHOOK {
-        body["credential"] = json!(credential()?);
+    // A server of a version before knows of no kinds, and refuses what it does not know.
+    if let Some(credential) = credential {
+        (body["kind"], body["credential"]) = (json!(args.kind), json!(credential));
     }
     if !args.events.is_empty() {
         body["events"] = json!(args.events);
     }
-    write_json(&args.place.ask(Method::POST, "", Some(body)).await?, out)
+    body
 }
 
 fn credential() -> anyhow::Result<String> {
@@ -223,5 +229,31 @@ impl One {
 impl Place {
     async fn ask(&self, method: Method, rest: &str, body: Option<Value>) -> anyhow::Result<Value> {
         ask(&self.client, method, &format!("{PATH}{rest}"), body).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::{Create, asked};
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    #[test]
+    fn a_plain_webhook_is_asked_for_as_it_always_was() {
+        let create = |more: &[&str]| {
+            let words = ["create", "--to", "https://shop.example/hook"];
+            Flags::try_parse_from(words.iter().chain(more)).unwrap().create
+        };
+        let plain = json!({"url": "https://shop.example/hook", "ordered": false});
+        assert_eq!(asked(&create(&[]), None), plain);
+        let topic = asked(&create(&["--kind", "event_grid"]), Some("key".to_owned()));
+        assert_eq!((&topic["kind"], &topic["credential"]), (&json!("event_grid"), &json!("key")));
     }
 }

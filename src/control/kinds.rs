@@ -49,6 +49,15 @@ impl EndpointKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// Is one sent what is due at one look together? How, `notifier/attempt.rs` says of each.
+    #[must_use]
+    pub fn takes_several(self) -> bool {
+        match self {
+            Self::Webhook | Self::ServiceBus | Self::EventHubs => false,
+            Self::EventGrid => true,
+        }
+    }
+
     // Serde asks for a reference.
     #[allow(clippy::trivially_copy_pass_by_ref)]
     #[must_use]
@@ -68,5 +77,11 @@ mod tests {
             assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{}\"", kind.name()));
         }
         assert_eq!(EndpointKind::parse("carrier_pigeon"), None);
+    }
+
+    #[test]
+    fn a_topic_alone_is_sent_several_together() {
+        let several: Vec<_> = EndpointKind::ALL.iter().filter(|kind| kind.takes_several()).collect();
+        assert_eq!(several, [&EndpointKind::EventGrid]);
     }
 }

@@ -112,7 +112,7 @@ pub enum Failure {
     NotTaken,
     /// The service takes nothing so large.
     TooLarge,
-    /// The service says no, and will say it again.
+    /// A service that is otherwise well, and says no, and will say it again.
     Refused,
     /// Too late for a browser to be told of it.
     Expired,

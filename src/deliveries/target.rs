@@ -85,7 +85,9 @@ pub fn parse(text: &str, allow_private: bool) -> Result<Url, Invalid> {
         _ => return refuse("url must begin with https://"),
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return refuse("url must have no user, password or fragment: deliveries are signed with the endpoint's secret");
+        return refuse(
+            "url must have no user, password or fragment: the endpoint's secret or credential is what it knows us by",
+        );
     }
     if url.host_str().is_none_or(str::is_empty) {
         return refuse("url must name a host");

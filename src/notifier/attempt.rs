@@ -85,11 +85,15 @@ impl Attempted {
 }
 
 impl Attempts {
-    /// What came of each, in their order. Those for an endpoint of a kind that takes several go together.
+    /// What came of each, in their order.
     pub async fn send_all(&self, all: &[Due], target: &Target, at: Timestamp) -> Vec<Result<Sent, Unsendable>> {
         match target {
-            Target::Endpoint(known) if target.takes_several() => self.event_grid_all(all, known).await,
-            Target::Endpoint(known) => join_all(all.iter().map(|due| self.send(due, known, at))).await,
+            Target::Endpoint(known) => match known.endpoint.kind {
+                EndpointKind::Webhook => join_all(all.iter().map(|due| self.webhook(due, known, at))).await,
+                EndpointKind::EventGrid => self.event_grid(all, known).await,
+                EndpointKind::ServiceBus => join_all(all.iter().map(|due| self.service_bus(due, known))).await,
+                EndpointKind::EventHubs => join_all(all.iter().map(|due| self.event_hubs(due, known))).await,
+            },
             Target::Browser(known) => join_all(all.iter().map(|due| self.push(due, known, at))).await,
         }
     }
@@ -145,15 +149,6 @@ impl Attempts {
             }
         }
         Attempted { recorded, pause_until, answered: Answered::of(failure), again_at: None }
-    }
-
-    async fn send(&self, due: &Due, known: &KnownEndpoint, at: Timestamp) -> Result<Sent, Unsendable> {
-        match known.endpoint.kind {
-            EndpointKind::Webhook => self.webhook(due, known, at).await,
-            EndpointKind::EventGrid => self.event_grid(due, known).await,
-            EndpointKind::ServiceBus => self.service_bus(due, known).await,
-            EndpointKind::EventHubs => self.event_hubs(due, known).await,
-        }
     }
 
     /// What opens the endpoint's service to us.

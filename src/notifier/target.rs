@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::Attempts;
-use crate::control::{EndpointKind, KnownEndpoint, KnownSubscription, TargetId};
+use crate::control::{KnownEndpoint, KnownSubscription, TargetId};
 use crate::deliveries::Standing;
 use crate::deliveries::outcome::Failure;
 use crate::journal::{Offset, Partition};
@@ -35,7 +35,7 @@ impl Target {
 
     /// Does it take several at once?
     pub fn takes_several(&self) -> bool {
-        matches!(self, Self::Endpoint(known) if known.endpoint.kind == EndpointKind::EventGrid)
+        matches!(self, Self::Endpoint(known) if known.endpoint.kind.takes_several())
     }
 
     /// What its failures say of it as it is now.

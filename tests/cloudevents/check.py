@@ -102,7 +102,7 @@ def sent_by_the_sdk_of_cloud_events(url):
     attributes["time"] = datetime.datetime.now(datetime.timezone.utc)
     payments = []
     for number, bind in enumerate([to_binary, to_structured]):
-        for event_id in (f"{number}", "caf\u00e9 \"1\" 100%"):
+        for event_id in (f"{number}", "caf\u00e9 \"1\\2\" 100%"):
             message = bind(CloudEvent({**attributes, "id": event_id}, PAYMENT), JSONFormat())
             answer = requests.post(f"{url}/v1/event_grid", data=message.body, headers=message.headers, timeout=30)
             expect(answer.status_code == 200, f"{bind.__name__} is taken: {answer.text}")

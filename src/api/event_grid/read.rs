@@ -168,31 +168,51 @@ fn given(source: Option<&str>, id: Option<&str>, body: Vec<u8>, traceparent: Opt
     Ok(Given { key: key(source, id)?, body, traceparent: traceparent.map(str::to_owned) })
 }
 
-/// `<source>/<id>`; where that is no key as it stands, its SHA-256 in hex. It can never change: what comes again would be another
-/// payment.
+/// `<source>/<id>`; where the id has a `/`, so that other parts would come to the same text, or where that is no key as it stands,
+/// the SHA-256 in hex of both parts, each behind its length: in hex there is no `/`, so that no two events have one key. It can
+/// never change: what comes again would be another payment.
 fn key(source: &str, id: &str) -> Result<IdempotencyKey, Problem> {
     let text = format!("{source}/{id}");
-    let as_it_is = IdempotencyKey::parse(&text).ok().filter(|key| key.as_str() == text);
-    let hashed = || IdempotencyKey::parse(&data_encoding::HEXLOWER.encode(&Sha256::digest(&text)));
-    as_it_is.map_or_else(hashed, Ok).map_err(Problem::from)
+    let is_plain = |key: &IdempotencyKey| key.as_str() == text && !id.contains('/');
+    let as_it_is = IdempotencyKey::parse(&text).ok().filter(is_plain);
+    as_it_is.map_or_else(|| IdempotencyKey::parse(&hashed([source, id])), Ok).map_err(Problem::from)
 }
 
-/// Quotes around it and percent-encoding in it are of its way here (HTTP protocol binding 1.0, 3.1.3.2).
+fn hashed(parts: [&str; 2]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    data_encoding::HEXLOWER.encode(&hash.finalize())
+}
+
+/// Quotes around it, with backslashes in them alone, and then percent-encoding, are of its way here (HTTP protocol binding 1.0,
+/// 3.1.3.2). One after the other: what a backslash has kept is still percent-decoded.
 fn decoded(text: &str) -> Result<String, Problem> {
     let bad = || refused("invalid_event", "an attribute of the event cannot be read: it must be percent-encoded UTF-8");
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let (mut bytes, mut rest) = (Vec::with_capacity(inner.len()), inner.bytes());
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let plain = quoted.map_or_else(|| Ok(text.to_owned()), |inner| unescaped(inner).ok_or_else(bad))?;
+    let (mut bytes, mut rest) = (Vec::with_capacity(plain.len()), plain.bytes());
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'%' => {
                 let digits = [rest.next().ok_or_else(bad)?, rest.next().ok_or_else(bad)?];
                 *data_encoding::HEXUPPER_PERMISSIVE.decode(&digits).map_err(|_| bad())?.first().ok_or_else(bad)?
             }
-            b'\\' => rest.next().ok_or_else(bad)?,
             byte => byte,
         });
     }
     String::from_utf8(bytes).map_err(|_| bad())
+}
+
+/// What stands in quotes; `None` if it ends in the middle.
+fn unescaped(inner: &str) -> Option<String> {
+    let (mut text, mut rest) = (String::with_capacity(inner.len()), inner.chars());
+    while let Some(one) = rest.next() {
+        text.push(if one == '\\' { rest.next()? } else { one });
+    }
+    Some(text)
 }
 
 fn media_type(headers: &HeaderMap) -> String {
