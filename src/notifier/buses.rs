@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::amqp::{Address, AmqpError, Answer, Connection, Credential, Outgoing, Sender};
+use crate::amqp::{Address, AmqpError, Answer, Connection, Credential, Outgoing, Sender, connections_cut};
 use crate::control::EndpointId;
+use crate::telemetry;
 
 /// Connections that are kept; beyond that the one that was used least lately gives way.
 const KEPT_MAX: usize = 256;
@@ -68,6 +69,7 @@ impl Buses {
             return Ok(Arc::clone(bus));
         }
         *kept = None;
+        telemetry::amqp_connections_cut(connections_cut());
         let sender = Sender::attach(open(&to).await?, to.0.node()).await?;
         let bus = Arc::new(Bus { to, sender, broken: AtomicBool::new(false) });
         *kept = Some(Arc::clone(&bus));
