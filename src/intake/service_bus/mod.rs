@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::IntakeError;
-use crate::amqp::{Address, AmqpError, Connection, Pause, Receiver};
+use crate::amqp::{Address, AmqpError, Connection, Pause, Receiver, connections_cut};
 use crate::journal::Journal;
 use crate::projection::View;
 use crate::schema::{Codec, RequestCodec};
@@ -112,6 +112,7 @@ impl ServiceBus {
         }
         taking.close().await;
         connection.close().await;
+        telemetry::amqp_connections_cut(connections_cut());
         ended
     }
 }
