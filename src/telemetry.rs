@@ -40,6 +40,8 @@ const DEAD_LETTERS: &str = "paylog_dead_letters_total";
 const DEAD_LETTERS_SLOWED: &str = "paylog_dead_letters_slowed_total";
 const SERVICE_BUS_CONNECTED: &str = "paylog_service_bus_connected";
 const SERVICE_BUS_GIVEN_BACK: &str = "paylog_service_bus_given_back_total";
+const SERVICE_BUS_HELD: &str = "paylog_service_bus_held";
+const AMQP_CONNECTIONS_CUT: &str = "paylog_amqp_connections_cut_total";
 const BREAKER_OPENED: &str = "paylog_gateway_breaker_opened_total";
 const STREAMS_OPEN: &str = "paylog_streams_open";
 const CONNECTIONS_REFUSED: &str = "paylog_connections_refused_total";
@@ -164,6 +166,8 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             SERVICE_BUS_GIVEN_BACK,
             "Messages given back to that queue because the log could not be written"
         );
+        describe_gauge!(SERVICE_BUS_HELD, "Messages of that queue whose partition has halted or does not take them");
+        describe_counter!(AMQP_CONNECTIONS_CUT, "AMQP connections whose other side did not answer the goodbye in time");
         describe_histogram!(TRANSACTION_SECONDS, metrics::Unit::Seconds, "From begin to committed");
         describe_counter!(BREAKER_OPENED, "Times that calls to the gateway were held because it did not answer");
         describe_gauge!(STREAMS_OPEN, "Streams that are open to clients of this process, by channel");
@@ -299,6 +303,14 @@ pub fn service_bus_connected(connected: bool) {
 
 pub fn service_bus_given_back() {
     counter!(SERVICE_BUS_GIVEN_BACK).increment(1);
+}
+
+pub fn service_bus_held(messages: usize) {
+    gauge!(SERVICE_BUS_HELD).set(messages as f64);
+}
+
+pub fn amqp_connections_cut(connections: u64) {
+    counter!(AMQP_CONNECTIONS_CUT).absolute(connections);
 }
 
 pub fn dead_letters_slowed() {

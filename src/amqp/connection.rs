@@ -1,6 +1,7 @@
 //! One connection with one session on it, opened to an address that the caller has chosen, and closed with a goodbye.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fe2o3_amqp::connection::{ConnectionHandle, OpenError};
@@ -8,8 +9,10 @@ use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::session::SessionHandle;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::socket::Socket;
 use super::{Address, AmqpError, CLOSE_MAX, Credential, IDLE_MAX, OPEN_MAX, executor};
 
 /// The largest frame that we take; a message may be many.
@@ -18,12 +21,28 @@ const FRAME_MAX: u32 = 64 * 1024;
 /// repeated for a quarter of an hour, by Linux's own rules.
 const UNACKNOWLEDGED_MAX: Duration = IDLE_MAX;
 
-/// Dropped, it is closed too, without waiting for an answer.
+static CUT: AtomicU64 = AtomicU64::new(0);
+
+/// Connections whose other side did not answer the goodbye in time, since the process began.
+#[must_use]
+pub fn connections_cut() -> u64 {
+    CUT.load(Ordering::Relaxed)
+}
+
+/// Dropped, it is closed too, without anybody waiting for it.
 #[derive(Debug)]
 pub struct Connection {
+    /// `None` once it is being closed.
+    live: Option<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
     // First: dropped in this order, a session is not ended on a connection that is gone.
     session: SessionHandle<()>,
     handle: ConnectionHandle<()>,
+    /// Ends the socket.
+    cut: CancellationToken,
 }
 
 impl Connection {
@@ -39,7 +58,10 @@ impl Connection {
     }
 
     async fn try_open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
-        let stream = connect(address, to).await?;
+        let cut = CancellationToken::new();
+        let stream = Socket::new(connect(address, to).await?, &cut);
+        // Whoever stops waiting leaves no socket behind.
+        let unless_open = cut.clone().drop_guard();
         let login =
             SaslProfile::Plain { username: credential.name().to_owned(), password: credential.key().to_owned() };
         let builder = fe2o3_amqp::Connection::builder()
@@ -59,22 +81,45 @@ impl Connection {
             other => other.into(),
         })?;
         let session = fe2o3_amqp::Session::begin(&mut handle).await?;
-        Ok(Self { session, handle })
+        unless_open.disarm();
+        Ok(Self { live: Some(Live { session, handle, cut }) })
     }
 
-    pub(super) fn session(&mut self) -> &mut SessionHandle<()> {
-        &mut self.session
+    pub(super) fn session(&mut self) -> Result<&mut SessionHandle<()>, AmqpError> {
+        let live = self.live.as_mut().ok_or_else(|| AmqpError::Ended("it was closed".to_owned()))?;
+        Ok(&mut live.session)
     }
 
     /// Has it ended, by whomever?
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.handle.is_closed() || self.session.is_ended()
+        self.live.as_ref().is_none_or(|live| live.handle.is_closed() || live.session.is_ended())
     }
 
     /// What was sent before is on its way first. What the other side says to it changes nothing any more.
     pub async fn close(mut self) {
-        drop(timeout(CLOSE_MAX, self.handle.close()).await);
+        if let Some(live) = self.live.take() {
+            live.close().await;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Where what the broker has said to the end can be let go of, and where it can be waited for.
+        if let (Some(live), Ok(threads)) = (self.live.take(), executor()) {
+            threads.spawn(live.close());
+        }
+    }
+}
+
+impl Live {
+    async fn close(mut self) {
+        // Whoever stops waiting for the goodbye ends the socket.
+        let _end = self.cut.clone().drop_guard();
+        if timeout(CLOSE_MAX, self.handle.close()).await.is_err() {
+            CUT.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -99,3 +144,7 @@ async fn connect(address: &Address, to: &[SocketAddr]) -> Result<TcpStream, Amqp
     }
     Err(AmqpError::Unreachable(failed))
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

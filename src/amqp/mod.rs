@@ -2,10 +2,11 @@
 //! what became of each. The only module that knows `fe2o3-amqp`.
 //!
 //! It promises that everything ends: a connection is there or not within [`OPEN_MAX`], a peer that has fallen silent is
-//! noticed within [`IDLE_MAX`], and a connection is closed within [`CLOSE_MAX`] or dropped. It connects to the addresses it is
+//! noticed within [`IDLE_MAX`], and a connection's socket is gone within [`CLOSE_MAX`] of its end. It connects to the addresses it is
 //! given and to no other, with TLS where the address says `amqps`, and logs in by SASL PLAIN. It knows nothing of payments,
 //! and never comes back by itself: its callers do, after a [`Pause`].
-//! What comes from a broker is decoded on the threads of [`executor`]: receive messages nowhere else.
+//! What comes from a broker is decoded, copied and let go of on the threads of [`executor`]. [`Connection`] and [`Sender`] see to
+//! that themselves and hand out only what is flat; a [`Receiver`] must not leave those threads.
 
 mod address;
 mod connection;
@@ -14,13 +15,16 @@ mod error;
 mod executor;
 mod message;
 mod pause;
+#[cfg(test)]
+mod peer;
 mod receiver;
 mod sender;
+mod socket;
 
 use std::time::Duration;
 
 pub use address::Address;
-pub use connection::Connection;
+pub use connection::{Connection, connections_cut};
 pub use credential::{ConnectionString, Credential};
 pub use error::AmqpError;
 pub use executor::executor;

@@ -56,7 +56,7 @@ impl Receiver {
             .receiver_settle_mode(ReceiverSettleMode::First)
             .credit_mode(CreditMode::Manual)
             .verify_incoming_source(false)
-            .attach(connection.session());
+            .attach(connection.session()?);
         let link = timeout(ATTACH_MAX, attaching).await.map_err(|_| AmqpError::TimedOut)??;
         Ok(Self { link })
     }

@@ -2,13 +2,15 @@
 //! and closed when nothing has been sent for a while, when it fails, or when there are too many.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::amqp::{Address, AmqpError, Answer, Connection, Credential, Outgoing, Sender};
+use crate::amqp::{Address, AmqpError, Answer, Connection, Credential, Outgoing, Sender, connections_cut};
 use crate::control::EndpointId;
+use crate::telemetry;
 
 /// Connections that are kept; beyond that the one that was used least lately gives way.
 const KEPT_MAX: usize = 256;
@@ -30,7 +32,8 @@ struct Bus {
     /// What it was opened to, and as whom: another credential is another connection.
     to: (Address, Credential),
     sender: Sender,
-    connection: Connection,
+    /// Something that was sent on it came to nothing: it is not used again.
+    broken: AtomicBool,
 }
 
 impl Buses {
@@ -62,13 +65,13 @@ impl Buses {
         open: impl AsyncFnOnce(&(Address, Credential)) -> Result<Connection, AmqpError>,
     ) -> Result<Arc<Bus>, AmqpError> {
         let mut kept = place.bus.lock().await;
-        if let Some(bus) = kept.as_ref().filter(|bus| bus.to == to && !bus.connection.is_over()) {
+        if let Some(bus) = kept.as_ref().filter(|bus| bus.to == to && bus.is_well()) {
             return Ok(Arc::clone(bus));
         }
         *kept = None;
-        let mut connection = open(&to).await?;
-        let sender = Sender::attach(&mut connection, to.0.node()).await?;
-        let bus = Arc::new(Bus { to, sender, connection });
+        telemetry::amqp_connections_cut(connections_cut());
+        let sender = Sender::attach(open(&to).await?, to.0.node()).await?;
+        let bus = Arc::new(Bus { to, sender, broken: AtomicBool::new(false) });
         *kept = Some(Arc::clone(&bus));
         place.touch();
         tokio::spawn(end_when_idle(Arc::downgrade(place), Arc::downgrade(&bus)));
@@ -91,6 +94,12 @@ impl Buses {
     }
 }
 
+impl Bus {
+    fn is_well(&self) -> bool {
+        !self.broken.load(Ordering::Acquire) && !self.sender.is_over()
+    }
+}
+
 impl Place {
     fn touch(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -110,7 +119,8 @@ struct Using {
 impl Drop for Using {
     fn drop(&mut self) {
         let Some(bus) = self.bus.take() else { return };
-        // Somebody who opens another holds the place, and has let go of this one.
+        bus.broken.store(true, Ordering::Release);
+        // At once, unless somebody holds the place, who may only have looked: whoever comes next lets go of it then.
         if let Ok(mut kept) = self.place.bus.try_lock()
             && kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &bus))
         {

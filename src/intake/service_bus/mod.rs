@@ -5,26 +5,33 @@
 //! here remembers anything. A broker that is away, or does not let us in, is asked again for ever, and ends nothing.
 
 mod args;
+mod held;
 mod judge;
+mod said;
 mod taking;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::IntakeError;
-use crate::amqp::{Address, AmqpError, Connection, Pause, Receiver};
+use crate::amqp::{Address, AmqpError, Connection, Pause, Receiver, connections_cut};
 use crate::journal::Journal;
 use crate::projection::View;
 use crate::schema::{Codec, RequestCodec};
 use crate::telemetry::{self, Seldom};
+use said::Said;
 use taking::Taking;
 
 pub use args::{Queue, ServiceBusArgs};
 
 /// Between two looks whether the view has caught up.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
+
+/// A connection that has lasted for so long has worked, also on a queue without messages.
+const LASTS: Duration = Duration::from_secs(60);
 
 /// What takes messages off a queue.
 pub struct ServiceBus {
@@ -55,7 +62,7 @@ impl ServiceBus {
         if !address.is_tls() && !address.is_this_machine() {
             tracing::warn!(queue = %address, "messages, and the key to them, travel without TLS");
         }
-        let (mut pause, seldom, mut said) = (Pause::default(), Seldom::new(), String::new());
+        let (mut pause, seldom, mut said) = (Pause::default(), Seldom::new(), Said::default());
         if !self.caught_up(stop).await {
             return Ok(());
         }
@@ -63,12 +70,11 @@ impl ServiceBus {
             let error = match self.serve(stop, &mut pause).await {
                 Ok(()) => return Ok(()),
                 Err(Ended::Intake(error)) => return Err(error),
-                Err(Ended::Amqp(error)) => error.to_string(),
+                Err(Ended::Amqp(error)) => error,
             };
-            // At once if it is another reason; and again now and then.
-            if seldom.now() || said != error {
-                tracing::warn!(queue = %address, reason = error, "no messages are taken from the queue: it is tried again");
-                said = error;
+            let (is_new, is_time) = (said.is_new(&error), seldom.now());
+            if is_new || is_time {
+                tracing::warn!(queue = %address, reason = %error, "no messages are taken from the queue: it is tried again");
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -97,14 +103,23 @@ impl ServiceBus {
         };
         tracing::info!(queue = %self.queue.address, "messages are taken from the queue");
         telemetry::service_bus_connected(true);
-        pause.reset();
         let mut taking = Taking::new(self, receiver);
-        let ended = taking.run(stop).await;
+        let (since, ended) = (Instant::now(), taking.run(stop).await);
         telemetry::service_bus_connected(false);
+        telemetry::service_bus_held(0);
+        if has_worked(taking.has_settled(), since.elapsed()) {
+            pause.reset();
+        }
         taking.close().await;
         connection.close().await;
+        telemetry::amqp_connections_cut(connections_cut());
         ended
     }
+}
+
+/// Not a broker that lets us in and ends it at once: it would be asked again each second.
+fn has_worked(has_settled: bool, lasted: Duration) -> bool {
+    has_settled || lasted >= LASTS
 }
 
 async fn open(queue: &Queue) -> Result<(Connection, Receiver), AmqpError> {
@@ -118,4 +133,18 @@ async fn open(queue: &Queue) -> Result<(Connection, Receiver), AmqpError> {
 async fn addresses(address: &Address) -> Result<Vec<std::net::SocketAddr>, AmqpError> {
     let found = tokio::net::lookup_host((address.host(), address.port())).await;
     Ok(found.map_err(|error| AmqpError::Unreachable(error.to_string()))?.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LASTS, has_worked};
+
+    #[test]
+    fn to_be_let_in_is_not_to_have_worked() {
+        assert!(!has_worked(false, Duration::ZERO));
+        assert!(!has_worked(false, LASTS - Duration::from_secs(1)));
+        assert!(has_worked(true, Duration::ZERO) && has_worked(false, LASTS));
+    }
 }

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::held::{Held, Holding};
 use super::judge::{Judged, judge};
 use super::{Ended, ServiceBus};
 use crate::amqp::{Delivery, Receiver, Settlement, Ticket};
@@ -28,7 +29,7 @@ const UNSETTLED_MAX: usize = 128;
 /// Between two looks whether a partition that has halted goes on, and two tries to append.
 const HOLD_PAUSE: Duration = Duration::from_secs(1);
 /// How long a message is held that cannot be appended, before it is given back for somebody else to try: an outage must not
-/// use up how often its queue gives it out.
+/// use up how often its queue gives it out. One of each partition stays, and nothing is asked for until that one is done.
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
 type Under<'a> = Pin<Box<dyn Future<Output = Result<Done, IntakeError>> + Send + 'a>>;
@@ -39,6 +40,10 @@ pub(super) struct Taking<'a> {
     under_way: FuturesUnordered<Under<'a>>,
     /// Ends the waits of what is under way, not what is being appended.
     stopping: CancellationToken,
+    held: Held,
+    /// Has it been said that nothing is asked for?
+    blocked: bool,
+    has_settled: bool,
 }
 
 /// What became of a message.
@@ -63,15 +68,22 @@ enum Became {
 impl<'a> Taking<'a> {
     pub fn new(bus: &'a ServiceBus, receiver: Receiver) -> Self {
         let (under_way, stopping) = (FuturesUnordered::new(), CancellationToken::new());
-        Self { bus, receiver, under_way, stopping }
+        Self { bus, receiver, under_way, stopping, held: Held::default(), blocked: false, has_settled: false }
+    }
+
+    /// Has it come to the end of a message?
+    pub fn has_settled(&self) -> bool {
+        self.has_settled
     }
 
     /// Until the stop, after which what is being appended is settled still.
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Ended> {
+        let mut looks = tokio::time::interval(HOLD_PAUSE);
         while !stop.is_cancelled() {
             self.ask_for_more().await?;
             tokio::select! {
                 () = stop.cancelled() => {}
+                _ = looks.tick() => {}
                 delivery = self.receiver.receive() => self.begin(delivery?),
                 Some(done) = self.under_way.next() => self.settle(done?).await?,
             }
@@ -85,6 +97,9 @@ impl<'a> Taking<'a> {
 
     /// Not at every message. What was asked for is never taken back: the library takes what comes then for a broken promise.
     async fn ask_for_more(&mut self) -> Result<(), Ended> {
+        if self.is_blocked() {
+            return Ok(());
+        }
         let (here, granted) = (self.under_way.len(), self.receiver.credit() as usize);
         if here + granted <= UNSETTLED_MAX / 2 {
             self.receiver.grant(u32::try_from(UNSETTLED_MAX - here).unwrap_or(u32::MAX)).await?;
@@ -92,9 +107,19 @@ impl<'a> Taking<'a> {
         Ok(())
     }
 
+    fn is_blocked(&mut self) -> bool {
+        telemetry::service_bus_held(self.held.messages());
+        let in_the_way = self.held.in_the_way();
+        if let Some(partition) = in_the_way.filter(|_| !self.blocked) {
+            tracing::warn!(%partition, "no more messages are asked for: the partition has halted, or cannot be written");
+        }
+        self.blocked = in_the_way.is_some();
+        self.blocked
+    }
+
     fn begin(&mut self, delivery: Delivery) {
-        let (bus, stopping) = (self.bus, self.stopping.clone());
-        self.under_way.push(Box::pin(one(bus, delivery, stopping)));
+        let (bus, stopping, held) = (self.bus, self.stopping.clone(), self.held.clone());
+        self.under_way.push(Box::pin(one(bus, delivery, stopping, held)));
     }
 
     async fn settle(&mut self, done: Done) -> Result<(), Ended> {
@@ -121,7 +146,10 @@ impl<'a> Taking<'a> {
             }
             Became::Left => Settlement::GivenBack,
         };
-        Ok(self.receiver.settle(done.ticket, settlement).await?)
+        let settled = settlement != Settlement::GivenBack;
+        self.receiver.settle(done.ticket, settlement).await?;
+        self.has_settled |= settled;
+        Ok(())
     }
 
     /// Nothing new is begun or asked for. What comes yet is given back; what is being appended is waited for.
@@ -144,7 +172,12 @@ impl<'a> Taking<'a> {
 }
 
 /// The whole way of one message.
-async fn one(bus: &ServiceBus, delivery: Delivery, stopping: CancellationToken) -> Result<Done, IntakeError> {
+async fn one(
+    bus: &ServiceBus,
+    delivery: Delivery,
+    stopping: CancellationToken,
+    held: Held,
+) -> Result<Done, IntakeError> {
     let Delivery { ticket, message } = delivery;
     let done = |became| Ok(Done { ticket, became });
     let read_at = std::time::Instant::now();
@@ -165,7 +198,7 @@ async fn one(bus: &ServiceBus, delivery: Delivery, stopping: CancellationToken) 
         Ok(record) => record,
         Err(refused) => return done(Became::Refused(refused)),
     };
-    let began = Instant::now();
+    let (began, mut holding) = (Instant::now(), None);
     loop {
         // Also what an append has left on the log that seemed to have failed.
         if let Some(row) = bus.view.payment(id)? {
@@ -176,10 +209,11 @@ async fn one(bus: &ServiceBus, delivery: Delivery, stopping: CancellationToken) 
                 Ok(_) => return done(Became::Accepted),
                 Err(error) => not_appended(home, &error),
             }
-            if began.elapsed() >= HOLD_MAX {
+            if began.elapsed() >= HOLD_MAX && holding.as_ref().is_some_and(|holding: &Holding| !holding.is_only_one()) {
                 return done(Became::NotAppended);
             }
         }
+        holding.get_or_insert_with(|| held.hold(home));
         tokio::select! {
             () = stopping.cancelled() => return done(Became::Left),
             () = tokio::time::sleep(HOLD_PAUSE) => {}
