@@ -32,6 +32,9 @@ const HOLD_PAUSE: Duration = Duration::from_secs(1);
 /// use up how often its queue gives it out. One of each partition stays, and nothing is asked for until that one is done.
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
+/// No partition of the log: of messages that wait for the schema registry to say what they are.
+const UNEXPLAINED: Partition = Partition(u32::MAX);
+
 type Under<'a> = Pin<Box<dyn Future<Output = Result<Done, IntakeError>> + Send + 'a>>;
 
 pub(super) struct Taking<'a> {
@@ -180,18 +183,24 @@ async fn one(
 ) -> Result<Done, IntakeError> {
     let Delivery { ticket, message } = delivery;
     let done = |became| Ok(Done { ticket, became });
-    let read_at = std::time::Instant::now();
+    let (read_at, mut unexplained) = (std::time::Instant::now(), None);
     let judged = loop {
         match judge(message.clone(), read_at, &bus.requests) {
             Ok(judged) => break judged,
             Err(Unread::Refused(refused)) => return done(Became::Refused(refused)),
-            // The schema registry has not said what its id is.
-            Err(Unread::NotRegistered(_)) => tokio::select! {
-                () = stopping.cancelled() => return done(Became::Left),
-                () = tokio::time::sleep(HOLD_PAUSE) => {}
-            },
+            Err(Unread::NotRegistered(_)) => {
+                let holding = unexplained.get_or_insert_with(|| held.hold(UNEXPLAINED));
+                if read_at.elapsed() >= HOLD_MAX && !holding.is_only_one() {
+                    return done(Became::NotAppended);
+                }
+                tokio::select! {
+                    () = stopping.cancelled() => return done(Became::Left),
+                    () = tokio::time::sleep(HOLD_PAUSE) => {}
+                }
+            }
         }
     };
+    drop(unexplained);
     let (id, fingerprint) = (judged.asked.id, judged.asked.fingerprint);
     let home = home_of(id, bus.journal.partitions());
     let record = match event(bus, judged, home) {
