@@ -285,8 +285,9 @@ pub fn registry_asked(answer: &'static str) {
     counter!(REGISTRY_ASKED, "answer" => answer).increment(1);
 }
 
-pub fn requests_held(partitions: usize) {
-    gauge!(REQUESTS_HELD).set(partitions as f64);
+/// `topic` is where they are read from: ours, or a hub.
+pub fn requests_held(topic: &str, partitions: usize) {
+    gauge!(REQUESTS_HELD, "topic" => topic.to_owned()).set(partitions as f64);
 }
 
 pub fn requests_gone(offsets: u64) {

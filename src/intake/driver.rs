@@ -72,9 +72,10 @@ impl Running {
         while !stop.is_cancelled() {
             self.turn()?;
         }
+        let topic = self.requests.crossing().requests.clone();
         // Nothing is under way: what was read and not moved on is the next owner's.
         self.requests.leave(LEAVE_DEADLINE);
-        telemetry::requests_held(0);
+        telemetry::requests_held(&topic, 0);
         Ok(())
     }
 
@@ -253,7 +254,7 @@ impl Running {
             tell(*partition, before, source, intake.bounds.dead_letters_per_minute);
         }
         let halted = |source: &&Source| matches!(source.blocked, Some(Blocked::Halted(_) | Blocked::Registry { .. }));
-        telemetry::requests_held(sources.values().filter(halted).count());
+        telemetry::requests_held(&requests.crossing().requests, sources.values().filter(halted).count());
         Ok(batch)
     }
 

@@ -52,7 +52,7 @@ resource "kafka_topic" "kept" {
   }
 }
 
-# What others ask for, and what was refused of it.
+# What others ask for, and what was refused of it: unread, it stands nowhere else.
 resource "kafka_topic" "passing" {
   for_each = toset([for suffix, topic in local.planned : suffix if !topic.kept_for_ever])
 
@@ -62,4 +62,8 @@ resource "kafka_topic" "passing" {
   config             = local.topics[each.key].config
 
   depends_on = [terraform_data.frozen]
+
+  lifecycle {
+    prevent_destroy = true
+  }
 }

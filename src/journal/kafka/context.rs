@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -225,6 +225,17 @@ impl ConsumerContext for Context {
             // Only here does librdkafka still know whether the partitions are lost: an answer resets it.
             Assignment::Revoked { partitions, lost: consumer.assignment_lost() }
         });
+    }
+
+    /// Only of who commits outside transactions: a group that stands still would have all of it read again, and told as lost once
+    /// it is gone.
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        static SELDOM: Seldom = Seldom::new();
+        if let Err(error) = result
+            && SELDOM.now()
+        {
+            tracing::warn!(client = self.name, %error, "the group's positions are not committed: they are tried again");
+        }
     }
 }
 
