@@ -49,6 +49,7 @@ texts! {
     Wait, "`wait=N`: up to N seconds, 60 at most (RFC 7240). What cannot be understood is ignored.", ObjectBuilder::new();
     IdempotencyKey, "1 to 255 visible ASCII characters, bare or in double quotes.", like(r#"^([!#-~]{1,255}|"[!#-~]{1,255}")$"#);
     Url, "An absolute URL (or IRI): over HTTPS, with no user, password or fragment, to an address that others can reach.", like("^https?://").max_length(Some(URL_MAX));
+    EndpointUrl, "Of an endpoint: `https:` for a webhook and a topic of Event Grid, `amqps://HOST/QUEUE` for a queue, `kafka://HOST:PORT/HUB` for a hub. No user, password or fragment; to an address that others can reach.", like("^(https?|amqps?|kafka)://").max_length(Some(URL_MAX));
     Traceparent, "As W3C Trace Context has it; what is not well formed is passed over.", ObjectBuilder::new();
     File, "A path in the folder of the page.", ObjectBuilder::new();
     TicketText, "A ticket, good once.", ObjectBuilder::new();

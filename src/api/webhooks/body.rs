@@ -32,7 +32,7 @@ pub(in crate::api) struct Create {
     #[serde(default)]
     #[schema(value_type = Option<EndpointKind>)]
     kind: Option<String>,
-    #[schema(value_type = text::Url)]
+    #[schema(value_type = text::EndpointUrl)]
     url: String,
     #[serde(default)]
     #[schema(value_type = Option<Vec<text::EndpointEvent>>, min_items = 1)]
