@@ -1,8 +1,8 @@
 //! The topic of decisions, described as far as it is anybody else's.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::openapi::Channel;
+use crate::openapi::{Channel, text};
 
 #[must_use]
 pub fn topic() -> Channel {
@@ -24,8 +24,4 @@ pub fn topic() -> Channel {
     )
     .sends("writeDecisions")
     .bytes("Decision", "One decision.", "application/json", payload, json!({"type": "object"}))
-}
-
-fn text(says: &str) -> Value {
-    json!({"type": "string", "description": says})
 }

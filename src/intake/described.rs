@@ -1,9 +1,9 @@
 //! The topic of dead letters, described.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::dead_letter::{DETAIL, LENGTH, REASON, REFUSED_AT, SHA256, SOURCE};
-use crate::openapi::Channel;
+use crate::openapi::{Channel, text};
 
 #[must_use]
 pub fn dead_letters() -> Channel {
@@ -28,8 +28,4 @@ pub fn dead_letters() -> Channel {
     )
     .sends("writeDeadLetters")
     .bytes("DeadLetter", "A record that was refused.", "application/octet-stream", payload, headers)
-}
-
-fn text(says: &str) -> Value {
-    json!({"type": "string", "description": says})
 }

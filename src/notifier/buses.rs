@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::amqp::{Address, AmqpError, Answer, Connection, Credential, Outgoing, Sender, connections_cut};
 use crate::control::EndpointId;
+use crate::lock::lock;
 use crate::telemetry;
 
 /// Connections that are kept; beyond that the one that was used least lately gives way.
@@ -90,7 +91,7 @@ impl Buses {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Arc<Place>>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.places)
     }
 }
 
@@ -102,11 +103,11 @@ impl Bus {
 
 impl Place {
     fn touch(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.used) = Instant::now();
     }
 
     fn used_at(&self) -> Instant {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.used)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -13,6 +13,7 @@ use crate::control::EndpointId;
 use crate::control::hubs::HubHosts;
 use crate::journal::JournalError;
 use crate::journal::kafka::hub::{Hub, Producer};
+use crate::lock::lock;
 
 /// Producers that are kept; beyond that the one that was used least lately gives way.
 const KEPT_MAX: usize = 32;
@@ -80,7 +81,7 @@ impl Hubs {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 

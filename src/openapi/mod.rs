@@ -16,6 +16,12 @@ pub use components::{COOKIE, HEADERS, Header};
 pub use operation::{LetIn, Operation, Webhook};
 pub use refusals::{AT_LEAST, BODY, Codes, DECISION, QUERY, RECORDED};
 
+/// A text, in words.
+#[must_use]
+pub fn text(says: &str) -> Value {
+    json!({"type": "string", "description": says})
+}
+
 /// The schemas that something refers to, by name.
 #[derive(Default)]
 pub struct Schemas(Vec<(String, Value)>);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::requested;
 use super::wire::{Kind, RELEASED};
-use crate::openapi::{Channel, Kafka};
+use crate::openapi::{Channel, Kafka, text};
 
 #[must_use]
 pub fn topics() -> [Channel; 2] {
@@ -25,7 +25,7 @@ fn payments() -> Channel {
          over the events that have an effect; a reader folds them by the rules of DESIGN.md 6.",
     )
     .sends("writeEvents");
-    Kind::ALL.into_iter().fold(topic, |topic, kind| topic.avro(short(kind.full_name()), newest(kind), &of))
+    Kind::ALL.into_iter().fold(topic, |topic, kind| topic.avro(kind.name(), newest(kind), &of))
 }
 
 fn requests() -> Channel {
@@ -63,14 +63,6 @@ fn newest(kind: Kind) -> &'static str {
     RELEASED.iter().rev().find(|(of, _)| *of == kind).map_or("", |(_, schema)| schema)
 }
 
-fn short(full_name: &'static str) -> &'static str {
-    full_name.rsplit('.').next().unwrap_or(full_name)
-}
-
-fn text(says: &str) -> Value {
-    json!({"type": "string", "description": says})
-}
-
 /// CloudEvents 1.0, Kafka protocol binding, binary mode.
 fn cloud_event() -> Value {
     json!({
@@ -103,7 +95,7 @@ mod tests {
             |channel: &str, name: &str| document["channels"][channel]["messages"][name]["payload"]["schema"].clone();
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
         for kind in Kind::ALL {
-            let name = super::short(kind.full_name());
+            let name = kind.name();
             let newest: serde_json::Value = serde_json::from_str(newest(kind)).unwrap();
             assert_eq!(payload("payments", name), newest, "{name}");
             assert_eq!(newest["name"], name);

@@ -20,7 +20,7 @@ pub(super) fn check(args: &ServiceArgs, role: Role) -> anyhow::Result<()> {
 
 /// Only who charges takes requests in.
 fn hub(args: &ServiceArgs, role: Role) -> anyhow::Result<Option<Hub>> {
-    if matches!(role, Role::All | Role::Process) { args.hub.hub() } else { Ok(None) }
+    if role.charges() { args.hub.hub() } else { Ok(None) }
 }
 
 pub(super) fn parts_of(
@@ -32,7 +32,7 @@ pub(super) fn parts_of(
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<Part>> {
     let mut doors: Vec<(&'static str, Door)> = Vec::new();
-    if matches!(role, Role::All | Role::Process) && journal.engine() == Engine::Kafka {
+    if role.charges() && journal.engine() == Engine::Kafka {
         let log = Arc::clone(journal);
         doors.push(("intake", Box::new(move || log.requests())));
     }

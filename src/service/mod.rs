@@ -66,6 +66,13 @@ pub enum Role {
     Notify,
 }
 
+impl Role {
+    /// Who does is the one that takes requests of others in, too.
+    fn charges(self) -> bool {
+        matches!(self, Self::All | Self::Process)
+    }
+}
+
 /// A process that is ready to run: everything is open, and it listens.
 pub struct Service {
     args: ServiceArgs,
@@ -228,7 +235,7 @@ impl Service {
             front.extend(parts.0);
             back.extend(parts.1);
         }
-        if matches!(role, Role::All | Role::Process) {
+        if role.charges() {
             let driver = driver(&args, Arc::clone(&journal), view.clone(), Arc::clone(&codec), control.imports())?;
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);

@@ -19,7 +19,7 @@ pub(super) fn check(args: &ServiceArgs, role: Role) -> anyhow::Result<()> {
 
 /// Only who charges takes messages.
 fn queue(args: &ServiceArgs, role: Role) -> anyhow::Result<Option<Queue>> {
-    if matches!(role, Role::All | Role::Process) { args.service_bus.queue() } else { Ok(None) }
+    if role.charges() { args.service_bus.queue() } else { Ok(None) }
 }
 
 pub(super) fn part_of(

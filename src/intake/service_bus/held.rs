@@ -4,12 +4,13 @@
 //! them among its dead letters, which nobody has refused.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::journal::Partition;
+use crate::lock::lock;
 
 /// Of one partition: with more, nothing is asked for until some are done.
 const MANY: usize = 16;
@@ -53,7 +54,7 @@ impl Held {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

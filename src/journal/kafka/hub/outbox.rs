@@ -1,7 +1,7 @@
 //! An idempotent producer without transactions, whose every record is answered. One that librdkafka declares dead is replaced
 //! at the next record.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -12,6 +12,7 @@ use crate::journal::JournalError;
 use crate::journal::kafka::context::{Context, Delivery};
 use crate::journal::kafka::drop_within;
 use crate::journal::kafka::error::{journal_error, undelivered};
+use crate::lock::lock;
 
 /// How long closing is waited for, on a thread of its own.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -47,12 +48,12 @@ impl Outbox {
 
     /// Has the cluster not let us in, since the last call?
     pub fn was_denied(&self) -> bool {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = lock(&self.current);
         current.as_ref().is_some_and(|producer| producer.context().take_denied())
     }
 
     fn producer(&self) -> Result<Arc<ThreadedProducer<Context>>, JournalError> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.current);
         match &*current {
             Some(producer) if !producer.context().is_fatal() => return Ok(Arc::clone(producer)),
             _ => tracing::warn!(client = self.name, "the producer failed for good, making a new one"),
@@ -65,7 +66,7 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        close(self.current.lock().unwrap_or_else(PoisonError::into_inner).take());
+        close(lock(&self.current).take());
     }
 }
 
