@@ -136,7 +136,7 @@ pub trait Tail: Send {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError>;
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TailItem {
     Record(Record),
     /// Everything before this position has been handed out: the reader stands at the partition's committed end. Its

@@ -35,7 +35,8 @@ pub struct Difference {
 /// Which rows count.
 pub enum Rows<'a> {
     All,
-    /// Those of the payments that this says yes to, and none that belong to no payment.
+    /// Those of the payments that this says yes to. Of a row that names no payment nobody can say: it counts if the first has
+    /// it, into which nothing but these payments was folded.
     Of(&'a dyn Fn(PaymentId) -> bool),
 }
 
@@ -54,6 +55,15 @@ pub fn is_empty(store: &Snapshot) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
+}
+
+/// The tables that only one of them has: of the first, and of the second.
+#[must_use]
+pub fn tables_of_one(pair: &Pair<'_>) -> (Vec<String>, Vec<String>) {
+    let (lefts, rights) = (pair.left.tables(), pair.right.tables());
+    let only =
+        |tables: &[String], others: &[String]| tables.iter().filter(|table| !others.contains(table)).cloned().collect();
+    (only(&lefts, &rights), only(&rights, &lefts))
 }
 
 /// Tells every difference, and answers with how many rows were compared: all of them, unless `after`, which hears their number
@@ -102,7 +112,7 @@ fn compare_table<P: Projection>(
             let about = || about_engine(table, key).unwrap_or_else(|| P::about(pair.codec, table, key, value));
             let counts = match rows {
                 Rows::All => true,
-                Rows::Of(is_meant) => about().payment.is_some_and(is_meant),
+                Rows::Of(is_meant) => about().payment.map_or(a.is_some(), is_meant),
             };
             if counts && values.0 != values.1 {
                 differences::<P>(table, key, values, about(), found);

@@ -139,7 +139,7 @@ impl TableName {
 }
 
 /// `None` is a value that cannot be read.
-fn flat(value: Option<&Value>) -> BTreeMap<String, String> {
+pub(super) fn flat(value: Option<&Value>) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
     match value {
         Some(value) => flatten(String::new(), value, &mut fields),

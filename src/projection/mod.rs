@@ -50,7 +50,7 @@ mod view;
 mod waiting_tests;
 mod watch;
 
-pub use difference::{Difference, Pair, Rows, compare, is_empty};
+pub use difference::{Difference, Pair, Rows, compare, is_empty, tables_of_one};
 pub use error::{ApplyError, FoldError};
 pub use fields::About;
 pub use fold::{Fold, FoldedTo, Projection, versioned_name};

@@ -204,6 +204,7 @@ scenarios! {
     gaps::a_fold_from_the_start_comes_to_the_rows_and_offsets_of_the_live_one,
     verify::a_live_log_and_the_rows_of_a_stopped_instance_are_verified,
     verify::a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field,
+    verify::a_damaged_total_is_named_by_day_merchant_currency_status_and_field,
     verify::what_is_wrong_with_the_log_is_told_by_payment_and_what_was_rejected_is_honoured,
     verify::a_payment_is_shown_with_its_history_and_as_it_was,
     checkpoints::a_new_instance_starts_from_a_checkpoint_and_folds_only_what_came_since,
