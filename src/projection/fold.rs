@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::alarms::{Alarm, Met};
 use super::error::{ApplyError, FoldError};
 use super::fields::{About, digest};
 use super::moved::{Halted, Moved, moves};
@@ -84,6 +85,8 @@ pub struct Fold<P> {
     known: Known,
     /// Records that go into one batch.
     batch_max: usize,
+    /// Of this batch.
+    alarms: Vec<Alarm>,
 }
 
 /// How [`Fold::fold_to`] has ended.
@@ -111,9 +114,10 @@ impl<P: Projection> Fold<P> {
         let projection = P::open(&store)?;
         let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         standing::compare(&progress, journal)?;
-        let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
+        let (rejections, known, halted, alarms) =
+            (Rejections::default(), Known::default(), BTreeMap::new(), Vec::new());
         let (learnt, batch_max) = (codec.learnt(), reader::BATCH_MAX);
-        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max })
+        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max, alarms })
     }
 
     /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
@@ -355,6 +359,7 @@ impl<P: Projection> Fold<P> {
     ) -> Result<(), FoldError> {
         let progress = Arc::clone(&self.progress);
         let _writing = progress.hold();
+        progress.raise(P::NAME, std::mem::take(&mut self.alarms));
         self.projection.flush(&mut batch)?;
         for (partition, Moved { next, last }) in moved {
             let last = last.map(|last| (last.position.offset.0, hash_of(&last.value)));
@@ -381,16 +386,8 @@ impl<P: Projection> Fold<P> {
         if let Some(error) = &unread {
             self.codec.want(error);
         }
-        match self.progress.speaks() {
-            true if waits => {
-                tracing::info!(%position, projection = P::NAME, reason, "a partition waits for the schema registry")
-            }
-            true => {
-                tracing::error!(%position, projection = P::NAME, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
-                telemetry::partition_halted(P::NAME);
-            }
-            false => {}
-        }
+        let what = if waits { Met::Waits { reason: reason.clone() } } else { Met::Halted { reason: reason.clone() } };
+        self.alarms.push(Alarm { position, what });
         self.halted.insert(position.partition, Halted { at: position.offset, unread });
         let reason = format!("the record at {position} cannot be folded: {reason}");
         self.progress.halt(Halt { position, reason, may_be_newer, waits });

@@ -120,8 +120,7 @@ impl<P: Served> Live<P> {
             self.meet(to, patience)?;
             to.progress.has_caught_up_as(&from.progress);
             self.built.send_replace(Arc::clone(to));
-            from.progress.speak(false);
-            to.progress.speak(true);
+            to.progress.takes_over(&from.progress);
         }
         P::exchanged(&self.hearers, &to.progress.folded());
         Ok(())

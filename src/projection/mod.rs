@@ -13,6 +13,9 @@
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod absent;
+mod alarms;
+#[cfg(test)]
+mod alarms_tests;
 pub mod bulk;
 #[cfg(test)]
 mod damage_tests;
