@@ -1,8 +1,10 @@
 //! Two stores of one projection against each other, row by row, over the tables that both of them have. At equal offsets
 //! there is no difference, by promise 6; where there is one it is named by table, key and field.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::fields::{About, about_engine, digest, engine_fields, is_of_engine};
-use super::fold::Projection;
+use super::fold::{Older, Projection};
 use crate::journal::Position;
 use crate::payment::PaymentId;
 use crate::schema::Codec;
@@ -97,6 +99,27 @@ fn compare_table<P: Projection>(
     found: &mut dyn FnMut(Difference),
     count: &mut dyn FnMut() -> bool,
 ) -> Result<bool, StoreError> {
+    walk(table, pair, &mut |key, values| {
+        let value = values.0.or(values.1).unwrap_or_default();
+        let about = || about_engine(table, key).unwrap_or_else(|| P::about(pair.codec, table, key, value));
+        let counts = match rows {
+            Rows::All => true,
+            Rows::Of(is_meant) => about().payment.map_or(values.0.is_some(), is_meant),
+        };
+        if counts && values.0 != values.1 {
+            differences::<P>(table, key, values, about(), found);
+        }
+        !counts || count()
+    })
+}
+
+/// Shows every key that one of them has in the table, with what each has there, until it is told that there is no need to go
+/// on.
+fn walk(
+    table: &str,
+    pair: &Pair<'_>,
+    each: &mut dyn FnMut(&[u8], (Option<&[u8]>, Option<&[u8]>)) -> bool,
+) -> Result<bool, StoreError> {
     let (mut lefts, mut rights) = (pair.left.range(table, &[], &LAST_KEY), pair.right.range(table, &[], &LAST_KEY));
     let (mut one, mut other) = (lefts.next().transpose()?, rights.next().transpose()?);
     loop {
@@ -107,19 +130,10 @@ fn compare_table<P: Projection>(
             (Some((left, _)), Some((right, _))) => left.cmp(right),
         };
         let (a, b) = (one.take_if(|_| order.is_le()), other.take_if(|_| order.is_ge()));
-        if let Some((key, value)) = a.as_ref().or(b.as_ref()) {
-            let values = (a.as_ref().map(|row| &*row.1), b.as_ref().map(|row| &*row.1));
-            let about = || about_engine(table, key).unwrap_or_else(|| P::about(pair.codec, table, key, value));
-            let counts = match rows {
-                Rows::All => true,
-                Rows::Of(is_meant) => about().payment.map_or(a.is_some(), is_meant),
-            };
-            if counts && values.0 != values.1 {
-                differences::<P>(table, key, values, about(), found);
-            }
-            if counts && !count() {
-                return Ok(false);
-            }
+        if let Some((key, _)) = a.as_ref().or(b.as_ref())
+            && !each(key, (a.as_ref().map(|row| &*row.1), b.as_ref().map(|row| &*row.1)))
+        {
+            return Ok(false);
         }
         if a.is_some() {
             one = lefts.next().transpose()?;
@@ -130,6 +144,41 @@ fn compare_table<P: Projection>(
     }
 }
 
+/// The same for rows that an older version of the projection has written, in `left`: over the tables and fields that both of
+/// them define.
+pub fn compare_older<P: Projection>(
+    pair: &Pair<'_>,
+    older: &Older,
+    found: &mut dyn FnMut(Difference),
+    after: &mut dyn FnMut(u64) -> bool,
+) -> Result<u64, StoreError> {
+    let mut compared = 0;
+    for table in older.tables {
+        let whole = walk(table, pair, &mut |key, values| {
+            let about = P::about(pair.codec, table, key, values.1.unwrap_or_default());
+            let fields =
+                (values.0.map(|row| (older.fields)(table, key, row)), values.1.map(|row| P::fields(table, key, row)));
+            match fields {
+                (Some(mut older), Some(mut newer)) => {
+                    older.retain(|field, _| newer.contains_key(field));
+                    newer.retain(|field, _| older.contains_key(field));
+                    tell_fields(table, &about, &older, &newer, found);
+                }
+                (older, newer) => {
+                    let there = |row: bool| row.then(|| "is there".to_owned());
+                    found(of_field(table, &about, "row", there(older.is_some()), there(newer.is_some())));
+                }
+            }
+            compared += 1;
+            after(compared)
+        })?;
+        if !whole {
+            break;
+        }
+    }
+    Ok(compared)
+}
+
 /// Of two values that are not the same.
 fn differences<P: Projection>(
     table: &str,
@@ -138,26 +187,37 @@ fn differences<P: Projection>(
     about: About,
     found: &mut dyn FnMut(Difference),
 ) {
-    let mut tell = |field: &str, left: Option<String>, right: Option<String>| {
-        let About { key, payment, position } = about.clone();
-        found(Difference { table: table.to_owned(), key, field: field.to_owned(), payment, position, left, right });
-    };
     let (left, right) = match values {
         (Some(left), Some(right)) => (left, right),
         (left, right) => {
             let there = |value: Option<&[u8]>| value.map(|_| "is there".to_owned());
-            return tell("row", there(left), there(right));
+            return found(of_field(table, &about, "row", there(left), there(right)));
         }
     };
     let fields = |value| engine_fields(table, key, value).unwrap_or_else(|| P::fields(table, key, value));
-    let (lefts, rights) = (fields(left), fields(right));
-    let names: std::collections::BTreeSet<&String> = lefts.keys().chain(rights.keys()).collect();
+    if !tell_fields(table, &about, &fields(left), &fields(right), found) {
+        found(of_field(table, &about, "bytes", Some(digest(left)), Some(digest(right))));
+    }
+}
+
+/// Answers whether there was any.
+fn tell_fields(
+    table: &str,
+    about: &About,
+    lefts: &BTreeMap<String, String>,
+    rights: &BTreeMap<String, String>,
+    found: &mut dyn FnMut(Difference),
+) -> bool {
+    let names: BTreeSet<&String> = lefts.keys().chain(rights.keys()).collect();
     let mut any = false;
     for field in names.into_iter().filter(|field| lefts.get(*field) != rights.get(*field)) {
         any = true;
-        tell(field, lefts.get(field).cloned(), rights.get(field).cloned());
+        found(of_field(table, about, field, lefts.get(field).cloned(), rights.get(field).cloned()));
     }
-    if !any {
-        tell("bytes", Some(digest(left)), Some(digest(right)));
-    }
+    any
+}
+
+fn of_field(table: &str, about: &About, field: &str, left: Option<String>, right: Option<String>) -> Difference {
+    let About { key, payment, position } = about.clone();
+    Difference { table: table.to_owned(), key, field: field.to_owned(), payment, position, left, right }
 }

@@ -40,6 +40,13 @@ pub trait Projection: Sized + Send {
     /// folded much faster ([`super::bulk`]). `None`: record by record.
     const BY_PAYMENT: Option<&'static [&'static str]> = None;
 
+    /// How the rows of an older version are read, to be held against those of this one before these are served; `None` of one
+    /// that has nothing in common with it, or of which nothing is known any more.
+    #[must_use]
+    fn older(_version: u32) -> Option<Older> {
+        None
+    }
+
     /// Opens its tables in `store`, new or as they were left. The names `meta` and `rejected` are taken.
     fn open(store: &Store) -> Result<Self, StoreError>;
 
@@ -63,6 +70,15 @@ pub trait Projection: Sized + Send {
     fn fields(_table: &str, _key: &[u8], value: &[u8]) -> BTreeMap<String, String> {
         BTreeMap::from([("value".to_owned(), digest(value))])
     }
+}
+
+/// What an older version of a projection has in common with a newer one.
+pub struct Older {
+    /// Tables with the same keys in both.
+    pub tables: &'static [&'static str],
+    /// [`Projection::fields`] of a row as the older one wrote it. A field that the newer one has by another name, or does not
+    /// have, is not compared.
+    pub fields: fn(table: &str, key: &[u8], value: &[u8]) -> BTreeMap<String, String>,
 }
 
 /// What one version of a projection is called, and its directory: every version has a store of its own.

@@ -53,12 +53,12 @@ mod view;
 mod waiting_tests;
 mod watch;
 
-pub use difference::{Difference, Pair, Rows, compare, is_empty, tables_of_one};
+pub use difference::{Difference, Pair, Rows, compare, compare_older, is_empty, tables_of_one};
 pub use error::{ApplyError, FoldError};
 pub use fields::About;
-pub use fold::{Fold, FoldedTo, Projection, versioned_name};
+pub use fold::{Fold, FoldedTo, Older, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
-pub use live::{Behind, Built, Live, Served};
+pub use live::{Behind, Built, Live, Served, Withheld};
 pub use offsets::{BadOffsets, Offsets};
 pub use parked::ParkedKey;
 pub use payments::{Folder, Payments};

@@ -8,7 +8,7 @@ use super::absent::Absent;
 use super::alarms::{Alarm, Met};
 use super::error::{ApplyError, FoldError};
 use super::fields::{About, TableName};
-use super::fold::{Fold, Projection};
+use super::fold::{Fold, Older, Projection};
 use super::live::{Live, Served};
 use super::reader::Recorded;
 use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, merchant_key, others_key};
@@ -111,6 +111,12 @@ impl Projection for Payments {
     const NAME: &'static str = "payments";
     const VERSION: u32 = 4;
     const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["payments", "others"]);
+
+    /// `payments@3` had no index of a merchant's events, and was otherwise the same.
+    fn older(version: u32) -> Option<Older> {
+        let tables = &["payments", "feed", "others", "due", "parked"];
+        (version == 3).then_some(Older { tables, fields: Self::fields })
+    }
 
     fn open(store: &Store) -> Result<Self, StoreError> {
         let tables = Tables::open(store)?;

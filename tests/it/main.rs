@@ -25,6 +25,7 @@
 //! * `takeover`: owners that come and go, twins, strangers' transactions
 //! * `totals`: sums over all payments
 //! * `rebuild`: versions of a projection, built and exchanged under load
+//! * `upgrades`: rows that an older paylog has left
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
 //! * `event_grid`: a topic of Azure Event Grid that is told, and its events that start payments
@@ -94,6 +95,7 @@ mod stream_tokens;
 mod streams;
 mod takeover;
 mod totals;
+mod upgrades;
 mod verify;
 mod webhook_asks;
 mod webhook_faults;
@@ -219,6 +221,8 @@ scenarios! {
     rebuild::a_build_that_was_killed_goes_on_where_it_was,
     rebuild::a_version_is_built_beside_a_partition_that_has_halted,
     rebuild::the_commands_replay_rebuild_and_projection,
+    upgrades::rows_of_newer_code_are_held_against_those_of_the_code_before_it,
+    upgrades::rows_that_differ_from_those_of_the_code_before_are_withheld_until_somebody_accepts_them,
     totals::totals_say_what_was_accepted_and_what_has_become_of_it,
     webhooks::an_endpoint_is_told_of_what_it_asked_for_signed_and_once,
     webhooks::a_receiver_that_fails_is_told_again_with_the_same_id,

@@ -60,6 +60,9 @@ impl<P: Served> Rebuilds for Versions<P> {
 
     fn promote(&self, version: &str, by: &Signed, accepted: bool) -> Result<(), NotDone> {
         let (version, wish) = (version.to_owned(), "promoted");
+        if let Some(accepted) = self.accept_upgrade(&version, by, accepted) {
+            return accepted;
+        }
         self.exchange(version, by, |version, phase| match phase {
             Phase::Verified => Ok(()),
             Phase::CaughtUp | Phase::Different if accepted => Ok(()),
@@ -117,6 +120,10 @@ impl<P: Served> Versions<P> {
             may(version.clone(), other.phase)?;
         }
         let Some(to) = following else { return Err(NotDone::NotYet(version)) };
+        // It would be the same as one that nobody has accepted.
+        if state.manifest.serving.phase == Phase::Different {
+            return Err(NotDone::NotTheSame(name::<P>(state.manifest.serving.number), Phase::Different));
+        }
         if let Err(behind) = self.live.meet(&to, EXCHANGE_MAX) {
             return Err(NotDone::Behind(version, behind));
         }
