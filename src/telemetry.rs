@@ -21,6 +21,10 @@ const RESULT_SECONDS: &str = "paylog_payment_result_seconds";
 const OPEN: &str = "paylog_payments_open";
 const LAG: &str = "paylog_fold_lag_offsets";
 const PARKED: &str = "paylog_payments_parked";
+const CHECKPOINTS: &str = "paylog_checkpoints_total";
+const CHECKPOINT_SECONDS: &str = "paylog_checkpoint_seconds";
+const CHECKPOINT_AGE: &str = "paylog_checkpoint_age_seconds";
+const CHECKPOINT_BYTES: &str = "paylog_checkpoint_bytes";
 const REBUILD_FOLDED: &str = "paylog_rebuild_folded_offsets";
 const REBUILD_END: &str = "paylog_rebuild_end_offsets";
 const REBUILD_RATE: &str = "paylog_rebuild_offsets_per_second";
@@ -139,6 +143,16 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             REBUILD_LEFT,
             "Seconds until the version that is being built has reached the end, at that rate; NaN while it is not known"
         );
+        describe_counter!(
+            CHECKPOINTS,
+            "Checkpoints that were begun, by how they ended: made, full (the disk), failed, stopped"
+        );
+        describe_histogram!(CHECKPOINT_SECONDS, metrics::Unit::Seconds, "How long a checkpoint that was made took");
+        describe_gauge!(
+            CHECKPOINT_AGE,
+            "Seconds since the newest checkpoint on this disk was made; NaN if there is none"
+        );
+        describe_gauge!(CHECKPOINT_BYTES, "Size of the newest checkpoint on this disk; 0 if there is none");
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
         describe_counter!(
@@ -232,6 +246,21 @@ pub fn rebuild(projection: &'static str, building: Option<(u64, Pace)>) {
     gauge!(REBUILD_RATE, "projection" => projection).set(pace.per_second.unwrap_or_default());
     let left = if building.is_some() { pace.seconds_left.unwrap_or(f64::NAN) } else { 0.0 };
     gauge!(REBUILD_LEFT, "projection" => projection).set(left);
+}
+
+/// One was made, or was not.
+pub fn checkpoint_ended(projection: &'static str, result: &'static str, took: Duration) {
+    counter!(CHECKPOINTS, "projection" => projection, "result" => result).increment(1);
+    if result == "made" {
+        histogram!(CHECKPOINT_SECONDS, "projection" => projection).record(took.as_secs_f64());
+    }
+}
+
+/// How old the newest checkpoint is, and how large.
+pub fn checkpoint(projection: &'static str, newest: Option<(Duration, u64)>) {
+    let (age, bytes) = newest.map_or((f64::NAN, 0), |(age, bytes)| (age.as_secs_f64(), bytes));
+    gauge!(CHECKPOINT_AGE, "projection" => projection).set(age);
+    gauge!(CHECKPOINT_BYTES, "projection" => projection).set(bytes as f64);
 }
 
 /// As counted from the state. Without the reasons: a foreign hand could make as many of them as it likes.

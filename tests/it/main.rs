@@ -11,7 +11,7 @@
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
-//! * `checkpoints`: copies of the rows, and instances that start from them
+//! * `checkpoints`: copies of the rows, and instances that start from them; `checkpoint_orders`: who asks for them
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `gateways`: a provider over HTTP, and its faults
@@ -43,6 +43,7 @@ mod archives;
 mod artemis;
 mod bad_input;
 mod brokers;
+mod checkpoint_orders;
 mod checkpoints;
 mod client;
 mod cluster;
@@ -214,6 +215,7 @@ scenarios! {
     checkpoints::a_checkpoint_that_cannot_be_used_ends_the_start_and_is_not_served,
     checkpoints::a_stopped_instance_gives_one_and_another_is_made_of_it,
     checkpoints::a_checkpoint_that_holds_a_rejected_record_is_folded_anew,
+    checkpoint_orders::a_second_checkpoint_waits_for_the_first_and_each_is_measured,
     checkpoints::rows_that_are_ahead_of_the_log_are_refused,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
     rebuild::a_version_takes_the_others_place_and_goes_back_without_a_failed_request,
