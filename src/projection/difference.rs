@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::{About, about_engine, digest, engine_fields, is_of_engine};
-use super::fold::{Older, Projection};
+use super::fold::Projection;
+use super::older::Older;
 use crate::journal::Position;
 use crate::payment::PaymentId;
 use crate::schema::Codec;
@@ -41,6 +42,9 @@ pub enum Rows<'a> {
     /// it, into which nothing but these payments was folded.
     Of(&'a dyn Fn(PaymentId) -> bool),
 }
+
+/// What each of two stores has at a key.
+type Values<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 /// Two stores of one projection.
 pub struct Pair<'a> {
@@ -115,11 +119,7 @@ fn compare_table<P: Projection>(
 
 /// Shows every key that one of them has in the table, with what each has there, until it is told that there is no need to go
 /// on.
-fn walk(
-    table: &str,
-    pair: &Pair<'_>,
-    each: &mut dyn FnMut(&[u8], (Option<&[u8]>, Option<&[u8]>)) -> bool,
-) -> Result<bool, StoreError> {
+fn walk(table: &str, pair: &Pair<'_>, each: &mut dyn FnMut(&[u8], Values<'_>) -> bool) -> Result<bool, StoreError> {
     let (mut lefts, mut rights) = (pair.left.range(table, &[], &LAST_KEY), pair.right.range(table, &[], &LAST_KEY));
     let (mut one, mut other) = (lefts.next().transpose()?, rights.next().transpose()?);
     loop {
@@ -183,7 +183,7 @@ pub fn compare_older<P: Projection>(
 fn differences<P: Projection>(
     table: &str,
     key: &[u8],
-    values: (Option<&[u8]>, Option<&[u8]>),
+    values: Values<'_>,
     about: About,
     found: &mut dyn FnMut(Difference),
 ) {

@@ -14,6 +14,7 @@ use super::alarms::{Alarm, Met};
 use super::error::{ApplyError, FoldError};
 use super::fields::{About, digest};
 use super::moved::{Halted, Moved, moves};
+use super::older::Older;
 use super::progress::{self, Halt, Progress, hash_of};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
@@ -40,8 +41,7 @@ pub trait Projection: Sized + Send {
     /// folded much faster ([`super::bulk`]). `None`: record by record.
     const BY_PAYMENT: Option<&'static [&'static str]> = None;
 
-    /// How the rows of an older version are read, to be held against those of this one before these are served; `None` of one
-    /// that has nothing in common with it, or of which nothing is known any more.
+    /// How the rows of an older version are read, to be held against those of this one; `None` if nothing is known of them.
     #[must_use]
     fn older(_version: u32) -> Option<Older> {
         None
@@ -72,15 +72,6 @@ pub trait Projection: Sized + Send {
     }
 }
 
-/// What an older version of a projection has in common with a newer one.
-pub struct Older {
-    /// Tables with the same keys in both.
-    pub tables: &'static [&'static str],
-    /// [`Projection::fields`] of a row as the older one wrote it. A field that the newer one has by another name, or does not
-    /// have, is not compared.
-    pub fields: fn(table: &str, key: &[u8], value: &[u8]) -> BTreeMap<String, String>,
-}
-
 /// What one version of a projection is called, and its directory: every version has a store of its own.
 #[must_use]
 pub fn versioned_name<P: Projection>() -> String {
@@ -99,9 +90,8 @@ pub struct Fold<P> {
     learnt: u64,
     rejections: Rejections,
     known: Known,
-    /// Records that go into one batch.
+    /// Records that go into one batch, and what this one has met.
     batch_max: usize,
-    /// Of this batch.
     alarms: Vec<Alarm>,
 }
 
@@ -130,8 +120,8 @@ impl<P: Projection> Fold<P> {
         let projection = P::open(&store)?;
         let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         standing::compare(&progress, journal)?;
-        let (rejections, known, halted, alarms) =
-            (Rejections::default(), Known::default(), BTreeMap::new(), Vec::new());
+        let (rejections, known) = (Rejections::default(), Known::default());
+        let (halted, alarms) = (BTreeMap::new(), Vec::new());
         let (learnt, batch_max) = (codec.learnt(), reader::BATCH_MAX);
         Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max, alarms })
     }

@@ -239,7 +239,7 @@ impl<'j, 'v> Pass<'_, 'j, 'v> {
     /// The same, for one of several stretches.
     fn again(&mut self) -> Pass<'_, 'j, 'v> {
         let Self { chosen, judge, batch_max, progress } = self;
-        Pass { chosen: *chosen, judge: judge.as_deref_mut(), batch_max: *batch_max, progress: &mut **progress }
+        Pass { chosen, judge: judge.as_deref_mut(), batch_max: *batch_max, progress }
     }
 
     /// The same, over records that are judged elsewhere.

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use super::super::difference::{Pair, compare_older};
 use super::super::error::FoldError;
-use super::super::fold::{Fold, FoldedTo, Older, Projection};
+use super::super::fold::{Fold, FoldedTo, Projection};
 use super::super::live::{Served, Withheld};
+use super::super::older::Older;
 use super::super::{Offsets, Standing};
 use super::build::Building;
 use super::manifest::{Manifest, Phase, Version, name, name_of};
