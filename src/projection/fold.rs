@@ -389,9 +389,7 @@ impl<P: Projection> Fold<P> {
         moves(moved, position.partition, position.offset, None);
         let waits = fault.waits();
         let Fault { reason, may_be_newer, unread } = fault;
-        if let Some(error) = &unread {
-            self.codec.want(error);
-        }
+        unread.iter().for_each(|error| self.codec.want(error));
         let what = if waits { Met::Waits { reason: reason.clone() } } else { Met::Halted { reason: reason.clone() } };
         self.alarms.push(Alarm { position, what });
         self.halted.insert(position.partition, Halted { at: position.offset, unread });
