@@ -88,7 +88,7 @@ texts! {
     Scope, "Whose key it is.", one_of(&["merchant", "operator"]);
     KeyStatus, "Whether a key lets anybody in; `expiring` while another takes its place.", one_of(&["good", "expiring", "expired", "revoked"]);
     CheckpointState, "How far a checkpoint is.", one_of(&["writing", "whole", "failed"]);
-    VersionPhase, "What a version of a projection is doing.", one_of(&["building", "caught-up", "verified", "different", "serving", "retired", "failed"]);
+    VersionPhase, "What a version of a projection is doing.", one_of(&["building", "caught-up", "verified", "different", "uncompared", "serving", "retired", "failed"]);
     Digest, "SHA-256, in hex.", like("^[0-9a-f]{64}$");
 }
 

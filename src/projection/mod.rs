@@ -61,7 +61,7 @@ pub use fold::{Fold, FoldedTo, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
 pub use live::{Behind, Built, Live, Served, Withheld};
 pub use offsets::{BadOffsets, Offsets};
-pub use older::{Fields, Older};
+pub use older::{Fields, Older, OlderRows};
 pub use parked::ParkedKey;
 pub use payments::{Folder, Payments};
 pub use progress::{Halt, Last, Progress, passed_over, stands_at};

@@ -10,7 +10,7 @@ use super::error::{ApplyError, FoldError};
 use super::fields::{About, TableName};
 use super::fold::{Fold, Projection};
 use super::live::{Live, Served};
-use super::older::Older;
+use super::older::{Older, OlderRows};
 use super::reader::Recorded;
 use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, merchant_key, others_key};
 use super::view::Listener;
@@ -116,7 +116,7 @@ impl Projection for Payments {
     /// `payments@3` had no index of a merchant's events, and was otherwise the same.
     fn older(version: u32) -> Option<Older> {
         let tables = &["payments", "feed", "others", "due", "parked"];
-        (version == 3).then_some(Older { tables, fields: Self::fields })
+        (version == 3).then_some(Older { tables, rows: OlderRows::Alike })
     }
 
     fn open(store: &Store) -> Result<Self, StoreError> {

@@ -23,6 +23,9 @@ pub enum Phase {
     /// It had other rows. Where it is the one in use, for want of another that this code can read: other than those of the code
     /// before it; nobody is sent to it.
     Different,
+    /// The one in use, for want of another that this code can read, before it is held against the rows of the code before it;
+    /// nobody is sent to it.
+    Uncompared,
     /// What everybody reads.
     Serving,
     /// It was served before, and is folded on, to be gone back to.
@@ -38,6 +41,7 @@ impl std::fmt::Display for Phase {
             Self::CaughtUp => "caught-up",
             Self::Verified => "verified",
             Self::Different => "different",
+            Self::Uncompared => "uncompared",
             Self::Serving => "serving",
             Self::Retired => "retired",
             Self::Failed => "failed",

@@ -2,22 +2,31 @@
 //! against those that the older code has left, at the offsets at which these stand, over the tables and fields that both
 //! define ([`Older`]). The older rows can be served no more, for nothing that runs can read all of them; so what differs is
 //! withheld, and this instance is not ready, until an operator accepts it.
+//!
+//! Until there is a verdict on disk the fold goes no further than the older rows stand: killed, it begins anew. That the log
+//! does not answer, or a file cannot be opened or written, is none.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::time::Duration;
 
+use super::super::Standing;
 use super::super::difference::{Pair, compare_older};
 use super::super::error::FoldError;
 use super::super::fold::{Fold, FoldedTo, Projection};
 use super::super::live::{Served, Withheld};
 use super::super::older::Older;
-use super::super::{Offsets, Standing};
-use super::build::Building;
+use super::build::{Building, pause};
 use super::manifest::{Manifest, Phase, Version, name, name_of};
 use super::{NotDone, Versions};
+use crate::journal::JournalError;
 use crate::payment::Signed;
 use crate::store::{Snapshot, Store, StoreError};
 
+/// Before a question that the log did not answer is asked again.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
 /// Differences that are logged: their list is in memory only.
 const LOGGED_MAX: usize = 10;
 
@@ -27,68 +36,119 @@ struct Left {
     name: String,
     older: Older,
     rows: Snapshot,
-    at: Offsets,
+    standing: Standing,
+}
+
+/// The version that was in use before, if it is known which of its stores was.
+struct Before {
+    version: u32,
+    store: Result<String, String>,
 }
 
 /// What has come of it.
-enum Verdict {
-    Same(u64),
-    Different(u64, u64),
-    NotCompared(String),
+struct Verdict {
+    phase: Phase,
+    note: String,
+}
+
+impl Verdict {
+    fn same(of: &str, rows: u64) -> Self {
+        Self { phase: Phase::Serving, note: format!("the same as {of} in {rows} rows, in what both define") }
+    }
+
+    fn different(note: String) -> Self {
+        Self { phase: Phase::Different, note }
+    }
+
+    fn not_compared(of: &str, why: &str) -> Self {
+        Self { phase: Phase::Serving, note: format!("it was not compared with {of}: {why}") }
+    }
+}
+
+/// Has it to be held against older rows? Then that is written down before anything is folded: whatever is not compared, for
+/// it was gone back from before that, is nothing that a later version can be held against.
+pub(super) fn mark<P: Projection>(manifest: &mut Manifest, stores: &Path, now: String) -> io::Result<()> {
+    let Version { number, phase, note, .. } = &manifest.serving;
+    if *number == 1 && *phase == Phase::Serving && note.is_none() && before::<P>(stores)?.is_some() {
+        manifest.serving = Version::new(1, Phase::Uncompared, now);
+        manifest.write::<P>(stores)?;
+    }
+    Ok(())
 }
 
 /// Of a version that is in use, whether or not it should be.
-pub(super) fn withheld<P: Projection>(serving: &Version, stores: &Path) -> Option<Withheld> {
-    if serving.phase != Phase::Different {
-        return older_version::<P>(serving, stores).map(|_| Withheld::NotCompared);
+pub(super) fn withheld<P: Projection>(serving: &Version) -> Option<Withheld> {
+    match serving.phase {
+        Phase::Uncompared => Some(Withheld::NotCompared),
+        Phase::Different => Some(Withheld::Differs(format!(
+            "{} is withheld ({}): look at `paylog projection ls`, then accept it with `paylog projection promote \
+             --accept-differences`, or go back to the older paylog",
+            name::<P>(serving.number),
+            serving.note.as_deref().unwrap_or_default()
+        ))),
+        _ => None,
     }
-    let note = serving.note.as_deref().unwrap_or_default();
-    Some(Withheld::Differs(format!(
-        "{} has {note}: look at `paylog projection ls`, then accept them with `paylog projection promote \
-         --accept-differences`, or go back to the older paylog",
-        name::<P>(serving.number)
-    )))
 }
 
 impl<P: Served> Versions<P> {
-    /// Once, before the rows of this code have gone on from where the older ones stand.
-    pub(super) fn hold_against_older(&self, building: &Building<'_, P>, fold: &mut Fold<P>) -> Result<(), FoldError> {
-        let serving = self.state().manifest.serving.clone();
-        let Some(version) = older_version::<P>(&serving, &self.sources.stores) else { return Ok(()) };
-        let of = format!("{}@{version}", P::NAME);
-        let verdict = match self.left::<P>(version, &of) {
-            Ok(left) => match compare(building, fold, &left)? {
-                Some(verdict) => verdict,
-                None => return Ok(()), // it was stopped, and begins anew at the next start
-            },
-            Err(why) => Verdict::NotCompared(why),
-        };
-        self.judged(building, &of, &verdict);
-        Ok(())
+    /// Once, before the rows of this code have gone on from where the older ones stand. Answers whether they may.
+    pub(super) fn hold_against_older(&self, building: &Building<'_, P>, fold: &mut Fold<P>) -> Result<bool, FoldError> {
+        if self.state().manifest.serving.phase != Phase::Uncompared {
+            return Ok(true);
+        }
+        match self.verdict(building, fold)? {
+            Some(verdict) => self.judged(building, verdict).map(|()| true),
+            None => Ok(false), // it was stopped, and begins anew at the next start
+        }
     }
 
-    /// Opens it; says why not.
-    fn left<Q: Projection>(&self, version: u32, of: &str) -> Result<Left, String> {
-        let older = Q::older(version).ok_or("this paylog does not know how to read its rows")?;
+    /// `None` if it was stopped.
+    fn verdict(&self, building: &Building<'_, P>, fold: &mut Fold<P>) -> Result<Option<Verdict>, FoldError> {
         let stores = &self.sources.stores;
-        let number = Manifest::read_of(stores, of).map_err(|error| error.to_string())?.serving.number;
-        let name = name_of(of, number);
-        let open = |path: &Path| -> Result<_, StoreError> {
-            let rows = Store::open(path)?.snapshot()?;
-            Ok((Standing::of(&rows)?, rows))
+        let Some(Before { version, store }) = before::<P>(stores).map_err(FoldError::Versions)? else {
+            return Ok(Some(Verdict::not_compared("what was before it", "it is gone")));
         };
-        let (standing, rows) = open(&stores.join(&name)).map_err(|error| format!("they cannot be read: {error}"))?;
-        let standing = standing.ok_or("they are of no log")?;
-        standing.compare(self.sources.log.as_ref()).map_err(|error| error.to_string())?;
-        Ok(Left { name, older, rows, at: standing.offsets })
+        let of = format!("{}@{version}", P::NAME);
+        let not = |why: &str| Ok(Some(Verdict::not_compared(&of, why)));
+        let store = match store {
+            Ok(store) => store,
+            Err(why) => return not(&why),
+        };
+        let Some(older) = P::older(version) else { return not("this paylog does not know how to read its rows") };
+        let left = match left(stores, store, older) {
+            Err(error) if error.is_damage() || matches!(error, StoreError::Foreign { .. }) => {
+                return not(&format!("they cannot be read: {error}"));
+            }
+            left => left?,
+        };
+        match self.is_of_this_log(&left, building) {
+            Ok(true) => compare(building, fold, &left),
+            Ok(false) => Ok(None),
+            Err(error @ (FoldError::OtherLog(_) | FoldError::Changed(_) | FoldError::Ahead(..))) => {
+                not(&error.to_string())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    fn judged(&self, building: &Building<'_, P>, of: &str, verdict: &Verdict) {
-        let (phase, note) = match verdict {
-            Verdict::Same(rows) => (Phase::Serving, format!("the same as {of} in {rows} rows, in what both define")),
-            Verdict::Different(n, rows) => (Phase::Different, format!("{n} differences to {of} in {rows} rows")),
-            Verdict::NotCompared(why) => (Phase::Serving, format!("it was not compared with {of}: {why}")),
-        };
+    /// Waits for a log that does not answer. `false` if it was stopped.
+    fn is_of_this_log(&self, left: &Left, building: &Building<'_, P>) -> Result<bool, FoldError> {
+        while !building.stop.is_cancelled() {
+            match left.standing.compare(building.log) {
+                Err(FoldError::Journal(JournalError::Unavailable(reason))) if self.seldom.now() => {
+                    tracing::warn!(reason, older = left.name, "rows cannot be compared yet: the log does not answer");
+                }
+                Err(FoldError::Journal(JournalError::Unavailable(_))) => {}
+                compared => return compared.map(|()| true),
+            }
+            pause(ASK_PAUSE, building.stop);
+        }
+        Ok(false)
+    }
+
+    /// On disk first: a verdict that is forgotten would never be found again once the fold has gone on.
+    fn judged(&self, building: &Building<'_, P>, verdict: Verdict) -> Result<(), FoldError> {
+        let Verdict { phase, note } = verdict;
         for found in building.report.compared().shown.iter().take(LOGGED_MAX) {
             let (table, key, field) = (&found.table, &found.key, &found.field);
             let (older, newer) =
@@ -96,26 +156,33 @@ impl<P: Served> Versions<P> {
             tracing::warn!(projection = P::NAME, table, key, field, older, newer, "rows of two versions differ");
         }
         let mut state = self.state();
-        let serving = &mut state.manifest.serving;
-        *serving = Version { note: Some(note.clone()), ..Version::new(serving.number, phase, self.now()) };
-        self.live.withhold(withheld::<P>(serving, &self.sources.stores));
+        let number = state.manifest.serving.number;
+        let serving = Version { note: Some(note.clone()), ..Version::new(number, phase, self.now()) };
+        let manifest = Manifest { serving, ..state.manifest.clone() };
+        manifest.write::<P>(&self.sources.stores).map_err(FoldError::Versions)?;
+        state.manifest = manifest;
+        self.live.withhold(withheld::<P>(&state.manifest.serving));
+        let version = name::<P>(number);
         match phase {
             Phase::Different => {
-                tracing::error!(version = name::<P>(1), note, "what is folded now is other than before: it is withheld")
+                tracing::error!(version, note, "what is folded now is other than before: it is withheld");
             }
-            _ => tracing::info!(version = name::<P>(1), note, "what is folded now, and what was before"),
+            _ => tracing::info!(version, note, "what is folded now, and what was before"),
         }
-        if let Err(error) = state.manifest.write::<P>(&self.sources.stores) {
-            tracing::error!(%error, "the list of versions cannot be written");
-        }
+        Ok(())
     }
 
     /// If it is the version in use that is meant, and that one is withheld.
     pub(super) fn accept_upgrade(&self, version: &str, by: &Signed, accepted: bool) -> Option<Result<(), NotDone>> {
         let mut state = self.state();
         let serving = state.manifest.serving.clone();
-        if serving.phase != Phase::Different || name::<P>(serving.number) != version {
+        if name::<P>(serving.number) != version {
             return None;
+        }
+        match serving.phase {
+            Phase::Different => {}
+            Phase::Uncompared => return Some(Err(NotDone::NotYet(version.to_owned()))),
+            _ => return None,
         }
         if !accepted {
             return Some(Err(NotDone::NotTheSame(version.to_owned(), serving.phase)));
@@ -140,42 +207,87 @@ fn compare<P: Served>(
     fold: &mut Fold<P>,
     left: &Left,
 ) -> Result<Option<Verdict>, FoldError> {
-    let Left { name: of, older, rows, at } = left;
-    let not = |why: String| Ok(Some(Verdict::NotCompared(why)));
+    let Left { name: of, older, rows, standing } = left;
+    let (at, not) = (&standing.offsets, |why: &str| Ok(Some(Verdict::not_compared(of, why))));
     if !at.covers(&fold.progress().folded()) {
-        return not("this version has been folded further already".to_owned());
+        return not("this version has been folded further already");
     }
-    tracing::info!(
-        version = name::<P>(1),
-        older = of,
-        "folded to where the rows of the older code stand, to be compared"
-    );
+    let version = name::<P>(1);
+    tracing::info!(version, older = of, "folded to where the rows of the older code stand, to be compared");
     match fold.fold_to(at, building.log, building.stop)? {
         FoldedTo::There => {}
         FoldedTo::Stopped => return Ok(None),
-        FoldedTo::Halt(position) => return not(format!("it cannot fold the record at {position}, which that one has")),
+        FoldedTo::Halt(position) => {
+            let note = format!("it cannot fold the record at {position}, which {of} has folded");
+            return Ok(Some(Verdict::different(note)));
+        }
     }
     let (built, _) = building.built.frozen()?;
     building.report.compares();
     let pair = Pair { left: rows, right: &built, codec: building.codec };
-    let rows = building.compare(|found, after| compare_older::<P>(&pair, older, found, after))?;
-    if building.stop.is_cancelled() {
-        return Ok(None);
+    let compared = building.compare(|found, after| compare_older::<P>(&pair, older, found, after));
+    let differences = building.report.compared().differences;
+    match compared {
+        // Whoever reads the rows of this code would have met the damage if it were there. Of what was read before, it says nothing.
+        Err(error) if error.is_damage() && !building.built.store.is_damaged() && differences == 0 => {
+            not(&format!("not all of them can be read: {error}"))
+        }
+        Err(error) if error.is_damage() && !building.built.store.is_damaged() => {
+            let note = format!("{differences} differences to {of}, of which not all can be read: {error}");
+            Ok(Some(Verdict::different(note)))
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) if building.stop.is_cancelled() => Ok(None),
+        Ok(rows) if differences == 0 => Ok(Some(Verdict::same(of, rows))),
+        Ok(rows) => Ok(Some(Verdict::different(format!("{differences} differences to {of} in {rows} rows")))),
     }
-    Ok(Some(match building.report.compared().differences {
-        0 => Verdict::Same(rows),
-        n => Verdict::Different(n, rows),
-    }))
 }
 
-/// The latest before this one of which there is a store, if `serving` is the first of this one and was not held against it.
-fn older_version<P: Projection>(serving: &Version, stores: &Path) -> Option<u32> {
-    if serving.number != 1 || serving.phase != Phase::Serving || serving.note.is_some() {
-        return None;
+/// Opens it as it is.
+fn left(stores: &Path, name: String, older: Older) -> Result<Left, StoreError> {
+    let store = Store::open(&stores.join(&name))?;
+    // fjall asserts on damaged bytes.
+    let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let rows = store.snapshot()?;
+        Ok((Standing::of(&rows)?, rows))
+    }));
+    match read.unwrap_or_else(|_| Err(StoreError::Damaged("where it stands cannot be read".to_owned())))? {
+        (Some(standing), rows) => Ok(Left { name, older, rows, standing }),
+        (None, _) => Err(StoreError::Damaged("it does not say of which log it is".to_owned())),
     }
-    let entries: io::Result<Vec<_>> = std::fs::read_dir(stores).and_then(Iterator::collect);
-    let prefix = format!("{}@", P::NAME);
-    let version = |name: &str| name.strip_prefix(&prefix)?.split('.').next()?.parse::<u32>().ok();
-    let directories = entries.unwrap_or_default().into_iter().filter(|entry| entry.path().is_dir());
-    directories.filter_map(|entry| version(entry.file_name().to_str()?)).filter(|older| *older < P::VERSION).max()
+}
+
+/// The latest version before this one that was in use: not one that is withheld itself, or was never held against those
+/// before it.
+fn before<P: Projection>(stores: &Path) -> io::Result<Option<Before>> {
+    let entries: Vec<_> = match std::fs::read_dir(stores) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?.collect::<io::Result<_>>()?,
+    };
+    let versions = entries.iter().filter_map(|entry| version_of::<P>(entry.file_name().to_str()?));
+    let versions: BTreeSet<u32> = versions.filter(|version| *version < P::VERSION).collect();
+    for version in versions.into_iter().rev() {
+        let of = format!("{}@{version}", P::NAME);
+        let store = match Manifest::read_of(stores, &of) {
+            Ok(Manifest { serving, .. }) => {
+                let store = name_of(&of, serving.number);
+                if serving.phase != Phase::Serving || !stores.join(&store).is_dir() {
+                    continue;
+                }
+                Ok(store)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        return Ok(Some(Before { version, store }));
+    }
+    Ok(None)
+}
+
+/// Of the directory of a store: `payments@3`, `payments@3.2`, and nothing else that stands beside them.
+fn version_of<P: Projection>(directory: &str) -> Option<u32> {
+    let version = directory.strip_prefix(P::NAME)?.strip_prefix('@')?;
+    let (version, number) = version.split_once('.').unwrap_or((version, "1"));
+    let version: u32 = version.parse().ok()?;
+    (name_of(&format!("{}@{version}", P::NAME), number.parse().ok()?) == directory).then_some(version)
 }
