@@ -82,16 +82,16 @@ impl Default for Bounds {
 
 impl Intake {
     /// Runs until told to stop. Blocks: give it a thread of its own. It joins its group only when the view has caught up
-    /// once: until then another member has the requests, and what is known already would be appended again. A partition that
+    /// once, and is not withheld: until then another member has the requests, and what is known already would be appended again. A partition that
     /// waits for the schema registry holds up what belongs to it, and nothing else.
     pub fn run(self, stop: &CancellationToken) -> Result<(), IntakeError> {
         let seldom = Seldom::new();
-        while !self.view.is_current() {
+        while !self.view.is_current() || self.view.is_withheld() {
             if stop.is_cancelled() {
                 return Ok(());
             }
             if seldom.now() {
-                tracing::info!("requests are taken in when the log has been read to its end");
+                tracing::info!("requests are taken in when the log has been read to its end, and nothing is withheld");
             }
             std::thread::sleep(CATCH_UP_PAUSE);
         }

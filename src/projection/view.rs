@@ -219,6 +219,12 @@ impl View {
         self.live().withheld()
     }
 
+    /// Must nobody act on it? It may be folded otherwise than what everybody has seen so far, and nobody has accepted that.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        self.withheld().is_some()
+    }
+
     /// Has it stopped, or gone on since without having come to the log's end yet?
     #[must_use]
     pub fn is_behind(&self, partition: Partition) -> bool {
