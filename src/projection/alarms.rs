@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use super::{Offsets, Progress};
+use super::{Halt, Offsets, Progress};
 use crate::journal::{Offset, Position};
 use crate::lock::lock;
 use crate::payment::PaymentId;
@@ -69,13 +69,13 @@ impl Alarms {
     pub fn exchanged(&self, before: &Progress) {
         let untold = std::mem::take(&mut *lock(&self.0));
         let (folded, halts) = (before.folded(), before.halts());
-        let is_new = |position: Position| {
-            position.offset >= folded.of(position.partition) && halts.iter().all(|halt| halt.position != position)
-        };
-        if untold.forgotten.iter().any(|position| is_new(*position)) {
+        let is_ahead = |position: Position| position.offset >= folded.of(position.partition);
+        let is_halted = |position: Position| halts.iter().any(|halt| halt.position == position);
+        if untold.forgotten.iter().any(|position| is_ahead(*position) && !is_halted(*position)) {
             tracing::warn!("something may have been met of which nobody was told: `paylog replay verify` finds it");
         }
-        untold.kept.into_iter().filter(|(_, alarm)| is_new(alarm.position)).for_each(|(of, alarm)| alarm.tell(of));
+        let is_new = |alarm: &Alarm| is_ahead(alarm.position) && !halts.iter().any(|halt| alarm.is_of(halt));
+        untold.kept.into_iter().filter(|(_, alarm)| is_new(alarm)).for_each(|(of, alarm)| alarm.tell(of));
     }
 }
 
@@ -92,6 +92,16 @@ impl Untold {
 }
 
 impl Alarm {
+    /// Is it what was told of this halt?
+    fn is_of(&self, halt: &Halt) -> bool {
+        let waits = match self.what {
+            Met::Halted { .. } => false,
+            Met::Waits { .. } => true,
+            Met::EndedAgain { .. } | Met::EndedOtherwise { .. } => return false,
+        };
+        (self.position, waits) == (halt.position, halt.waits)
+    }
+
     fn tell(self, projection: &'static str) {
         let position = self.position;
         match self.what {

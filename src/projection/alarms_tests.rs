@@ -8,15 +8,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::Dispatch;
 use tracing::dispatcher::with_default;
 
-use super::{Built, Fold, Folder, Payments, View};
+use super::{
+    ApplyError, Built, Fold, Folder, Halt, Live, Offsets, Payments, Progress, Projection, Recorded, Served, View,
+    home_of,
+};
 use crate::clock::Clocks;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, NewRecord, Partition, Position};
 use crate::lock::lock;
-use crate::payment::EventData;
-use crate::payment::samples::{event, failed, in_progress, successful};
+use crate::payment::samples::{event, failed, in_progress, payment_id, retry, successful};
+use crate::payment::{Event, EventData};
+use crate::recording::event_record;
 use crate::schema::Codec;
-use crate::store::Store;
+use crate::store::{Batch, Store, StoreError, Table};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Second ends that are written while two stores are exchanged all the time.
@@ -152,6 +156,89 @@ fn what_an_earlier_process_may_have_met_is_not_passed_over_in_silence() {
         let said = bed.said.text();
         assert_eq!(said.contains(MAY_HAVE), !has_met, "{said}");
     }
+}
+
+/// What was told there is that it waits, which is another thing.
+#[test]
+fn a_halt_is_told_although_the_other_store_had_only_waited_there() {
+    let mut bed = Bed::new();
+    let position = append(&bed.journal, b"{no event}".to_vec());
+    bed.fold_other();
+    let reason = "its schema is asked for".to_owned();
+    bed.view.progress().halt(Halt { position, reason, may_be_newer: false, waits: true });
+    with_default(&bed.said.dispatch(), || bed.view.live().exchange(&bed.built, PATIENCE).unwrap());
+    assert_eq!(bed.said.of(HALTED, position), 1, "{}", bed.said.text());
+}
+
+/// Cannot fold that a payment fails. At a retry it does something else first.
+struct Refuses {
+    table: Table,
+    meanwhile: Option<Box<dyn FnMut() + Send>>,
+}
+
+impl Projection for Refuses {
+    const NAME: &'static str = "refuses";
+    const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { table: store.table("rows")?, meanwhile: None })
+    }
+
+    fn apply(&mut self, recorded: &Recorded, _: &mut Batch) -> Result<(), ApplyError> {
+        match (&recorded.event.data, &mut self.meanwhile) {
+            (EventData::PaymentFailed(_), _) => Err(ApplyError::Unfoldable("it fails".to_owned())),
+            (EventData::PaymentRetryScheduled(_), Some(meanwhile)) => {
+                meanwhile();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn flush(&mut self, _: &mut Batch) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl Served for Refuses {
+    type Rows = Table;
+    type Hearers = ();
+
+    fn rows(&self) -> Table {
+        self.table.clone()
+    }
+
+    fn tell(&mut self, (): (), _: Arc<Progress>) {}
+
+    fn exchanged((): &(), _: &Offsets) {}
+}
+
+/// The fold that is served has met it, in a batch that it has not written yet.
+#[test]
+fn a_halt_that_falls_into_an_exchange_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, codec) = (EmbeddedJournal::open(directory.path(), 2).unwrap(), Arc::new(Codec::new().unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let append = |home: u32, data: EventData| {
+        let id = (0..).map(|n| payment_id(&n.to_string())).find(|id| home_of(*id, 2) == Partition(home)).unwrap();
+        let event = Event { payment_id: id, ..event(1, data) };
+        runtime.block_on(journal.append(event_record(&event, Partition(home), &codec, None).unwrap())).unwrap()
+    };
+    let (halted, _) = (append(0, failed("card_declined")), append(1, retry(1)));
+    let fold = || Fold::<Refuses>::new(Store::in_memory(), journal.as_ref(), Arc::clone(&codec)).unwrap();
+    let (mut served, mut other, said) = (fold(), fold(), Said::default());
+    other.progress().speak(false);
+    let (one, two) = (served.built(()), other.built(()));
+    let live = Arc::new(Live::new(Arc::clone(&one), ()));
+    with_default(&said.dispatch(), || {
+        other.catch_up(journal.as_ref()).unwrap();
+        let (exchanged, to) = (Arc::clone(&live), Arc::clone(&two));
+        served.projection.meanwhile = Some(Box::new(move || exchanged.exchange(&to, PATIENCE).unwrap()));
+        served.catch_up(journal.as_ref()).unwrap();
+        assert!(Arc::ptr_eq(&live.built(), &two), "it was exchanged");
+        live.exchange(&one, PATIENCE).unwrap();
+    });
+    assert_eq!(said.of(HALTED, halted), 1, "{}", said.text());
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub struct Fold<P> {
     /// Records that go into one batch, and what this one has met.
     batch_max: usize,
     alarms: Vec<Alarm>,
+    halts: Vec<Halt>,
 }
 
 /// How [`Fold::fold_to`] has ended.
@@ -121,9 +122,9 @@ impl<P: Projection> Fold<P> {
         let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         standing::compare(&progress, journal)?;
         let (rejections, known) = (Rejections::default(), Known::default());
-        let (halted, alarms) = (BTreeMap::new(), Vec::new());
+        let (halted, alarms, halts) = (BTreeMap::new(), Vec::new(), Vec::new());
         let (learnt, batch_max) = (codec.learnt(), reader::BATCH_MAX);
-        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max, alarms })
+        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max, alarms, halts })
     }
 
     /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
@@ -365,7 +366,9 @@ impl<P: Projection> Fold<P> {
     ) -> Result<(), FoldError> {
         let progress = Arc::clone(&self.progress);
         let _writing = progress.hold();
+        // Together, and not while another store takes the place of this one: that one tells of every halt that is not here.
         progress.raise(P::NAME, std::mem::take(&mut self.alarms));
+        std::mem::take(&mut self.halts).into_iter().for_each(|halt| progress.halt(halt));
         self.projection.flush(&mut batch)?;
         for (partition, Moved { next, last }) in moved {
             let last = last.map(|last| (last.position.offset.0, hash_of(&last.value)));
@@ -394,6 +397,6 @@ impl<P: Projection> Fold<P> {
         self.alarms.push(Alarm { position, what });
         self.halted.insert(position.partition, Halted { at: position.offset, unread });
         let reason = format!("the record at {position} cannot be folded: {reason}");
-        self.progress.halt(Halt { position, reason, may_be_newer, waits });
+        self.halts.push(Halt { position, reason, may_be_newer, waits });
     }
 }
