@@ -379,9 +379,7 @@ impl<P: Projection> Fold<P> {
                 .seal(moved.iter().map(|(partition, moved)| Position::new(*partition, moved.next)), &mut batch);
         }
         batch.commit()?;
-        for (partition, Moved { next, .. }) in moved {
-            self.progress.publish(Position::new(*partition, *next));
-        }
+        moved.iter().for_each(|(partition, moved)| self.progress.publish(Position::new(*partition, moved.next)));
         caught_up.iter().for_each(|partition| self.progress.has_caught_up(*partition));
         self.projection.committed();
         Ok(())

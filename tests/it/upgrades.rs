@@ -77,6 +77,7 @@ pub async fn rows_that_differ_from_those_of_the_code_before_are_withheld_until_s
             value[at + 4] = b'7';
         }
     });
+    let mut paid = None;
     let (role, command) = if bed.is_kafka() { (Role::Serve, "serve") } else { (Role::All, "up") };
     for accepts in [false, true] {
         let service = Service::open(bed.args(command, command, &[]), role).await.unwrap();
@@ -91,6 +92,9 @@ pub async fn rows_that_differ_from_those_of_the_code_before_are_withheld_until_s
         assert_eq!(version["phase"], "different", "{version}");
         let name = version["version"].as_str().unwrap();
         if accepts {
+            // All the time that was: nobody has charged it, for nobody may act on rows that are withheld.
+            let paid: PaymentId = paid.unwrap();
+            assert_eq!(client.get(&format!("/v1/payments/{paid}")).await.text("status"), "in_progress");
             let body = json!({"version": name, "differences": "accepted", "operator": "ada", "reason": "renamed"});
             let done = client.post("/v1/operator/projections/payments/promote", &body).await;
             assert_eq!((done.status, &done.body["versions"][0]["phase"]), (200, &json!("serving")), "{done:?}");
@@ -104,11 +108,14 @@ pub async fn rows_that_differ_from_those_of_the_code_before_are_withheld_until_s
             let refused = wish(&client, "promote", name).await;
             assert_eq!((refused.status, refused.text("code")), (409, "version_differs"), "{refused:?}");
             assert_eq!(client.get("/readyz").await.text("code"), "version_differs", "nothing has changed");
+            paid = Some(client.pay("withheld", &body("cus_1", "pm_card_visa")).await.id());
         }
         stop.cancel();
         tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
     }
     let system = bed.start().await;
+    let (client, paid) = (&system.front.client, format!("/v1/payments/{}", paid.unwrap()));
+    until("it is charged", async || client.get(&paid).await.text("status") == "successful").await;
     let note = in_use(&system.front.client).await["note"].as_str().unwrap().to_owned();
     assert!(note.contains("differences to payments@3") && note.ends_with("accepted by ada: renamed"), "{note}");
     system.stop().await;
