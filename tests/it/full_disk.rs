@@ -191,7 +191,8 @@ async fn a_first_start_on_a_full_disk_leaves_nothing_in_the_way_of_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "mounts a file system of its own: see CONTRIBUTING.md"]
 async fn a_rebuild_for_which_there_is_no_room_fails_and_harms_nothing() {
-    const PAYMENTS: usize = 150;
+    /// Enough that one is written for far longer than it takes to fill the disk.
+    const PAYMENTS: usize = 600;
     let (bed, nothing) = (Bed::embedded(), serde_json::json!({}));
     let disk = on_a_small_disk(&bed, "up");
     let up = bed.run(Role::All, "up", &[]).await;

@@ -251,8 +251,9 @@ fn damage_in_older_rows_leaves_them_uncompared() {
     let whole: Vec<(PathBuf, Vec<u8>)> =
         files(&older).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
     let mut met = 0;
-    for (file, bytes) in &whole {
-        for at in [0, bytes.len() / 3, bytes.len().saturating_sub(1)] {
+    let of_rows = |file: &Path| file.components().any(|part| part.as_os_str() == "tables");
+    for (file, bytes) in whole.iter().filter(|(file, _)| of_rows(file)) {
+        for at in [0, bytes.len() / 3] {
             Store::discard(&older).unwrap();
             for (path, bytes) in &whole {
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
