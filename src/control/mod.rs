@@ -18,6 +18,7 @@ mod keys;
 mod kinds;
 mod push;
 mod requests;
+mod schemas;
 mod seal;
 mod state;
 mod subscriptions;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::holding::RefusedIds;
 use crate::journal::{
     AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Reader, Tail, TailItem,
 };
@@ -45,6 +47,7 @@ pub use keys::Keys;
 pub use kinds::{EndpointKind, PayloadKind};
 pub use push::{KnownSubscription, Lease, NewSubscription, PushFrom, PushRemoval, PushScope};
 pub use requests::Requests;
+pub use schemas::SchemaDecision;
 pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
 pub use subscriptions::{CHANGES_MAX, CHANGES_PERIOD, NoRoom, SubscriptionLimits, Subscriptions};
@@ -89,6 +92,7 @@ struct Shared {
     keys: Keys,
     webhooks: Webhooks,
     subscriptions: Subscriptions,
+    refused_ids: RefusedIds,
 }
 
 /// What became of a decision.
@@ -133,8 +137,9 @@ fn read_to_the_end(
     let tail = journal.tail(&[Offset(0)])?;
     let (state, next) = (Mutex::default(), watch::channel(Offset(0)).0);
     let (imports, keys, webhooks) = (Imports::default(), Keys::default(), Webhooks::default());
-    let subscriptions = Subscriptions::default();
-    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys, webhooks, subscriptions });
+    let (subscriptions, refused_ids) = (Subscriptions::default(), RefusedIds::default());
+    let shared = Shared { payments, state, next, rejections, imports, keys, webhooks, subscriptions, refused_ids };
+    let shared = Arc::new(shared);
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let mut progress = Progress { next: Offset(0), at: Instant::now() };
     loop {
@@ -255,6 +260,41 @@ impl Control {
         })
     }
 
+    /// Of which ids of the schema registry no request waits to be explained, for those who read requests.
+    #[must_use]
+    pub fn refused_ids(&self) -> RefusedIds {
+        self.shared.refused_ids.clone()
+    }
+
+    /// What was decided of ids of the schema registry, by id.
+    #[must_use]
+    pub fn schema_decisions(&self) -> Vec<SchemaDecision> {
+        self.shared.state().schemas().cloned().collect()
+    }
+
+    /// Has requests by this id refused, or waited for again.
+    pub async fn decide_schema(
+        &self,
+        schema_id: u32,
+        refused: bool,
+        signed: &Signed,
+        at: Timestamp,
+        patience: Duration,
+    ) -> Result<Decided<SchemaDecision>, AppendError> {
+        let key = schemas::entity_of(self.shared.payments, schema_id);
+        let version = self.shared.state().version(&key).saturating_add(1);
+        let value = schemas::encode(self.shared.payments, schema_id, version, refused, signed, at);
+        Ok(match self.decide(key, value.map_err(not_encoded)?, patience).await? {
+            None => Decided::Unconfirmed,
+            Some(_) => match self.shared.state().schemas().find(|known| known.schema_id == schema_id) {
+                Some(now) if now.version == version && now.is_by(refused, signed, at) => {
+                    Decided::Effective(now.clone())
+                }
+                _ => Decided::Late,
+            },
+        })
+    }
+
     /// Appends a decision, and waits for this instance to fold it: `None` if it has not in time.
     async fn decide(&self, key: String, value: Vec<u8>, patience: Duration) -> Result<Option<Offset>, AppendError> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
@@ -335,6 +375,16 @@ impl Shared {
                 if !self.subscriptions.tell(&step) {
                     tracing::info!(control_offset = %offset, "one push subscription more than there may be has no effect");
                 }
+            }
+            Folded::Schema(SchemaDecision { schema_id, refused, mark, .. }) => {
+                let operator = mark.operator;
+                tracing::warn!(
+                    schema_id,
+                    refused,
+                    operator,
+                    "of requests by an id of the schema registry it is decided"
+                );
+                self.refused_ids.tell(schema_id, refused);
             }
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),

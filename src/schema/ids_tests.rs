@@ -6,6 +6,31 @@ fn due(ids: &Ids) -> Option<u32> {
     ids.next().filter(|(_, at)| *at <= Instant::now()).map(|(id, _)| id)
 }
 
+fn no_word(alone: bool) -> NoWord {
+    NoWord { reason: "403".into(), alone }
+}
+
+#[test]
+fn what_is_refused_is_asked_no_longer_but_for_a_partition_that_has_halted() {
+    let ids = Ids::new(Asking::Meanwhile);
+    let refused = RefusedIds::default();
+    ids.heed(refused.clone());
+    assert!(ids.want(7, false) && !ids.want(7, false), "it is asked already");
+    ids.away(7, no_word(true));
+    assert!(matches!(ids.standing(7), Standing::NoWord(NoWord { alone: true, .. })));
+    refused.tell(7, true);
+    refused.tell(8, true);
+    ids.want(8, true);
+    ids.away(7, no_word(true));
+    ids.away(8, no_word(true));
+    assert_eq!(ids.next().map(|(id, _)| id), Some(8));
+    ids.leave(8);
+    assert!(matches!(ids.standing(7), Standing::Unasked) && matches!(ids.standing(8), Standing::NoWord(_)));
+    assert_eq!(ids.explained(), None);
+    ids.learn(9, Meaning::Other("of an order".into()), 0);
+    assert_eq!(ids.explained(), Some(9));
+}
+
 #[test]
 fn an_id_is_asked_for_once_and_known_from_then_on() {
     let ids = Ids::new(Asking::Meanwhile);
@@ -72,7 +97,7 @@ fn a_halted_partition_has_it_asked_again_and_again() {
 fn a_question_without_an_answer_is_asked_less_and_less_often_and_says_nothing() {
     let ids = Ids::new(Asking::Meanwhile);
     ids.want(7, false);
-    let pauses: Vec<Duration> = (0..10).map(|_| ids.away(7)).collect();
+    let pauses: Vec<Duration> = (0..10).map(|_| ids.away(7, no_word(false))).collect();
     assert_eq!((pauses[0], pauses[1], pauses[9]), (AWAY_PAUSE, AWAY_PAUSE * 2, AWAY_PAUSE_MAX));
     assert!(ids.meaning(7).is_none() && due(&ids).is_none());
     ids.want(8, false);

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Part, Role, part};
 use crate::config::ServiceArgs;
+use crate::holding::Holding;
 use crate::intake::{Door, Intake};
 use crate::journal::kafka::hub::Hub;
 use crate::journal::{Engine, Journal};
@@ -29,6 +30,7 @@ pub(super) fn parts_of(
     journal: &Arc<dyn Journal>,
     view: &View,
     codec: &Arc<Codec>,
+    holding: &Holding,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<Part>> {
     let mut doors: Vec<(&'static str, Door)> = Vec::new();
@@ -43,8 +45,8 @@ pub(super) fn parts_of(
     }
     let parts = doors.into_iter().map(|(name, door)| {
         let (requests, gateway, bounds) = (codec.requests(), args.gateway.name().to_owned(), args.intake.bounds());
-        let (journal, view, codec) = (Arc::clone(journal), view.clone(), Arc::clone(codec));
-        let intake = Intake { door, journal, view, codec, requests, gateway, bounds };
+        let (journal, view, codec, holding) = (Arc::clone(journal), view.clone(), Arc::clone(codec), holding.clone());
+        let intake = Intake { door, journal, view, codec, requests, gateway, bounds, holding };
         let intake_stop = stop.clone();
         part(name, stop, move || Ok(intake.run(&intake_stop)?))
     });

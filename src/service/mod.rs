@@ -35,6 +35,7 @@ use crate::clock::Clocks;
 use crate::config::{KafkaArgs, ServiceArgs};
 use crate::control::{Control, Follower, Imports};
 use crate::deliveries::DeliveriesError;
+use crate::holding::Holding;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::KafkaJournal;
 use crate::journal::{Journal, JournalError, Reader};
@@ -240,10 +241,11 @@ impl Service {
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);
         }
-        front.extend(intake::parts_of(&args, role, &journal, &view, &codec, stop)?);
+        let holding = Holding::default();
+        front.extend(intake::parts_of(&args, role, &journal, &view, &codec, &holding, stop)?);
         front.extend(service_bus::part_of(&args, role, &journal, &view, &codec, stop)?);
         let api = http::api(&args, access, journal, codec, view, sums, stop);
-        let operator = Operator { api, control, projections, checkpoints };
+        let operator = Operator { api, control, projections, checkpoints, holding };
         front.push(http::part(&args, role, listener, Arc::new(operator), taken_in, stop));
         Ok((front, back))
     }
@@ -348,6 +350,7 @@ fn open_log(
     journal.check()?;
     let rejections = Rejections::default();
     let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
+    codec.heed(control.refused_ids());
     let stores = data.stores();
     let (log, codec) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(codec));
     let shared = Arc::clone(&codec);

@@ -32,7 +32,7 @@
 //! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
 //! * `service_bus`, `service_bus_faults`, `service_bus_sink`: queues of Azure Service Bus, on a real broker; `artemis`: that
 //!   broker, and a client of it that is not ours
-//! * `registry`, `registry_requests`: a schema registry and its faults; `registry_double`: one that fails as it is told;
+//! * `registry`, `registry_requests`, `registry_refused`: a schema registry and its faults; `registry_double`: one that fails as it is told;
 //!   `registry_real`: one that nobody here wrote, at `PAYLOG_TEST_REGISTRY`
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
@@ -80,6 +80,7 @@ mod receiver;
 mod registry;
 mod registry_double;
 mod registry_real;
+mod registry_refused;
 mod registry_requests;
 mod rejected;
 mod restarts;
@@ -189,6 +190,7 @@ scenarios! {
     registry::a_log_of_both_frames_is_read_whole,
     registry::an_id_that_is_not_known_holds_up_its_partition_until_the_registry_explains_it,
     registry::who_starts_while_an_id_on_the_log_is_not_explained_is_ready_for_all_others,
+    registry_refused::only_what_the_registry_alone_says_nothing_of_is_refused,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,

@@ -2,7 +2,7 @@
 //! ever does. A registry that does not answer is asked again, less and less often; that is said in the log, and is no answer.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio_util::task::AbortOnDropHandle;
@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::subjects::{Subject, released};
 use super::{NoAnswer, Registry, RegistryArgs};
 use crate::schema::Codec;
-use crate::schema::ids::{Asking, Ids, Meaning};
+use crate::schema::ids::{Asking, Ids, Meaning, NoWord};
 use crate::schema::meaning::Known;
 use crate::telemetry::{self, Seldom};
 
@@ -95,9 +95,11 @@ fn asks(ids: Arc<Ids>, registry: Registry, known: Arc<Known>) -> AbortOnDropHand
 async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom: &Seldom) {
     let asked = Instant::now();
     let answer = registry.schema(id).await;
+    let alone = matches!(answer, Err(NoAnswer::Away(_))) && answers_for_another(ids, registry).await;
     telemetry::registry_asked(match &answer {
         Ok(_) | Err(NoAnswer::Refused(_)) => "answered",
         Err(NoAnswer::Missing(_) | NoAnswer::Unsure(_)) => "missing",
+        Err(NoAnswer::Away(_)) if alone => "withheld",
         Err(NoAnswer::Away(_)) => "away",
     });
     match answer {
@@ -106,7 +108,7 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom
             match judged(move || known.meaning(&text)).await {
                 Some(meaning) => ids.learn(id, meaning, bytes),
                 None => {
-                    ids.away(id);
+                    ids.away(id, NoWord { reason: "the process ends".into(), alone: false });
                 }
             }
         }
@@ -114,16 +116,39 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom
         Err(NoAnswer::Missing(_)) => ids.missed(id, asked, true),
         Err(NoAnswer::Unsure(_)) => ids.missed(id, asked, false),
         Err(NoAnswer::Away(reason)) => {
-            let pause = ids.away(id);
+            let pause = ids.away(id, NoWord { reason: reason.as_str().into(), alone });
             if seldom.now() {
-                tracing::warn!(
-                    id,
-                    reason,
-                    again_in_ms = pause.as_millis(),
-                    "the schema registry does not answer: what is written by ids that it has not explained waits"
-                );
+                say(id, &reason, alone, pause);
             }
         }
+    }
+}
+
+/// One question more where there was no answer: is it this id alone? What it has explained once it can explain again.
+async fn answers_for_another(ids: &Ids, registry: &Registry) -> bool {
+    match ids.explained() {
+        Some(other) => registry.schema(other).await.is_ok(),
+        None => false,
+    }
+}
+
+fn say(id: u32, reason: &str, alone: bool, pause: Duration) {
+    let again_in_ms = pause.as_millis();
+    if alone {
+        tracing::error!(
+            id,
+            reason,
+            again_in_ms,
+            "the schema registry answers for other ids and not for this one, and what is written by it waits: let paylog's user \
+             read its schema; of requests it can be refused (paylog requests ls, paylog requests refuse)"
+        );
+    } else {
+        tracing::warn!(
+            id,
+            reason,
+            again_in_ms,
+            "the schema registry does not answer: what is written by ids that it has not explained waits"
+        );
     }
 }
 
