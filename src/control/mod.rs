@@ -260,41 +260,6 @@ impl Control {
         })
     }
 
-    /// Of which ids of the schema registry no request waits to be explained, for those who read requests.
-    #[must_use]
-    pub fn refused_ids(&self) -> RefusedIds {
-        self.shared.refused_ids.clone()
-    }
-
-    /// What was decided of ids of the schema registry, by id.
-    #[must_use]
-    pub fn schema_decisions(&self) -> Vec<SchemaDecision> {
-        self.shared.state().schemas().cloned().collect()
-    }
-
-    /// Has requests by this id refused, or waited for again.
-    pub async fn decide_schema(
-        &self,
-        schema_id: u32,
-        refused: bool,
-        signed: &Signed,
-        at: Timestamp,
-        patience: Duration,
-    ) -> Result<Decided<SchemaDecision>, AppendError> {
-        let key = schemas::entity_of(self.shared.payments, schema_id);
-        let version = self.shared.state().version(&key).saturating_add(1);
-        let value = schemas::encode(self.shared.payments, schema_id, version, refused, signed, at);
-        Ok(match self.decide(key, value.map_err(not_encoded)?, patience).await? {
-            None => Decided::Unconfirmed,
-            Some(_) => match self.shared.state().schemas().find(|known| known.schema_id == schema_id) {
-                Some(now) if now.version == version && now.is_by(refused, signed, at) => {
-                    Decided::Effective(now.clone())
-                }
-                _ => Decided::Late,
-            },
-        })
-    }
-
     /// Appends a decision, and waits for this instance to fold it: `None` if it has not in time.
     async fn decide(&self, key: String, value: Vec<u8>, patience: Duration) -> Result<Option<Offset>, AppendError> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];

@@ -7,9 +7,13 @@
 //! {"type": "RequestSchemaAwaited", "entity": "request_schema/<log>/17", "version": 2, ...}
 //! ```
 
+use std::time::Duration;
+
 use super::document::reason_of;
 use super::import::Mark;
-use crate::journal::LogId;
+use super::{Control, Decided, not_encoded};
+use crate::holding::RefusedIds;
+use crate::journal::{AppendError, LogId};
 use crate::payment::{Signed, Timestamp};
 
 const REFUSED: &str = "RequestSchemaRefused";
@@ -44,6 +48,43 @@ impl SchemaDecision {
         let Mark { operator, reason, at: marked } = &self.mark;
         let theirs = operator == signed.operator() && reason == signed.reason();
         self.refused == refused && theirs && *marked == at.to_string()
+    }
+}
+
+impl Control {
+    /// Of which ids of the schema registry no request waits to be explained, for those who read requests.
+    #[must_use]
+    pub fn refused_ids(&self) -> RefusedIds {
+        self.shared.refused_ids.clone()
+    }
+
+    /// What was decided of ids of the schema registry, by id.
+    #[must_use]
+    pub fn schema_decisions(&self) -> Vec<SchemaDecision> {
+        self.shared.state().schemas().cloned().collect()
+    }
+
+    /// Has requests by this id refused, or waited for again.
+    pub async fn decide_schema(
+        &self,
+        schema_id: u32,
+        refused: bool,
+        signed: &Signed,
+        at: Timestamp,
+        patience: Duration,
+    ) -> Result<Decided<SchemaDecision>, AppendError> {
+        let key = entity_of(self.shared.payments, schema_id);
+        let version = self.shared.state().version(&key).saturating_add(1);
+        let value = encode(self.shared.payments, schema_id, version, refused, signed, at);
+        Ok(match self.decide(key, value.map_err(not_encoded)?, patience).await? {
+            None => Decided::Unconfirmed,
+            Some(_) => match self.shared.state().schemas().find(|known| known.schema_id == schema_id) {
+                Some(now) if now.version == version && now.is_by(refused, signed, at) => {
+                    Decided::Effective(now.clone())
+                }
+                _ => Decided::Late,
+            },
+        })
     }
 }
 

@@ -13,10 +13,13 @@ use super::super::{Progress, progress};
 use super::gather::record_of;
 use super::{Bulk, Done, Gathered, rows};
 use crate::journal::JournalError;
+use crate::payment::PaymentId;
 use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
 
 /// What waits between two threads, beside what each has in its hand.
 const AHEAD_MAX: usize = 4;
+/// Between two looks whether the schema registry has been heard.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Loading<'a> {
     pub bulk: &'a Bulk<'a>,
@@ -37,6 +40,7 @@ struct Piece<T> {
 
 enum Trouble {
     NotSorted(&'static str),
+    Stopped,
     Fold(FoldError),
 }
 
@@ -58,6 +62,7 @@ impl Loading<'_> {
         let done = match self.load::<P>(&store, merge, ordered, open) {
             Ok(done) => done,
             Err(Trouble::NotSorted(why)) => Done::NotSorted(why),
+            Err(Trouble::Stopped) => Done::Stopped,
             Err(Trouble::Fold(error)) => return Err(error),
         };
         drop(store);
@@ -137,15 +142,41 @@ impl Loading<'_> {
 
     /// Only what a fold would fold, where it would.
     fn judge(&self, key: &[u8], value: &[u8]) -> Result<Recorded, Trouble> {
-        let (id, record) =
-            record_of(key, value).ok_or_else(|| StoreError::Damaged("a row of a run is no record".to_owned()))?;
-        let partition = record.position.partition;
-        let recorded = Recorded::read(record, self.bulk.codec)
-            .map_err(|_| Trouble::NotSorted("there is a record that cannot be read"))?;
+        let (id, recorded) = self.read_one(key, value)?;
+        let partition = recorded.position.partition;
         if recorded.event.payment_id != id || home_of(id, self.gathered.partitions.len() as u32) != partition {
             return Err(Trouble::NotSorted("there is a record on another partition than its payment's"));
         }
         Ok(recorded)
+    }
+
+    /// What the schema registry has not explained yet is waited for, as long as it takes: folded record by record it would be
+    /// waited for too, and all of it read again.
+    fn read_one(&self, key: &[u8], value: &[u8]) -> Result<(PaymentId, Recorded), Trouble> {
+        let mut said = false;
+        loop {
+            let (id, record) =
+                record_of(key, value).ok_or_else(|| StoreError::Damaged("a row of a run is no record".to_owned()))?;
+            let position = record.position;
+            let fault = match Recorded::read(record, self.bulk.codec) {
+                Ok(recorded) => return Ok((id, recorded)),
+                Err(fault) => fault,
+            };
+            let Some(unread) = fault.unread.as_ref().filter(|_| fault.waits()) else {
+                return Err(Trouble::NotSorted("there is a record that cannot be read"));
+            };
+            if !said {
+                tracing::info!(%position, reason = fault.reason, "what is made of the sorted log waits at a record");
+                said = true;
+            }
+            self.bulk.codec.want(unread);
+            while !self.bulk.codec.is_past(unread) {
+                if self.bulk.stop.is_cancelled() {
+                    return Err(Trouble::Stopped);
+                }
+                thread::sleep(LOOK_PAUSE);
+            }
+        }
     }
 
     // === the third: files ===
