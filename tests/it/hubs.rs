@@ -101,18 +101,20 @@ async fn requests_on_a_hub_are_paid_on_the_embedded_journal_and_what_is_refused_
 async fn killed_between_the_append_and_the_commit_a_request_is_one_payment() {
     let (hub, bed) = (HubCluster::new().await, Bed::embedded());
     let producer = hub.producer();
-    let mut keys = Vec::new();
+    let (mut keys, mut between) = (Vec::new(), 0);
     // A process that was killed holds its partitions for the session's 30 s.
-    for round in 0..2 {
+    while between < 2 {
         let mut up = taking(&bed, &hub, "up", &hub.connection_string()).await;
         until("what came before is moved past", async || hub.lag() == 0).await;
-        let key = format!("order-{round}");
+        let key = format!("order-{}", keys.len());
         hub.send(&producer, &key, GOOD.as_bytes()).await;
         let path = format!("/v1/payments/{}", id("default", &key));
         until("it is on the log", async || up.client.get(&path).await.status == 200).await;
         up.kill();
-        assert_eq!(hub.lag(), 1, "its place is committed a second later, and nobody was there any more");
+        // Its place is committed a second later: on a machine that is busy this test may come too late, and that is no round.
+        between += hub.lag();
         keys.push(key);
+        assert!(keys.len() < 10, "its place was committed before it could be killed, each time");
     }
     let mut up = taking(&bed, &hub, "up", &hub.connection_string()).await;
     until("all of it is moved past", async || hub.lag() == 0).await;
