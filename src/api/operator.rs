@@ -21,7 +21,7 @@ use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 
-pub use described::{TAG, described};
+pub use described::{TAG, described, of_requests};
 use projections::Change;
 pub use requests::routes as requests_routes;
 

@@ -222,6 +222,7 @@ impl Ids {
     pub fn standing(&self, id: u32) -> Standing {
         match self.known(id) {
             Some(_) => Standing::Known,
+            None if id > ID_MAX => Standing::Known,
             None => {
                 let no_word = lock(&self.wanted).get(&id).and_then(|want| want.no_word.clone());
                 no_word.map_or(Standing::Unasked, Standing::NoWord)

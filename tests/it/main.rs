@@ -3,6 +3,7 @@
 //!
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
+//! * `described_roles`: the descriptions of processes that serve nobody but those who look after them
 //! * `described`: holds every answer that `client` sees to `/openapi.json`
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
@@ -49,6 +50,7 @@ mod conformance;
 mod crashes;
 mod cutter;
 mod described;
+mod described_roles;
 mod event_grid;
 mod foreign;
 mod foreign_hands;

@@ -36,6 +36,10 @@ pub async fn only_what_the_registry_alone_says_nothing_of_is_refused(bed: &Bed) 
     assert_eq!(refusal(client, known, "refuse").await, conflict("schema_explained"));
     assert_eq!(refusal(client, 799, "refuse").await, conflict("schema_explained"), "that there is none is an answer");
     assert_eq!(refusal(client, 700, "readmit").await, conflict("not_refused"));
+    assert_eq!(refusal(client, u32::MAX, "refuse").await, conflict("schema_explained"), "it is no id");
+    let body = json!({"operator": "ada", "reason": "x"});
+    let none = client.post("/v1/operator/requests/schemas/seventeen/refuse", &body).await;
+    assert_eq!((none.status, none.text("code")), (400, "invalid_schema_id"));
     registry.now(Mode::Fails(403));
     assert_eq!(refusal(client, 700, "refuse").await, conflict("registry_away"), "of all ids alike");
     registry.now(Mode::Well);

@@ -117,6 +117,7 @@ pub fn of_requests() -> [Operation; 3] {
             .refuses(BODY)
             .refuses(DECISION)
             .refuses(RECORDED)
+            .refuses(&[(400, &["invalid_schema_id"])])
             .refuses(codes)
     };
     [

@@ -69,13 +69,13 @@ pub fn routes(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         .then(async |asked: Asked, query: Query| asked.answer(list(&asked.operator, &query)).await)
         .or(otherwise(held(), "GET, HEAD"))
         .unify();
-    let schema = || warp::path!("v1" / "operator" / "requests" / "schemas" / u32 / Change);
+    let schema = || warp::path!("v1" / "operator" / "requests" / "schemas" / String / Change);
     let change = schema()
         .and(warp::post())
         .and(with(operator))
         .and(warp::body::stream())
-        .then(async |id: u32, to: Change, asked: Asked, body| {
-            asked.answer(change(&asked.operator, id, to, &asked.headers, body)).await
+        .then(async |id: String, to: Change, asked: Asked, body| {
+            asked.answer(change(&asked.operator, &id, to, &asked.headers, body)).await
         })
         .or(otherwise(schema().map(|_, _| ()).untuple_one(), "POST"))
         .unify();
@@ -95,7 +95,7 @@ async fn list(operator: &Operator, query: &Query) -> Result<Response, Problem> {
 
 async fn change<S, B>(
     operator: &Operator,
-    id: u32,
+    id: &str,
     to: Change,
     headers: &HeaderMap,
     body: S,
@@ -105,6 +105,10 @@ where
     B: Buf,
 {
     let api = &operator.api;
+    let id: u32 = id.parse().map_err(|_| {
+        let detail = "the id of a schema in a registry is a whole number, as `GET /v1/operator/requests` shows it";
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_schema_id", detail)
+    })?;
     let signed = Signed::parse_alone(&document(api, headers, body).await?)?;
     let (now, patience, refused) = (api.view.clocks().machine(), api.config.confirm_wait, to == Change::Refuse);
     if operator.control.refused_ids().contains(id) == refused {
