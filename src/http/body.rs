@@ -96,3 +96,12 @@ fn unreadable(error: &warp::Error) -> Problem {
     }
     Problem::new(StatusCode::BAD_REQUEST, "body_unreadable", "the body broke off or is not well framed")
 }
+
+/// What is asked for by an object of JSON, and by nothing else: the library takes a list of an object's values in their order for
+/// the object too, and an empty one for all that has defaults.
+pub fn read_object<T: serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => Err(serde::de::Error::custom("a list is no object")),
+        _ => serde_json::from_slice(body),
+    }
+}
