@@ -40,8 +40,8 @@ impl Talk {
         let heard = self.hear().await;
         let name = heard.windows(7).position(|part| part == b"paylog-").expect("a link has a name");
         let name = [&[0xa1, 39][..], &heard[name..name + 39]].concat();
-        // Name, handle, receiver, two modes, no source, a target, and nothing of the next seven.
-        let fields = [&name[..], b"\x43\x41\x40\x40\x40\x00\x53\x29\x45", &[0x40; 7], &nested_map(levels)].concat();
+        // Name, handle, receiver, two modes, no source, a target, and nothing of the next six.
+        let fields = [&name[..], b"\x43\x41\x40\x40\x40\x00\x53\x29\x45", &[0x40; 6], &nested_map(levels)].concat();
         self.say(&frame(0, &[b"\x00\x53\x12".as_slice(), &list(14, &fields)].concat())).await;
         self.say(&frame(0, b"\x00\x53\x13\xc0\x0c\x07\x43\x52\x7f\x52\x01\x52\x7f\x43\x43\x52\x0a")).await;
     }
