@@ -1,10 +1,12 @@
 //! Merges the sorted records, folds payment after payment, and has a store made of the rows: one thread reads, several fold (of
 //! two payments neither asks for anything of the other), and one writes what they come to in the order in which it was read.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::super::error::{ApplyError, FoldError};
 use super::super::fold::Projection;
@@ -14,13 +16,17 @@ use super::super::{Progress, progress};
 use super::gather::{PAYMENT_BYTES, record_of};
 use super::{Bulk, Done, Gathered, rows};
 use crate::journal::JournalError;
+use crate::lock::lock;
 use crate::payment::PaymentId;
+use crate::priority::worked;
 use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
 
 /// What waits between two threads, beside what each has in its hand.
 const AHEAD_MAX: usize = 2;
 /// Between two looks whether the schema registry has been heard.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// A piece of the sorted log has no more bytes than this and those of one payment: some dozen of them are on their way.
+const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// Threads that fold; fewer where there are fewer processors. The one that reads keeps about so many busy.
 const FOLDERS_MAX: usize = 4;
 
@@ -30,6 +36,14 @@ pub(super) struct Loading<'a> {
     /// How many were gathered, in how many offsets.
     pub records: u64,
     pub offsets: u64,
+    pub others: Others,
+}
+
+/// What a thread that waits has to hear of the others: that one of them has ended, and so all have to.
+pub(super) struct Others {
+    ended: CancellationToken,
+    /// Why the first one failed that did. The writer hears of it in its turn only, and that may be behind one that waits.
+    failed: Mutex<Option<Trouble>>,
 }
 
 /// What one thread hands to the next.
@@ -101,6 +115,7 @@ impl Loading<'_> {
         let (to_folders, from_reader) = channels::<Rows>(folders);
         let (to_writer, from_folders) = channels::<Batch>(folders);
         let whole = thread::scope(|scope| {
+            let _ended = self.others.ended.clone().drop_guard();
             let spawned = |name: &str| thread::Builder::new().name(name.to_owned());
             spawned("fold-read").spawn_scoped(scope, move || self.read(merge, &to_folders)).map_err(no_thread)?;
             let open = || open(store, &progress);
@@ -109,7 +124,8 @@ impl Loading<'_> {
                 spawned("fold").spawn_scoped(scope, folding).map_err(no_thread)?;
             }
             self.write(from_folders, &mut sink, ordered)
-        })?;
+        });
+        let whole = lock(&self.others.failed).take().map_or(whole, Err)?;
         let unsorted = sink.unsorted();
         tracing::info!(store = %self.bulk.store.display(), unsorted, "all payments are folded");
         if !whole || !self.finish(sink)? {
@@ -125,11 +141,11 @@ impl Loading<'_> {
     fn read(&self, mut merge: Merge, folders: &[Sending<Rows>]) {
         let mut of_another = None;
         for folder in folders.iter().cycle() {
-            let began = Instant::now();
+            let before = worked();
             let read = self.payments(&mut merge, &mut of_another).map(|rows| Piece {
                 records: rows.places.len() as u64,
                 of: rows,
-                worked: began.elapsed(),
+                worked: worked() - before,
             });
             let ended = read.as_ref().map_or(true, |piece| piece.records == 0);
             if folder.send(read).is_err() || ended {
@@ -142,7 +158,8 @@ impl Loading<'_> {
     fn payments(&self, merge: &mut Merge, of_another: &mut Option<Rows>) -> Result<Rows, Trouble> {
         let mut rows = of_another.take().unwrap_or_default();
         while let Some((key, value)) = merge.next()? {
-            if rows.places.len() >= self.bulk.batch_max && rows.is_of_another(key) {
+            let is_full = rows.places.len() >= self.bulk.batch_max || rows.bytes.len() >= PIECE_BYTES_MAX;
+            if is_full && rows.is_of_another(key) {
                 of_another.get_or_insert_default().push(key, value);
                 break;
             }
@@ -162,11 +179,12 @@ impl Loading<'_> {
         open: &impl Fn() -> Result<P, StoreError>,
     ) {
         for piece in rows {
-            let began = Instant::now();
-            let folded = piece.and_then(|Piece { of, records, worked }| {
+            let before = worked();
+            let folded = piece.and_then(|Piece { of, records, worked: so_far }| {
                 let batch = self.fold_one(&of, store, open()?)?;
-                Ok(Piece { of: batch, records, worked: worked + began.elapsed() })
+                Ok(Piece { of: batch, records, worked: so_far + worked() - before })
             });
+            let folded = folded.map_err(|trouble| self.others.fail(trouble));
             let failed = folded.is_err();
             if batches.send(folded).is_err() || failed {
                 return;
@@ -218,7 +236,7 @@ impl Loading<'_> {
             }
             self.bulk.codec.want(unread);
             while !self.bulk.codec.is_past(unread) {
-                if self.bulk.stop.is_cancelled() {
+                if self.others.ended.is_cancelled() {
                     return Err(Trouble::Stopped);
                 }
                 thread::sleep(LOOK_PAUSE);
@@ -238,10 +256,10 @@ impl Loading<'_> {
         let mut records = 0;
         for folder in folders.iter().cycle() {
             let Ok(piece) = folder.recv() else { break };
-            let (piece, began) = (piece?, Instant::now());
+            let (piece, before) = (piece?, worked());
             sink.take(piece.of, ordered)?;
             records += piece.records;
-            self.passed(piece.worked + began.elapsed(), 1, records, self.records);
+            self.passed(piece.worked + worked() - before, 1, records, self.records);
             if self.bulk.stop.is_cancelled() {
                 return Ok(false);
             }
@@ -273,6 +291,21 @@ impl Loading<'_> {
         }
         progress.seal(self.gathered.offsets().positions(), &mut batch);
         batch.commit()
+    }
+}
+
+impl Others {
+    pub fn of(stop: &CancellationToken) -> Self {
+        Self { ended: stop.child_token(), failed: Mutex::default() }
+    }
+
+    /// What the writer is to be told in its place.
+    fn fail(&self, trouble: Trouble) -> Trouble {
+        if !matches!(trouble, Trouble::Stopped) {
+            lock(&self.failed).get_or_insert(trouble);
+            self.ended.cancel();
+        }
+        Trouble::Stopped
     }
 }
 
