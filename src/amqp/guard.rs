@@ -3,8 +3,8 @@
 //! deep or none at all the library is given an empty one in its place, and who takes it is told why: it can be refused like any
 //! other, and the connection goes on. What is wrong beside messages ends the connection.
 //!
-//! The frames of a message are held back until its last one is here, and all that follows with them: at most
-//! [`MESSAGE_MAX`] bytes and a frame.
+//! The frames of a message are held back until its last one is here, and what follows with them, [`HELD_MAX`] bytes and a frame
+//! at most: past that the message is too large. What says only that the broker is there passes at once.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,12 +16,15 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::FRAME_MAX;
-use super::nesting::{Bad, DEPTH_MAX, value_bytes, walk_all};
+use super::nesting::{Bad, DEPTH_MAX, VALUES_MAX, value_bytes, walk_all};
+use super::performative::{Performative, TRANSFER, Transfer};
 use crate::lock::lock;
 
 /// The largest message that is taken. The broker is not told: one that may not give a message to us might keep it at the head of its
 /// queue for ever, where one that is refused goes to the dead letters.
 pub const MESSAGE_MAX: usize = 256 * 1024;
+/// Bytes of frames that are held back: a message as large as it may be, its frames' heads, and what comes between them.
+const HELD_MAX: usize = 2 * MESSAGE_MAX;
 /// Frames of one message: the broker may send no more than the library has a window for until we have taken some.
 const FRAMES_MAX: usize = 1_024;
 /// Messages that were emptied and that nobody has asked for yet.
@@ -32,14 +35,6 @@ const HEAD_BYTES: usize = 8;
 const HEAD_WORDS: u8 = 2;
 const PROTOCOL: &[u8] = b"AMQP";
 const SASL: u8 = 1;
-/// The code of a transfer, as a number of one or eight bytes or as a name: whoever reads it has to know each.
-const TRANSFER: [&[u8]; 4] = [
-    b"\x53\x14",
-    b"\x80\x00\x00\x00\x00\x00\x00\x00\x14",
-    b"\xa3\x12amqp:transfer:list",
-    b"\xb3\x00\x00\x00\x12amqp:transfer:list",
-];
-
 /// Why a message cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
@@ -49,6 +44,8 @@ pub enum Unusable {
     TooLarge,
     #[error("its values are nested more than {DEPTH_MAX} deep")]
     TooDeep,
+    #[error("it has more than {VALUES_MAX} values")]
+    TooMany,
 }
 
 /// Messages that the library was given empty, by the number that the broker has given to the delivery.
@@ -79,18 +76,9 @@ struct Message {
     handle: u32,
     /// Whole frames, and how much of each is more than its message's bytes.
     frames: Vec<(BytesMut, usize)>,
+    held_bytes: usize,
     payload: Vec<u8>,
     unusable: Option<Unusable>,
-}
-
-/// What a transfer says of itself, and where its message's bytes begin.
-#[derive(Default)]
-struct Transfer {
-    handle: u32,
-    delivery: Option<u32>,
-    more: bool,
-    aborted: bool,
-    payload_at: usize,
 }
 
 impl<S> Guard<S> {
@@ -134,7 +122,7 @@ impl Judge {
     fn take(&mut self, frame: BytesMut) -> Result<(), &'static str> {
         let body = &frame[HEAD_BYTES..];
         if body.is_empty() {
-            self.pass(frame);
+            self.out.extend_from_slice(&frame); // it has no place among the others
             return Ok(());
         }
         if frame[4] != HEAD_WORDS {
@@ -142,17 +130,26 @@ impl Judge {
         }
         let end = value_bytes(body).map_err(|bad| match bad {
             Bad::Deep => "what it says is nested too deep",
+            Bad::Many => "what it says has too many values",
             Bad::Malformed => "what it says is cut off or none of AMQP's",
         })?;
-        let is_transfer = frame[5] != SASL && body[0] == 0 && TRANSFER.iter().any(|code| body[1..].starts_with(code));
-        if is_transfer {
-            let transfer = transfer(body, end).ok_or("a transfer does not say what it must")?;
-            return self.transfer(frame, transfer);
+        let said = Performative::of(&body[..end], frame[5] == SASL).ok_or("it says what AMQP does not know")?;
+        if said.code == TRANSFER {
+            let transfer = said.transfer().ok_or("a transfer does not say what it must, or says more")?;
+            return self.transfer(frame, transfer, HEAD_BYTES + end);
         }
         if end != body.len() {
             return Err("bytes are left over behind what it says");
         }
-        self.pass(frame);
+        match &mut self.message {
+            Some(message) if said.cuts_off(message.handle) => {
+                message.unusable = Some(Unusable::NoMessage);
+                self.let_go();
+                self.message = None;
+                self.out.extend_from_slice(&frame);
+            }
+            _ => self.pass(frame),
+        }
         Ok(())
     }
 
@@ -160,43 +157,46 @@ impl Judge {
     fn pass(&mut self, frame: BytesMut) {
         let whole = frame.len();
         match &mut self.message {
-            Some(message) => message.frames.push((frame, whole)),
+            Some(message) => {
+                message.hold(frame, whole);
+                if message.unusable.is_some() {
+                    self.let_go();
+                }
+            }
             None => self.out.extend_from_slice(&frame),
         }
     }
 
-    fn transfer(&mut self, frame: BytesMut, transfer: Transfer) -> Result<(), &'static str> {
-        let Transfer { handle, delivery, more, aborted, payload_at } = transfer;
-        let mut message = match self.message.take() {
+    fn transfer(&mut self, frame: BytesMut, transfer: Transfer, payload_at: usize) -> Result<(), &'static str> {
+        let Transfer { handle, delivery, more, aborted } = transfer;
+        let message = match &mut self.message {
             Some(message) if message.handle == handle => message,
             Some(_) => return Err("two messages come at once"),
-            None => {
-                let delivery = delivery.ok_or("a message has no number")?;
-                Message { delivery, handle, frames: Vec::new(), payload: Vec::new(), unusable: None }
-            }
+            none => none.insert(Message::new(delivery.ok_or("a message has no number")?, handle)),
         };
         message.payload.extend_from_slice(&frame[payload_at..]);
-        message.frames.push((frame, payload_at));
-        if message.payload.len() > MESSAGE_MAX || message.frames.len() > FRAMES_MAX {
-            message.unusable = Some(Unusable::TooLarge);
-        }
-        if !more && !aborted && message.unusable.is_none() {
+        message.hold(frame, payload_at);
+        let is_whole = !more || aborted;
+        if is_whole && !aborted && message.unusable.is_none() {
             message.unusable = walk_all(&message.payload).err().map(|bad| match bad {
                 Bad::Deep => Unusable::TooDeep,
+                Bad::Many => Unusable::TooMany,
                 Bad::Malformed => Unusable::NoMessage,
             });
         }
         if let Some(why) = message.unusable {
             message.payload.clear();
-            if !more && !aborted {
-                self.note(message.delivery, why)?;
+            if is_whole && !aborted {
+                let delivery = message.delivery;
+                self.note(delivery, why)?;
             }
         }
-        let is_whole = !more || aborted;
-        if is_whole || message.unusable.is_some() {
-            self.let_go(&mut message);
+        if is_whole || self.message.as_ref().is_some_and(|message| message.unusable.is_some()) {
+            self.let_go();
         }
-        self.message = Some(message).filter(|_| !is_whole);
+        if is_whole {
+            self.message = None;
+        }
         Ok(())
     }
 
@@ -207,7 +207,9 @@ impl Judge {
     }
 
     /// What was held back, without the message if it is of no use.
-    fn let_go(&mut self, message: &mut Message) {
+    fn let_go(&mut self) {
+        let Some(message) = &mut self.message else { return };
+        message.held_bytes = 0;
         for (frame, without_payload) in message.frames.drain(..) {
             let kept = if message.unusable.is_some() { without_payload } else { frame.len() };
             self.out.extend_from_slice(&(kept as u32).to_be_bytes()); // at most FRAME_MAX
@@ -216,48 +218,19 @@ impl Judge {
     }
 }
 
-/// What a transfer says, of which the first `end` bytes of `body` are.
-fn transfer(body: &[u8], end: usize) -> Option<Transfer> {
-    let described = &body[1..end];
-    let mut fields = &described[value_bytes(described).ok()?..];
-    let count = match *fields {
-        [0x45, ..] => 0,
-        [0xC0, _, count, ..] => {
-            fields = &fields[3..];
-            count.into()
-        }
-        [0xD0, _, _, _, _, a, b, c, d, ..] => {
-            fields = &fields[9..];
-            u32::from_be_bytes([a, b, c, d])
-        }
-        _ => return None,
-    };
-    let mut transfer = Transfer { payload_at: HEAD_BYTES + end, ..Transfer::default() };
-    for place in 0..count {
-        let (field, rest) = fields.split_at_checked(value_bytes(fields).ok()?)?;
-        match place {
-            0 => transfer.handle = number(field)?,
-            1 => transfer.delivery = number(field),
-            5 => transfer.more = is_true(field),
-            9 => transfer.aborted = is_true(field),
-            _ => {}
-        }
-        fields = rest;
+impl Message {
+    fn new(delivery: u32, handle: u32) -> Self {
+        Self { delivery, handle, frames: Vec::new(), held_bytes: 0, payload: Vec::new(), unusable: None }
     }
-    Some(transfer)
-}
 
-fn number(field: &[u8]) -> Option<u32> {
-    match *field {
-        [0x43] => Some(0),
-        [0x52, small] => Some(small.into()),
-        [0x70, a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d])),
-        _ => None,
+    /// Until its last one is here, or it is too large.
+    fn hold(&mut self, frame: BytesMut, without_payload: usize) {
+        self.held_bytes += frame.len();
+        self.frames.push((frame, without_payload));
+        if self.payload.len() > MESSAGE_MAX || self.held_bytes > HELD_MAX || self.frames.len() > FRAMES_MAX {
+            self.unusable = Some(Unusable::TooLarge);
+        }
     }
-}
-
-fn is_true(field: &[u8]) -> bool {
-    matches!(*field, [0x41] | [0x56, 1])
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {

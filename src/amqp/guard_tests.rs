@@ -107,10 +107,64 @@ async fn what_is_wrong_beside_messages_ends_the_connection() {
         ("deep", frame(&[b"\x00\x53\x12".as_slice(), &b"\x00\x44".repeat(1_000), b"\x40"].concat())),
         ("left over", frame(b"\x00\x53\x13\x45\x40")),
         ("cut", frame(b"\x00\x53\x13\xc0")),
+        ("no performative", frame(b"\x00\x53\x19\x45")),
+        ("in a list", frame(b"\xc0\x09\x02\x00\x53\x14\xc0\x02\x01\x43\x40")),
+        ("by name", frame(b"\x00\xa3\x0eamqp:flow:list\x45")),
+        ("a field more", frame(b"\x00\x53\x18\xc0\x03\x02\x40\x40")),
+        ("a map with an odd count", frame(b"\x00\x53\x18\xc0\x05\x01\xc1\x02\x01\x40")),
+        ("a transfer of twelve", frame(&[&b"\x00\x53\x14\xc0\x0e\x0c\x43\x52\x01"[..], &[0x40; 10]].concat())),
+        ("one that is resumed", frame(b"\x00\x53\x14\xc0\x0b\x09\x43\x52\x01\x40\x40\x42\x42\x40\x40\x41")),
+        ("with a state", frame(b"\x00\x53\x14\xc0\x0d\x08\x43\x52\x01\x40\x40\x42\x42\x40\x00\x53\x24\x45")),
+        ("with a long tag", frame(&[&b"\x00\x53\x14\xc0\x27\x03\x43\x52\x01\xa0\x21"[..], &[7; 33]].concat())),
         ("of no number", frame(b"\x00\x53\x14\x45")),
         ("two at once", [transfer(1, true, b"\x40"), frame(b"\x00\x53\x14\xc0\x05\x02\x52\x01\x52\x02")].concat()),
     ] {
         let (out, _) = seen(&[&frame(b"")[..], &says].concat(), 64 * 1024).await;
         assert_eq!(out, None, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_transfer_with_all_its_fields_passes() {
+    let full = b"\x00\x53\x14\xc0\x13\x0b\x43\x52\x01\xa0\x04\x00\x00\x00\x01\x43\x42\x42\x50\x01\x40\x42\x42\x41";
+    let full = frame(&[&full[..], &data(3)].concat());
+    assert_eq!(seen(&full, 1_000).await, (Some(full), Vec::new()));
+}
+
+/// What says nothing is no reason to wait, and what says something is held back up to a bound.
+#[test]
+fn what_comes_within_a_message_has_a_bound() {
+    let mut judge = Judge::default();
+    let bytes = |frame: Vec<u8>| BytesMut::from(&frame[..]);
+    judge.take(bytes(transfer(1, true, b"\x40"))).unwrap();
+    for _ in 0..100_000 {
+        judge.take(bytes(frame(b""))).unwrap();
+    }
+    assert_eq!(judge.message.as_ref().unwrap().frames.len(), 1);
+    assert_eq!(judge.out.len(), 100_000 * HEAD_BYTES);
+    judge.out.clear();
+    let fields = [b"\x41\xb0\x00\x00\x80\x00".as_slice(), &vec![7; 0x8000]].concat();
+    let size = u32::try_from(4 + fields.len()).unwrap().to_be_bytes();
+    let flow = frame(&[b"\x00\x53\x15\xd0", &size[..], &[0, 0, 0, 2], &fields].concat());
+    for n in 0..100 {
+        judge.take(bytes(flow.clone())).unwrap();
+        assert!(judge.message.as_ref().unwrap().held_bytes <= HELD_MAX + FRAME_MAX as usize, "{n}");
+    }
+    judge.take(bytes(transfer(1, false, b"\x40"))).unwrap();
+    assert_eq!(judge.out.len(), 2 * EMPTY_TRANSFER + 100 * flow.len());
+    assert_eq!(lock(&judge.emptied).get(&1), Some(&Unusable::TooLarge));
+}
+
+/// The broker that ends a link, or all, sends no more of the message that it has begun, and says why.
+#[tokio::test]
+async fn a_goodbye_within_a_message_is_heard() {
+    for goodbye in [&b"\x00\x53\x18\x45"[..], b"\x00\x53\x17\x45", b"\x00\x53\x16\xc0\x03\x02\x43\x41"] {
+        let says = [transfer(1, true, b"\x00\x53"), frame(b"\x00\x53\x13\x45"), frame(goodbye)].concat();
+        let (out, emptied) = seen(&says, 1_000).await;
+        let expected = [transfer(1, true, b""), frame(b"\x00\x53\x13\x45"), frame(goodbye)].concat();
+        assert_eq!((out, emptied), (Some(expected), Vec::new()));
+    }
+    let of_another = frame(b"\x00\x53\x16\xc0\x04\x02\x52\x01\x41");
+    let says = [transfer(1, true, b"\x00\x53"), of_another, transfer(1, false, b"\x75\xa0\x00")].concat();
+    assert_eq!(seen(&says, 1_000).await, (Some(says), Vec::new()));
 }

@@ -14,11 +14,14 @@ mod connection;
 mod credential;
 mod error;
 mod guard;
+#[cfg(test)]
+mod library_tests;
 mod message;
 mod nesting;
 mod pause;
 #[cfg(test)]
 mod peer;
+mod performative;
 mod receiver;
 mod sender;
 mod socket;

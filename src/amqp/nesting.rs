@@ -1,125 +1,148 @@
-//! How far a value of AMQP's goes, and how deep: without recursion, so that whatever the bytes claim costs no stack. The library
-//! follows values within values by recursion; nothing is given to it that this has not walked to its end. Pure.
+//! How far a value of AMQP's goes, how deep, and how many there are: without recursion, so that whatever the bytes claim costs no
+//! stack. The library follows values within values by recursion; nothing is given to it that this has not walked to its end. Pure.
+//!
+//! It takes for a value only what the library cannot take for another: the library makes nothing of a compound's size, carries an
+//! array's constructor into the maps and lists among its items, and takes two from a map's count whatever it is. So a size has to
+//! be as long as what it is of, items of an array are no compounds and take bytes, and a map has as many keys as values.
+//! `library_tests.rs` holds both against each other.
 
 /// Values within values, at most: what a broker says of a link has six, and a message that asks for a payment one or two.
 pub(super) const DEPTH_MAX: usize = 32;
-/// Items of an array that take no bytes, at most: the others are bounded by the bytes that they take.
-const EMPTY_ITEMS_MAX: u32 = 1_024;
+/// Values, those within others too: the library makes some hundred bytes of one that took a single byte.
+pub(super) const VALUES_MAX: usize = 8 * 1024;
 
 /// Why bytes are not given to the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bad {
     /// More than [`DEPTH_MAX`].
     Deep,
-    /// They end within a value, or are none.
+    /// More than [`VALUES_MAX`].
+    Many,
+    /// They end within a value, are none, or could be read in two ways.
     Malformed,
 }
 
 /// What still has to be walked at one level.
-enum Level {
-    /// So many values, each with its constructor.
-    Values(u32),
-    /// An array's constructor, and then so many items.
-    Array(u32),
-    /// So many items by this constructor.
-    Items(u32, u8),
+struct Level {
+    left: u32,
+    /// The constructor of an array's items; other values have one each.
+    code: Option<u8>,
+    /// Where it has to end, for what says so.
+    end: Option<usize>,
 }
 
 struct Walk<'b> {
     bytes: &'b [u8],
     at: usize,
+    values: usize,
     levels: Vec<Level>,
 }
 
 /// How long the first value of these bytes is.
 pub(super) fn value_bytes(bytes: &[u8]) -> Result<usize, Bad> {
-    let mut walk = Walk { bytes, at: 0, levels: vec![Level::Values(1)] };
-    while let Some(level) = walk.levels.last_mut() {
-        // A level stays until all within it is walked: so there are as many as the library would be deep.
-        match level {
-            Level::Values(0) | Level::Items(0, _) => drop(walk.levels.pop()),
-            Level::Values(left) => {
-                *left -= 1;
-                walk.value()?;
-            }
-            Level::Array(items) => {
-                let items = *items;
-                walk.items(items)?;
-            }
-            Level::Items(left, code) => {
-                let code = *code;
-                *left -= 1;
-                walk.body(code)?;
-            }
-        }
-    }
+    let mut walk = Walk::new(bytes);
+    walk.one()?;
     Ok(walk.at)
 }
 
-/// Are these bytes nothing but values?
-pub(super) fn walk_all(mut bytes: &[u8]) -> Result<(), Bad> {
-    while !bytes.is_empty() {
-        bytes = &bytes[value_bytes(bytes)?..];
+/// Are these bytes nothing but values? How many.
+pub(super) fn walk_all(bytes: &[u8]) -> Result<usize, Bad> {
+    let mut walk = Walk::new(bytes);
+    while walk.at < bytes.len() {
+        walk.one()?;
     }
-    Ok(())
+    Ok(walk.values)
 }
 
-impl Walk<'_> {
+impl<'b> Walk<'b> {
+    fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, at: 0, values: 0, levels: Vec::new() }
+    }
+
+    /// A level stays until all within it is walked: so there are as many as the library would be deep.
+    fn one(&mut self) -> Result<(), Bad> {
+        self.levels.push(Level { left: 1, code: None, end: None });
+        while let Some(level) = self.levels.last_mut() {
+            if level.left == 0 {
+                if level.end.is_some_and(|end| end != self.at) {
+                    return Err(Bad::Malformed);
+                }
+                self.levels.pop();
+                continue;
+            }
+            level.left -= 1;
+            let code = level.code;
+            self.values += 1;
+            if self.values > VALUES_MAX {
+                return Err(Bad::Many);
+            }
+            match code {
+                Some(code) => self.flat(code)?,
+                None => self.value()?,
+            }
+        }
+        Ok(())
+    }
+
     fn value(&mut self) -> Result<(), Bad> {
         match self.byte()? {
-            0x00 => self.deeper(Level::Values(2)), // described: by a value, a value
-            code => self.body(code),
+            0x00 => {
+                self.descriptor()?;
+                self.deeper(Level { left: 1, code: None, end: None })
+            }
+            0x40..=0x45 => Ok(()),
+            code @ (0xC0 | 0xC1 | 0xD0 | 0xD1) => {
+                let (count, end) = self.compound(code)?;
+                if code & 1 == 1 && count % 2 == 1 {
+                    return Err(Bad::Malformed);
+                }
+                self.deeper(Level { left: count, code: None, end: Some(end) })
+            }
+            code @ (0xE0 | 0xF0) => {
+                let (count, end) = self.compound(code)?;
+                // One without items has no constructor for the library: it would be the next value's.
+                let code = if count == 0 { None } else { Some(self.byte()?) };
+                self.deeper(Level { left: count, code, end: Some(end) })
+            }
+            code => self.flat(code),
         }
     }
 
-    /// What stands behind a constructor.
-    fn body(&mut self, code: u8) -> Result<(), Bad> {
-        match code >> 4 {
-            0x4 => Ok(()),
-            width @ 0x5..=0x9 => self.skip(1 << (width - 5)),
-            0xA => {
-                let length = self.byte()?;
-                self.skip(length.into())
-            }
-            0xB => {
-                let length = self.wide()?;
-                self.skip(length as usize)
-            }
-            0xC | 0xD => {
-                let count = self.count(code)?;
-                self.deeper(Level::Values(count))
-            }
-            0xE | 0xF => {
-                let count = self.count(code)?;
-                self.deeper(Level::Array(count))
-            }
+    /// The library knows numbers and names.
+    fn descriptor(&mut self) -> Result<(), Bad> {
+        match self.byte()? {
+            0x44 => Ok(()),
+            code @ (0x53 | 0x80 | 0xA3 | 0xB3) => self.flat(code),
             _ => Err(Bad::Malformed),
         }
     }
 
-    /// Behind the size, of which the library does not make much either.
-    fn count(&mut self, code: u8) -> Result<u32, Bad> {
-        if code & 0x10 == 0 {
-            self.skip(1)?;
-            Ok(self.byte()?.into())
-        } else {
-            self.skip(4)?;
-            self.wide()
-        }
+    /// What stands behind the constructor of a value that takes bytes and has none within it.
+    fn flat(&mut self, code: u8) -> Result<(), Bad> {
+        let bytes = match code {
+            0x50..=0x56 => 1,
+            0x60 | 0x61 => 2,
+            0x70..=0x74 => 4,
+            0x80..=0x84 => 8,
+            0x94 | 0x98 => 16,
+            0xA0 | 0xA1 | 0xA3 => self.byte()?.into(),
+            0xB0 | 0xB1 | 0xB3 => self.wide()? as usize,
+            _ => return Err(Bad::Malformed),
+        };
+        self.at = self.end_of(bytes)?;
+        Ok(())
     }
 
-    fn items(&mut self, items: u32) -> Result<(), Bad> {
-        match self.byte()? {
-            0x00 => self.deeper(Level::Values(1)), // described: the description, and then a constructor again
-            code => {
-                if code >> 4 == 0x4 && items > EMPTY_ITEMS_MAX {
-                    return Err(Bad::Malformed);
-                }
-                if let Some(level) = self.levels.last_mut() {
-                    *level = Level::Items(items, code);
-                }
-                Ok(())
-            }
+    /// How many there are, and where they end.
+    fn compound(&mut self, code: u8) -> Result<(u32, usize), Bad> {
+        if code & 0x10 == 0 {
+            let size = self.byte()?;
+            let end = self.end_of(size.into())?;
+            Ok((self.byte()?.into(), end))
+        } else {
+            let size = self.wide()?;
+            let end = self.end_of(size as usize)?;
+            Ok((self.wide()?, end))
         }
     }
 
@@ -143,10 +166,8 @@ impl Walk<'_> {
         Ok(u32::from_be_bytes(*four))
     }
 
-    fn skip(&mut self, bytes: usize) -> Result<(), Bad> {
-        let end = self.at.checked_add(bytes).filter(|end| *end <= self.bytes.len()).ok_or(Bad::Malformed)?;
-        self.at = end;
-        Ok(())
+    fn end_of(&self, bytes: usize) -> Result<usize, Bad> {
+        self.at.checked_add(bytes).filter(|end| *end <= self.bytes.len()).ok_or(Bad::Malformed)
     }
 }
 
@@ -165,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_value_is_walked_to_its_end() {
-        let values: [&[u8]; 14] = [
+        let values: [&[u8]; 15] = [
             b"\x40",
             b"\x56\x01",
             b"\x60\x00\x01",
@@ -179,7 +200,8 @@ mod tests {
             b"\xc1\x06\x02\xa1\x01k\x52\x07",
             b"\x00\x53\x24\x45",
             b"\xe0\x08\x01\xa3\x05PLAIN",
-            b"\xe0\x07\x02\x00\x53\x01\x50\x07\x08",
+            b"\xe0\x04\x02\x50\x07\x08",
+            b"\xe0\x01\x00",
         ];
         for value in values {
             let behind = [value, b"\x41"].concat();
@@ -188,7 +210,7 @@ mod tests {
                 assert_eq!(value_bytes(&value[..end]), Err(Bad::Malformed), "{:02x?}", &value[..end]);
             }
         }
-        assert_eq!(walk_all(&values.concat()), Ok(()));
+        assert!(walk_all(&values.concat()).is_ok());
         assert_eq!(value_bytes(b"\x10"), Err(Bad::Malformed), "there is no such constructor");
     }
 
@@ -196,20 +218,38 @@ mod tests {
     fn what_is_too_deep_is_seen_however_deep_it_is() {
         assert!(value_bytes(&nested_lists(DEPTH_MAX)).is_ok());
         assert_eq!(value_bytes(&nested_lists(DEPTH_MAX + 1)), Err(Bad::Deep));
-        let described = [&b"\x00\x44".repeat(100_000)[..], b"\x40"].concat();
-        let descriptions = b"\x00".repeat(100_000);
-        let arrays = b"\xf0\x00\x00\xff\xff\x00\x00\x00\x01".repeat(10_000);
-        let of_array = [b"\xe0\xff\x01".as_slice(), &b"\x00\x44".repeat(100_000)].concat();
-        for (what, bytes) in [("described", described), ("descriptions", descriptions), ("arrays", arrays)] {
-            assert_eq!(value_bytes(&bytes), Err(Bad::Deep), "{what}");
-        }
-        assert_eq!(value_bytes(&of_array), Err(Bad::Malformed), "one description after the other, of nothing");
+        assert_eq!(value_bytes(&[&b"\x00\x44".repeat(100_000)[..], b"\x40"].concat()), Err(Bad::Deep));
     }
 
     #[test]
-    fn what_claims_more_than_it_has_is_not_walked_for_long() {
-        assert_eq!(value_bytes(b"\xf0\x00\x00\x00\x05\xff\xff\xff\xff\x40"), Err(Bad::Malformed), "4 billion nulls");
-        assert_eq!(value_bytes(b"\xd0\x00\x00\x00\x05\xff\xff\xff\xff\x40"), Err(Bad::Malformed));
-        assert_eq!(value_bytes(b"\xb0\xff\xff\xff\xffx"), Err(Bad::Malformed));
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (what, bytes) in [
+            ("a description described", &b"\x00\x00\x44\x40\x40"[..]),
+            ("described by a text", b"\x00\xa1\x01k\x40"),
+            ("an array of described values", b"\xe0\x07\x02\x00\x53\x01\x50\x07\x08"),
+            ("of arrays", b"\xe0\x05\x01\xe0\x02\x00\x40"),
+            ("of lists", b"\xe0\x04\x01\xc0\x01\x00"),
+            ("of maps", b"\xe0\x04\x01\xc1\x01\x00"),
+            ("of what takes no bytes", b"\xe0\x02\x02\x40"),
+            ("of nothing, with a constructor", b"\xe0\x02\x00\xa3"),
+            ("a map with a key more than values", b"\xc1\x02\x01\x40"),
+            ("a list of no size", b"\xc0\x00\x00"),
+            ("a size too small", b"\xc0\x02\x02\x40\x40"),
+            ("a size too large", b"\xc0\x04\x02\x40\x40\x40"),
+            ("four billion", b"\xd0\x00\x00\x00\x05\xff\xff\xff\xff\x40"),
+            ("longer than all there is", b"\xb0\xff\xff\xff\xffx"),
+        ] {
+            assert_eq!(value_bytes(bytes), Err(Bad::Malformed), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_many_is_not_walked_for_long() {
+        assert_eq!(walk_all(&[0x40; VALUES_MAX]), Ok(VALUES_MAX));
+        assert_eq!(walk_all(&[0x40; VALUES_MAX + 1]), Err(Bad::Many));
+        let count = u32::try_from(VALUES_MAX).unwrap().to_be_bytes();
+        let size = u32::try_from(VALUES_MAX + 5).unwrap().to_be_bytes();
+        let array = [b"\xf0", &size[..], &count, b"\x50", &[7; VALUES_MAX]].concat();
+        assert_eq!(value_bytes(&array), Err(Bad::Many));
     }
 }
