@@ -76,6 +76,9 @@ impl Chooser<'_> {
         for (record, read_at) in source.waiting() {
             if batch.records >= self.batch_max || batch.weight >= BATCH_WEIGHT_MAX {
                 batch.full = true;
+                if records == 0 {
+                    return Ok(()); // it was not its turn: what held it up holds it up still
+                }
                 break;
             }
             match self.judge(record, *read_at)? {

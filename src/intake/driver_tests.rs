@@ -387,3 +387,6 @@ proptest! {
         }
     }
 }
+
+#[path = "driver_held_tests.rs"]
+mod held;
