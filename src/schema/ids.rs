@@ -32,6 +32,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// After a question that had no answer.
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
 const AWAY_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// So long an id is asked for after whoever inquired has gone: who repeats the inquiry finds what came meanwhile.
+const INQUIRY_KEPT: Duration = Duration::from_secs(60);
 /// How often whoever waits for an answer looks for itself.
 const TURN: Duration = Duration::from_millis(500);
 
@@ -93,8 +95,18 @@ struct Want {
     no_word: Option<NoWord>,
     /// When it was asked, as it was said first that there is no such id.
     missed: Option<Instant>,
+    /// When that was, or that there is none was said once more.
+    heard: Option<Instant>,
     /// A partition has halted there: it is asked until it has a meaning.
     lasting: bool,
+    /// It was wanted for an inquiry alone, and since then nobody waits for it.
+    left: Option<Instant>,
+}
+
+impl Want {
+    fn new(now: Instant, lasting: bool) -> Self {
+        Self { not_before: now, away: 0, no_word: None, missed: None, heard: None, lasting, left: None }
+    }
 }
 
 /// What is known.
@@ -206,10 +218,10 @@ impl Ids {
         if self.asking == Asking::Nobody || id > ID_MAX {
             return false;
         }
-        let fresh = Want { not_before: Instant::now(), away: 0, no_word: None, missed: None, lasting };
         let mut wanted = lock(&self.wanted);
         let is_new = !wanted.contains_key(&id);
-        let want = wanted.entry(id).or_insert(fresh);
+        let want = wanted.entry(id).or_insert_with(|| Want::new(Instant::now(), lasting));
+        want.left = None;
         if lasting && !want.lasting {
             (want.lasting, want.missed) = (true, None);
         }
@@ -218,23 +230,57 @@ impl Ids {
         is_new
     }
 
-    /// What is known of it, or has come instead of an answer.
+    /// What is known of it, or has come instead of an answer. Requests do not take it that there is no such id for long: as
+    /// long as the registry is asked again, that was no verdict.
     pub fn standing(&self, id: u32) -> Standing {
-        match self.known(id) {
-            Some(_) => Standing::Known,
-            None if id > ID_MAX => Standing::Known,
-            None => {
-                let no_word = lock(&self.wanted).get(&id).and_then(|want| want.no_word.clone());
-                no_word.map_or(Standing::Unasked, Standing::NoWord)
+        let wanted = lock(&self.wanted);
+        match (self.known(id), wanted.get(&id)) {
+            _ if id > ID_MAX => Standing::Known,
+            (Some(Meaning::Missing { .. }) | None, Some(Want { no_word: Some(no_word), .. })) => {
+                Standing::NoWord(no_word.clone())
             }
+            (Some(Meaning::Missing { .. }), Some(want)) if !want.lasting => Standing::Unasked,
+            (Some(_), _) => Standing::Known,
+            (None, _) => Standing::Unasked,
         }
     }
 
-    /// Nobody wants to know any more, but for a partition that has halted there.
-    pub fn leave(&self, id: u32) {
+    /// Has the registry asked now, whatever it has said before. From when on an answer is one to this; and whether nobody else
+    /// wants to know.
+    pub fn inquire(&self, id: u32) -> (Instant, bool) {
+        let now = Instant::now();
+        if id > ID_MAX {
+            return (now, false);
+        }
         let mut wanted = lock(&self.wanted);
-        if wanted.get(&id).is_some_and(|want| !want.lasting) {
-            wanted.remove(&id);
+        let is_new = !wanted.contains_key(&id);
+        let want = wanted.entry(id).or_insert_with(|| Want::new(now, false));
+        let left = want.left.take();
+        let since = left.unwrap_or(now);
+        if want.heard.is_none_or(|at| at < since) {
+            want.not_before = want.not_before.min(now);
+        }
+        drop(wanted);
+        self.bell.notify_one();
+        (since, is_new || left.is_some())
+    }
+
+    /// What has come of an inquiry; `None` as long as nothing has. Unlike with [`Self::standing`], what was known before is
+    /// nothing.
+    pub fn heard_since(&self, id: u32, since: Instant) -> Option<Standing> {
+        let wanted = lock(&self.wanted);
+        match wanted.get(&id) {
+            _ if id > ID_MAX => Some(Standing::Known),
+            Some(want) if want.heard.is_none_or(|at| at < since) => None,
+            Some(want) => Some(want.no_word.clone().map_or(Standing::Known, Standing::NoWord)),
+            None => Some(self.known(id).map_or(Standing::Unasked, |_| Standing::Known)),
+        }
+    }
+
+    /// Whoever inquired has gone: soon nobody wants to know any more, but for a partition that has halted there.
+    pub fn leave(&self, id: u32) {
+        if let Some(want) = lock(&self.wanted).get_mut(&id).filter(|want| !want.lasting) {
+            want.left = Some(Instant::now());
         }
     }
 
@@ -262,7 +308,8 @@ impl Ids {
 
     /// The question that is due first, and when.
     pub fn next(&self) -> Option<(u32, Instant)> {
-        let wanted = lock(&self.wanted);
+        let mut wanted = lock(&self.wanted);
+        wanted.retain(|_, want| want.left.is_none_or(|left| left.elapsed() < INQUIRY_KEPT));
         wanted.iter().map(|(id, want)| (*id, want.not_before)).min_by_key(|(_, not_before)| *not_before)
     }
 
@@ -291,11 +338,13 @@ impl Ids {
         let first = want.missed.unwrap_or(asked);
         if want.missed.is_none() || asked.saturating_duration_since(first) < apart {
             (want.not_before, want.away, want.no_word, want.missed) = (asked + pause, 0, None, Some(first));
+            want.heard = None;
             return;
         }
         let of_event = want.lasting || self.asking == Asking::First;
         if want.lasting {
             (want.not_before, want.away, want.no_word, want.missed) = (asked + ASK_AGAIN, 0, None, Some(asked));
+            want.heard = Some(Instant::now());
         } else {
             wanted.remove(&id);
         }
@@ -311,7 +360,8 @@ impl Ids {
             return Duration::ZERO;
         }
         let pause = AWAY_PAUSE.saturating_mul(1 << want.away.min(10)).min(AWAY_PAUSE_MAX);
-        want.not_before = Instant::now() + pause;
+        let now = Instant::now();
+        (want.not_before, want.heard) = (now + pause, Some(now));
         (want.away, want.no_word) = (want.away + 1, Some(no_word));
         pause
     }

@@ -103,27 +103,37 @@ impl RequestCodec {
     /// How it stands with this id, as far as it has been heard.
     #[must_use]
     pub fn standing(&self, id: u32) -> IdStanding {
-        match self.ids.standing(id) {
+        self.in_words_of_operators(self.ids.standing(id))
+    }
+
+    /// The same as the registry says it now, whatever it has said before; or when `patience` is over. It is asked for a while
+    /// longer then: who inquires again finds an answer that came late.
+    pub async fn inquire(&self, id: u32, patience: Duration) -> IdStanding {
+        if self.ids.asking() == Asking::Nobody {
+            return IdStanding::NoRegistry;
+        }
+        let until = Instant::now() + patience;
+        let (since, mine) = self.ids.inquire(id);
+        let heard = loop {
+            let heard = self.ids.heard_since(id, since);
+            if heard.is_some() || Instant::now() >= until {
+                break heard;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        };
+        if mine {
+            self.ids.leave(id);
+        }
+        self.in_words_of_operators(heard.unwrap_or(Standing::Unasked))
+    }
+
+    fn in_words_of_operators(&self, standing: Standing) -> IdStanding {
+        match standing {
             _ if self.ids.asking() == Asking::Nobody => IdStanding::NoRegistry,
             Standing::Known => IdStanding::Explained,
             Standing::NoWord(NoWord { reason, alone: true }) => IdStanding::Withheld(reason.to_string()),
             Standing::NoWord(_) | Standing::Unasked => IdStanding::Away,
         }
-    }
-
-    /// The same, once the registry has been asked, or when `patience` is over. If nobody else waits for it, it is not asked any
-    /// more after that.
-    pub async fn inquire(&self, id: u32, patience: Duration) -> IdStanding {
-        let until = Instant::now() + patience;
-        let mine = self.ids.want(id, false);
-        while matches!(self.ids.standing(id), Standing::Unasked) && Instant::now() < until {
-            tokio::time::sleep(LOOK_PAUSE).await;
-        }
-        let standing = self.standing(id);
-        if mine {
-            self.ids.leave(id);
-        }
-        standing
     }
 
     fn unframe<'v>(

@@ -14,6 +14,9 @@ use crate::schema::ids::{Asking, Ids, Meaning, NoWord};
 use crate::schema::meaning::Known;
 use crate::telemetry::{self, Seldom};
 
+/// After a question for an id that it has explained had no answer either, and nothing else had.
+const SILENT_AGAIN: Duration = Duration::from_secs(60);
+
 impl RegistryArgs {
     /// Of a process that appends: it knows the ids of everything that it may write before it begins, or does not begin. `topic`
     /// is that of the events.
@@ -74,7 +77,7 @@ async fn id_of(registry: &Registry, subject: &str, schema: &str) -> anyhow::Resu
 
 fn asks(ids: Arc<Ids>, registry: Registry, known: Arc<Known>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let seldom = Seldom::new();
+        let (seldom, mut another) = (Seldom::new(), Another::default());
         loop {
             let Some((id, at)) = ids.next() else {
                 ids.bell().await;
@@ -87,15 +90,21 @@ fn asks(ids: Arc<Ids>, registry: Registry, known: Arc<Known>) -> AbortOnDropHand
                 }
                 continue;
             }
-            ask(&ids, &registry, &known, id, &seldom).await;
+            ask(&ids, &registry, &known, id, (&seldom, &mut another)).await;
         }
     }))
 }
 
-async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom: &Seldom) {
+async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, (seldom, another): (&Seldom, &mut Another)) {
     let asked = Instant::now();
     let answer = registry.schema(id).await;
-    let alone = matches!(answer, Err(NoAnswer::Away(_))) && answers_for_another(ids, registry).await;
+    let alone = match &answer {
+        Err(NoAnswer::Away(_)) => another.is_answered(ids, registry).await,
+        _ => {
+            another.answered(true, Instant::now());
+            false
+        }
+    };
     telemetry::registry_asked(match &answer {
         Ok(_) | Err(NoAnswer::Refused(_)) => "answered",
         Err(NoAnswer::Missing(_) | NoAnswer::Unsure(_)) => "missing",
@@ -125,10 +134,26 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, seldom
 }
 
 /// One question more where there was no answer: is it this id alone? What it has explained once it can explain again.
-async fn answers_for_another(ids: &Ids, registry: &Registry) -> bool {
-    match ids.explained() {
-        Some(other) => registry.schema(other).await.is_ok(),
-        None => false,
+#[derive(Default)]
+struct Another {
+    /// When it was not answered either, if nothing was since: one asks for all, and in an outage each question takes its time.
+    silent_at: Option<Instant>,
+}
+
+impl Another {
+    async fn is_answered(&mut self, ids: &Ids, registry: &Registry) -> bool {
+        let Some(other) = ids.explained().filter(|_| self.may_be_asked(Instant::now())) else { return false };
+        let is_answered = registry.schema(other).await.is_ok();
+        self.answered(is_answered, Instant::now());
+        is_answered
+    }
+
+    fn may_be_asked(&self, now: Instant) -> bool {
+        self.silent_at.is_none_or(|at| now.saturating_duration_since(at) >= SILENT_AGAIN)
+    }
+
+    fn answered(&mut self, is_answered: bool, now: Instant) {
+        self.silent_at = Some(now).filter(|_| !is_answered);
     }
 }
 
@@ -165,6 +190,16 @@ async fn judged(judge: impl FnOnce() -> Meaning + Send + 'static) -> Option<Mean
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_an_outage_one_question_is_not_two() {
+        let (mut another, at) = (Another::default(), Instant::now());
+        assert!(another.may_be_asked(at));
+        another.answered(false, at);
+        assert!(!another.may_be_asked(at + SILENT_AGAIN / 2) && another.may_be_asked(at + SILENT_AGAIN));
+        another.answered(true, at);
+        assert!(another.may_be_asked(at), "it is back");
+    }
 
     #[tokio::test]
     async fn a_schema_that_a_parser_panics_at_is_of_no_use_and_the_next_one_is_judged() {
