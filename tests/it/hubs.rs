@@ -13,6 +13,8 @@ use crate::foreign::{Foreign, GOOD, avro, id};
 use crate::hub_cluster::HubCluster;
 use crate::intake::initiations;
 
+/// Of a process, each of which holds up the next one for half a minute.
+const KILLS_MAX: usize = 4;
 const SECRET: &str = "PAYLOG_REQUESTS_CONNECTION_STRING";
 
 /// A real process that takes requests from the hub, and where its log goes.

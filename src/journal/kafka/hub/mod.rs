@@ -184,7 +184,11 @@ mod tests {
         let watched = hub.clone();
         assert!(watched.check_member().is_ok(), "nobody has joined");
         hub.pulse.beat();
-        while watched.check_member().is_ok() {} // from the first look on it is silent
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while watched.check_member().is_ok() {
+            // From the first look on it is silent.
+            assert!(std::time::Instant::now() < deadline, "nobody is missed");
+        }
         hub.pulse.end();
         assert!(watched.check_member().is_ok());
     }
