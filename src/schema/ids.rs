@@ -256,8 +256,11 @@ impl Ids {
         let is_new = !wanted.contains_key(&id);
         let want = wanted.entry(id).or_insert_with(|| Want::new(now, false));
         let left = want.left.take();
-        let since = left.unwrap_or(now);
-        if want.heard.is_none_or(|at| at < since) {
+        // That the registry was away meanwhile is no answer for whoever has seen to it.
+        let is_late = left.is_some_and(|left| want.heard.is_some_and(|at| at >= left));
+        let is_answer = want.no_word.as_ref().is_some_and(|no_word| no_word.alone);
+        let since = left.filter(|_| is_late && is_answer).unwrap_or(now);
+        if since == now {
             want.not_before = want.not_before.min(now);
         }
         drop(wanted);

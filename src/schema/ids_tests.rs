@@ -85,6 +85,10 @@ fn who_repeats_an_inquiry_finds_what_came_meanwhile() {
     let (third, _) = ids.inquire(7);
     assert!(ids.heard_since(7, third).is_none(), "that was the answer to the one before");
     ids.leave(7);
+    ids.away(7, no_word(false));
+    let (fourth, _) = ids.inquire(7);
+    assert!(ids.heard_since(7, fourth).is_none() && due(&ids) == Some(7), "it may be back");
+    ids.leave(7);
     lock(&ids.wanted).get_mut(&7).unwrap().left = Instant::now().checked_sub(INQUIRY_KEPT);
     assert_eq!(ids.next(), None, "and nobody wants to know any more");
     ids.inquire(7);

@@ -14,8 +14,10 @@ use crate::schema::ids::{Asking, Ids, Meaning, NoWord};
 use crate::schema::meaning::Known;
 use crate::telemetry::{self, Seldom};
 
-/// After a question for an id that it has explained had no answer either, and nothing else had.
+/// How long a registry that had no answer for an id that it has explained either is not asked for that again, if it took its
+/// time and nothing else was answered since.
 const SILENT_AGAIN: Duration = Duration::from_secs(60);
+const SLOW: Duration = Duration::from_secs(1);
 
 impl RegistryArgs {
     /// Of a process that appends: it knows the ids of everything that it may write before it begins, or does not begin. `topic`
@@ -101,7 +103,7 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, (seldo
     let alone = match &answer {
         Err(NoAnswer::Away(_)) => another.is_answered(ids, registry).await,
         _ => {
-            another.answered(true, Instant::now());
+            another.silent_at = None;
             false
         }
     };
@@ -136,15 +138,16 @@ async fn ask(ids: &Ids, registry: &Registry, known: &Arc<Known>, id: u32, (seldo
 /// One question more where there was no answer: is it this id alone? What it has explained once it can explain again.
 #[derive(Default)]
 struct Another {
-    /// When it was not answered either, if nothing was since: one asks for all, and in an outage each question takes its time.
+    /// When it was not answered either, and in no hurry: in an outage one question for all ids is enough.
     silent_at: Option<Instant>,
 }
 
 impl Another {
     async fn is_answered(&mut self, ids: &Ids, registry: &Registry) -> bool {
-        let Some(other) = ids.explained().filter(|_| self.may_be_asked(Instant::now())) else { return false };
+        let asked = Instant::now();
+        let Some(other) = ids.explained().filter(|_| self.may_be_asked(asked)) else { return false };
         let is_answered = registry.schema(other).await.is_ok();
-        self.answered(is_answered, Instant::now());
+        self.heard(is_answered, asked, Instant::now());
         is_answered
     }
 
@@ -152,8 +155,8 @@ impl Another {
         self.silent_at.is_none_or(|at| now.saturating_duration_since(at) >= SILENT_AGAIN)
     }
 
-    fn answered(&mut self, is_answered: bool, now: Instant) {
-        self.silent_at = Some(now).filter(|_| !is_answered);
+    fn heard(&mut self, is_answered: bool, asked: Instant, now: Instant) {
+        self.silent_at = Some(now).filter(|now| !is_answered && now.saturating_duration_since(asked) >= SLOW);
     }
 }
 
@@ -195,10 +198,12 @@ mod tests {
     fn in_an_outage_one_question_is_not_two() {
         let (mut another, at) = (Another::default(), Instant::now());
         assert!(another.may_be_asked(at));
-        another.answered(false, at);
-        assert!(!another.may_be_asked(at + SILENT_AGAIN / 2) && another.may_be_asked(at + SILENT_AGAIN));
-        another.answered(true, at);
-        assert!(another.may_be_asked(at), "it is back");
+        another.heard(false, at, at + SLOW / 2);
+        assert!(another.may_be_asked(at + SLOW), "that was no long question");
+        another.heard(false, at, at + SLOW);
+        assert!(!another.may_be_asked(at + SILENT_AGAIN) && another.may_be_asked(at + SLOW + SILENT_AGAIN));
+        another.heard(true, at, at + SLOW);
+        assert!(another.may_be_asked(at + SLOW), "it is back");
     }
 
     #[tokio::test]
