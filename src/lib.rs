@@ -22,6 +22,7 @@ pub mod control;
 pub mod deliveries;
 pub mod gateway;
 pub mod gateway_simulator;
+pub mod holding;
 pub mod http;
 pub mod import;
 pub mod intake;

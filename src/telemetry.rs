@@ -166,7 +166,8 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         );
         describe_gauge!(
             REQUESTS_HELD,
-            "Partitions of requests that wait for a partition of the log that has halted, or for the schema registry"
+            "Partitions of requests that wait, by topic and for what: a partition of the log that has halted (halted), the schema \
+             registry (registry_away), or one id that it says nothing of (schema_withheld)"
         );
         describe_counter!(REGISTRY_ASKED, "Questions to the schema registry what an id is, by what it answered");
         describe_counter!(REQUESTS_GONE, "Offsets of requests that retention removed before they were taken in");
@@ -309,14 +310,27 @@ pub fn cloud_events_taken(result: &'static str, count: u64) {
     counter!(CLOUD_EVENTS, "result" => result).increment(count);
 }
 
-/// `answer` is `answered`, `missing` or `away`.
+/// `answer` is `answered`, `missing`, `away`, or `withheld`: of this id nothing is said, and of others something is.
 pub fn registry_asked(answer: &'static str) {
     counter!(REGISTRY_ASKED, "answer" => answer).increment(1);
 }
 
+/// Partitions of requests that wait, by what for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldCount {
+    pub halted: usize,
+    pub registry_away: usize,
+    pub schema_withheld: usize,
+}
+
 /// `topic` is where they are read from: ours, or a hub.
-pub fn requests_held(topic: &str, partitions: usize) {
-    gauge!(REQUESTS_HELD, "topic" => topic.to_owned()).set(partitions as f64);
+pub fn requests_held(topic: &str, count: HeldCount) {
+    let HeldCount { halted, registry_away, schema_withheld } = count;
+    for (why, partitions) in
+        [("halted", halted), ("registry_away", registry_away), ("schema_withheld", schema_withheld)]
+    {
+        gauge!(REQUESTS_HELD, "topic" => topic.to_owned(), "for" => why).set(partitions as f64);
+    }
 }
 
 pub fn requests_gone(offsets: u64) {

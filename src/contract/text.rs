@@ -68,6 +68,7 @@ texts! {
     ProjectionName, "A projection of this instance.", one_of(&["payments", "totals"]);
     DecisionKind, "What becomes of it.", one_of(&["inquire", "charge_again", "settle_successful", "settle_failed"]);
     Despite, "What is set aside.", one_of(&["unknown_schema"]);
+    HeldFor, "What a partition of requests waits for.", one_of(&["halted", "registry_away", "schema_withheld"]);
     Accepted, "They are.", one_of(&["accepted"]);
     True, "Yes or no.", one_of(&["true", "false"]);
     Path, "A path of this server, with a position from which on it may be answered.", like("^/v1/");

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::holding::Holding;
 use crate::journal::{Journal, JournalError, Requests};
 use crate::projection::View;
 use crate::schema::{Codec, RequestCodec};
@@ -60,6 +61,8 @@ pub struct Intake {
     /// The gateway of new payments, by the name it is configured under.
     pub gateway: String,
     pub bounds: Bounds,
+    /// Where it is said what waits.
+    pub holding: Holding,
 }
 
 #[derive(Clone, Copy, Debug)]

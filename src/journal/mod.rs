@@ -17,6 +17,7 @@ mod partitioner;
 mod record;
 mod requests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -106,6 +107,11 @@ pub trait Journal: Reader {
     /// can fail in the next moment.
     fn writable(&self, _partition: Partition) -> Result<(), JournalError> {
         Ok(())
+    }
+
+    /// Which partitions take no records now, and why not: the same of all of them, asked at once.
+    fn unwritable(&self) -> Result<BTreeMap<Partition, String>, JournalError> {
+        Ok(BTreeMap::new())
     }
 
     /// Are the lanes and the requests that were given out still served? `Err` if nobody has polled them for so long that the

@@ -3,6 +3,7 @@
 //!
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
+//! * `described_roles`: the descriptions of processes that serve nobody but those who look after them
 //! * `described`: holds every answer that `client` sees to `/openapi.json`
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `polling`: the same over a WebSocket, and a page at a time
@@ -33,7 +34,7 @@
 //! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
 //! * `service_bus`, `service_bus_faults`, `service_bus_sink`: queues of Azure Service Bus, on a real broker; `artemis`: that
 //!   broker, and a client of it that is not ours
-//! * `registry`, `registry_requests`: a schema registry and its faults; `registry_double`: one that fails as it is told;
+//! * `registry`, `registry_requests`, `registry_refused`: a schema registry and its faults; `registry_double`: one that fails as it is told;
 //!   `registry_real`: one that nobody here wrote, at `PAYLOG_TEST_REGISTRY`
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
@@ -51,6 +52,7 @@ mod conformance;
 mod crashes;
 mod cutter;
 mod described;
+mod described_roles;
 mod event_grid;
 mod foreign;
 mod foreign_hands;
@@ -82,6 +84,7 @@ mod receiver;
 mod registry;
 mod registry_double;
 mod registry_real;
+mod registry_refused;
 mod registry_requests;
 mod rejected;
 mod restarts;
@@ -192,6 +195,7 @@ scenarios! {
     registry::a_log_of_both_frames_is_read_whole,
     registry::an_id_that_is_not_known_holds_up_its_partition_until_the_registry_explains_it,
     registry::who_starts_while_an_id_on_the_log_is_not_explained_is_ready_for_all_others,
+    registry_refused::only_what_the_registry_alone_says_nothing_of_is_refused,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
@@ -287,12 +291,14 @@ macro_rules! scenarios_with_a_broker {
 scenarios_with_a_broker! {
     service_bus::a_message_starts_a_payment_and_what_is_wrong_goes_to_the_dead_letters,
     service_bus::a_refusal_says_why_as_service_bus_asks_for_it,
+    service_bus::a_message_whose_schema_the_registry_explains_starts_a_payment,
     service_bus::a_message_that_was_appended_and_not_settled_comes_again_and_is_one_payment,
     service_bus::a_stop_settles_what_was_appended_and_leaves_the_rest,
     service_bus_faults::a_broker_that_is_stopped_and_started_again_loses_nothing_in_either_direction,
     service_bus_faults::a_wrong_key_is_said_and_ends_nothing,
     service_bus_faults::a_certificate_that_nobody_vouches_for_is_not_talked_to,
-    service_bus_faults::what_is_nested_deep_ends_nothing,
+    service_bus_faults::what_is_nested_deep_or_large_is_refused_and_ends_nothing,
+    service_bus_faults::a_broker_that_nests_what_it_says_ends_nothing,
     service_bus_sink::a_payment_is_told_by_messages_of_one_session_in_order,
     service_bus_sink::a_message_is_sent_again_and_what_was_missed_is_recovered,
     service_bus_sink::a_queue_is_treated_as_it_answers,
