@@ -61,7 +61,7 @@ impl Fold {
         let prefix = event_prefix(work);
         for entry in self.tables.work.range(&prefix, &behind(&prefix)) {
             let row: Row = decode(&entry?.1)?;
-            if row.end == Some(End::Delivered) {
+            if row.what.is_event() && row.end == Some(End::Delivered) {
                 return Ok(true);
             }
         }
@@ -75,7 +75,7 @@ impl Fold {
             let (key, row) = entry?;
             let row: Row = decode(&row)?;
             let untried = row.is_open() && row.attempts == 0 && *key != *work_key(work);
-            if untried || row.end == Some(End::Delivered) {
+            if row.what.is_event() && (untried || row.end == Some(End::Delivered)) {
                 return Ok(true);
             }
         }

@@ -116,7 +116,8 @@ impl Scanner {
         Ok(())
     }
 
-    pub(super) fn turn(&mut self, wait: Duration) -> Result<(), DeliveriesError> {
+    /// Notes what there is to be told now, and waits for something for so long at most.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), DeliveriesError> {
         let (changes, known) = self.deliveries.fold.webhooks.changes();
         if changes != self.seen {
             self.known = known;

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +25,7 @@ use crate::journal::{JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
 
 /// How long the loop waits at most before it listens to the group again.
-const GROUP_POLL: Duration = Duration::from_millis(20);
+pub(super) const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a target that wants to be left alone is passed over at most, before it is looked at whether it still does.
@@ -66,21 +65,21 @@ enum OnItsWay {
     Unrecorded(Instant),
 }
 
-pub(super) struct Running {
-    pub attempts: Arc<Attempts>,
+/// Give it its turns, or drain it.
+pub struct Running {
+    pub(super) attempts: Arc<Attempts>,
     bounds: Bounds,
-    pub lanes: Box<dyn Lanes>,
-    pub runtime: Handle,
+    pub(super) lanes: Box<dyn Lanes>,
     /// Ends the waiting of attempts for a log that takes nothing.
     cut_off: CancellationToken,
-    pub sender: Sender<Input>,
+    pub(super) sender: Sender<Input>,
     inbox: Receiver<Input>,
     told: Arc<AtomicBool>,
-    pub owned: BTreeMap<Partition, Lane>,
-    pub unfenced: BTreeSet<Partition>,
-    pub fence_not_before: Instant,
-    pub epochs: u64,
-    in_flight: HashMap<WorkId, OnItsWay>,
+    pub(super) owned: BTreeMap<Partition, Lane>,
+    pub(super) unfenced: BTreeSet<Partition>,
+    pub(super) fence_not_before: Instant,
+    pub(super) epochs: u64,
+    in_flight: BTreeMap<WorkId, OnItsWay>,
     room: Room,
     agenda: Agenda,
     /// Until when targets want to be left alone, and by which work, until the fold has its outcome and says so too.
@@ -88,11 +87,11 @@ pub(super) struct Running {
     /// When it was last looked which subscriptions are over, and of which partitions it is still to be looked.
     swept: Instant,
     to_sweep: BTreeSet<Partition>,
-    pub positions_told: Instant,
+    pub(super) positions_told: Instant,
 }
 
 impl Running {
-    pub fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>, runtime: Handle) -> Self {
+    pub(super) fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>) -> Self {
         let ((sender, inbox), told) = (channel(), Arc::new(AtomicBool::new(false)));
         let (hears, is_told) = (sender.clone(), Arc::clone(&told));
         attempts.deliveries.listen(move || {
@@ -105,7 +104,6 @@ impl Running {
             attempts,
             bounds,
             lanes,
-            runtime,
             cut_off: CancellationToken::new(),
             sender,
             inbox,
@@ -114,7 +112,7 @@ impl Running {
             unfenced: BTreeSet::new(),
             fence_not_before: now,
             epochs: 0,
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             room: Room::new(bounds),
             agenda: Agenda::default(),
             paused: HashMap::new(),
@@ -124,10 +122,10 @@ impl Running {
         }
     }
 
-    /// One round.
-    pub fn turn(&mut self) -> Result<(), NotifyError> {
+    /// One round; `wait` is how long it waits at most for something to happen.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), NotifyError> {
         self.serve_group()?;
-        self.listen(self.patience())?;
+        self.listen(self.patience(wait))?;
         self.release()?;
         self.take_touched();
         self.dispatch()?;
@@ -169,9 +167,9 @@ impl Running {
 
     // === what comes in ===
 
-    fn patience(&self) -> Duration {
+    fn patience(&self, wait: Duration) -> Duration {
         let first = self.agenda.first().map(|at| at.since(self.attempts.clocks.now()));
-        first.map_or(GROUP_POLL, |wait| wait.min(GROUP_POLL))
+        first.map_or(wait, |first| first.min(wait))
     }
 
     fn listen(&mut self, wait: Duration) -> Result<(), NotifyError> {
@@ -370,7 +368,7 @@ impl Running {
             replies.push(Reply::new(due.work, self.sender.clone()));
         }
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
-        drop(self.runtime.spawn(async move {
+        self.attempts.means.executor.spawn(Box::pin(async move {
             let at = attempts.clocks.machine();
             let sent = attempts.send_all(&all, &target, at).await;
             let each = all.into_iter().zip(sent).zip(replies);

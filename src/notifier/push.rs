@@ -66,7 +66,7 @@ impl Attempts {
             ("topic", &topic),
             ("urgency", URGENCY),
         ];
-        let answer = self.client.send(Post { url, headers: &headers, body, judge }).await;
+        let answer = self.means.posts.post(Post { url, headers: &headers, body, judge }).await;
         if answer.status.is_some_and(|status| (400..404).contains(&status)) && REFUSED.now() {
             let (service, status) = (&known.subscription.service, answer.status);
             tracing::warn!(service, status, %subject, "a push service refuses what it is sent: does it take this subject?");
@@ -82,7 +82,7 @@ impl Attempts {
         stop: &CancellationToken,
     ) {
         let (attempts, stop) = (Arc::clone(self), stop.clone());
-        drop(self.runtime.spawn(async move { attempts.remove_once(&known, why, &stop).await }));
+        self.means.executor.spawn(Box::pin(async move { attempts.remove_once(&known, why, &stop).await }));
     }
 
     pub async fn remove_once(&self, known: &KnownSubscription, why: PushRemoval, stop: &CancellationToken) {

@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::lane::{CatchUp, Lane, Running};
+use super::lane::{CatchUp, GROUP_POLL, Lane, Running};
 use super::schedule::Disable;
-use super::{Notifier, Parts, WebhookArgs};
+use super::{Means, Notifier, Parts, WebhookArgs};
 use crate::clock::Clocks;
 use crate::control::{
     Asks, Change, Control, Decided, Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, KnownEndpoint,
@@ -189,7 +189,8 @@ impl Bed {
             vapid: (VapidKey::of(&self.key).unwrap(), None),
             clocks: Clocks::system(),
         };
-        (Notifier::new(parts, &args, Duration::from_secs(1), Handle::current()).unwrap(), deliveries)
+        let means = Means::new(&args, Handle::current()).unwrap();
+        (Notifier::new(parts, &args, Duration::from_secs(1), means), deliveries)
     }
 }
 
@@ -232,7 +233,7 @@ fn turn_until(running: &mut Running, what: &str, fact: impl Fn(&Running) -> bool
     let deadline = Instant::now() + PATIENCE;
     while !fact(running) {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::task::block_in_place(|| running.turn()).unwrap();
+        tokio::task::block_in_place(|| running.turn(GROUP_POLL)).unwrap();
     }
 }
 
@@ -254,7 +255,7 @@ async fn what_this_instance_has_not_folded_is_no_attempt_and_is_sent_when_it_has
     bed.follow(move |stop| scanner.run(stop).unwrap());
 
     let lanes = bed.deliveries.lanes().unwrap();
-    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes, Handle::current());
+    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes);
     turn_until(&mut running, "it cannot be sent from here", Running::waits_for_another_try);
     assert_eq!((came.load(Ordering::SeqCst), end(&bed.deliveries)), (0, 0), "no attempt was made, and none is counted");
     turn_until(&mut running, "and it is tried again", |running| !running.waits_for_another_try());
@@ -334,7 +335,7 @@ async fn what_a_process_cannot_send_as_it_was_started_is_looked_at_seldom() {
     let scanner = deliveries.scanner(Arc::clone(&bed.payments) as _, view, Arc::new(Codec::new().unwrap()));
     bed.follow(move |stop| scanner.run(stop).unwrap());
     let lanes = bed.deliveries.lanes().unwrap();
-    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes, Handle::current());
+    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes);
     let later = now.plus(Duration::from_secs(5 * 60));
     turn_until(&mut running, "it is put off", |running| running.next_look().is_some_and(|at| at > later));
     assert!(!running.waits_for_another_try());
@@ -372,7 +373,7 @@ async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again(
     bed.follow(move |stop| scanner.run(stop).unwrap());
     let running = || {
         let lanes = bed.deliveries.lanes().unwrap();
-        Running::new(Arc::clone(&notifier.attempts), notifier.bounds, lanes, Handle::current())
+        Running::new(Arc::clone(&notifier.attempts), notifier.bounds, lanes)
     };
     let (mut first, is_done) = (running(), |lane: &Lane| lane.catch_up == CatchUp::Done);
     let is_known = |offset| deliveries.folded_to(Partition(1)) == Offset(offset);
@@ -380,7 +381,7 @@ async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again(
         let waits = deliveries.open_count(ONE, 10).unwrap() == Some(1);
         is_known(1) && waits && running.owned.len() == 2 && running.owned.values().all(is_done)
     });
-    (0..3).for_each(|_| tokio::task::block_in_place(|| first.turn()).unwrap());
+    (0..3).for_each(|_| tokio::task::block_in_place(|| first.turn(GROUP_POLL)).unwrap());
     assert!(!first.is_sending() && came.load(Ordering::SeqCst) == 0, "nothing is sent to it");
     drop(first);
 

@@ -55,6 +55,31 @@ mistakes! {
     ReadsUncommitted: "a fold that reads what is not committed",
     SkipsARecord: "a tail that skips a record",
     AcknowledgedTooEarly: "a payment acknowledged before it is durable, and lost",
+    SkipsWhatIsToTell: "a scan, or a fold, of those who tell that skips a record",
+    FailureTakenForDelivered: "whatever a receiver answers taken for a yes",
+    NewIdEveryAttempt: "a new webhook-id for every attempt",
+    OrderForgotten: "an endpoint that wants order taken for one that does not",
+    OutcomeLost: "an outcome acknowledged, and lost",
+    DisabledOnlySaid: "an endpoint that is gone disabled in words alone",
+}
+
+impl Mistake {
+    /// Is it one of those who tell?
+    pub fn is_of_telling(self) -> bool {
+        use Mistake::{
+            DisabledOnlySaid, FailureTakenForDelivered, NewIdEveryAttempt, OrderForgotten, OutcomeLost,
+            SkipsWhatIsToTell,
+        };
+        matches!(
+            self,
+            SkipsWhatIsToTell
+                | FailureTakenForDelivered
+                | NewIdEveryAttempt
+                | OrderForgotten
+                | OutcomeLost
+                | DisabledOnlySaid
+        )
+    }
 }
 
 /// The processor as it ships; or with something wrong before it.
