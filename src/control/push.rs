@@ -79,6 +79,8 @@ pub struct KnownSubscription {
     pub version: u64,
     /// Where on the control log it was created.
     pub control_offset: Offset,
+    /// And where it came first, if it was only renewed since.
+    pub since: Offset,
 }
 
 /// Why one is over.
@@ -165,6 +167,14 @@ impl NewSubscription {
     }
 }
 
+impl KnownSubscription {
+    /// Is it what that was, for longer? Then it is told from where it was before.
+    pub(super) fn renews(&self, before: &Self) -> bool {
+        let is_of = |known: &Self| (known.subscription.scope.clone(), known.subscription.from.clone());
+        is_of(self) == is_of(before)
+    }
+}
+
 impl PushRemoval {
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -207,7 +217,8 @@ fn created(log: LogId, offset: Offset, value: &[u8]) -> Result<Option<PushStep>,
     let created_at = Timestamp::parse(&document.at).ok_or_else(|| "its time cannot be read".to_owned())?;
     let lease = ends_at.map(|ends_at| lease_of(&ends_at, key.as_deref())).transpose()?;
     let subscription = NewSubscription { id, merchant, scope, from, service, sealed, lease };
-    let known = KnownSubscription { subscription, created_at, version: document.version, control_offset: offset };
+    let version = document.version;
+    let known = KnownSubscription { subscription, created_at, version, control_offset: offset, since: offset };
     Ok(Some(PushStep::Created(Arc::new(known))))
 }
 

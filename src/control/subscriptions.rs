@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ids::SubscriptionId;
+use super::keys::Keys;
 use super::push::{KnownSubscription, NewSubscription, OF_SCOPE_MAX, PushScope, PushStep};
 use crate::journal::Offset;
 use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
@@ -107,6 +108,14 @@ impl Subscriptions {
         of.flatten().filter_map(|id| known.all.get(id).cloned()).collect()
     }
 
+    /// Those of the same payment or customer that are over, and that nobody has ended yet.
+    #[must_use]
+    pub fn ended_of(&self, new: &NewSubscription, keys: &Keys, now: Timestamp) -> Vec<Arc<KnownSubscription>> {
+        let known = self.known();
+        let of = known.of.get(&(new.merchant.clone(), new.scope.clone())).into_iter().flatten();
+        of.filter_map(|id| known.all.get(id)).filter(|known| known.subscription.has_ended(keys, now)).cloned().collect()
+    }
+
     /// How many were sealed with another key than this one, and one key of theirs.
     #[must_use]
     pub fn of_another_key(&self, ours: &str) -> Option<(usize, String)> {
@@ -149,8 +158,12 @@ impl Subscriptions {
                 if is_new && known.count_of(&(merchant.clone(), scope.clone())) >= OF_SCOPE_MAX {
                     return false;
                 }
+                let before = known.all.get(id).filter(|before| created.renews(before)).map(|before| before.since);
                 known.remove(*id);
-                known.insert(created);
+                match before {
+                    Some(since) => known.insert(&Arc::new(KnownSubscription { since, ..created.as_ref().clone() })),
+                    None => known.insert(created),
+                }
             }
             PushStep::Removed(id, at) => {
                 if let Some(whose) = known.remove(*id) {

@@ -146,6 +146,7 @@ impl Deliveries {
             sources: Vec::new(),
             requests: 0,
             reading: None,
+            whole: Offset(0),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Scanner {
     pub(super) sources: Vec<Source>,
     pub(super) requests: usize,
     pub(super) reading: Option<Reading>,
+    /// Browsers that first came before this place on the control log are told all: one that is renewed is read nothing for.
+    pub(super) whole: Offset,
 }
 
 /// Somebody for whom the log is read.

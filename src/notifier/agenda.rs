@@ -1,14 +1,18 @@
-//! Which endpoints and browsers are looked at, and in what order: by time, and of those that wait for room the one that has waited longest.
+//! Which endpoints and browsers are looked at, and in what order: by time, and of those that wait for room the one that has
+//! waited longest. Webhooks have a line, and each push service has one: whoever waits for one stands behind no other's.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 
 use super::room::Pool;
 use crate::control::TargetId;
 use crate::journal::Partition;
 use crate::payment::Timestamp;
 
-/// Of those that wait for room, so many are looked at in one turn: a turn takes no longer for there being many of them.
+/// Of those that wait in one line, so many are looked at in one turn: a turn takes no longer for there being many of them.
 const HELD_MAX: usize = 512;
+/// And so many where there is less room: some of them may wait for room of their own.
+const HELD_MIN: usize = 8;
 
 pub(super) type Key = (Partition, TargetId);
 
@@ -20,7 +24,10 @@ pub(super) struct Agenda {
     /// Counts looks, so that none overtakes another of the same time.
     count: u64,
     webhooks: Line,
-    browsers: Line,
+    /// By push service; those in whose line nobody stands are let go.
+    services: BTreeMap<String, Line>,
+    /// The one that was first in the last turn: the next one begins.
+    first: String,
 }
 
 /// Those that a bound kept back.
@@ -60,9 +67,12 @@ impl Agenda {
         Some(first.2)
     }
 
-    /// Kept back until there may be room again.
-    pub fn hold(&mut self, key: Key, served: bool) {
-        let line = self.line(Pool::of(key.1));
+    /// Kept back until there may be room again: in the line of its push service, if it is a browser.
+    pub fn hold(&mut self, key: Key, service: Option<&str>, served: bool) {
+        let line = match service {
+            None => &mut self.webhooks,
+            Some(service) => self.services.entry(service.to_owned()).or_default(),
+        };
         if line.held.insert(key) {
             if served { &mut line.served } else { &mut line.waiting }.push_back(key);
         }
@@ -70,27 +80,41 @@ impl Agenda {
 
     /// There may be room again for what a bound kept back.
     pub fn look_at_held(&mut self, pool: Pool) {
-        let line = self.line(pool);
-        line.to_look = (line.waiting.len(), line.served.len());
-    }
-
-    /// Looks at those for whom there may be room, some in each turn.
-    pub fn release(&mut self, pool: Pool, now: Timestamp) {
-        for _ in 0..HELD_MAX {
-            let Some(key) = self.line(pool).next() else { return };
-            self.look_at(key, now);
-        }
-    }
-
-    fn line(&mut self, pool: Pool) -> &mut Line {
         match pool {
-            Pool::Webhooks => &mut self.webhooks,
-            Pool::Browsers => &mut self.browsers,
+            Pool::Webhooks => self.webhooks.look_at_all(),
+            Pool::Browsers => self.services.values_mut().for_each(Line::look_at_all),
         }
+    }
+
+    /// Looks at those for whom there may be room, some in each turn; `room` says how much there is in a line. No push service
+    /// is always the first to be asked for what all of them share.
+    pub fn release(&mut self, now: Timestamp, room: impl Fn(Option<&str>) -> usize) {
+        let next = |line: &mut Line, room: usize| {
+            let most = if room == 0 { 0 } else { room.clamp(HELD_MIN, HELD_MAX) };
+            (0..most).map_while(|_| line.next()).collect::<Vec<Key>>()
+        };
+        let mut keys = next(&mut self.webhooks, room(None));
+        let behind = (Bound::Excluded(self.first.clone()), Bound::Unbounded);
+        let names: Vec<String> = self.services.range(behind).map(|(name, _)| name.clone()).collect();
+        let before = self.services.range(..=self.first.clone()).map(|(name, _)| name.clone());
+        let names: Vec<String> = names.into_iter().chain(before).collect();
+        for name in &names {
+            let Some(line) = self.services.get_mut(name) else { continue };
+            keys.extend(next(line, room(Some(name))));
+            if line.held.is_empty() {
+                self.services.remove(name);
+            }
+        }
+        self.first = names.into_iter().next().unwrap_or_default();
+        keys.into_iter().for_each(|key| self.look_at(key, now));
     }
 }
 
 impl Line {
+    fn look_at_all(&mut self) {
+        self.to_look = (self.waiting.len(), self.served.len());
+    }
+
     fn next(&mut self) -> Option<Key> {
         let (waiting, served) = self.to_look;
         let key = if waiting > 0 {
@@ -109,13 +133,48 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::{Agenda, HELD_MAX, Key, Pool};
+    use super::{Agenda, HELD_MAX, HELD_MIN, Key, Pool};
     use crate::control::{EndpointId, SubscriptionId};
     use crate::journal::Partition;
     use crate::payment::samples::at;
 
     fn key(n: u8) -> Key {
         (Partition(0), EndpointId([n; 16]).into())
+    }
+
+    fn browser(n: usize) -> Key {
+        let id = SubscriptionId(std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or(0)));
+        (Partition(0), id.into())
+    }
+
+    fn looked_at(agenda: &mut Agenda) -> Vec<Key> {
+        std::iter::from_fn(|| agenda.take(at(0))).collect()
+    }
+
+    /// One has room for nobody, and very many wait for it.
+    #[test]
+    fn who_waits_for_one_push_service_stands_behind_no_other() {
+        let mut agenda = Agenda::default();
+        (0..10 * HELD_MAX).for_each(|n| agenda.hold(browser(n), Some("https://a"), false));
+        agenda.hold(browser(HELD_MAX * 11), Some("https://b"), false);
+        agenda.look_at_held(Pool::Browsers);
+        agenda.release(at(0), |service| if service == Some("https://a") { 0 } else { 1 });
+        assert_eq!(looked_at(&mut agenda), [browser(HELD_MAX * 11)]);
+        agenda.release(at(0), |_| 1);
+        assert_eq!(looked_at(&mut agenda).len(), HELD_MIN, "with room for one nobody looks at all of them");
+    }
+
+    /// What all of them share goes to each of them first in its turn.
+    #[test]
+    fn no_push_service_is_always_the_first() {
+        let (mut agenda, mut first) = (Agenda::default(), Vec::new());
+        for _ in 0..6 {
+            (0..3).for_each(|n| agenda.hold(browser(n), Some(["https://a", "https://b", "https://c"][n]), false));
+            agenda.look_at_held(Pool::Browsers);
+            agenda.release(at(0), |_| 1);
+            first.push(looked_at(&mut agenda)[0]);
+        }
+        assert_eq!(first, [0, 1, 2, 0, 1, 2].map(browser));
     }
 
     #[test]
@@ -133,17 +192,17 @@ mod tests {
     fn those_who_wait_for_room_get_it_in_turn() {
         let mut agenda = Agenda::default();
         for n in [3, 1, 2] {
-            agenda.hold(key(n), false);
-            agenda.hold(key(n), false);
+            agenda.hold(key(n), None, false);
+            agenda.hold(key(n), None, false);
         }
         let mut served = Vec::new();
         for _ in 0..6 {
             agenda.look_at_held(Pool::Webhooks);
-            agenda.release(Pool::Webhooks, at(0));
+            agenda.release(at(0), |_| 1);
             let mut room = true;
             while let Some(key) = agenda.take(at(0)) {
                 served.extend(room.then_some(key));
-                agenda.hold(key, room); // it has more than there is room for
+                agenda.hold(key, None, room); // it has more than there is room for
                 room = false;
             }
         }
@@ -154,19 +213,15 @@ mod tests {
     #[test]
     fn many_browsers_that_wait_are_looked_at_a_few_at_a_time() {
         let mut agenda = Agenda::default();
-        let browser = |n: usize| {
-            let id = SubscriptionId(std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or(0)));
-            (Partition(0), id.into())
-        };
-        (0..3 * HELD_MAX).for_each(|n| agenda.hold(browser(n), false));
-        agenda.hold(key(1), false);
-        Pool::ALL.into_iter().for_each(|pool| agenda.look_at_held(pool));
+        (0..3 * HELD_MAX).for_each(|n| agenda.hold(browser(n), Some("https://one"), false));
+        agenda.hold(key(1), None, false);
+        [Pool::Webhooks, Pool::Browsers].into_iter().for_each(|pool| agenda.look_at_held(pool));
         let mut seen = Vec::new();
         for turn in 0..4 {
-            Pool::ALL.into_iter().for_each(|pool| agenda.release(pool, at(0)));
+            agenda.release(at(0), |_| usize::MAX);
             let looked: Vec<Key> = std::iter::from_fn(|| agenda.take(at(0))).collect();
             assert_eq!((looked.len() <= HELD_MAX + 1, looked.contains(&key(1))), (true, turn == 0));
-            looked.iter().for_each(|key| agenda.hold(*key, false));
+            looked.iter().for_each(|key| agenda.hold(*key, key.1.endpoint().is_none().then_some("https://one"), false));
             seen.extend(looked);
         }
         assert_eq!(seen.len(), 3 * HELD_MAX + 1, "each of them once, for nothing has ended since");

@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_has_one_producer_until_it_is_idle_or_has_another_credential() {
         let hosts = HubHosts::new(&["127.0.0.1".to_owned()]);
-        let hubs = Hubs::new(hosts, None, Duration::from_secs(1), Handle::current());
+        let hubs = Hubs::new(hosts, None, Duration::from_secs(1), Arc::new(tokio::runtime::Handle::current()));
         let (one, hub) = (EndpointId::mint(), Hub::parse("127.0.0.1:1/told").unwrap());
         let first = hubs.producer(one, hub.clone(), SECRET).unwrap();
         assert!(Arc::ptr_eq(&first, &hubs.producer(one, hub.clone(), SECRET).unwrap()));

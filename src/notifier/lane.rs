@@ -281,9 +281,7 @@ impl Running {
 
     fn dispatch(&mut self) -> Result<(), NotifyError> {
         let now = self.attempts.clocks.now();
-        for pool in Pool::ALL.into_iter().filter(|pool| self.room.left(*pool) > 0) {
-            self.agenda.release(pool, now);
-        }
+        self.agenda.release(now, |service| self.room.in_line(service, now));
         for _ in 0..LOOKS_MAX {
             let Some((partition, target)) = self.agenda.take(now) else { break };
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
@@ -318,7 +316,7 @@ impl Running {
         let room = self.room.for_target(id, service, standing.failing_since.is_some());
         let on_their_way = self.room.on_their_way(id);
         if room == 0 {
-            self.agenda.hold(key, false); // until something has ended
+            self.agenda.hold(key, service, false); // until something has ended
             return Ok(());
         }
         // What is on its way still stands among what is due.
@@ -329,7 +327,7 @@ impl Running {
                 continue;
             }
             if chosen.len() >= room {
-                self.agenda.hold(key, true);
+                self.agenda.hold(key, service, true);
                 break;
             }
             if self.attempts.deliveries.is_void(&due.work, target.start_in(partition))? {
@@ -338,20 +336,19 @@ impl Running {
                 chosen.push(due);
             }
         }
-        let begins = !chosen.is_empty();
-        if target.takes_several() {
-            self.begin(chosen, target);
-        } else {
-            chosen.into_iter().for_each(|due| self.begin(vec![due], target.clone()));
-        }
         if voided {
             self.agenda.look_at(key, now); // there may be more behind it
         } else if let Some(at) = found.next_at {
             if at > now {
                 self.agenda.look_at(key, at);
             } else {
-                self.agenda.hold(key, begins);
+                self.agenda.hold(key, service, !chosen.is_empty());
             }
+        }
+        if target.takes_several() {
+            self.begin(chosen, target);
+        } else {
+            chosen.into_iter().for_each(|due| self.begin(vec![due], target.clone()));
         }
         Ok(())
     }

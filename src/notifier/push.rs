@@ -170,7 +170,13 @@ mod tests {
             let (id, service) = (SubscriptionId([1; 16]), "https://push.example".to_owned());
             let (merchant, from) = (MerchantId::default(), PushFrom::One(Offset(0)));
             let subscription = NewSubscription { id, merchant, scope, from, service, sealed, lease: None };
-            KnownSubscription { subscription, created_at: at(0), version: 1, control_offset: Offset(0) }
+            KnownSubscription {
+                subscription,
+                created_at: at(0),
+                version: 1,
+                control_offset: Offset(0),
+                since: Offset(0),
+            }
         };
         let customer = known(PushScope::Customer(CustomerId::parse("cus_1").unwrap()));
         let payment = known(PushScope::Payment(payment_id("a")));

@@ -67,8 +67,6 @@ pub(super) struct Room {
 }
 
 impl Pool {
-    pub const ALL: [Self; 2] = [Self::Webhooks, Self::Browsers];
-
     pub fn of(target: TargetId) -> Self {
         if target.endpoint().is_some() { Self::Webhooks } else { Self::Browsers }
     }
@@ -128,10 +126,25 @@ impl Room {
         let room = self.left(Pool::of(target)).min(UNFOLDED_MAX.saturating_sub(count.known));
         let room =
             room.min(if is_failing { FAILING_MAX } else { self.bounds.of_target_max }.saturating_sub(count.sending));
-        let Some(service) = service else { return room };
+        service.map_or(room, |service| room.min(self.of_service(service)))
+    }
+
+    /// To anybody at this push service; without one, to anybody by webhook.
+    pub fn in_line(&self, service: Option<&str>, now: Timestamp) -> usize {
+        match service {
+            None => self.left(Pool::Webhooks),
+            Some(service) if self.paused_until(service).is_some_and(|until| until > now) => 0,
+            Some(service) => self.left(Pool::Browsers).min(self.of_service(service)),
+        }
+    }
+
+    /// Half of what the others leave: however many of them stall, there is room for one more.
+    fn of_service(&self, service: &str) -> usize {
         let service = self.services.get(service).copied().unwrap_or_default();
-        let most = if service.is_failing() { FAILING_MAX } else { self.browsers_max().div_ceil(2) };
-        room.min(most.saturating_sub(service.sending))
+        let others = self.browsers - service.sending;
+        let most = self.browsers_max().saturating_sub(others).div_ceil(2);
+        let most = if service.is_failing() { FAILING_MAX } else { most };
+        most.saturating_sub(service.sending)
     }
 
     /// Until when nothing is sent to any browser of this push service.
@@ -184,7 +197,7 @@ impl Room {
         }
     }
 
-    /// Half as many as webhooks, beside them; and of one push service half of that.
+    /// Half as many as webhooks, beside them.
     fn browsers_max(&self) -> usize {
         self.bounds.in_flight_max.div_ceil(2)
     }
@@ -241,11 +254,13 @@ mod tests {
         let mut room = room();
         let endpoint = EndpointId([1; 16]);
         assert_eq!(fill(&mut room, 0..100, SLOW).len(), 4, "of one service");
-        assert_eq!(fill(&mut room, 100..200, GOOD).len(), 4);
-        assert_eq!((room.left(Pool::Browsers), room.for_target(browser(201), Some("https://third"), false)), (0, 0));
+        assert_eq!(fill(&mut room, 100..200, GOOD).len(), 2, "half of what is left");
+        assert_eq!(room.in_line(Some(SLOW), at(0)), 0);
+        assert_eq!(fill(&mut room, 200..201, "https://third").len(), 1, "of three that stall the third is told, too");
+        assert_eq!(room.left(Pool::Browsers), 1);
         assert_eq!(room.for_target(endpoint.into(), None, false), 16, "as if there were no browser");
         (0..16).for_each(|n| room.begin(work(endpoint, n), None));
-        assert_eq!((room.left(Pool::Webhooks), room.sending()), (0, 24));
+        assert_eq!((room.left(Pool::Webhooks), room.sending()), (0, 23));
     }
 
     #[test]
@@ -260,7 +275,7 @@ mod tests {
         assert_eq!(fill(&mut room, 0..100, SLOW).len(), 1, "whichever browser it is");
         assert_eq!(fill(&mut room, 100..200, GOOD).len(), 4);
         room.end(&work(browser(0), 0), Answered::of(Some(Failure::Gone)), None, at(0));
-        assert_eq!(fill(&mut room, 1..100, SLOW).len(), 4, "that there is no such browser is an answer");
+        assert_eq!(fill(&mut room, 1..100, SLOW).len(), 2, "that there is no such browser is an answer");
     }
 
     #[test]
@@ -271,6 +286,8 @@ mod tests {
         assert_eq!((room.paused_until(SLOW), room.paused_until(GOOD)), (Some(at(60)), None));
         room.end(&sent[1], Answered::Badly, Some(at(86_400)), at(10));
         assert_eq!(room.paused_until(SLOW), Some(at(10).plus(SERVICE_PAUSE_MAX)));
+        let over = at(11).plus(SERVICE_PAUSE_MAX);
+        assert_eq!((room.in_line(Some(SLOW), at(11)), room.in_line(Some(SLOW), over)), (0, 4));
     }
 
     #[test]

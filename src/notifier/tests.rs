@@ -1,5 +1,7 @@
 //! A notifier whose rows of payments are behind, and one whose decision meets another's: taken step by step.
 
+mod browsers;
+
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +19,7 @@ use super::{Means, Notifier, Parts, WebhookArgs};
 use crate::clock::Clocks;
 use crate::control::{
     Asks, Change, Control, Decided, Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, KnownEndpoint,
-    NewSubscription, PayloadKind, PushFrom, PushScope, SecretsKey, SubscriptionId,
+    PayloadKind, SecretsKey,
 };
 use crate::deliveries::Deliveries;
 use crate::deliveries::outcome::{Cause, Failure, Outcome, Result as Ended, What, WorkId, encode};
@@ -26,8 +28,8 @@ use crate::journal::{
     AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
     Reader, Record, Tail,
 };
-use crate::payment::samples::{event, in_progress, payment_id, successful};
-use crate::payment::{CustomerId, Event, MerchantId, Timestamp};
+use crate::payment::Timestamp;
+use crate::payment::samples::{event, in_progress, payment_id};
 use crate::projection::{Folder, Rejections, View};
 use crate::schema::Codec;
 use crate::store::Store;
@@ -304,46 +306,6 @@ async fn an_endpoint_that_is_gone_is_disabled_though_the_log_is_away_and_another
     assert_eq!(told(), once, "the others hear of it from who has decided it, once");
     notifier.attempts.disable(&gone, Disable::Gone, &bed.stop).await;
     assert_eq!(told(), once, "and not from who comes late");
-}
-
-/// Started without `--vapid-subject`, which nothing but another start mends: what it is to send does not come back at once, again
-/// and again, and holds nothing that others could use.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_process_cannot_send_as_it_was_started_is_looked_at_seldom() {
-    let bed = Bed::new();
-    let control = bed.deciding();
-    let new = NewSubscription {
-        id: SubscriptionId([1; 16]),
-        merchant: MerchantId::default(),
-        scope: PushScope::Customer(CustomerId::parse("cus_42").unwrap()),
-        from: PushFrom::Each(vec![Offset(0)]),
-        service: "https://push.example".to_owned(),
-        sealed: bed.key.seal("any", b"{}").unwrap(),
-        lease: None,
-    };
-    let (subscribed, now) = (control.subscribe(&new, Timestamp::now(), PATIENCE).await, Timestamp::now());
-    assert!(matches!(subscribed.unwrap(), Decided::Effective(_)));
-    for (sequence, data) in [(1, in_progress(1999)), (2, successful("ch_1"))] {
-        let event = Event { occurred_at: now, ..event(sequence, data) };
-        let value = Codec::new().unwrap().encode(&event).unwrap();
-        let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
-        bed.payments.append(record).await.unwrap();
-    }
-    let (folder, view) = bed.view("rows-of-payments");
-    bed.fold(folder);
-    let (notifier, deliveries) = bed.notifier(control, view.clone());
-    let scanner = deliveries.scanner(Arc::clone(&bed.payments) as _, view, Arc::new(Codec::new().unwrap()));
-    bed.follow(move |stop| scanner.run(stop).unwrap());
-    let lanes = bed.deliveries.lanes().unwrap();
-    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes);
-    let later = now.plus(Duration::from_secs(5 * 60));
-    turn_until(&mut running, "it is put off", |running| running.next_look().is_some_and(|at| at > later));
-    assert!(!running.waits_for_another_try());
-    assert_eq!(
-        (deliveries.open_count(new.id, 9).unwrap(), end(&bed.deliveries)),
-        (Some(1), 0),
-        "and it is still to be told"
-    );
 }
 
 /// It was an attempt of another lane that was answered so, and all that this instance knew of it is gone.

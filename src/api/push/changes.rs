@@ -199,7 +199,25 @@ fn no_room(why: NoRoom, limits: SubscriptionLimits) -> Problem {
     }
 }
 
+/// Of the few that there may be of one payment or customer, those that are over take nobody's place. The fold counts all that
+/// nobody has ended, for it knows no clock: so one of them is ended first.
+async fn make_room(push: &PushApi, new: &NewSubscription) -> Result<(), Problem> {
+    let (control, now) = (&push.told.control, push.told.api.view.clocks().machine());
+    let is_full = || control.subscriptions().no_room(new, now, SubscriptionLimits::OURS) == Some(NoRoom::OfScope);
+    let ended = if is_full() { control.subscriptions().ended_of(new, &control.keys(), now) } else { Vec::new() };
+    for over in ended {
+        let patience = push.told.api.config.confirm_wait;
+        let removed = control.unsubscribe(&over, PushRemoval::Ended, now, patience).await;
+        removed.map_err(|error| not_recorded(&error))?;
+        if !is_full() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 async fn subscribe(push: &PushApi, new: &NewSubscription, done: StatusCode) -> Result<Response, Problem> {
+    make_room(push, new).await?;
     has_room(push, new)?;
     let (at, patience) = (push.told.api.view.clocks().machine(), push.told.api.config.confirm_wait);
     let decided = push.told.control.subscribe(new, at, patience).await;
