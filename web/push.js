@@ -6,6 +6,8 @@ import { hasEnded } from './payment.js';
 import { getJson } from './server.js';
 
 const WORKER = '/page/service-worker.js';
+// Where the worker finds what was asked for, if the browser is given another address.
+const ASKED = 'paylog-asked';
 // A browser that has no way to its push service may ask it for ever.
 const SLOW_MS = 10_000;
 
@@ -121,9 +123,11 @@ async function subscriptionFor(key) {
 }
 
 async function post(browser, payment) {
-  const position = new URL(payment.links.self, location.href).search;
+  const path = `/v1/push_subscriptions${new URL(payment.links.self, location.href).search}`;
   const body = JSON.stringify({ ...browser.toJSON(), payment_id: payment.id, application_server_key: text(browser.options.applicationServerKey) });
-  await getJson(`/v1/push_subscriptions${position}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+  await getJson(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+  const kept = await caches.open(ASKED);
+  await kept.put(`/page/asked/${payment.id}`, new Response(JSON.stringify({ payment: payment.id, path })));
 }
 
 // Base64 of URLs, without padding.

@@ -1,5 +1,8 @@
-// Shows what a browser is told by Web Push, also when no page of paylog is open, and leads to the payment. It keeps nothing and
-// answers no request.
+// Shows what a browser is told by Web Push, also when no page of paylog is open, and leads to the payment. When the browser is
+// given another address it tells the server, of each payment that a page has asked for here. It answers no request.
+
+// What a page has asked for: written there, and taken out when the payment has ended.
+const ASKED = 'paylog-asked';
 
 const TITLES = { PaymentSuccessful: 'Payment successful', PaymentFailed: 'Payment failed' };
 
@@ -33,8 +36,35 @@ self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim(
 self.addEventListener('push', (event) => {
   const { title, ...options } = messageOf(event.data);
   // Of one payment the later takes the place of the earlier.
-  event.waitUntil(self.registration.showNotification(title, options));
+  event.waitUntil(Promise.all([self.registration.showNotification(title, options), forget(options.data.payment)]));
 });
+
+async function forget(payment) {
+  if (payment) await (await caches.open(ASKED)).delete(`/page/asked/${payment}`);
+}
+
+// W3C Push API, 11.4: the browser's address is another, or it has none any more; there may be no page that could say so.
+self.addEventListener('pushsubscriptionchange', (event) => event.waitUntil(moved(event.newSubscription)));
+
+async function moved(given) {
+  const asked = await caches.open(ASKED);
+  const entries = await asked.keys();
+  if (entries.length === 0) return;
+  const subscription = given || await subscribeAnew();
+  for (const entry of entries) {
+    const { path, payment } = await (await asked.match(entry)).json();
+    const body = JSON.stringify({ ...subscription.toJSON(), payment_id: payment });
+    const answer = await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+    const { code } = await answer.json().catch(() => ({}));
+    if (answer.status === 404 || code === 'payment_ended') await asked.delete(entry);
+  }
+}
+
+// By the key that the server has now: it may be for another one that the old address was given up.
+async function subscribeAnew() {
+  const { application_server_key: applicationServerKey } = await (await fetch('/v1/push')).json();
+  return self.registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
+}
 
 self.addEventListener('notificationclick', (event) => {
   event.notification.close();

@@ -18,12 +18,13 @@ pub use described::{TAG, described};
 use turns::Turns;
 
 use super::webhooks::{ListBody, WebhookApi, attempts_of};
-use super::{get, json, otherwise};
+use super::{get, json, not_found as payment_not_found, otherwise};
 use crate::access::Caller;
-use crate::contract::SubscriptionBody;
-use crate::control::{KnownSubscription, PushScope, SubscriptionId};
+use crate::contract::{PushedBody, SubscriptionBody};
+use crate::control::{KnownSubscription, PushScope, SubscriptionId, TargetId};
 use crate::deliveries::outcome::What;
 use crate::http::{Problem, Query, query};
+use crate::payment::PaymentId;
 use crate::webpush::VapidKey;
 
 /// Subscriptions on one page.
@@ -45,7 +46,7 @@ pub(in crate::api) struct KeyBody<'a> {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
-    let others = [subscriptions(push), subscription(push), attempts(push)];
+    let others = [subscriptions(push), subscription(push), attempts(push), of_payment(push)];
     others.into_iter().fold(key(push), |all, one| all.or(one).unify().boxed())
 }
 
@@ -105,6 +106,21 @@ fn attempts(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
+fn of_payment(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "payments" / String / "pushes");
+    path()
+        .and(get())
+        .and(with(push))
+        .and(warp::header::headers_cloned())
+        .and(query())
+        .then(async |id: String, push: Arc<PushApi>, headers: HeaderMap, query: Query| {
+            push.told.answer(async { show_pushes(&push, &headers, &id, &query) }).await
+        })
+        .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
 fn show_key(push: &PushApi, query: &Query) -> Result<Response, Problem> {
     query.only(&[])?;
     Ok(json(StatusCode::OK, &KeyBody { application_server_key: push.vapid()?.public() }))
@@ -136,6 +152,31 @@ fn show_attempts(push: &PushApi, headers: &HeaderMap, id: &str, query: &Query) -
         return Err(not_found());
     }
     attempts_of(&push.told.deliveries, id.into(), query)
+}
+
+/// Of how the payment ended: which browsers are, or were, to be told, and how that stands. For the merchant alone, too.
+fn show_pushes(push: &PushApi, headers: &HeaderMap, id: &str, query: &Query) -> Result<Response, Problem> {
+    let merchant = push.told.merchant(headers)?;
+    query.only(&[])?;
+    let id = PaymentId::parse(id).ok_or_else(payment_not_found)?;
+    let entries = push.told.api.view.events_after(id, 0, usize::MAX)?;
+    if entries.first().is_none_or(|entry| entry.payment.initiation.merchant_id != merchant) {
+        return Err(payment_not_found());
+    }
+    let (deliveries, subscriptions) = (&push.told.deliveries, push.told.control.subscriptions());
+    let service_of = |target| match target {
+        TargetId::Subscription(id) => subscriptions.find(id).map(|known| known.subscription.service.clone()),
+        TargetId::Endpoint(_) => None,
+    };
+    let mut data = Vec::new();
+    for entry in &entries {
+        let (event, version) = (entry.event.data.name(), entry.version.unwrap_or_default());
+        for target in deliveries.pushed(entry.position)? {
+            let told = deliveries.of_event(target, entry.position)?;
+            data.extend(told.iter().map(|told| PushedBody::new(event, version, service_of(target), told)));
+        }
+    }
+    Ok(json(StatusCode::OK, &ListBody { data, next_cursor: None }))
 }
 
 fn with(

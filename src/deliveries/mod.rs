@@ -283,6 +283,13 @@ impl Deliveries {
         Ok(told)
     }
 
+    /// Which browsers are, or were, to be told of the event there.
+    pub fn pushed(&self, position: Position) -> Result<Vec<TargetId>, StoreError> {
+        let prefix = rows::pushes_prefix(position);
+        let found = self.fold.tables.pushes.range(&prefix, &behind(&prefix));
+        found.map(|row| target_of(&row?.0, prefix.len())).collect()
+    }
+
     /// How much one target is still to be told, counted to `max`; `None` where nobody has looked for it.
     pub fn open_count(&self, target: impl Into<TargetId>, max: usize) -> Result<Option<usize>, StoreError> {
         if !self.shared.scans.load(Ordering::Acquire) {
@@ -330,7 +337,7 @@ impl Deliveries {
 }
 
 /// Of the rows and their keys: those of another are folded anew.
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 4;
 
 /// `None` if the rows are of other logs, or written otherwise, or ahead of one of them.
 fn open_tables(

@@ -4,14 +4,52 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use paylog::service::Role;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::cluster::{Bed, until};
 use crate::crashes::Process;
 use crate::push::{FLAGS, attempts, ids, once_each, pay, pay_as, pay_slowly, public, subscribe};
 use crate::push_service::{Browser, PushService, Says};
 use crate::receiver::Receiver;
 use crate::webhooks::{Parts, create as webhook, flags, stop_all};
+
+/// With the payment, when its subscription is over, too; and after a start that has nothing but the log.
+pub async fn who_was_told_of_a_payment_is_shown_with_it(bed: &Bed) {
+    let parts = Parts::start(bed, FLAGS).await;
+    let client = &parts.front.client;
+    let service = PushService::start().await;
+    let (mine, customers) = (service.browser(), service.browser());
+    let of_customer = subscribe(client, &customers, json!({"customer_id": "cus_1"})).await;
+    let payment = pay_slowly(client, "order-1", "cus_1").await;
+    let of_payment = subscribe(client, &mine, json!({"payment_id": payment})).await;
+    service.has(2).await;
+    until("one of them is over", async || ids(client).await.len() == 1).await;
+    let shown = async |client: &Client| {
+        let told = client.get(&format!("/v1/payments/{payment}/pushes")).await;
+        assert_eq!(told.status, 200, "{told:?}");
+        told.body
+    };
+    let version = client.get(&format!("/v1/payments/{payment}")).await.body["version"].clone();
+    let row = |id: &str, service: Value| {
+        let told = json!({"subscription": id, "service": service, "event": "PaymentSuccessful", "version": version});
+        let stands = json!({"state": "delivered", "attempts": 1, "next_at": null});
+        let all = [told, stands].into_iter().flat_map(|part| part.as_object().unwrap().clone());
+        Value::Object(all.collect())
+    };
+    let mut expected = vec![row(&of_customer, json!(service.origin())), row(&of_payment, Value::Null)];
+    expected.sort_by_key(|row| row["subscription"].to_string());
+    let expected = json!({"data": expected});
+    until("both are known to be told", async || shown(client).await == expected).await;
+    assert_eq!(client.get("/v1/payments/pay_none/pushes").await.status, 404);
+    parts.stop().await;
+    for data in ["up", "serve"] {
+        drop(std::fs::remove_dir_all(bed.data_dir(data).join("deliveries-store")));
+    }
+    let parts = Parts::start(bed, FLAGS).await;
+    until("it is the same", async || shown(&parts.front.client).await == expected).await;
+    parts.stop().await;
+}
 
 /// A start that has nothing but the log.
 pub async fn a_rebuild_tells_no_browser_anything(bed: &Bed) {

@@ -1,6 +1,8 @@
 // Web Push in a real browser. What a machine without a push service shows: the worker is registered and active, the page asks and
 // says what came of it, and a message, delivered to the worker as the browser's push client would, is shown as a notification
-// and leads to the payment. What it cannot show: that a push service hands a message to this browser.
+// and leads to the payment. With an address of the test's own in place of the browser's: that it is given to paylog, and that the
+// worker gives it the next one (`pushsubscriptionchange`, dispatched by the test). What it cannot show: that a push service hands
+// a message to this browser, or that the browser changes an address by itself.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -52,6 +54,67 @@ class PushService {
     while (this.sent.length === 0) await new Promise((heard) => { this.hears = heard; });
     return this.sent.shift();
   }
+}
+
+// In place of the browser's own, which it cannot have here. Says so if it is thrown away.
+async function standsIn({ page }, subscription) {
+  await page.evaluate(async (json) => {
+    const { application_server_key: key } = await (await fetch('/v1/push')).json();
+    const bytes = Uint8Array.from(atob(key.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+    const known = { options: { applicationServerKey: bytes.buffer }, toJSON: () => json, unsubscribe: async () => { globalThis.thrownAway = true; } };
+    PushManager.prototype.getSubscription = async () => known;
+  }, subscription);
+}
+
+// The browser has another address, and no page says so: the worker does, and what the payment comes to goes there.
+async function isFollowedToAnotherAddress(visitor) {
+  const { page } = visitor;
+  const [first, second] = [new PushService(), new PushService()];
+  await Promise.all([first.open(), second.open()]);
+  await standsIn(visitor, first.subscription());
+  await visitor.pay('pm_sim_delay');
+  await page.locator('#follow-push').getByRole('button', { name: BUTTON }).click();
+  await page.locator('#follow-push .note').filter({ hasText: 'will be notified' }).waitFor({ timeout: STEP_MS });
+  const [worker] = page.context().serviceWorkers();
+  await worker.evaluate(async (json) => {
+    const event = new ExtendableEvent('pushsubscriptionchange');
+    Object.defineProperty(event, 'newSubscription', { value: { toJSON: () => json } });
+    self.dispatchEvent(event);
+  }, second.subscription());
+  const told = [JSON.parse(await first.next()), JSON.parse(await second.next())];
+  assert.deepEqual(told.map(({ type }) => type), ['PaymentSuccessful', 'PaymentSuccessful']);
+  assert.equal(told[0].id, told[1].id, 'of the same payment');
+  await page.locator('#follow-link').click();
+  const rows = page.getByRole('region', { name: 'Webhook and push deliveries' }).getByRole('row', { name: /^a browser.*PaymentSuccessful 1 delivered 201/ });
+  await rows.nth(1).waitFor({ timeout: STEP_MS });
+  assert.ok(!(await rows.allTextContents()).join().includes('/send/'), 'no more of it than its origin');
+  await visitor.see('Checkout');
+  [first, second].forEach(({ server }) => server.close());
+}
+
+// The server says that it has another key, and then cannot be asked for it: that is said, and what the browser has is kept.
+async function whatCannotBeAskedThrowsNothingAway(visitor) {
+  const { page } = visitor;
+  const service = new PushService();
+  await service.open();
+  await visitor.pay('pm_sim_unavailable');
+  const button = page.locator('#follow-push').getByRole('button', { name: BUTTON });
+  await button.waitFor({ timeout: STEP_MS });
+  await standsIn(visitor, service.subscription());
+  const problem = { type: 'about:blank', code: 'other_application_server_key', status: 409, detail: 'with another key' };
+  await page.route('**/v1/push_subscriptions*', (route) => route.fulfill({ status: 409, contentType: 'application/problem+json', body: JSON.stringify(problem) }));
+  visitor.expected.push(/\b409\b/);
+  await button.click();
+  await page.locator('#follow-push .note').filter({ hasText: 'another key' }).waitFor({ timeout: STEP_MS });
+  await page.route('**/v1/push', (route) => route.abort());
+  visitor.expected.push(/net::ERR_FAILED/);
+  await button.click();
+  await page.locator('#follow-push .note').filter({ hasText: 'The server cannot be reached' }).waitFor({ timeout: STEP_MS });
+  assert.equal(await page.evaluate(() => globalThis.thrownAway), undefined, 'the subscription is for other payments too');
+  await page.unroute('**/v1/push');
+  await page.unroute('**/v1/push_subscriptions*');
+  service.server.close();
+  assert.deepEqual(visitor.expected, [], 'each of the two was said once');
 }
 
 async function post(paylog, path, body, headers = {}) {
@@ -140,9 +203,11 @@ export async function push({ browser, paylog, link, shots }) {
     await clickLeadsTo(visitor, id);
     await visitor.see('Checkout');
     await isOfferedAsLongAsThereIsSomethingToTell(visitor);
+    await isFollowedToAnotherAddress(visitor);
+    await whatCannotBeAskedThrowsNothingAway(visitor);
     await visitor.leave();
     await isExplainedWhereItIsDenied(link, shots, browser);
-    return `the worker is active, and shows once what paylog sends; the page said of the browser's own push service: "${asked}"`;
+    return `the worker is active, shows once what paylog sends, and follows the browser to another address; the page said of the browser's own push service: "${asked}"`;
   } finally {
     await resident.close();
     rmSync(directory, { recursive: true, force: true });
