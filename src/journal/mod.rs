@@ -134,6 +134,28 @@ pub trait Tail: Send {
     /// Waits up to `timeout` for something to read and answers with at most `max` items, in order within a partition.
     /// Transport errors are retried inside for ever (and logged); an `Err` is final.
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError>;
+
+    /// As [`Tail::poll`], with records that are lent: whoever reads millions and keeps them elsewhere spares two copies of each.
+    /// Answers with how many items there were.
+    fn each(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Seen<'_>)) -> Result<usize, JournalError> {
+        let items = self.poll(max, timeout)?;
+        for item in &items {
+            take(match item {
+                TailItem::Record(Record { position, appended_at_us, key, value }) => {
+                    Seen::Record { position: *position, appended_at_us: *appended_at_us, key, value }
+                }
+                TailItem::CaughtUp(next) => Seen::CaughtUp(*next),
+            });
+        }
+        Ok(items.len())
+    }
+}
+
+/// A [`TailItem`] that is lent.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    Record { position: Position, appended_at_us: i64, key: &'a [u8], value: &'a [u8] },
+    CaughtUp(Position),
 }
 
 #[derive(Debug)]

@@ -59,7 +59,7 @@ impl History for KafkaHistory {
         }
         for read in self.tail.read(max, timeout, &source_record_of)? {
             let (partition, next, record) = match read {
-                Read::Record(record, _) => (record.position.partition, record.position.offset.next(), Some(record)),
+                Read::Record(record) => (record.position.partition, record.position.offset.next(), Some(record)),
                 Read::CaughtUp(next) => (next.partition, next.offset, None),
             };
             let Some(end) = self.ends.get(&partition).copied() else { continue }; // read ahead of the pause

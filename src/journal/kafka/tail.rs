@@ -14,7 +14,7 @@ use super::context::Context;
 use super::error::{ReadVerdict, journal_error, read_verdict};
 use super::heights::Heights;
 use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings};
-use crate::journal::{JournalError, Offset, Partition, Position, Record, Tail, TailItem};
+use crate::journal::{JournalError, Offset, Partition, Position, Record, Seen, Tail, TailItem};
 
 /// What one poll hands out at most: a foreign record can be as large as the topic allows.
 const POLL_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -64,25 +64,15 @@ impl KafkaTail {
         self.consumer.as_ref().ok_or_else(|| JournalError::Unavailable("the tail is closed".into()))
     }
 
-    fn item<T>(
-        &self,
-        read: Result<BorrowedMessage<'_>, KafkaError>,
-        of: &impl Fn(&BorrowedMessage<'_>) -> Result<T, JournalError>,
-    ) -> Result<Option<Read<T>>, JournalError> {
-        let error = match read {
-            Ok(message) => {
-                self.heights.raise(position_of(&message)?);
-                return Ok(Some(Read::Record(of(&message)?, message.key_len() + message.payload_len())));
-            }
-            Err(error) => error,
-        };
-        match read_verdict(&error) {
+    /// What a failed read says of the log, if anything.
+    fn end_of(&self, error: &KafkaError) -> Result<Option<Position>, JournalError> {
+        match read_verdict(error) {
             ReadVerdict::End(partition) => {
                 let offset = self.position(partition)?;
-                Ok(Some(Read::CaughtUp(Position::new(partition, offset))))
+                Ok(Some(Position::new(partition, offset)))
             }
             ReadVerdict::GoOn => {
-                if self.consumer()?.context().is_news(&error) {
+                if self.consumer()?.context().is_news(error) {
                     tracing::warn!(topic = self.topic, %error, "the tail is disturbed and goes on");
                 }
                 Ok(None)
@@ -111,13 +101,46 @@ impl KafkaTail {
     }
 }
 
-/// What was read: what the caller made of a record, with its size in bytes, or the end.
+/// What was read: what the caller made of a record, or the end.
 pub(super) enum Read<T> {
-    Record(T, usize),
+    Record(T),
     CaughtUp(Position),
 }
 
 impl KafkaTail {
+    /// As [`Tail::each`], with records as librdkafka has them.
+    fn visit(
+        &self,
+        max: usize,
+        timeout: Duration,
+        take: &mut dyn FnMut(Read<&BorrowedMessage<'_>>) -> Result<(), JournalError>,
+    ) -> Result<usize, JournalError> {
+        let consumer = self.consumer()?;
+        let deadline = Instant::now() + timeout;
+        let (mut items, mut bytes) = (0, 0);
+        while items < max && bytes < POLL_BYTES_MAX {
+            let wait = if items == 0 { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            match consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    self.heights.raise(position_of(&message)?);
+                    bytes += message.key_len() + message.payload_len();
+                    items += 1;
+                    take(Read::Record(&message))?;
+                }
+                Some(Err(error)) => {
+                    if let Some(end) = self.end_of(&error)? {
+                        items += 1;
+                        take(Read::CaughtUp(end))?;
+                    }
+                }
+                // A rebalance or a log line ends a poll early too.
+                None if items == 0 && Instant::now() < deadline => {}
+                None => break,
+            }
+        }
+        Ok(items)
+    }
+
     /// As [`Tail::poll`], with what the caller makes of each record.
     pub(super) fn read<T>(
         &self,
@@ -125,36 +148,44 @@ impl KafkaTail {
         timeout: Duration,
         of: &impl Fn(&BorrowedMessage<'_>) -> Result<T, JournalError>,
     ) -> Result<Vec<Read<T>>, JournalError> {
-        let consumer = self.consumer()?;
-        let deadline = Instant::now() + timeout;
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while items.len() < max && bytes < POLL_BYTES_MAX {
-            let wait =
-                if items.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-            match consumer.poll(wait) {
-                Some(read) => {
-                    let item = self.item(read, of)?;
-                    if let Some(Read::Record(_, size)) = &item {
-                        bytes += size;
-                    }
-                    items.extend(item);
-                }
-                // A rebalance or a log line ends a poll early too.
-                None if items.is_empty() && Instant::now() < deadline => {}
-                None => break,
-            }
-        }
+        let mut items = Vec::new();
+        self.visit(max, timeout, &mut |read| {
+            items.push(match read {
+                Read::Record(message) => Read::Record(of(message)?),
+                Read::CaughtUp(next) => Read::CaughtUp(next),
+            });
+            Ok(())
+        })?;
         Ok(items)
     }
 }
 
 impl Tail for KafkaTail {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
-        let item = |read| match read {
-            Read::Record(record, _) => TailItem::Record(record),
-            Read::CaughtUp(next) => TailItem::CaughtUp(next),
-        };
-        Ok(self.read(max, timeout, &record_of)?.into_iter().map(item).collect())
+        let mut items = Vec::new();
+        self.visit(max, timeout, &mut |read| {
+            items.push(match read {
+                Read::Record(message) => TailItem::Record(record_of(message)?),
+                Read::CaughtUp(next) => TailItem::CaughtUp(next),
+            });
+            Ok(())
+        })?;
+        Ok(items)
+    }
+
+    fn each(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Seen<'_>)) -> Result<usize, JournalError> {
+        self.visit(max, timeout, &mut |read| {
+            take(match read {
+                Read::Record(message) => Seen::Record {
+                    position: position_of(message)?,
+                    appended_at_us: timestamp_us_of(message),
+                    key: message.key().unwrap_or_default(),
+                    value: message.payload().unwrap_or_default(),
+                },
+                Read::CaughtUp(next) => Seen::CaughtUp(next),
+            });
+            Ok(())
+        })
     }
 }
 

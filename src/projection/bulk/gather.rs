@@ -7,7 +7,7 @@ use super::super::reader::POLL;
 use super::super::rows::{decode, encode};
 use super::super::{FoldError, Offsets};
 use super::{Bulk, Gathered};
-use crate::journal::{Offset, Partition, Position, Reader, Record, TailItem};
+use crate::journal::{Offset, Partition, Position, Reader, Record, Seen};
 use crate::payment::PaymentId;
 use crate::store::{Merge, Sorter, StoreError};
 
@@ -18,8 +18,9 @@ pub(super) enum Ended {
     NotSorted(&'static str),
 }
 
-/// What a record is sorted by, and so the order in which it is folded.
-pub(super) const KEY_BYTES: usize = 24;
+/// What a record is sorted by, and so the order in which it is folded: its payment, then its offset.
+pub(super) const KEY_BYTES: usize = PAYMENT_BYTES + 8;
+pub(super) const PAYMENT_BYTES: usize = 16;
 /// What is in memory goes to a run after so long, full or not: it is what a kill costs.
 const RUN_MAX: Duration = Duration::from_secs(2);
 /// In front of what stands on the log: its partition, and when the log took it.
@@ -33,31 +34,34 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
         None => Gathered::nothing_of(bulk.log),
     };
     let from: Vec<Offset> = gathered.partitions.iter().map(|(next, _)| Offset(*next)).collect();
-    let (mut tail, mut rotated) = (bulk.log.tail(&from)?, Instant::now());
+    let mut tail = bulk.log.tail(&from)?;
+    let (mut lasts, mut rotated) = (vec![None; from.len()], Instant::now());
     (bulk.after)(Duration::ZERO, gathered.offsets().sum() / 3);
     while !gathered.offsets().covers(to) {
         if bulk.stop.is_cancelled() {
             // What is in memory is read again.
             return Ok(Ended::Stopped);
         }
-        let mut began = Instant::now();
-        let items = tail.poll(bulk.batch_max, POLL)?;
-        if items.len() < bulk.batch_max {
-            began = Instant::now(); // it has waited, and not worked
-        }
-        if let Err(why) = gathered.take(&items, to, &mut sorter) {
+        let (mut began, mut taken) = (None, Ok(()));
+        tail.each(bulk.batch_max, POLL, &mut |seen| {
+            began.get_or_insert_with(Instant::now); // before, it has waited, and not worked
+            if taken.is_ok() {
+                taken = gathered.take(seen, to, &mut lasts, &mut sorter);
+            }
+        })?;
+        if let Err(why) = taken {
             return Ok(Ended::NotSorted(why));
         }
-        if !items.is_empty() {
+        if let Some(began) = began {
             if sorter.is_full() || rotated.elapsed() > RUN_MAX {
-                sorter.rotate(encode(&gathered)?)?;
+                sorter.rotate(encode(gathered.with(&lasts))?)?;
                 rotated = Instant::now();
             }
             (bulk.after)(began.elapsed(), gathered.offsets().sum() / 3);
         }
     }
     let rows = sorter.rows();
-    let merge = sorter.merge(&encode(&gathered)?)?;
+    let merge = sorter.merge(&encode(gathered.with(&lasts))?)?;
     tracing::info!(store = %bulk.store.display(), records = rows, "the log is sorted by payment");
     Ok(Ended::There(gathered, merge, rows))
 }
@@ -79,47 +83,61 @@ impl Gathered {
         offsets
     }
 
-    /// What of these comes before `to`.
-    fn take(&mut self, items: &[TailItem], to: &Offsets, sorter: &mut Sorter) -> Result<(), &'static str> {
-        let mut lasts: Vec<Option<&Record>> = vec![None; self.partitions.len()];
-        for item in items {
-            let (TailItem::Record(Record { position, .. }) | TailItem::CaughtUp(position)) = item;
-            let Position { partition, offset } = *position;
-            let (end, at) = (to.of(partition), partition.0 as usize);
-            self.partitions[at].0 = match item {
-                TailItem::Record(record) if offset < end => {
-                    push(record, sorter)?;
-                    lasts[at] = Some(record);
-                    offset.next().0
-                }
-                // Everything before it has been read.
-                TailItem::Record(_) => end.0,
-                TailItem::CaughtUp(_) => offset.min(end).0,
-            };
+    /// With what the records last taken come to.
+    fn with(&mut self, lasts: &[Option<Taken>]) -> &Self {
+        for ((_, last), taken) in self.partitions.iter_mut().zip(lasts) {
+            *last = taken.as_ref().map_or(*last, |(offset, value)| Some::<Last>((offset.0, hash_of(value))));
         }
-        for ((_, last), record) in self.partitions.iter_mut().zip(lasts) {
-            *last = record.map_or(*last, |record| Some::<Last>((record.position.offset.0, hash_of(&record.value))));
-        }
+        self
+    }
+
+    /// If it comes before `to`.
+    fn take(
+        &mut self,
+        seen: Seen<'_>,
+        to: &Offsets,
+        lasts: &mut [Option<Taken>],
+        sorter: &mut Sorter,
+    ) -> Result<(), &'static str> {
+        let (Seen::Record { position, .. } | Seen::CaughtUp(position)) = seen;
+        let Position { partition, offset } = position;
+        let (end, at) = (to.of(partition), partition.0 as usize);
+        self.partitions[at].0 = match seen {
+            Seen::Record { appended_at_us, key, value, .. } if offset < end => {
+                push(position, appended_at_us, key, value, sorter)?;
+                let (last, bytes) = lasts[at].get_or_insert_default();
+                *last = offset;
+                bytes.clear();
+                bytes.extend_from_slice(value);
+                offset.next().0
+            }
+            // Everything before it has been read.
+            Seen::Record { .. } => end.0,
+            Seen::CaughtUp(_) => offset.min(end).0,
+        };
         Ok(())
     }
 }
 
-fn push(record: &Record, sorter: &mut Sorter) -> Result<(), &'static str> {
-    let id = std::str::from_utf8(&record.key).ok().and_then(PaymentId::parse).ok_or("a key is not a payment's id")?;
+/// The last record of a partition.
+type Taken = (Offset, Vec<u8>);
+
+fn push(at: Position, appended_at_us: i64, key: &[u8], value: &[u8], sorter: &mut Sorter) -> Result<(), &'static str> {
+    let id = std::str::from_utf8(key).ok().and_then(PaymentId::parse).ok_or("a key is not a payment's id")?;
     let mut key = [0; KEY_BYTES];
-    key[..16].copy_from_slice(id.as_bytes());
-    key[16..].copy_from_slice(&record.position.offset.0.to_be_bytes());
+    key[..PAYMENT_BYTES].copy_from_slice(id.as_bytes());
+    key[PAYMENT_BYTES..].copy_from_slice(&at.offset.0.to_be_bytes());
     let mut frame = [0; FRAME_BYTES];
-    frame[..4].copy_from_slice(&record.position.partition.0.to_le_bytes());
-    frame[4..].copy_from_slice(&record.appended_at_us.to_le_bytes());
-    sorter.push(&key, &[&frame, &record.value]);
+    frame[..4].copy_from_slice(&at.partition.0.to_le_bytes());
+    frame[4..].copy_from_slice(&appended_at_us.to_le_bytes());
+    sorter.push(&key, &[&frame, value]);
     Ok(())
 }
 
 /// A record as it was pushed; `None` for what none is.
 pub(super) fn record_of(key: &[u8], value: &[u8]) -> Option<(PaymentId, Record)> {
     let id = PaymentId::from_bytes(*key.first_chunk()?);
-    let offset = Offset(u64::from_be_bytes(key[16..].try_into().ok()?));
+    let offset = Offset(u64::from_be_bytes(key[PAYMENT_BYTES..].try_into().ok()?));
     let partition = Partition(u32::from_le_bytes(*value.first_chunk()?));
     let appended_at_us = i64::from_le_bytes(value.get(4..FRAME_BYTES)?.try_into().ok()?);
     let position = Position::new(partition, offset);

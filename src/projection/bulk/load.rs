@@ -1,4 +1,5 @@
-//! Merges the sorted records, folds payment after payment, and has a store made of the rows: three threads, one behind the other.
+//! Merges the sorted records, folds payment after payment, and has a store made of the rows: one thread reads, several fold (of
+//! two payments neither asks for anything of the other), and one writes what they come to in the order in which it was read.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,13 +11,15 @@ use super::super::fold::Projection;
 use super::super::reader::Recorded;
 use super::super::rows::home_of;
 use super::super::{Progress, progress};
-use super::gather::record_of;
+use super::gather::{PAYMENT_BYTES, record_of};
 use super::{Bulk, Done, Gathered, rows};
 use crate::journal::JournalError;
 use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
 
 /// What waits between two threads, beside what each has in its hand.
-const AHEAD_MAX: usize = 4;
+const AHEAD_MAX: usize = 2;
+/// Threads that fold; fewer where there are fewer processors. The one that reads keeps about so many busy.
+const FOLDERS_MAX: usize = 4;
 
 pub(super) struct Loading<'a> {
     pub bulk: &'a Bulk<'a>,
@@ -33,6 +36,14 @@ struct Piece<T> {
     records: u64,
     /// All the work on it so far.
     worked: Duration,
+}
+
+/// Rows of the sorted runs, one behind the other: of each payment all.
+#[derive(Default)]
+struct Rows {
+    bytes: Vec<u8>,
+    /// Of each row, where its value begins and where it ends.
+    places: Vec<(usize, usize)>,
 }
 
 enum Trouble {
@@ -81,15 +92,18 @@ impl Loading<'_> {
         progress.speak(false);
         let tables = store.tables();
         let mut sink = Sink::new(&tables, &rows(self.bulk.store), self.bulk.run_bytes)?;
-        let (records, recorded) = sync_channel(AHEAD_MAX);
-        let (batches, folded) = sync_channel(AHEAD_MAX);
+        let folders = thread::available_parallelism().map_or(1, usize::from).min(FOLDERS_MAX);
+        let (to_folders, from_reader) = channels::<Rows>(folders);
+        let (to_writer, from_folders) = channels::<Batch>(folders);
         let whole = thread::scope(|scope| {
-            let (reading, opened) = (move || self.read(merge, &records), || open(store, &progress));
-            let folding = move || fold(recorded, &batches, store, &opened);
             let spawned = |name: &str| thread::Builder::new().name(name.to_owned());
-            spawned("fold-read").spawn_scoped(scope, reading).map_err(no_thread)?;
-            spawned("fold").spawn_scoped(scope, folding).map_err(no_thread)?;
-            self.write(folded, &mut sink, ordered)
+            spawned("fold-read").spawn_scoped(scope, move || self.read(merge, &to_folders)).map_err(no_thread)?;
+            let open = || open(store, &progress);
+            for (rows, batches) in from_reader.into_iter().zip(to_writer) {
+                let folding = move || self.fold(rows, &batches, store, &open);
+                spawned("fold").spawn_scoped(scope, folding).map_err(no_thread)?;
+            }
+            self.write(from_folders, &mut sink, ordered)
         })?;
         let unsorted = sink.unsorted();
         tracing::info!(store = %self.bulk.store.display(), unsorted, "all payments are folded");
@@ -100,39 +114,72 @@ impl Loading<'_> {
         Ok(Done::Whole)
     }
 
-    // === the first thread: records ===
+    // === the first thread: rows of the runs ===
 
-    /// To the end, or until nobody takes them any more.
-    fn read(&self, mut merge: Merge, records: &SyncSender<Result<Piece<Vec<Recorded>>, Trouble>>) {
+    /// To the end, or until nobody takes them any more. Piece after piece to one folder after the other.
+    fn read(&self, mut merge: Merge, folders: &[Sending<Rows>]) {
         let mut of_another = None;
-        loop {
+        for folder in folders.iter().cycle() {
             let began = Instant::now();
-            let read = self.payments(&mut merge, &mut of_another).map(|records| Piece {
-                records: records.len() as u64,
-                of: records,
+            let read = self.payments(&mut merge, &mut of_another).map(|rows| Piece {
+                records: rows.places.len() as u64,
+                of: rows,
                 worked: began.elapsed(),
             });
             let ended = read.as_ref().map_or(true, |piece| piece.records == 0);
-            if records.send(read).is_err() || ended {
+            if folder.send(read).is_err() || ended {
                 return;
             }
         }
     }
 
     /// The next payments, each with all its events; none at the end. `of_another` is what was read of the one behind them.
-    fn payments(&self, merge: &mut Merge, of_another: &mut Option<Recorded>) -> Result<Vec<Recorded>, Trouble> {
-        let mut records = Vec::with_capacity(self.bulk.batch_max);
-        records.extend(of_another.take());
+    fn payments(&self, merge: &mut Merge, of_another: &mut Option<Rows>) -> Result<Rows, Trouble> {
+        let mut rows = of_another.take().unwrap_or_default();
         while let Some((key, value)) = merge.next()? {
-            let recorded = self.judge(key, value)?;
-            let is_another = |last: &Recorded| last.event.payment_id != recorded.event.payment_id;
-            if records.len() >= self.bulk.batch_max && records.last().is_some_and(is_another) {
-                *of_another = Some(recorded);
+            if rows.places.len() >= self.bulk.batch_max && rows.is_of_another(key) {
+                of_another.get_or_insert_default().push(key, value);
                 break;
             }
-            records.push(recorded);
+            rows.push(key, value);
         }
-        Ok(records)
+        Ok(rows)
+    }
+
+    // === those behind it: rows of the store ===
+
+    /// To the end, or until nobody takes them any more.
+    fn fold<P: Projection>(
+        &self,
+        rows: Receiver<Handed<Rows>>,
+        batches: &Sending<Batch>,
+        store: &Store,
+        open: &impl Fn() -> Result<P, StoreError>,
+    ) {
+        for piece in rows {
+            let began = Instant::now();
+            let folded = piece.and_then(|Piece { of, records, worked }| {
+                let batch = self.fold_one(&of, store, open()?)?;
+                Ok(Piece { of: batch, records, worked: worked + began.elapsed() })
+            });
+            let failed = folded.is_err();
+            if batches.send(folded).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    /// By a projection that has seen nothing before: nothing of other payments is to be known.
+    fn fold_one<P: Projection>(&self, rows: &Rows, store: &Store, mut projection: P) -> Result<Batch, Trouble> {
+        let mut batch = store.batch();
+        for (key, value) in rows.iter() {
+            projection.apply(&self.judge(key, value)?, &mut batch).map_err(|error| match error {
+                ApplyError::Store(error) => error.into(),
+                ApplyError::Unfoldable(_) => Trouble::NotSorted("there is an event that cannot be folded"),
+            })?;
+        }
+        projection.flush(&mut batch)?;
+        Ok(batch)
     }
 
     /// Only what a fold would fold, where it would.
@@ -148,17 +195,18 @@ impl Loading<'_> {
         Ok(recorded)
     }
 
-    // === the third: files ===
+    // === the last: files ===
 
-    /// `false` if it was stopped.
+    /// In the order in which the folders were given what it was made of. `false` if it was stopped.
     fn write(
         &self,
-        folded: Receiver<Result<Piece<Batch>, Trouble>>,
+        folders: Vec<Receiver<Handed<Batch>>>,
         sink: &mut Sink<'_>,
         ordered: &[&str],
     ) -> Result<bool, Trouble> {
         let mut records = 0;
-        for piece in folded {
+        for folder in folders.iter().cycle() {
+            let Ok(piece) = folder.recv() else { break };
             let (piece, began) = (piece?, Instant::now());
             sink.take(piece.of, ordered)?;
             records += piece.records;
@@ -197,39 +245,31 @@ impl Loading<'_> {
     }
 }
 
-// === the second: rows ===
+impl Rows {
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let value_at = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.places.push((value_at, self.bytes.len()));
+    }
 
-/// To the end, or until nobody takes them any more.
-fn fold<P: Projection>(
-    recorded: Receiver<Result<Piece<Vec<Recorded>>, Trouble>>,
-    batches: &SyncSender<Result<Piece<Batch>, Trouble>>,
-    store: &Store,
-    open: &impl Fn() -> Result<P, StoreError>,
-) {
-    for piece in recorded {
-        let began = Instant::now();
-        let folded = piece.and_then(|Piece { of, records, worked }| {
-            let batch = fold_one(&of, store, open()?)?;
-            Ok(Piece { of: batch, records, worked: worked + began.elapsed() })
-        });
-        let failed = folded.is_err();
-        if batches.send(folded).is_err() || failed {
-            return;
-        }
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let begins = std::iter::once(0).chain(self.places.iter().map(|(_, end)| *end));
+        begins.zip(&self.places).map(|(at, (value_at, end))| (&self.bytes[at..*value_at], &self.bytes[*value_at..*end]))
+    }
+
+    /// Is this row of another payment than the last one here?
+    fn is_of_another(&self, key: &[u8]) -> bool {
+        let at = self.places.len().checked_sub(2).map_or(0, |before| self.places[before].1);
+        self.bytes.get(at..at + PAYMENT_BYTES) != key.get(..PAYMENT_BYTES)
     }
 }
 
-/// By a projection that has seen nothing before: nothing of other payments is to be known.
-fn fold_one<P: Projection>(records: &[Recorded], store: &Store, mut projection: P) -> Result<Batch, Trouble> {
-    let mut batch = store.batch();
-    for recorded in records {
-        projection.apply(recorded, &mut batch).map_err(|error| match error {
-            ApplyError::Store(error) => error.into(),
-            ApplyError::Unfoldable(_) => Trouble::NotSorted("there is an event that cannot be folded"),
-        })?;
-    }
-    projection.flush(&mut batch)?;
-    Ok(batch)
+type Handed<T> = Result<Piece<T>, Trouble>;
+type Sending<T> = SyncSender<Handed<T>>;
+
+fn channels<T>(count: usize) -> (Vec<Sending<T>>, Vec<Receiver<Handed<T>>>) {
+    (0..count).map(|_| sync_channel(AHEAD_MAX)).unzip()
 }
 
 fn no_thread(error: std::io::Error) -> JournalError {
