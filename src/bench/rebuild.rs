@@ -16,7 +16,7 @@ use crate::journal::kafka::{self, KafkaConfig, KafkaJournal, bare};
 use crate::payment::{Event, Payment};
 use crate::projection::bulk::{self, Bulk, Done};
 use crate::projection::kept::Kept;
-use crate::projection::{ApplyError, Fold, Payments, Projection, Recorded};
+use crate::projection::{ApplyError, Fold, Offsets, Payments, Projection, Recorded};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError};
 
@@ -115,6 +115,7 @@ fn fold_into<P: Projection>(directory: &Path, config: KafkaConfig, events: u64) 
     let bulk = Bulk {
         log: journal.as_ref(),
         codec: &codec,
+        to: &Offsets::ends_of(journal.as_ref())?,
         store: directory,
         stop: &CancellationToken::new(),
         batch_max: bulk::BATCH_MAX,

@@ -90,6 +90,7 @@ fn bulk(path: &std::path::Path, journal: &EmbeddedJournal) -> Store {
     let bulk = Bulk {
         log: journal,
         codec: &codec,
+        to: &Offsets::ends_of(journal).unwrap(),
         store: path,
         stop: &stop,
         batch_max: 20,

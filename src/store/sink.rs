@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::load::Filling;
 use super::sorter::failed;
 use super::{Batch, Merge, Row, Sorter, StoreError, Table};
+use crate::priority::worked;
 
 /// Batches of sorted rows that wait to be written.
 const AHEAD_MAX: usize = 4;
@@ -113,12 +114,12 @@ fn fill(
         let merging = move || read(merge, batch_max, &sender);
         thread::Builder::new().name("sort-merge".to_owned()).spawn_scoped(scope, merging).map_err(failed)?;
         for read in batches {
-            let (began, (rows, worked)) = (Instant::now(), read?);
+            let (before, (rows, so_far)) = (worked(), read?);
             let count = rows.len() as u64;
             for (key, value) in rows {
                 filling.row(key, value)?;
             }
-            if !after(count, worked + began.elapsed()) {
+            if !after(count, so_far + worked() - before) {
                 return Ok(false);
             }
         }
@@ -133,7 +134,7 @@ fn fill(
 /// To the end, or until nobody takes the rows any more.
 fn read(mut merge: Merge, batch_max: usize, batches: &SyncSender<Result<(Vec<Row>, Duration), StoreError>>) {
     loop {
-        let (began, mut rows) = (Instant::now(), Vec::with_capacity(batch_max));
+        let (before, mut rows) = (worked(), Vec::with_capacity(batch_max));
         let read = loop {
             match merge.next() {
                 Ok(Some((key, value))) => rows.push((key.into(), value.into())),
@@ -145,7 +146,7 @@ fn read(mut merge: Merge, batch_max: usize, batches: &SyncSender<Result<(Vec<Row
             }
         };
         let ended = read.as_ref().map_or(true, |rows| rows.len() < batch_max);
-        if batches.send(read.map(|rows| (rows, began.elapsed()))).is_err() || ended {
+        if batches.send(read.map(|rows| (rows, worked() - before))).is_err() || ended {
             return;
         }
     }

@@ -10,6 +10,8 @@ pub(super) struct EmbeddedTail {
     tables: Arc<Tables>,
     ends: Arc<EndsBoard>,
     next: Vec<Offset>,
+    /// Where the partitions ended when it last asked: while there is something before, it does not ask those who append.
+    known: Vec<Offset>,
     /// The end at which each partition was last reported as caught up.
     reported: Vec<Option<Offset>>,
     /// Where the next turn begins, so that a busy partition cannot starve the others.
@@ -28,7 +30,7 @@ impl EmbeddedTail {
                 end[p], from[p]
             )));
         }
-        Ok(Self { tables, ends, next: from.to_vec(), reported: vec![None; end.len()], turn: 0 })
+        Ok(Self { tables, ends, next: from.to_vec(), reported: vec![None; end.len()], known: end, turn: 0 })
     }
 
     fn read(&mut self, p: usize, end: Offset, max: usize, items: &mut Vec<TailItem>) -> Result<(), JournalError> {
@@ -48,24 +50,35 @@ impl EmbeddedTail {
     }
 }
 
+impl EmbeddedTail {
+    fn read_known(&mut self, max: usize) -> Result<Vec<TailItem>, JournalError> {
+        let mut items = Vec::new();
+        let count = self.known.len();
+        for i in 0..count {
+            let p = (self.turn + i) % count;
+            let end = self.known[p];
+            if items.len() < max && (self.next[p] < end || self.reported[p] != Some(end)) {
+                self.read(p, end, max - items.len(), &mut items)?;
+            }
+        }
+        self.turn = (self.turn + 1) % count.max(1);
+        Ok(items)
+    }
+}
+
 impl Tail for EmbeddedTail {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
         let deadline = Instant::now() + timeout;
-        let mut ends = self.ends.lock().clone();
-        loop {
-            let mut items = Vec::new();
-            for i in 0..ends.len() {
-                let p = (self.turn + i) % ends.len();
-                if items.len() < max && (self.next[p] < ends[p] || self.reported[p] != Some(ends[p])) {
-                    self.read(p, ends[p], max - items.len(), &mut items)?;
-                }
+        let mut items = self.read_known(max)?;
+        let mut left = timeout;
+        while items.is_empty() {
+            self.known = self.ends.wait_past(&self.known, left);
+            items = self.read_known(max)?;
+            if left.is_zero() {
+                break;
             }
-            self.turn = (self.turn + 1) % ends.len().max(1);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !items.is_empty() || left.is_zero() {
-                return Ok(items);
-            }
-            ends = self.ends.wait_past(&ends, left);
+            left = deadline.saturating_duration_since(Instant::now());
         }
+        Ok(items)
     }
 }

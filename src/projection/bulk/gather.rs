@@ -9,6 +9,7 @@ use super::super::{FoldError, Offsets};
 use super::{Bulk, Gathered};
 use crate::journal::{Offset, Partition, Position, Reader, Record, Seen};
 use crate::payment::PaymentId;
+use crate::priority::worked;
 use crate::store::{Merge, Sorter, StoreError};
 
 pub(super) enum Ended {
@@ -26,7 +27,8 @@ const RUN_MAX: Duration = Duration::from_secs(2);
 /// In front of what stands on the log: its partition, and when the log took it.
 pub(super) const FRAME_BYTES: usize = 12;
 
-pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> {
+pub(super) fn gather(bulk: &Bulk<'_>) -> Result<Ended, FoldError> {
+    let to = bulk.to;
     let (mut sorter, note) = Sorter::open(&bulk.runs(), bulk.run_bytes)?;
     let mut gathered = match note.map(|note| decode::<Gathered>(&note)).transpose()? {
         Some(gathered) if gathered.is_of(bulk.log) => gathered,
@@ -42,9 +44,8 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
             // What is in memory is read again.
             return Ok(Ended::Stopped);
         }
-        let (mut began, mut taken) = (None, Ok(()));
-        tail.each(bulk.batch_max, POLL, &mut |seen| {
-            began.get_or_insert_with(Instant::now); // before, it has waited, and not worked
+        let (before, mut taken) = (worked(), Ok(()));
+        let items = tail.each(bulk.batch_max, POLL, &mut |seen| {
             if taken.is_ok() {
                 taken = gathered.take(seen, to, &mut lasts, &mut sorter);
             }
@@ -52,12 +53,12 @@ pub(super) fn gather(bulk: &Bulk<'_>, to: &Offsets) -> Result<Ended, FoldError> 
         if let Err(why) = taken {
             return Ok(Ended::NotSorted(why));
         }
-        if let Some(began) = began {
+        if items > 0 {
             if sorter.is_full() || rotated.elapsed() > RUN_MAX {
                 sorter.rotate(encode(gathered.with(&lasts))?)?;
                 rotated = Instant::now();
             }
-            (bulk.after)(began.elapsed(), gathered.offsets().sum() / 3);
+            (bulk.after)(worked() - before, gathered.offsets().sum() / 3);
         }
     }
     let rows = sorter.rows();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::error::{ApplyError, FoldError};
 use super::super::fold::Projection;
@@ -14,10 +14,13 @@ use super::super::{Progress, progress};
 use super::gather::{PAYMENT_BYTES, record_of};
 use super::{Bulk, Done, Gathered, rows};
 use crate::journal::JournalError;
+use crate::priority::worked;
 use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
 
 /// What waits between two threads, beside what each has in its hand.
 const AHEAD_MAX: usize = 2;
+/// A piece of the sorted log has no more bytes than this and those of one payment: some dozen of them are on their way.
+const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// Threads that fold; fewer where there are fewer processors. The one that reads keeps about so many busy.
 const FOLDERS_MAX: usize = 4;
 
@@ -120,11 +123,11 @@ impl Loading<'_> {
     fn read(&self, mut merge: Merge, folders: &[Sending<Rows>]) {
         let mut of_another = None;
         for folder in folders.iter().cycle() {
-            let began = Instant::now();
+            let before = worked();
             let read = self.payments(&mut merge, &mut of_another).map(|rows| Piece {
                 records: rows.places.len() as u64,
                 of: rows,
-                worked: began.elapsed(),
+                worked: worked() - before,
             });
             let ended = read.as_ref().map_or(true, |piece| piece.records == 0);
             if folder.send(read).is_err() || ended {
@@ -137,7 +140,8 @@ impl Loading<'_> {
     fn payments(&self, merge: &mut Merge, of_another: &mut Option<Rows>) -> Result<Rows, Trouble> {
         let mut rows = of_another.take().unwrap_or_default();
         while let Some((key, value)) = merge.next()? {
-            if rows.places.len() >= self.bulk.batch_max && rows.is_of_another(key) {
+            let is_full = rows.places.len() >= self.bulk.batch_max || rows.bytes.len() >= PIECE_BYTES_MAX;
+            if is_full && rows.is_of_another(key) {
                 of_another.get_or_insert_default().push(key, value);
                 break;
             }
@@ -157,10 +161,10 @@ impl Loading<'_> {
         open: &impl Fn() -> Result<P, StoreError>,
     ) {
         for piece in rows {
-            let began = Instant::now();
-            let folded = piece.and_then(|Piece { of, records, worked }| {
+            let before = worked();
+            let folded = piece.and_then(|Piece { of, records, worked: so_far }| {
                 let batch = self.fold_one(&of, store, open()?)?;
-                Ok(Piece { of: batch, records, worked: worked + began.elapsed() })
+                Ok(Piece { of: batch, records, worked: so_far + worked() - before })
             });
             let failed = folded.is_err();
             if batches.send(folded).is_err() || failed {
@@ -207,10 +211,10 @@ impl Loading<'_> {
         let mut records = 0;
         for folder in folders.iter().cycle() {
             let Ok(piece) = folder.recv() else { break };
-            let (piece, began) = (piece?, Instant::now());
+            let (piece, before) = (piece?, worked());
             sink.take(piece.of, ordered)?;
             records += piece.records;
-            self.passed(piece.worked + began.elapsed(), 1, records, self.records);
+            self.passed(piece.worked + worked() - before, 1, records, self.records);
             if self.bulk.stop.is_cancelled() {
                 return Ok(false);
             }

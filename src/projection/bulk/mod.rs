@@ -37,6 +37,8 @@ pub const BATCH_MAX: usize = 2_000;
 pub struct Bulk<'a> {
     pub log: &'a dyn Reader,
     pub codec: &'a Codec,
+    /// How far it is read.
+    pub to: &'a Offsets,
     /// Where there is none.
     pub store: &'a Path,
     pub stop: &'a CancellationToken,
@@ -44,7 +46,7 @@ pub struct Bulk<'a> {
     pub batch_max: usize,
     /// See [`RUN_BYTES`].
     pub run_bytes: usize,
-    /// Called after each stretch, with how long it took and how much of the whole is done, in offsets of the log.
+    /// Called after each stretch, with how much work it was and how much of the whole is done, in offsets of the log.
     pub after: &'a (dyn Fn(Duration, u64) + Sync),
 }
 
@@ -67,7 +69,7 @@ struct Gathered {
 }
 
 impl Bulk<'_> {
-    /// To where the log ends when this begins. `open` opens the projection's tables. Blocks.
+    /// `open` opens the projection's tables. Blocks.
     pub fn build<P: Projection>(
         &self,
         open: impl Fn(&Store, &Arc<Progress>) -> Result<P, StoreError> + Sync,
@@ -92,10 +94,9 @@ impl Bulk<'_> {
         ordered: &[&str],
         open: &(impl Fn(&Store, &Arc<Progress>) -> Result<P, StoreError> + Sync),
     ) -> Result<Done, FoldError> {
-        let to = Offsets::ends_of(self.log)?;
-        match gather::gather(self, &to)? {
+        match gather::gather(self)? {
             gather::Ended::There(gathered, merge, rows) => {
-                load::Loading { bulk: self, gathered: &gathered, records: rows, offsets: to.sum() }
+                load::Loading { bulk: self, gathered: &gathered, records: rows, offsets: self.to.sum() }
                     .run(merge, ordered, open)
             }
             gather::Ended::Stopped => Ok(Done::Stopped),

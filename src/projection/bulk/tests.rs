@@ -40,6 +40,7 @@ impl Bed {
         let bulk = Bulk {
             log: self.journal.as_ref(),
             codec: &self.codec,
+            to: &super::Offsets::ends_of(self.journal.as_ref())?,
             store,
             stop: &stop,
             batch_max: 20,

@@ -34,16 +34,17 @@ impl Making<'_> {
         if !self.rejections.after(0).is_empty() {
             return Ok(Done::NotSorted("records of this log were rejected"));
         }
-        self.report.ends_at(&Offsets::ends_of(self.log)?);
+        let to = Offsets::ends_of(self.log)?;
+        self.report.ends_at(&to);
         thread::scope(|scope| {
-            let making = || self.make::<P>(hearers);
+            let making = || self.make::<P>(&to, hearers);
             let made = thread::Builder::new().name("bulk".to_owned()).spawn_scoped(scope, making);
             let made = made.map_err(|e| JournalError::Unavailable(format!("cannot start a thread: {e}")))?;
             made.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
         })
     }
 
-    fn make<P: Served>(&self, hearers: &P::Hearers) -> Result<Done, FoldError> {
+    fn make<P: Served>(&self, to: &Offsets, hearers: &P::Hearers) -> Result<Done, FoldError> {
         // What it starts is as low.
         if self.effort != Effort::FULL {
             priority::lowest();
@@ -51,6 +52,7 @@ impl Making<'_> {
         let bulk = Bulk {
             log: self.log,
             codec: self.codec,
+            to,
             store: self.store,
             stop: self.stop,
             batch_max: self.effort.batch_max().unwrap_or(BATCH_MAX),
