@@ -5,6 +5,7 @@
 mod body;
 mod changes;
 mod described;
+mod pushes;
 mod turns;
 
 use std::sync::Arc;
@@ -18,13 +19,12 @@ pub use described::{TAG, described};
 use turns::Turns;
 
 use super::webhooks::{ListBody, WebhookApi, attempts_of};
-use super::{get, json, not_found as payment_not_found, otherwise};
+use super::{get, json, otherwise};
 use crate::access::Caller;
-use crate::contract::{PushedBody, SubscriptionBody};
-use crate::control::{KnownSubscription, PushScope, SubscriptionId, TargetId};
+use crate::contract::SubscriptionBody;
+use crate::control::{KnownSubscription, PushScope, SubscriptionId};
 use crate::deliveries::outcome::What;
 use crate::http::{Problem, Query, query};
-use crate::payment::PaymentId;
 use crate::webpush::VapidKey;
 
 /// Subscriptions on one page.
@@ -114,7 +114,7 @@ fn of_payment(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
         .and(warp::header::headers_cloned())
         .and(query())
         .then(async |id: String, push: Arc<PushApi>, headers: HeaderMap, query: Query| {
-            push.told.answer(async { show_pushes(&push, &headers, &id, &query) }).await
+            push.told.answer(async { pushes::show(&push, &headers, &id, &query) }).await
         })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
@@ -154,31 +154,6 @@ fn show_attempts(push: &PushApi, headers: &HeaderMap, id: &str, query: &Query) -
     attempts_of(&push.told.deliveries, id.into(), query)
 }
 
-/// Of how the payment ended: which browsers are, or were, to be told, and how that stands. For the merchant alone, too.
-fn show_pushes(push: &PushApi, headers: &HeaderMap, id: &str, query: &Query) -> Result<Response, Problem> {
-    let merchant = push.told.merchant(headers)?;
-    query.only(&[])?;
-    let id = PaymentId::parse(id).ok_or_else(payment_not_found)?;
-    let entries = push.told.api.view.events_after(id, 0, usize::MAX)?;
-    if entries.first().is_none_or(|entry| entry.payment.initiation.merchant_id != merchant) {
-        return Err(payment_not_found());
-    }
-    let (deliveries, subscriptions) = (&push.told.deliveries, push.told.control.subscriptions());
-    let service_of = |target| match target {
-        TargetId::Subscription(id) => subscriptions.find(id).map(|known| known.subscription.service.clone()),
-        TargetId::Endpoint(_) => None,
-    };
-    let mut data = Vec::new();
-    for entry in &entries {
-        let (event, version) = (entry.event.data.name(), entry.version.unwrap_or_default());
-        for target in deliveries.pushed(entry.position)? {
-            let told = deliveries.of_event(target, entry.position)?;
-            data.extend(told.iter().map(|told| PushedBody::new(event, version, service_of(target), told)));
-        }
-    }
-    Ok(json(StatusCode::OK, &ListBody { data, next_cursor: None }))
-}
-
 fn with(
     push: &Arc<PushApi>,
 ) -> impl Filter<Extract = (Arc<PushApi>,), Error = std::convert::Infallible> + Clone + use<> {
@@ -200,11 +175,10 @@ impl PushApi {
         })
     }
 
-    /// Of one that is over nothing is known but what it was told of: whose payments those are.
+    /// Of one that is over nothing is known but what it was told of, or was to be: whose payments those are.
     fn was_of(&self, caller: &Caller, id: SubscriptionId) -> Result<bool, Problem> {
-        let (attempts, _) = self.told.deliveries.attempts(id, None, 1)?;
-        match attempts.first().map(|attempt| &attempt.what) {
-            Some(What::Event { payment, .. }) => Ok(self.told.api.row(caller, *payment)?.is_some()),
+        match self.told.deliveries.told_first(id)? {
+            Some(What::Event { payment, .. }) => Ok(self.told.api.row(caller, payment)?.is_some()),
             Some(What::Test | What::Disabled { .. }) | None => Ok(false),
         }
     }

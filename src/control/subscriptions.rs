@@ -75,11 +75,12 @@ impl Subscriptions {
         let is_new = !known.all.contains_key(&new.id);
         let of_merchant = known.of_merchant.get(&new.merchant).map_or(0, BTreeSet::len);
         let changes = known.lately.counts.get(&whose).copied().unwrap_or_default();
+        // What is at its limit has nobody ended either, to make room.
         let full = [
+            (changes >= limits.changes, NoRoom::Busy),
             (is_new && known.count_of(&whose) >= limits.of_scope, NoRoom::OfScope),
             (is_new && of_merchant >= limits.of_merchant, NoRoom::OfMerchant),
             (is_new && known.all.len() >= limits.all, NoRoom::All),
-            (changes >= limits.changes, NoRoom::Busy),
         ];
         full.into_iter().find_map(|(is_full, why)| is_full.then_some(why))
     }

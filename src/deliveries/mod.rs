@@ -283,6 +283,13 @@ impl Deliveries {
         Ok(told)
     }
 
+    /// The first thing that one target is, or was, to be told, tried or not; `None` if nothing is known.
+    pub fn told_first(&self, target: impl Into<TargetId>) -> Result<Option<What>, StoreError> {
+        let prefix = target.into().to_bytes();
+        let first = self.fold.tables.work.range(&prefix, &behind(&prefix)).next().transpose()?;
+        first.map(|(_, row)| rows::decode::<rows::Row>(&row).map(|row| row.what)).transpose()
+    }
+
     /// Which browsers are, or were, to be told of the event there.
     pub fn pushed(&self, position: Position) -> Result<Vec<TargetId>, StoreError> {
         let prefix = rows::pushes_prefix(position);

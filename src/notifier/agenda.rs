@@ -9,8 +9,11 @@ use crate::control::TargetId;
 use crate::journal::Partition;
 use crate::payment::Timestamp;
 
-/// Of those that wait in one line, so many are looked at in one turn: a turn takes no longer for there being many of them.
+/// Of those that wait by webhook, and of all browsers, so many are looked at in one turn: a turn takes no longer for there being
+/// many of them.
 const HELD_MAX: usize = 512;
+/// And lines of push services that are asked in one turn, for the same reason.
+const LINES_MAX: usize = 512;
 /// And so many where there is less room: some of them may wait for room of their own.
 const HELD_MIN: usize = 8;
 
@@ -26,8 +29,10 @@ pub(super) struct Agenda {
     webhooks: Line,
     /// By push service; those in whose line nobody stands are let go.
     services: BTreeMap<String, Line>,
-    /// The one that was first in the last turn: the next one begins.
-    first: String,
+    /// Behind which the next turn begins.
+    behind: String,
+    /// How often there may have been room again for browsers.
+    times: u64,
 }
 
 /// Those that a bound kept back.
@@ -38,6 +43,8 @@ struct Line {
     served: VecDeque<Key>,
     to_look: (usize, usize),
     held: HashSet<Key>,
+    /// As of which time that there may be room again.
+    time: u64,
 }
 
 impl Agenda {
@@ -71,7 +78,10 @@ impl Agenda {
     pub fn hold(&mut self, key: Key, service: Option<&str>, served: bool) {
         let line = match service {
             None => &mut self.webhooks,
-            Some(service) => self.services.entry(service.to_owned()).or_default(),
+            Some(service) => {
+                let new = || Line { time: self.times, ..Line::default() };
+                self.services.entry(service.to_owned()).or_insert_with(new)
+            }
         };
         if line.held.insert(key) {
             if served { &mut line.served } else { &mut line.waiting }.push_back(key);
@@ -82,37 +92,72 @@ impl Agenda {
     pub fn look_at_held(&mut self, pool: Pool) {
         match pool {
             Pool::Webhooks => self.webhooks.look_at_all(),
-            Pool::Browsers => self.services.values_mut().for_each(Line::look_at_all),
+            Pool::Browsers => self.times += 1, // each line heeds it when its turn comes
         }
     }
 
-    /// Looks at those for whom there may be room, some in each turn; `room` says how much there is in a line. No push service
-    /// is always the first to be asked for what all of them share.
-    pub fn release(&mut self, now: Timestamp, room: impl Fn(Option<&str>) -> usize) {
-        let next = |line: &mut Line, room: usize| {
-            let most = if room == 0 { 0 } else { room.clamp(HELD_MIN, HELD_MAX) };
-            (0..most).map_while(|_| line.next()).collect::<Vec<Key>>()
-        };
-        let mut keys = next(&mut self.webhooks, room(None));
-        let behind = (Bound::Excluded(self.first.clone()), Bound::Unbounded);
-        let names: Vec<String> = self.services.range(behind).map(|(name, _)| name.clone()).collect();
-        let before = self.services.range(..=self.first.clone()).map(|(name, _)| name.clone());
-        let names: Vec<String> = names.into_iter().chain(before).collect();
-        for name in &names {
-            let Some(line) = self.services.get_mut(name) else { continue };
-            keys.extend(next(line, room(Some(name))));
-            if line.held.is_empty() {
-                self.services.remove(name);
+    /// Looks at those for whom there may be room, some in each turn; `room` says how much there is in a line, and `left` how
+    /// much all push services have together. None of them is always the first to be asked.
+    pub fn release(&mut self, now: Timestamp, left: usize, room: impl Fn(Option<&str>) -> usize) {
+        let mut keys = self.webhooks.take(most_of(room(None)));
+        let most = most_of(left);
+        let behind = std::mem::take(&mut self.behind);
+        let (mut of_browsers, mut asked, mut first, mut last, mut empty) =
+            (Vec::new(), 0, None, String::new(), Vec::new());
+        let round = [
+            (Bound::Excluded(behind.as_str()), Bound::Unbounded),
+            (Bound::Unbounded, Bound::Included(behind.as_str())),
+        ];
+        let mut is_cut = false;
+        'round: for part in round {
+            for (name, line) in self.services.range_mut::<str, _>(part) {
+                is_cut = of_browsers.len() >= most || asked == LINES_MAX;
+                if is_cut {
+                    break 'round;
+                }
+                asked += 1;
+                first.get_or_insert_with(|| name.clone());
+                last.clone_from(name);
+                line.heed(self.times);
+                of_browsers.extend(line.take(most_of(room(Some(name))).min(most - of_browsers.len())));
+                if line.held.is_empty() {
+                    empty.push(name.clone());
+                }
             }
         }
-        self.first = names.into_iter().next().unwrap_or_default();
+        // Where all were asked, the second is the first of the next turn.
+        self.behind = if !is_cut {
+            first.unwrap_or_default()
+        } else if asked == 0 {
+            behind
+        } else {
+            last
+        };
+        empty.iter().for_each(|name| drop(self.services.remove(name)));
+        keys.append(&mut of_browsers);
         keys.into_iter().for_each(|key| self.look_at(key, now));
     }
+}
+
+/// How many are looked at where there is so much room.
+fn most_of(room: usize) -> usize {
+    if room == 0 { 0 } else { room.saturating_add(HELD_MIN).min(HELD_MAX) }
 }
 
 impl Line {
     fn look_at_all(&mut self) {
         self.to_look = (self.waiting.len(), self.served.len());
+    }
+
+    fn heed(&mut self, time: u64) {
+        if self.time != time {
+            self.time = time;
+            self.look_at_all();
+        }
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Key> {
+        (0..most).map_while(|_| self.next()).collect()
     }
 
     fn next(&mut self) -> Option<Key> {
@@ -133,7 +178,9 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::{Agenda, HELD_MAX, HELD_MIN, Key, Pool};
+    use std::collections::HashSet;
+
+    use super::{Agenda, HELD_MAX, HELD_MIN, Key, LINES_MAX, Pool};
     use crate::control::{EndpointId, SubscriptionId};
     use crate::journal::Partition;
     use crate::payment::samples::at;
@@ -158,10 +205,43 @@ mod tests {
         (0..10 * HELD_MAX).for_each(|n| agenda.hold(browser(n), Some("https://a"), false));
         agenda.hold(browser(HELD_MAX * 11), Some("https://b"), false);
         agenda.look_at_held(Pool::Browsers);
-        agenda.release(at(0), |service| if service == Some("https://a") { 0 } else { 1 });
+        agenda.release(at(0), 1, |service| if service == Some("https://a") { 0 } else { 1 });
         assert_eq!(looked_at(&mut agenda), [browser(HELD_MAX * 11)]);
-        agenda.release(at(0), |_| 1);
-        assert_eq!(looked_at(&mut agenda).len(), HELD_MIN, "with room for one nobody looks at all of them");
+        agenda.release(at(0), 1, |_| 1);
+        assert_eq!(looked_at(&mut agenda).len(), 1 + HELD_MIN, "with room for one nobody looks at all of them");
+    }
+
+    /// One slot is free, and browsers of very many push services wait for it: a turn is none the longer, and each has its turn.
+    #[test]
+    fn of_many_push_services_a_turn_looks_at_as_few_as_of_one() {
+        const SERVICES: usize = 1_000;
+        let mut agenda = Agenda::default();
+        for n in 0..SERVICES * HELD_MIN {
+            agenda.hold(browser(n), Some(&format!("https://{}", n % SERVICES)), false);
+        }
+        agenda.hold(key(1), None, false);
+        [Pool::Webhooks, Pool::Browsers].into_iter().for_each(|pool| agenda.look_at_held(pool));
+        let (mut seen, mut turns) = (HashSet::new(), 0);
+        while seen.len() <= SERVICES * HELD_MIN {
+            agenda.release(at(0), 1, |_| 1);
+            let looked = looked_at(&mut agenda);
+            assert!(!looked.is_empty() && looked.len() <= 2 + HELD_MIN, "{}", looked.len());
+            assert_eq!(looked.contains(&key(1)), turns == 0, "who waits by webhook stands behind none of them");
+            seen.extend(looked);
+            turns += 1;
+            agenda.look_at_held(Pool::Browsers); // something has ended
+        }
+        assert!(agenda.services.is_empty(), "those in whose line nobody stands are let go");
+        (0..SERVICES).for_each(|n| agenda.hold(browser(n), Some(&format!("https://{n}")), false));
+        agenda.look_at_held(Pool::Browsers);
+        let asked = std::cell::Cell::new(0);
+        agenda.release(at(0), 1, |service| {
+            asked.set(asked.get() + usize::from(service.is_some()));
+            0
+        });
+        assert_eq!(asked.get(), LINES_MAX, "though nobody has room");
+        agenda.release(at(0), 1, |service| if service == Some("https://999") { 1 } else { 0 });
+        assert_eq!(looked_at(&mut agenda), [browser(999)], "it goes on where it was");
     }
 
     /// What all of them share goes to each of them first in its turn.
@@ -171,7 +251,7 @@ mod tests {
         for _ in 0..6 {
             (0..3).for_each(|n| agenda.hold(browser(n), Some(["https://a", "https://b", "https://c"][n]), false));
             agenda.look_at_held(Pool::Browsers);
-            agenda.release(at(0), |_| 1);
+            agenda.release(at(0), 1, |_| 1);
             first.push(looked_at(&mut agenda)[0]);
         }
         assert_eq!(first, [0, 1, 2, 0, 1, 2].map(browser));
@@ -198,7 +278,7 @@ mod tests {
         let mut served = Vec::new();
         for _ in 0..6 {
             agenda.look_at_held(Pool::Webhooks);
-            agenda.release(at(0), |_| 1);
+            agenda.release(at(0), 1, |_| 1);
             let mut room = true;
             while let Some(key) = agenda.take(at(0)) {
                 served.extend(room.then_some(key));
@@ -218,7 +298,7 @@ mod tests {
         [Pool::Webhooks, Pool::Browsers].into_iter().for_each(|pool| agenda.look_at_held(pool));
         let mut seen = Vec::new();
         for turn in 0..4 {
-            agenda.release(at(0), |_| usize::MAX);
+            agenda.release(at(0), usize::MAX, |_| usize::MAX);
             let looked: Vec<Key> = std::iter::from_fn(|| agenda.take(at(0))).collect();
             assert_eq!((looked.len() <= HELD_MAX + 1, looked.contains(&key(1))), (true, turn == 0));
             looked.iter().for_each(|key| agenda.hold(*key, key.1.endpoint().is_none().then_some("https://one"), false));

@@ -281,7 +281,8 @@ impl Running {
 
     fn dispatch(&mut self) -> Result<(), NotifyError> {
         let now = self.attempts.clocks.now();
-        self.agenda.release(now, |service| self.room.in_line(service, now));
+        let left = self.room.left(Pool::Browsers);
+        self.agenda.release(now, left, |service| self.room.in_line(service, now));
         for _ in 0..LOOKS_MAX {
             let Some((partition, target)) = self.agenda.take(now) else { break };
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {

@@ -246,6 +246,8 @@ scenarios! {
     push::a_push_service_is_treated_as_it_answers,
     push::a_browser_is_not_told_later_than_is_of_use,
     push_restarts::who_was_told_of_a_payment_is_shown_with_it,
+    push_restarts::whoever_is_over_untold_is_shown_as_such,
+    push_restarts::whoever_was_never_tried_has_no_attempts_and_is_known,
     push_restarts::a_rebuild_tells_no_browser_anything,
     push_restarts::a_notifier_that_was_away_tells_browsers_what_they_missed,
     push::a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused,

@@ -25,7 +25,7 @@ class PushService {
     this.server = http.createServer(async (request, response) => {
       const pieces = [];
       for await (const piece of request) pieces.push(piece);
-      response.writeHead(201).end();
+      response.writeHead(this.refuses ? 429 : 201, this.refuses ? { 'retry-after': '300' } : {}).end();
       this.sent.push(this.decrypt(Buffer.concat(pieces)));
       this.hears?.();
     });
@@ -51,23 +51,48 @@ class PushService {
   }
 
   async next() {
-    while (this.sent.length === 0) await new Promise((heard) => { this.hears = heard; });
+    const late = new Error(`nothing came in ${STEP_MS} ms`);
+    while (this.sent.length === 0) {
+      await new Promise((heard, failed) => {
+        const timer = setTimeout(() => failed(late), STEP_MS);
+        this.hears = () => { clearTimeout(timer); heard(); };
+      });
+    }
     return this.sent.shift();
   }
 }
 
 // In place of the browser's own, which it cannot have here. Says so if it is thrown away.
-async function standsIn({ page }, subscription) {
-  await page.evaluate(async (json) => {
+function standIn(json) {
+  PushManager.prototype.getSubscription = async () => {
     const { application_server_key: key } = await (await fetch('/v1/push')).json();
     const bytes = Uint8Array.from(atob(key.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
-    const known = { options: { applicationServerKey: bytes.buffer }, toJSON: () => json, unsubscribe: async () => { globalThis.thrownAway = true; } };
-    PushManager.prototype.getSubscription = async () => known;
+    return { options: { applicationServerKey: bytes.buffer }, toJSON: () => json, unsubscribe: async () => { globalThis.thrownAway = true; } };
+  };
+}
+
+const standsIn = ({ page }, subscription) => page.evaluate(standIn, subscription);
+
+// The browser has another address, and no page says so: what the server answered to the worker.
+async function moves(worker, subscription) {
+  return worker.evaluate(async (json) => {
+    const event = new ExtendableEvent('pushsubscriptionchange');
+    Object.defineProperty(event, 'newSubscription', { value: { toJSON: () => json } });
+    const ask = self.fetch;
+    const answered = new Promise((done, failed) => {
+      self.fetch = async (...asked) => {
+        const answer = await ask.apply(self, asked).catch((error) => { failed(error); throw error; });
+        done(answer.status);
+        return answer;
+      };
+    });
+    self.dispatchEvent(event);
+    return answered.finally(() => { self.fetch = ask; });
   }, subscription);
 }
 
-// The browser has another address, and no page says so: the worker does, and what the payment comes to goes there.
-async function isFollowedToAnotherAddress(visitor) {
+// The worker tells the server, and what the payment comes to goes to both. A payment that has ended before is no place to move to.
+async function isFollowedToAnotherAddress(visitor, tries = 5) {
   const { page } = visitor;
   const [first, second] = [new PushService(), new PushService()];
   await Promise.all([first.open(), second.open()]);
@@ -76,11 +101,13 @@ async function isFollowedToAnotherAddress(visitor) {
   await page.locator('#follow-push').getByRole('button', { name: BUTTON }).click();
   await page.locator('#follow-push .note').filter({ hasText: 'will be notified' }).waitFor({ timeout: STEP_MS });
   const [worker] = page.context().serviceWorkers();
-  await worker.evaluate(async (json) => {
-    const event = new ExtendableEvent('pushsubscriptionchange');
-    Object.defineProperty(event, 'newSubscription', { value: { toJSON: () => json } });
-    self.dispatchEvent(event);
-  }, second.subscription());
+  const answered = await moves(worker, second.subscription());
+  if (answered === 409 && tries > 1) {
+    [first, second].forEach(({ server }) => server.close());
+    await isFollowedToAnotherAddress(visitor, tries - 1);
+    return;
+  }
+  assert.equal(answered, 201);
   const told = [JSON.parse(await first.next()), JSON.parse(await second.next())];
   assert.deepEqual(told.map(({ type }) => type), ['PaymentSuccessful', 'PaymentSuccessful']);
   assert.equal(told[0].id, told[1].id, 'of the same payment');
@@ -90,6 +117,68 @@ async function isFollowedToAnotherAddress(visitor) {
   assert.ok(!(await rows.allTextContents()).join().includes('/send/'), 'no more of it than its origin');
   await visitor.see('Checkout');
   [first, second].forEach(({ server }) => server.close());
+}
+
+// Where a key is needed the worker asks in vain, and the page, opened again, asks with its own.
+async function isFollowedByThePageWhereAKeyIsNeeded(resident, closed, shots) {
+  const key = closed.key('--merchant', 'pushes');
+  await closed.start();
+  const [first, second] = [new PushService(), new PushService()];
+  await Promise.all([first.open(), second.open()]);
+  const visitor = await Visitor.come(resident, closed.url, shots, { permissions: ['notifications'], isShutOut: true });
+  const { page } = visitor;
+  await page.getByRole('navigation').getByRole('link', { name: 'Key' }).click();
+  await page.getByLabel('API key').fill(key);
+  await Promise.all([page.waitForEvent('load'), page.keyboard.press('Enter')]);
+  await standsIn(visitor, first.subscription());
+  await visitor.pay('pm_sim_unavailable');
+  await page.locator('#follow-push').getByRole('button', { name: BUTTON }).click();
+  await page.locator('#follow-push .note').filter({ hasText: 'will be notified' }).waitFor({ timeout: STEP_MS });
+  const subscribed = async () => {
+    const answer = await fetch(`${closed.url}/v1/push_subscriptions`, { headers: { authorization: `Bearer ${key}` } });
+    return (await answer.json()).data;
+  };
+  const worker = page.context().serviceWorkers().find((one) => one.url().startsWith(closed.url));
+  assert.equal(await moves(worker, second.subscription()), 401);
+  assert.equal((await subscribed()).length, 1);
+  await page.addInitScript(standIn, second.subscription());
+  const asked = page.waitForResponse((answer) => answer.url().includes('/v1/push_subscriptions') && answer.request().method() === 'POST', { timeout: STEP_MS });
+  await page.reload();
+  assert.equal((await asked).status(), 201);
+  const [one, other] = await subscribed();
+  assert.equal(one.payment_id, other.payment_id, 'of the same payment');
+  visitor.complaints = visitor.complaints.filter((text) => !/\b401\b/.test(text));
+  await visitor.leave();
+  [first, second].forEach(({ server }) => server.close());
+  await closed.stop();
+}
+
+// One that was to be told, and was over before it was tried: it is shown, and the rest of the page's rows with it.
+async function isShownThoughItWasNeverTried(visitor, paylog) {
+  const { page } = visitor;
+  const service = new PushService();
+  await service.open();
+  service.refuses = true;
+  const customer = { customer_id: 'cus_never' };
+  const asked = { amount: 1999, currency: 'EUR', ...customer, payment_method: 'pm_card_visa' };
+  const { id: subscription } = await post(paylog, '/v1/push_subscriptions', { ...service.subscription(), ...customer });
+  await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'never-1' });
+  await service.next();
+  const { id } = await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'never-2' });
+  const stands = async (state) => {
+    for (const deadline = Date.now() + STEP_MS; ;) {
+      const { data } = await (await fetch(`${paylog.url}/v1/payments/${id}/pushes`)).json();
+      if (data[0]?.state === state) return data[0];
+      assert.ok(Date.now() < deadline, `it is never ${state}: ${JSON.stringify(data)}`);
+    }
+  };
+  await stands('pending');
+  await fetch(`${paylog.url}/v1/push_subscriptions/${subscription}`, { method: 'DELETE' });
+  assert.equal((await stands('dropped')).attempts, 0);
+  await page.evaluate((to) => { location.hash = `#/payments/${to}`; }, id);
+  await page.getByRole('region', { name: 'Webhook and push deliveries' }).getByRole('row', { name: /^a browser PaymentSuccessful 0 dropped/ }).waitFor({ timeout: STEP_MS });
+  await visitor.see('Checkout');
+  service.server.close();
 }
 
 // The server says that it has another key, and then cannot be asked for it: that is said, and what the browser has is kept.
@@ -187,7 +276,7 @@ async function isExplainedWhereItIsDenied(link, shots, resident) {
   await visitor.leave();
 }
 
-export async function push({ browser, paylog, link, shots }) {
+export async function push({ browser, paylog, closed, link, shots }) {
   const { id, message } = await whatIsSent(paylog);
   // Not incognito, where a browser subscribes to nothing.
   const directory = mkdtempSync(path.join(tmpdir(), 'paylog-push-'));
@@ -205,7 +294,9 @@ export async function push({ browser, paylog, link, shots }) {
     await isOfferedAsLongAsThereIsSomethingToTell(visitor);
     await isFollowedToAnotherAddress(visitor);
     await whatCannotBeAskedThrowsNothingAway(visitor);
+    await isShownThoughItWasNeverTried(visitor, paylog);
     await visitor.leave();
+    await isFollowedByThePageWhereAKeyIsNeeded(resident, closed, shots);
     await isExplainedWhereItIsDenied(link, shots, browser);
     return `the worker is active, shows once what paylog sends, and follows the browser to another address; the page said of the browser's own push service: "${asked}"`;
   } finally {

@@ -49,7 +49,7 @@ fn create() -> Operation {
             (422, &["invalid_push_subscription"]),
             (429, &["too_many_push_changes"]),
             (501, &["push_not_configured"]),
-            (503, &["push_is_full", "log_unavailable"]),
+            (503, &["push_is_full", "unconfirmed", "log_unavailable"]),
         ])
 }
 

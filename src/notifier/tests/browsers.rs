@@ -57,20 +57,20 @@ async fn a_lease_that_is_renewed_goes_on_from_where_it_stood() {
     let bed = Bed::new();
     let control = bed.deciding();
     let now = Timestamp::now();
-    let new = |n: u8, days: u64| NewSubscription {
+    let new = |n: u8, hours: u64| NewSubscription {
         id: SubscriptionId([n; 16]),
         merchant: MerchantId::default(),
         scope: PushScope::Customer(CustomerId::parse("cus_42").unwrap()),
         from: PushFrom::Each(vec![Offset(0)]),
         service: "https://push.example".to_owned(),
         sealed: bed.key.seal("any", b"{}").unwrap(),
-        lease: Some(Lease { ends_at: now.plus(Duration::from_secs(days * 86_400)), key: None }),
+        lease: Some(Lease { ends_at: now.plus(Duration::from_secs(hours * 3_600)), key: None }),
     };
     let subscribe = async |new: &NewSubscription| {
         let subscribed = control.subscribe(new, Timestamp::now(), PATIENCE).await.unwrap();
         assert!(matches!(subscribed, Decided::Effective(_)));
     };
-    subscribe(&new(1, 30)).await;
+    subscribe(&new(1, 720)).await;
     for (sequence, data) in [(1, in_progress(1999)), (2, successful("ch_1"))] {
         append(&bed.payments, Partition(0), Codec::new().unwrap().encode(&event(sequence, data)).unwrap()).await;
     }
@@ -89,10 +89,16 @@ async fn a_lease_that_is_renewed_goes_on_from_where_it_stood() {
     scan_until("it is to be told", &|| open(1) == Some(1));
     // So that it shows if it is read for again.
     deliveries.drop_all(SubscriptionId([1; 16]).into()).unwrap();
-    subscribe(&new(1, 60)).await;
-    subscribe(&new(2, 30)).await;
+    subscribe(&new(1, 1_440)).await;
+    subscribe(&new(2, 720)).await;
     scan_until("another that has come behind it is to be told", &|| open(2) == Some(1));
     assert_eq!(open(1), Some(0), "of what it was to be told before nothing is read again");
-    subscribe(&NewSubscription { from: PushFrom::Each(vec![Offset(1)]), ..new(1, 60) }).await;
+    subscribe(&NewSubscription { from: PushFrom::Each(vec![Offset(1)]), ..new(1, 1_440) }).await;
     scan_until("one that begins anew is read for", &|| open(1) == Some(1));
+    // Who has a clock that is ahead may have dropped it before it was renewed.
+    subscribe(&new(3, 1)).await;
+    scan_until("it is to be told", &|| open(3) == Some(1));
+    deliveries.drop_all(SubscriptionId([3; 16]).into()).unwrap();
+    subscribe(&new(3, 720)).await;
+    scan_until("one that was renewed while it ended is read for", &|| open(3) == Some(1));
 }
