@@ -232,6 +232,7 @@ mod tests {
             agenda.look_at_held(Pool::Browsers); // something has ended
         }
         assert!(agenda.services.is_empty(), "those in whose line nobody stands are let go");
+        let mut agenda = Agenda::default();
         (0..SERVICES).for_each(|n| agenda.hold(browser(n), Some(&format!("https://{n}")), false));
         agenda.look_at_held(Pool::Browsers);
         let asked = std::cell::Cell::new(0);

@@ -343,6 +343,10 @@ pub async fn a_push_service_that_stalls_holds_up_nobody_else(bed: &Bed) {
     }
     let (pushed, received) = (good.has(PAYMENTS).await, hook.has(PAYMENTS).await);
     assert_eq!((once_each(&browser, &pushed), received.len()), (PAYMENTS, PAYMENTS));
-    assert_eq!(sent(), 3, "of four slots for push services that nobody knows yet one is left, and none of them has ended");
+    assert_eq!(
+        sent(),
+        3,
+        "of four slots for push services that nobody knows yet one is left, and none of them has ended"
+    );
     parts.stop().await;
 }

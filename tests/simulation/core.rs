@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paylog::journal::{NewRecord, Partition};
+use paylog::journal::{NewRecord, Offset, Partition};
 use paylog::payment::PaymentId;
 
 use crate::group::{Group, MemberId};
@@ -34,6 +34,8 @@ pub struct Core {
     /// When a life had a new producer: its lanes must catch up again.
     pub recycled: Vec<(Life, u64)>,
     pub faults_on: bool,
+    /// What was appended to the log with owners and acknowledged to who did it, and when in the order of everything.
+    pub acknowledged: BTreeMap<(Partition, Offset), u64>,
     /// Payments of which a person has decided something.
     pub operated: BTreeSet<PaymentId>,
 }
@@ -109,6 +111,7 @@ impl Core {
             ownerships: Vec::new(),
             recycled: Vec::new(),
             faults_on: true,
+            acknowledged: BTreeMap::new(),
             operated: BTreeSet::new(),
         }
     }

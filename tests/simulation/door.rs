@@ -23,6 +23,8 @@ pub struct Door {
     pub world: Arc<dyn Site>,
     pub life: Life,
     pub log: Log,
+    /// It is for those who look for what is to be told.
+    pub is_scan: bool,
 }
 
 pub fn gone() -> JournalError {
@@ -62,8 +64,8 @@ impl Reader for Door {
         }
         let reported = vec![None; from.len()];
         drop(core);
-        let (world, life, log) = (Arc::clone(&self.world), self.life, self.log);
-        Ok(Box::new(ModelTail { world, life, log, next: from.to_vec(), reported }))
+        let (world, life, log, is_scan) = (Arc::clone(&self.world), self.life, self.log, self.is_scan);
+        Ok(Box::new(ModelTail { world, life, log, is_scan, next: from.to_vec(), reported }))
     }
 
     fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
@@ -158,7 +160,17 @@ impl Core {
         let position = self.append(life, log, record);
         self.trace.line(now, format_args!("{} has appended at {position}", life.process));
         // It may die before it hears of it.
-        self.may_call(life, "the answer to an append").then_some(Ok(position))
+        if !self.may_call(life, "the answer to an append") {
+            return None;
+        }
+        if log == Log::Own {
+            let tick = self.tick();
+            self.acknowledged.insert((position.partition, position.offset), tick);
+            if self.is_planted(Mistake::LetGoAtTheAnswer) {
+                return Some(Ok(Position::new(position.partition, Offset(0))));
+            }
+        }
+        Some(Ok(position))
     }
 }
 
@@ -166,6 +178,7 @@ struct ModelTail {
     world: Arc<dyn Site>,
     life: Life,
     log: Log,
+    is_scan: bool,
     next: Vec<Offset>,
     reported: Vec<Option<Offset>>,
 }
@@ -214,9 +227,7 @@ impl ModelTail {
             let readable = |state: State| state == State::Committed || dirty;
             let skipped =
                 self.life.process == 0 && position.offset.0 % 5 == 4 && core.is_planted(Mistake::SkipsARecord)
-                    || self.log != Log::Beside(1)
-                        && position.offset.0 % 5 == 2
-                        && core.is_planted(Mistake::SkipsWhatIsToTell);
+                    || self.is_scan && position.offset.0 % 5 == 2 && core.is_planted(Mistake::SkipsWhatIsToTell);
             if let Some(entry) = slot.entry.as_ref().filter(|entry| readable(entry.state) && !skipped) {
                 items.push(TailItem::Record(record(position, slot.appended_at_us, entry)));
                 *left -= 1;

@@ -40,7 +40,7 @@ pub fn act(world: &Arc<World>, process: usize) {
     let Ok(value) = world.codec.encode(&event) else { return };
     let partition = home_of(id, partitions);
     let (key, headers) = (id.to_string().into_bytes(), headers(&world.codec, &event, None));
-    let door = Door { world: Arc::clone(world) as _, life, log: Log::Own };
+    let door = Door { world: Arc::clone(world) as _, life, log: Log::Own, is_scan: false };
     let append = door.append(NewRecord { partition, key, headers, value });
     world.with(process, |here| {
         // Whether it was acknowledged is the operator's to see in what the payment becomes.

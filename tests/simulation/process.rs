@@ -69,7 +69,7 @@ impl Program for Process {
 
     fn start(world: &Arc<World>, life: Life, disk: &[Store]) -> Result<Self, String> {
         let store = disk[0].clone();
-        let door = Arc::new(Door { world: Arc::clone(world) as _, life, log: Log::Own });
+        let door = Arc::new(Door { world: Arc::clone(world) as _, life, log: Log::Own, is_scan: false });
         let codec = Arc::clone(&world.codec);
         let machine: Arc<dyn Clock> = Arc::new(ModelClock { world: Arc::clone(world) as _, process: life.process });
         let clocks = Clocks::new(Arc::clone(&machine));

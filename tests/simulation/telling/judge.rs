@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use paylog::control::{EndpointId, KnownEndpoint};
 use paylog::deliveries::outcome::{self, Outcome, Result as Ended};
-use paylog::journal::{LogId, Position};
+use paylog::journal::{LogId, Offset, Position};
 use paylog::payment::PaymentId;
 use paylog::projection::home_of;
 
@@ -17,6 +17,8 @@ use crate::log::Life;
 struct Recorded {
     by: Life,
     tick: u64,
+    /// When its writer was told that it stands there.
+    acknowledged: Option<u64>,
     outcome: Outcome,
 }
 
@@ -50,6 +52,7 @@ pub fn judge(world: &World) -> Vec<String> {
     evidence.in_order();
     evidence.as_it_was();
     evidence.gone_is_gone();
+    evidence.told_once_it_is_known();
     evidence.violations
 }
 
@@ -69,11 +72,15 @@ fn events(world: &World, here: &mut super::teller::Teller) -> Events {
 fn recorded(world: &World) -> Vec<Recorded> {
     let core = world.core();
     let topic = core.topic_of(DELIVERIES);
-    let slots = topic.partitions().flat_map(|partition| topic.slots(partition));
-    let read = slots.filter_map(|slot| {
+    let slots = topic.partitions().flat_map(|partition| {
+        let at = move |offset| (partition, Offset(offset));
+        topic.slots(partition).iter().zip(0..).map(move |(slot, offset)| (at(offset), slot))
+    });
+    let read = slots.filter_map(|(at, slot)| {
         let entry = slot.entry.as_ref()?;
         let outcome = outcome::decode(LogId([8; 16]), &entry.record.value).ok().flatten()?;
-        Some(Recorded { by: entry.writer, tick: slot.tick, outcome })
+        let acknowledged = core.acknowledged.get(&at).copied();
+        Some(Recorded { by: entry.writer, tick: slot.tick, acknowledged, outcome })
     });
     read.collect()
 }
@@ -195,6 +202,33 @@ impl Evidence<'_> {
             }
         }
         self.violations.extend(wrong);
+    }
+
+    /// Whoever was told, and knows that it stands on the log, is not told it again by the same process: at least once is for what
+    /// is not known. And nobody makes more attempts than there are to be.
+    fn told_once_it_is_known(&mut self) {
+        let mut again = Vec::new();
+        for one in &self.recorded {
+            let (work, outcome) = (one.outcome.work, &one.outcome);
+            let outcome::What::Event { payment, version, .. } = &outcome.what else { continue };
+            if outcome.attempt > self.attempts_max {
+                again.push(format!("attempt {} of {payment} version {version}", outcome.attempt));
+            }
+            let (Ended::Delivered, Some(known)) = (&outcome.result, one.acknowledged) else { continue };
+            let is_same = |arrival: &&Arrival| work.target == arrival.to.into();
+            let people = self.world.people();
+            let mut came = people.arrivals.iter().filter(is_same);
+            let is_again = |arrival: &Arrival| {
+                arrival.from == one.by && arrival.of == Some((*payment, *version)) && arrival.tick > known
+            };
+            if came.any(is_again) {
+                again.push(format!(
+                    "{:?} tells {} of {payment} version {version} again, and knew better",
+                    one.by, work.target
+                ));
+            }
+        }
+        self.violations.extend(again);
     }
 
     /// Who has said that it is gone is disabled, unless somebody has enabled it since.

@@ -1,9 +1,11 @@
 //! One seed of those who tell: faults, then none any more, until nothing is left to tell; then everything is thrown away and
 //! folded anew, which tells nobody anything; and then what came where, and what stands on the log, is judged.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use paylog::journal::Offset;
+use paylog::control::EndpointId;
+use paylog::journal::{Offset, Partition};
 use paylog::store::Store;
 use tokio::task::coop::unconstrained;
 
@@ -102,31 +104,9 @@ async fn quiet(world: &Arc<World>) {
 
 /// In words; empty if it is nothing.
 fn what_is_left(world: &World) -> String {
-    let ends = |log: Log| -> Vec<Offset> {
-        let core = world.core();
-        let topic = core.topic_of(log);
-        topic.partitions().map(|partition| topic.end(partition)).collect()
-    };
-    let (payments, outcomes) = (ends(PAYMENTS), ends(DELIVERIES));
-    let receivers: Vec<_> = world.people().receivers.iter().map(|receiver| receiver.id).collect();
     let mut left = Vec::new();
     for process in 0..world.count() {
-        let here = world.with(process, |here| {
-            let folded = here.view.folded();
-            let told = (0..outcomes.len() as u32).map(|p| here.deliveries.folded_to(paylog::journal::Partition(p)));
-            if folded.as_slice() != payments || !told.eq(outcomes.iter().copied()) {
-                left.push(format!("process {process} has not folded all"));
-            }
-            if here.tasks.are_there() {
-                left.push(format!("process {process} is at something"));
-            }
-            for id in &receivers {
-                match here.deliveries.open_count(*id, 100) {
-                    Ok(Some(0)) => {}
-                    open => left.push(format!("{id} is still to be told {open:?} things, by process {process}")),
-                }
-            }
-        });
+        let here = world.with(process, |here| left_of(world, here, &mut left));
         if here.is_none() {
             left.push(format!("process {process} is not there"));
         }
@@ -134,8 +114,33 @@ fn what_is_left(world: &World) -> String {
     left.join("; ")
 }
 
+fn left_of(world: &World, here: &Teller, left: &mut Vec<String>) {
+    let ends = |log: Log| -> Vec<Offset> {
+        let core = world.core();
+        let topic = core.topic_of(log);
+        topic.partitions().map(|partition| topic.end(partition)).collect()
+    };
+    let (payments, outcomes, process) = (ends(PAYMENTS), ends(DELIVERIES), here.life.process);
+    let receivers: Vec<_> = world.people().receivers.iter().map(|receiver| receiver.id).collect();
+    let folded = here.view.folded();
+    let told = (0..outcomes.len() as u32).map(|p| here.deliveries.folded_to(Partition(p)));
+    if folded.as_slice() != payments || !told.eq(outcomes.iter().copied()) {
+        left.push(format!("process {process} has not folded all"));
+    }
+    if here.tasks.are_there() {
+        left.push(format!("process {process} is at something"));
+    }
+    for id in &receivers {
+        match here.deliveries.open_count(*id, 100) {
+            Ok(Some(0)) => {}
+            open => left.push(format!("{id} is still to be told {open:?} things, by process {process}")),
+        }
+    }
+}
+
 /// Everybody dies, and one begins with nothing: it comes to the same, and tells nobody anything.
 async fn folded_anew(world: &Arc<World>) -> Option<String> {
+    let before_it = world.with(0, |here| ended(world, here)).unwrap_or_default();
     (0..world.count()).for_each(|process| world.kill(process));
     let (life, told, before) = {
         let mut core = world.core();
@@ -164,5 +169,37 @@ async fn folded_anew(world: &Arc<World>) -> Option<String> {
         tokio::task::yield_now().await;
     }
     let (now_told, after) = (world.people().arrivals.len(), outcomes(&world.core()));
-    ((told, before) != (now_told, after)).then(|| format!("what was folded anew has told {} things", now_told - told))
+    if (told, before) != (now_told, after) {
+        return Some(format!("what was folded anew has told {} things", now_told - told));
+    }
+    let mut left = Vec::new();
+    left_of(world, &teller, &mut left);
+    let core = world.core();
+    let unowned = core.topic_of(DELIVERIES).partitions().filter(|partition| core.group.owner(*partition).is_none());
+    left.extend(unowned.map(|partition| format!("nobody has {partition}")));
+    drop(core);
+    if !left.is_empty() {
+        return Some(format!("what is folded anew does not come to its end: {}", left.join("; ")));
+    }
+    (before_it != ended(world, &teller)).then(|| "what is folded anew comes to something else".to_owned())
+}
+
+/// What became of everything that was told to its end: by receiver, and where the event stands.
+type Ends = BTreeMap<(EndpointId, Partition, Offset), Vec<(&'static str, u32)>>;
+
+/// What nobody was told, for its endpoint was disabled or begun anew, is found by none who begins with nothing.
+fn ended(world: &World, teller: &Teller) -> Ends {
+    let people = world.people();
+    let mut ends = Ends::new();
+    for receiver in &people.receivers {
+        for story in &people.stories {
+            for entry in teller.view.events_after(story.id, 0, 100).unwrap_or_default() {
+                let told = teller.deliveries.of_event(receiver.id, entry.position).unwrap_or_default();
+                let over = told.iter().filter(|told| ["delivered", "given_up"].contains(&told.state));
+                let over: Vec<_> = over.map(|told| (told.state, told.attempts)).collect();
+                ends.insert((receiver.id, entry.position.partition, entry.position.offset), over);
+            }
+        }
+    }
+    ends
 }

@@ -25,7 +25,7 @@ use crate::world::{Program, World};
 const ASKED_MAX: usize = 1_000;
 
 pub struct Teller {
-    life: Life,
+    pub life: Life,
     pub tasks: Arc<Tasks>,
     pub control: Arc<Control>,
     pub view: View,
@@ -58,7 +58,8 @@ impl Program for Teller {
     const STORES: usize = 2;
 
     fn start(world: &Arc<World<Self>>, life: Life, disk: &[Store]) -> Result<Self, String> {
-        let door = |log: Log| Arc::new(Door { world: Arc::clone(world) as _, life, log });
+        let door = |log: Log| Arc::new(Door { world: Arc::clone(world) as _, life, log, is_scan: false });
+        let scanned = Arc::new(Door { world: Arc::clone(world) as _, life, log: PAYMENTS, is_scan: true });
         let (payments, log, decisions) = (door(PAYMENTS), door(DELIVERIES), door(CONTROL));
         let machine: Arc<dyn Clock> = Arc::new(ModelClock { world: Arc::clone(world) as _, process: life.process });
         let (clocks, codec) = (Clocks::new(machine), Arc::clone(&world.codec));
@@ -73,7 +74,7 @@ impl Program for Teller {
         let away = |error: &DeliveriesError| matches!(error, DeliveriesError::Journal(error) if is_away(error));
         let opened = patient(open, away).map_err(|e| format!("cannot open the deliveries: {e}"))?;
         let (deliveries, outcomes) = opened.ok_or("the rows of deliveries are of other logs")?;
-        let scanner = deliveries.scanner(payments as _, view.clone(), codec);
+        let scanner = deliveries.scanner(scanned as _, view.clone(), codec);
         let tasks = Arc::new(Tasks::default());
         let notifier = {
             let (people, chance) = (world.people(), Arc::clone(world));
