@@ -20,6 +20,7 @@ pub mod config;
 pub mod contract;
 pub mod control;
 pub mod deliveries;
+pub mod executor;
 pub mod gateway;
 pub mod gateway_simulator;
 pub mod holding;

@@ -1,4 +1,4 @@
-// Who is told of a payment by webhook, and what came of each attempt: kept up while somebody looks.
+// Who is told of a payment, by webhook and by Web Push, and what came of each attempt: kept up while somebody looks.
 
 import { badge, byId, cell, element, fill, momentOf, row } from './dom.js';
 import { Refused, getJson } from './server.js';
@@ -48,15 +48,17 @@ class Watch {
 
   async read() {
     const { data: told } = await getJson(`/v1/payments/${encodeURIComponent(this.payment)}/webhooks`, { cache: 'no-store' });
-    const now = JSON.stringify(told);
+    const { data: pushed } = await getJson(`/v1/payments/${encodeURIComponent(this.payment)}/pushes`, { cache: 'no-store' });
+    const now = JSON.stringify([told, pushed]);
     if (now === this.seen) return;
     const { data: endpoints } = await getJson('/v1/webhook_endpoints');
     const mine = endpoints.filter(({ id }) => told.some(({ endpoint }) => endpoint === id));
     const attempts = (await Promise.all(mine.slice(0, ENDPOINTS_MAX).map(attemptsOf))).flat().filter((attempt) => attempt.payment_id === this.payment);
+    const others = told.filter((one) => !attempts.some((attempt) => isOf(attempt, one))).map((one) => withoutAttempts(one, mine));
+    const pushes = (await Promise.all(pushed.slice(0, ENDPOINTS_MAX).map((one) => pushesOf(one, this.payment)))).flat();
     if (watching !== this) return;
     this.seen = now;
-    const others = told.filter((one) => !attempts.some((attempt) => isOf(attempt, one))).map((one) => withoutAttempts(one, mine));
-    const all = [...attempts, ...others].sort((a, b) => a.version - b.version || (a.at < b.at ? -1 : 1));
+    const all = [...attempts, ...others, ...pushes].sort((a, b) => a.version - b.version || (a.at < b.at ? -1 : 1));
     byId('deliveries').hidden = false;
     byId('deliveries-empty').textContent = endpoints.length === 0 ? 'There are no webhook endpoints.' : 'Nobody is told of it.';
     fill(byId('delivery-rows'), all.map(delivery), byId('deliveries-table'), byId('deliveries-empty'));
@@ -67,6 +69,19 @@ class Watch {
 async function attemptsOf({ id, url }) {
   const { data } = await getJson(`/v1/webhook_endpoints/${encodeURIComponent(id)}/attempts`);
   return data.map((attempt) => ({ ...attempt, endpoint: id, url }));
+}
+
+// The same of a browser: of which no more is said than whose push service it has.
+async function pushesOf(one, payment) {
+  // One that is over is shown as it stands, whatever is still known of it: the others' rows do not wait for it.
+  const asked = one.attempts > 0 ? getJson(`/v1/push_subscriptions/${encodeURIComponent(one.subscription)}/attempts`) : { data: [] };
+  const { data } = await Promise.resolve(asked).catch((error) => {
+    if (error.status === 404) return { data: [] };
+    throw error;
+  });
+  const url = one.service ? `a browser at ${one.service}` : 'a browser';
+  const attempts = data.filter((attempt) => attempt.payment_id === payment && attempt.version === one.version);
+  return attempts.length > 0 ? attempts.map((attempt) => ({ ...attempt, url })) : [{ ...withoutAttempts(one, []), url }];
 }
 
 const isOf = (attempt, { endpoint, version, cause }) => attempt.endpoint === endpoint && attempt.version === version && attempt.cause === cause;

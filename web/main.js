@@ -4,6 +4,7 @@ import { openKey, startAccess } from './access.js';
 import { startCheckout } from './checkout.js';
 import { byId } from './dom.js';
 import { closeOperations, openOperations } from './operations.js';
+import { followBrowser } from './push.js';
 import { closePayment, openPayment } from './timeline.js';
 
 const VIEWS = [
@@ -41,3 +42,5 @@ startAccess();
 startCheckout();
 route(true);
 addEventListener('hashchange', () => route(false));
+// What cannot be done now is done the next time.
+followBrowser().catch(() => {});

@@ -2,10 +2,13 @@
 // possible the page says why.
 
 import { byId, say } from './dom.js';
+import { request } from './keys.js';
 import { hasEnded } from './payment.js';
-import { getJson } from './server.js';
+import { Refused, getJson } from './server.js';
 
 const WORKER = '/page/service-worker.js';
+// Where the worker finds what was asked for, if the browser is given another address.
+const ASKED = 'paylog-asked';
 // A browser that has no way to its push service may ask it for ever.
 const SLOW_MS = 10_000;
 
@@ -121,9 +124,43 @@ async function subscriptionFor(key) {
 }
 
 async function post(browser, payment) {
-  const position = new URL(payment.links.self, location.href).search;
-  const body = JSON.stringify({ ...browser.toJSON(), payment_id: payment.id, application_server_key: text(browser.options.applicationServerKey) });
-  await getJson(`/v1/push_subscriptions${position}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+  const path = `/v1/push_subscriptions${new URL(payment.links.self, location.href).search}`;
+  const answer = await ask(browser, payment.id, path);
+  if (!answer.ok) throw new Refused(answer.status, (await answer.json().catch(() => ({}))).detail);
+  // It is subscribed, whether that can be kept here or not.
+  await keep(browser, payment.id, path).catch(() => {});
+}
+
+function ask(browser, payment, path) {
+  const body = JSON.stringify({ ...browser.toJSON(), payment_id: payment, application_server_key: text(browser.options.applicationServerKey) });
+  return request(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+}
+
+async function keep(browser, payment, path) {
+  const entry = { payment, path, endpoint: browser.toJSON().endpoint };
+  await (await caches.open(ASKED)).put(`/page/asked/${payment}`, new Response(JSON.stringify(entry)));
+}
+
+// The browser may have been given another address while no page was open, and the worker have told the server in vain: it has no
+// key, and may have had no network.
+export async function followBrowser() {
+  if (obstacle() || Notification.permission !== 'granted' || !(await caches.has(ASKED))) return;
+  const asked = await caches.open(ASKED);
+  const entries = await asked.keys();
+  const key = entries.length > 0 && await serversKey();
+  if (!key) return;
+  const browser = await subscriptionFor(key);
+  for (const entry of entries) await askAgain(asked, entry, browser).catch(() => {});
+}
+
+// What is not taken now is asked for when the page is opened next.
+async function askAgain(asked, entry, browser) {
+  const { payment, path, endpoint } = await (await asked.match(entry)).json();
+  if (endpoint === browser.toJSON().endpoint) return;
+  const answer = await ask(browser, payment, path);
+  const { code } = await answer.json().catch(() => ({}));
+  if (answer.ok) await keep(browser, payment, path);
+  else if (code === 'payment_ended') await asked.delete(entry);
 }
 
 // Base64 of URLs, without padding.

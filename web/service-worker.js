@@ -1,5 +1,9 @@
-// Shows what a browser is told by Web Push, also when no page of paylog is open, and leads to the payment. It keeps nothing and
-// answers no request.
+// Shows what a browser is told by Web Push, also when no page of paylog is open, and leads to the payment. When the browser is
+// given another address it tells the server, of each payment that a page has asked for here, as far as that lets it in without a
+// key: it has none, and what it cannot do the page does when it is open next. It answers no request.
+
+// What a page has asked for, and for which address: written there, and taken out when the payment has ended.
+const ASKED = 'paylog-asked';
 
 const TITLES = { PaymentSuccessful: 'Payment successful', PaymentFailed: 'Payment failed' };
 
@@ -28,13 +32,54 @@ function messageOf(data) {
 }
 
 self.addEventListener('install', () => self.skipWaiting());
-self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener('activate', (event) => event.waitUntil(Promise.all([self.clients.claim(), followWhatIs()])));
 
 self.addEventListener('push', (event) => {
   const { title, ...options } = messageOf(event.data);
   // Of one payment the later takes the place of the earlier.
-  event.waitUntil(self.registration.showNotification(title, options));
+  const told = forget(options.data.payment).then(followWhatIs);
+  event.waitUntil(Promise.all([self.registration.showNotification(title, options), told]));
 });
+
+async function forget(payment) {
+  if (payment) await (await caches.open(ASKED)).delete(`/page/asked/${payment}`);
+}
+
+// W3C Push API, 11.4: the browser's address is another, or it has none any more; there may be no page that could say so.
+self.addEventListener('pushsubscriptionchange', (event) => event.waitUntil(moved(event.newSubscription)));
+
+async function moved(given) {
+  const asked = await caches.open(ASKED);
+  if ((await asked.keys()).length > 0) await follow(given || await subscribeAnew());
+}
+
+// One that fails is asked for again with the next message, when a worker starts anew, or by the next page.
+async function follow(browser) {
+  if (!browser) return;
+  const asked = await caches.open(ASKED);
+  for (const entry of await asked.keys()) await ask(asked, entry, browser).catch(() => {});
+}
+
+async function ask(asked, entry, browser) {
+  const kept = await (await asked.match(entry)).json();
+  const json = browser.toJSON();
+  if (kept.endpoint === json.endpoint) return;
+  const body = JSON.stringify({ ...json, payment_id: kept.payment, application_server_key: text(browser.options?.applicationServerKey) });
+  const answer = await fetch(kept.path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+  const { code } = await answer.json().catch(() => ({}));
+  if (answer.ok) await asked.put(entry, new Response(JSON.stringify({ ...kept, endpoint: json.endpoint })));
+  else if (answer.status === 404 || code === 'payment_ended') await asked.delete(entry);
+}
+
+const text = (key) => (key ? btoa(String.fromCharCode(...new Uint8Array(key))).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '') : undefined);
+
+// By the key that the server has now: it may be for another one that the old address was given up.
+async function subscribeAnew() {
+  const { application_server_key: applicationServerKey } = await (await fetch('/v1/push')).json();
+  return self.registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
+}
+
+const followWhatIs = () => self.registration.pushManager.getSubscription().then(follow).catch(() => {});
 
 self.addEventListener('notificationclick', (event) => {
   event.notification.close();

@@ -5,6 +5,7 @@
 mod body;
 mod changes;
 mod described;
+mod pushes;
 mod turns;
 
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(in crate::api) struct KeyBody<'a> {
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
 pub fn routes(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
-    let others = [subscriptions(push), subscription(push), attempts(push)];
+    let others = [subscriptions(push), subscription(push), attempts(push), of_payment(push)];
     others.into_iter().fold(key(push), |all, one| all.or(one).unify().boxed())
 }
 
@@ -99,6 +100,21 @@ fn attempts(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
         .and(query())
         .then(async |id: String, push: Arc<PushApi>, headers: HeaderMap, query: Query| {
             push.told.answer(async { show_attempts(&push, &headers, &id, &query) }).await
+        })
+        .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
+        .unify()
+        .boxed()
+}
+
+fn of_payment(push: &Arc<PushApi>) -> BoxedFilter<(Response,)> {
+    let path = || warp::path!("v1" / "payments" / String / "pushes");
+    path()
+        .and(get())
+        .and(with(push))
+        .and(warp::header::headers_cloned())
+        .and(query())
+        .then(async |id: String, push: Arc<PushApi>, headers: HeaderMap, query: Query| {
+            push.told.answer(async { pushes::show(&push, &headers, &id, &query) }).await
         })
         .or(otherwise(path().map(drop).untuple_one(), "GET, HEAD"))
         .unify()
@@ -159,11 +175,10 @@ impl PushApi {
         })
     }
 
-    /// Of one that is over nothing is known but what it was told of: whose payments those are.
+    /// Of one that is over nothing is known but what it was told of, or was to be: whose payments those are.
     fn was_of(&self, caller: &Caller, id: SubscriptionId) -> Result<bool, Problem> {
-        let (attempts, _) = self.told.deliveries.attempts(id, None, 1)?;
-        match attempts.first().map(|attempt| &attempt.what) {
-            Some(What::Event { payment, .. }) => Ok(self.told.api.row(caller, *payment)?.is_some()),
+        match self.told.deliveries.told_first(id)? {
+            Some(What::Event { payment, .. }) => Ok(self.told.api.row(caller, payment)?.is_some()),
             Some(What::Test | What::Disabled { .. }) | None => Ok(false),
         }
     }

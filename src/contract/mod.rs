@@ -41,7 +41,7 @@ pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
 pub use push::{PushBody, SubscriptionBody};
 pub use refusal::{bad_parameter, bad_place};
-pub use webhook::{AskedBody, AttemptBody, EndpointBody, PENDING_MAX, ToldBody};
+pub use webhook::{AskedBody, AttemptBody, EndpointBody, PENDING_MAX, PushedBody, ToldBody};
 
 /// Serialised as it is displayed.
 struct Shown<T>(T);

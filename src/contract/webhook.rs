@@ -100,6 +100,34 @@ impl<'a> ToldBody<'a> {
     }
 }
 
+/// What one browser was told of how a payment ended.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = PushTelling)]
+pub struct PushedBody<'a> {
+    #[schema(value_type = text::PushSubscriptionId)]
+    subscription: Shown<TargetId>,
+    /// The origin of its push service; `null` of a subscription that is over.
+    #[schema(required)]
+    service: Option<String>,
+    event: &'a str,
+    version: u64,
+    /// `pending`, `delivered`, `given_up` or `dropped`.
+    #[schema(value_type = text::TellingState)]
+    state: &'static str,
+    attempts: u32,
+    #[schema(value_type = Option<text::Time>, required)]
+    next_at: Option<Shown<Timestamp>>,
+}
+
+impl<'a> PushedBody<'a> {
+    #[must_use]
+    pub fn new(event: &'a str, version: u64, service: Option<String>, told: &Told) -> Self {
+        let Told { work, state, attempts, next_at } = told;
+        let (subscription, next_at) = (Shown(work.target), next_at.map(Shown));
+        Self { subscription, service, event, version, state, attempts: *attempts, next_at }
+    }
+}
+
 /// Something that was asked of an endpoint.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[schema(as = Asked)]

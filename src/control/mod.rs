@@ -152,7 +152,7 @@ fn read_to_the_end(
             let text = format!("the control log ends at {end}, and nothing came behind {next} in {waited_s} s");
             return Err(JournalError::Unavailable(text));
         }
-        follower.read()?;
+        follower.turn(POLL)?;
     }
     follower.expects_import = shared.state().import().is_some();
     Ok((shared, follower))
@@ -289,7 +289,7 @@ impl Follower {
     /// Keeps up until told to stop. Blocks: give it a thread of its own.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), JournalError> {
         while !stop.is_cancelled() {
-            self.read()?;
+            self.turn(POLL)?;
             // What acts here does not know it in time, and might charge for what another log acts for.
             if !self.expects_import && self.shared.state().import().is_some() {
                 return Err(JournalError::Refused(
@@ -301,8 +301,9 @@ impl Follower {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<(), JournalError> {
-        for item in self.tail.poll(BATCH_MAX, POLL)? {
+    /// Folds what has come, and waits for something for so long at most.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), JournalError> {
+        for item in self.tail.poll(BATCH_MAX, wait)? {
             let next = match item {
                 TailItem::Record(record) => {
                     self.shared.fold(record.position.offset, &record.value);

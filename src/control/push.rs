@@ -15,6 +15,7 @@
 //! browser may come again: that is the next version. `from` is where the rows of payments were when it subscribed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ids::SubscriptionId;
 use super::key::KeyId;
@@ -27,6 +28,9 @@ use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
 
 /// Subscriptions for one payment or one customer that are not over; the fold knows no more.
 pub(super) const OF_SCOPE_MAX: usize = 10;
+
+/// So long before its end a subscription may be over for somebody whose clock is ahead, or who reads the log late.
+const NEARLY_OVER: Duration = Duration::from_secs(60 * 60);
 
 const ENTITY: &str = "push-subscription/";
 const CREATED: &str = "PushSubscriptionCreated";
@@ -79,6 +83,8 @@ pub struct KnownSubscription {
     pub version: u64,
     /// Where on the control log it was created.
     pub control_offset: Offset,
+    /// And where it came first, if it was only renewed since.
+    pub since: Offset,
 }
 
 /// Why one is over.
@@ -165,6 +171,20 @@ impl NewSubscription {
     }
 }
 
+impl KnownSubscription {
+    /// Is it what that was, for longer? Then it is told from where it was before. Not if some notifier may have taken it for
+    /// over by then, and have dropped what it was to be told: where its time was nearly over, by whichever clock, or where
+    /// another key stands behind it, as when the one before has gone.
+    pub(super) fn renews(&self, before: &Self) -> bool {
+        let is_of = |known: &Self| (known.subscription.scope.clone(), known.subscription.from.clone());
+        let lasts = before.subscription.lease.as_ref().is_none_or(|lease| {
+            let key = self.subscription.lease.as_ref().and_then(|lease| lease.key.as_ref());
+            self.created_at.plus(NEARLY_OVER) < lease.ends_at && (lease.key.is_none() || lease.key.as_ref() == key)
+        });
+        is_of(self) == is_of(before) && lasts
+    }
+}
+
 impl PushRemoval {
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -207,7 +227,8 @@ fn created(log: LogId, offset: Offset, value: &[u8]) -> Result<Option<PushStep>,
     let created_at = Timestamp::parse(&document.at).ok_or_else(|| "its time cannot be read".to_owned())?;
     let lease = ends_at.map(|ends_at| lease_of(&ends_at, key.as_deref())).transpose()?;
     let subscription = NewSubscription { id, merchant, scope, from, service, sealed, lease };
-    let known = KnownSubscription { subscription, created_at, version: document.version, control_offset: offset };
+    let version = document.version;
+    let known = KnownSubscription { subscription, created_at, version, control_offset: offset, since: offset };
     Ok(Some(PushStep::Created(Arc::new(known))))
 }
 
@@ -257,7 +278,7 @@ impl Control {
         &self,
         new: &NewSubscription,
         at: Timestamp,
-        patience: std::time::Duration,
+        patience: Duration,
     ) -> Result<Decided<Arc<KnownSubscription>>, AppendError> {
         let entity = format!("{ENTITY}{}", new.id);
         let value = self.push_document(CREATED, &entity, at, CreatedBody::from(new))?;
@@ -272,7 +293,7 @@ impl Control {
         known: &KnownSubscription,
         reason: PushRemoval,
         at: Timestamp,
-        patience: std::time::Duration,
+        patience: Duration,
     ) -> Result<Decided<()>, AppendError> {
         let id = known.subscription.id;
         let is_as_it_was = || self.subscriptions().find(id).is_some_and(|now| now.version == known.version);

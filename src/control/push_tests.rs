@@ -112,6 +112,9 @@ fn there_is_room_for_so_many_of_a_payment_of_a_merchant_and_of_all() {
     assert_eq!(no_room(9, of(2), 2, 4, 5), Some(NoRoom::OfMerchant));
     assert_eq!(no_room(9, of(2), 2, 5, 4), Some(NoRoom::All));
     assert_eq!(no_room(1, of(0), 1, 4, 4), None, "it takes its own place");
+    let busy = SubscriptionLimits { of_scope: 2, of_merchant: 5, all: 5, changes: 1 };
+    let why = board.no_room(&new(9, of(1)), at(0), busy);
+    assert_eq!(why, Some(NoRoom::Busy), "where nothing may change nobody is ended for room");
 }
 
 /// Instances that were asked at once believed each that there was room.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ids::SubscriptionId;
+use super::keys::Keys;
 use super::push::{KnownSubscription, NewSubscription, OF_SCOPE_MAX, PushScope, PushStep};
 use crate::journal::Offset;
 use crate::payment::{CustomerId, MerchantId, PaymentId, Timestamp};
@@ -74,11 +75,12 @@ impl Subscriptions {
         let is_new = !known.all.contains_key(&new.id);
         let of_merchant = known.of_merchant.get(&new.merchant).map_or(0, BTreeSet::len);
         let changes = known.lately.counts.get(&whose).copied().unwrap_or_default();
+        // What is at its limit has nobody ended either, to make room.
         let full = [
+            (changes >= limits.changes, NoRoom::Busy),
             (is_new && known.count_of(&whose) >= limits.of_scope, NoRoom::OfScope),
             (is_new && of_merchant >= limits.of_merchant, NoRoom::OfMerchant),
             (is_new && known.all.len() >= limits.all, NoRoom::All),
-            (changes >= limits.changes, NoRoom::Busy),
         ];
         full.into_iter().find_map(|(is_full, why)| is_full.then_some(why))
     }
@@ -105,6 +107,14 @@ impl Subscriptions {
         let scopes = [PushScope::Payment(payment), PushScope::Customer(customer.clone())];
         let of = scopes.into_iter().filter_map(|scope| known.of.get(&(merchant.clone(), scope)));
         of.flatten().filter_map(|id| known.all.get(id).cloned()).collect()
+    }
+
+    /// Those of the same payment or customer that are over, and that nobody has ended yet.
+    #[must_use]
+    pub fn ended_of(&self, new: &NewSubscription, keys: &Keys, now: Timestamp) -> Vec<Arc<KnownSubscription>> {
+        let known = self.known();
+        let of = known.of.get(&(new.merchant.clone(), new.scope.clone())).into_iter().flatten();
+        of.filter_map(|id| known.all.get(id)).filter(|known| known.subscription.has_ended(keys, now)).cloned().collect()
     }
 
     /// How many were sealed with another key than this one, and one key of theirs.
@@ -149,8 +159,12 @@ impl Subscriptions {
                 if is_new && known.count_of(&(merchant.clone(), scope.clone())) >= OF_SCOPE_MAX {
                     return false;
                 }
+                let before = known.all.get(id).filter(|before| created.renews(before)).map(|before| before.since);
                 known.remove(*id);
-                known.insert(created);
+                match before {
+                    Some(since) => known.insert(&Arc::new(KnownSubscription { since, ..created.as_ref().clone() })),
+                    None => known.insert(created),
+                }
             }
             PushStep::Removed(id, at) => {
                 if let Some(whose) = known.remove(*id) {

@@ -29,6 +29,9 @@ impl Scanner {
     pub(super) fn heed_browsers(&mut self) -> Result<(), DeliveriesError> {
         let browsers = self.deliveries.browsers.clone();
         let learned = self.deliveries.learned()?;
+        if learned.is_none() {
+            self.whole = Offset(0);
+        }
         let reading = self.sources.iter().find(|source| source.who == Who::Browsers).map(|source| source.next.clone());
         // Once begun it is read on for whoever may come: they come and go with their payments.
         let next = match reading {
@@ -42,13 +45,19 @@ impl Scanner {
             None => self.read_for_browsers(learned.is_some())?,
         };
         let new = browsers.since(learned.unwrap_or_default(), LEARNED_AT_ONCE_MAX);
+        if new.is_empty() {
+            self.whole = learned.unwrap_or_default();
+        }
         // What the rows do not have yet, and the log is not read for again, would be told to nobody.
         let has_passed = |(next, p): (&Offset, u32)| self.view.folded_to(Partition(p)) >= *next;
         let Some(last) = new.last().filter(|_| next.iter().zip(0..).all(has_passed)) else { return Ok(()) };
-        for known in &new {
+        for known in new.iter().filter(|known| known.since >= self.whole) {
             self.learn(known)?;
         }
         self.deliveries.set_learned(last.control_offset.next())?;
+        if new.len() < LEARNED_AT_ONCE_MAX {
+            self.whole = last.control_offset.next();
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::outcome::{Cause, Outcome, Result as Ended, What, WorkId};
 use super::rows::{
     End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, encode, event_prefix,
-    open_key, open_prefix, parse_open, work_key,
+    open_key, open_prefix, parse_open, pushes_key, work_key,
 };
 use crate::control::{Endpoint, KnownEndpoint, TargetId, Webhooks};
 use crate::journal::{LogId, Partition, Position};
@@ -51,9 +51,17 @@ impl Fold {
         if row.end.is_none() {
             self.open(work, &row, &mut batch)?;
         }
+        self.list(work, &mut batch);
         batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
         batch.commit()?;
         Ok(row.end.is_none())
+    }
+
+    /// So that a browser is found by what it is told.
+    fn list(&self, work: &WorkId, batch: &mut Batch) {
+        if let Some(key) = pushes_key(work) {
+            batch.insert(&self.tables.pushes, &key, &[]);
+        }
     }
 
     /// Was it ever delivered, for whatever cause?
@@ -61,7 +69,7 @@ impl Fold {
         let prefix = event_prefix(work);
         for entry in self.tables.work.range(&prefix, &behind(&prefix)) {
             let row: Row = decode(&entry?.1)?;
-            if row.end == Some(End::Delivered) {
+            if row.what.is_event() && row.end == Some(End::Delivered) {
                 return Ok(true);
             }
         }
@@ -75,7 +83,7 @@ impl Fold {
             let (key, row) = entry?;
             let row: Row = decode(&row)?;
             let untried = row.is_open() && row.attempts == 0 && *key != *work_key(work);
-            if untried || row.end == Some(End::Delivered) {
+            if row.what.is_event() && (untried || row.end == Some(End::Delivered)) {
                 return Ok(true);
             }
         }
@@ -114,6 +122,7 @@ impl Fold {
             return Ok(());
         }
         batch.insert(&self.tables.attempts, &attempt_key(work, *at, *attempt), value);
+        self.list(work, &mut batch);
         let (was_open, due_before) = (row.is_open(), due_key(work, row.next_at));
         row.attempts = row.attempts.max(*attempt);
         match result {

@@ -19,6 +19,20 @@ fn fold(webhooks: Webhooks) -> Fold {
     Fold::new(Tables::open(Store::in_memory()).unwrap(), webhooks, LOG)
 }
 
+/// A test, or a word of another endpoint, has no place on the log of payments, and an offset all the same.
+#[test]
+fn what_tells_of_no_event_is_not_taken_for_the_event_that_stands_first() {
+    let (fold, asked) = (fold(Webhooks::default()), Cause::Asked(RequestId([2; 16])));
+    assert!(fold.want(&work(0), &what("a", 1)).unwrap());
+    let test = WorkId { cause: asked, ..work(0) };
+    assert!(fold.want(&test, &What::Test).unwrap());
+    assert!(!fold.is_told_anyway(&work(0)).unwrap(), "a test is due, and the event is not due for it");
+    heed(&fold, &Outcome { work: test, ..outcome(0, What::Test, 1, Ended::Delivered) });
+    assert!(!fold.was_delivered(&work(0)).unwrap() && !fold.is_told_anyway(&work(0)).unwrap());
+    heed(&fold, &outcome(0, what("a", 1), 1, Ended::Delivered));
+    assert!(fold.was_delivered(&work(0)).unwrap());
+}
+
 /// One that has an endpoint that wants order.
 fn ordered() -> Fold {
     let directory = tempfile::tempdir().unwrap();

@@ -28,7 +28,8 @@ impl Follower {
         Ok(())
     }
 
-    pub(super) fn turn(&mut self, wait: Duration) -> Result<(), DeliveriesError> {
+    /// Folds what has come, and waits for something for so long at most.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), DeliveriesError> {
         let mut next: BTreeMap<Partition, Offset> = BTreeMap::new();
         for item in self.tail.poll(BATCH_MAX, wait)? {
             let position = match item {

@@ -100,25 +100,36 @@ impl Deliveries {
         payments: &dyn Reader,
         control: &Control,
     ) -> Result<(Self, Follower), DeliveriesError> {
-        let (tables, from) = match open_tables(path, deliveries, payments) {
-            Ok(Some(opened)) => opened,
-            Err(DeliveriesError::Store(error)) if !error.is_damage() => return Err(error.into()),
-            Err(error @ DeliveriesError::Journal(_)) => return Err(error),
+        let opened = || Self::open_in(Store::open(path)?, deliveries, payments, control);
+        match opened() {
+            Ok(Some(opened)) => Ok(opened),
+            Err(DeliveriesError::Store(error)) if !error.is_damage() => Err(error.into()),
+            Err(error @ DeliveriesError::Journal(_)) => Err(error),
             Ok(None) | Err(DeliveriesError::Store(_)) => {
                 tracing::warn!(
                     "the rows of deliveries are of another version or log, or damaged: they are folded anew"
                 );
                 Store::discard(path)?;
                 let missing = || StoreError::Damaged("the rows of deliveries cannot be made anew".to_owned());
-                open_tables(path, deliveries, payments)?.ok_or_else(missing)?
+                Ok(opened()?.ok_or_else(missing)?)
             }
-        };
+        }
+    }
+
+    /// The same with the rows in `store`; `None` if they are of other logs than these, or ahead of one. Blocks.
+    pub fn open_in(
+        store: Store,
+        deliveries: &dyn Reader,
+        payments: &dyn Reader,
+        control: &Control,
+    ) -> Result<Option<(Self, Follower)>, DeliveriesError> {
+        let Some((tables, from)) = open_tables(store, deliveries, payments)? else { return Ok(None) };
         let folded = from.iter().map(|offset| watch::channel(*offset).0).collect();
         let (touched, scans, hearer) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
         let shared = Shared { folded, touched, scans, hearer };
         let fold = Fold::new(tables, control.webhooks(), payments.log_id());
         let opened = Self { fold, browsers: control.subscriptions(), shared: Arc::new(shared) };
-        Ok((opened.clone(), Follower { tail: deliveries.tail(&from)?, deliveries: opened }))
+        Ok(Some((opened.clone(), Follower { tail: deliveries.tail(&from)?, deliveries: opened })))
     }
 
     /// What finds out what is to be told. One at a time.
@@ -135,6 +146,7 @@ impl Deliveries {
             sources: Vec::new(),
             requests: 0,
             reading: None,
+            whole: Offset(0),
         }
     }
 
@@ -262,10 +274,27 @@ impl Deliveries {
         for row in self.fold.tables.work.range(&prefix, &behind(&prefix)) {
             let (key, value) = row?;
             let (work, row) = (rows::parse_work(&key)?, rows::decode::<rows::Row>(&value)?);
+            if !row.what.is_event() {
+                continue;
+            }
             let next_at = row.end.is_none().then_some(row.next_at).filter(|_| row.attempts > 0);
             told.push(Told { work, state: row.state(), attempts: row.attempts, next_at });
         }
         Ok(told)
+    }
+
+    /// The first thing that one target is, or was, to be told, tried or not; `None` if nothing is known.
+    pub fn told_first(&self, target: impl Into<TargetId>) -> Result<Option<What>, StoreError> {
+        let prefix = target.into().to_bytes();
+        let first = self.fold.tables.work.range(&prefix, &behind(&prefix)).next().transpose()?;
+        first.map(|(_, row)| rows::decode::<rows::Row>(&row).map(|row| row.what)).transpose()
+    }
+
+    /// Which browsers are, or were, to be told of the event there.
+    pub fn pushed(&self, position: Position) -> Result<Vec<TargetId>, StoreError> {
+        let prefix = rows::pushes_prefix(position);
+        let found = self.fold.tables.pushes.range(&prefix, &behind(&prefix));
+        found.map(|row| target_of(&row?.0, prefix.len())).collect()
     }
 
     /// How much one target is still to be told, counted to `max`; `None` where nobody has looked for it.
@@ -315,15 +344,15 @@ impl Deliveries {
 }
 
 /// Of the rows and their keys: those of another are folded anew.
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 4;
 
 /// `None` if the rows are of other logs, or written otherwise, or ahead of one of them.
 fn open_tables(
-    path: &Path,
+    store: Store,
     deliveries: &dyn Reader,
     payments: &dyn Reader,
 ) -> Result<Option<(Tables, Vec<Offset>)>, DeliveriesError> {
-    let tables = Tables::open(Store::open(path)?)?;
+    let tables = Tables::open(store)?;
     let logs = [payments.log_id().0.as_slice(), &deliveries.log_id().0, &[LAYOUT]].concat();
     match tables.meta.get(b"logs")? {
         Some(known) if known.as_ref() != logs.as_slice() => return Ok(None),

@@ -310,6 +310,12 @@ pub fn decode(log: LogId, value: &[u8]) -> std::result::Result<Option<Outcome>, 
 }
 
 impl What {
+    /// Is it an event of a payment? What is not stands at no place of the log: its offset says nothing.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
+
     /// Are these two events? At one place of one log there is only one, unless the log was cut and written anew.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {

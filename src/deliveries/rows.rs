@@ -6,6 +6,7 @@
 //! | `due` | partition, target, due at, offset, cause | nothing |
 //! | `open` | target, payment, version, partition, offset, cause | nothing |
 //! | `attempts` | target, at, partition, offset, cause, attempt | the outcome, as it stands on the log |
+//! | `pushes` | partition, offset, target | nothing: which browsers are, or were, to be told of the event there |
 //! | `cursors` | endpoint or request, or [`BROWSERS`], partition | the next offset of the log of payments |
 //! | `standings` | target | [`Standing`] |
 //! | `meta` | `logs`; `d` and partition; `learned` | ids; the next offset of the log of deliveries; of the control log, up to which browsers are known |
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use super::outcome::{Cause, Failure, Outcome, What, WorkId};
 use crate::control::{Endpoint, RequestId, TargetId};
-use crate::journal::{Offset, Partition};
+use crate::journal::{Offset, Partition, Position};
 use crate::payment::Timestamp;
 use crate::store::{Store, StoreError, Table};
 
@@ -60,6 +61,7 @@ pub(super) struct Tables {
     pub due: Table,
     pub open: Table,
     pub attempts: Table,
+    pub pushes: Table,
     pub cursors: Table,
     pub standings: Table,
     pub meta: Table,
@@ -134,6 +136,7 @@ impl Tables {
             due: table("due")?,
             open: table("open")?,
             attempts: table("attempts")?,
+            pushes: table("pushes")?,
             cursors: table("cursors")?,
             standings: table("standings")?,
             meta: table("meta")?,
@@ -181,6 +184,17 @@ fn cause_of(bytes: [u8; 16]) -> Cause {
 /// Everything about this event at this target begins so.
 pub(super) fn event_prefix(work: &WorkId) -> Vec<u8> {
     [work.target.to_bytes().as_slice(), &work.partition.0.to_be_bytes(), &work.offset.0.to_be_bytes()].concat()
+}
+
+/// Every browser that is told of the event there begins so.
+pub(super) fn pushes_prefix(at: Position) -> Vec<u8> {
+    [at.partition.0.to_be_bytes().as_slice(), &at.offset.0.to_be_bytes()].concat()
+}
+
+/// `None` of an endpoint: those are few, and each is asked.
+pub(super) fn pushes_key(work: &WorkId) -> Option<Vec<u8>> {
+    let is_browser = work.target.endpoint().is_none();
+    is_browser.then(|| [pushes_prefix(work.position()).as_slice(), &work.target.to_bytes()].concat())
 }
 
 pub(super) fn work_key(work: &WorkId) -> Vec<u8> {

@@ -36,6 +36,8 @@ pub struct Scanner {
     pub(super) sources: Vec<Source>,
     pub(super) requests: usize,
     pub(super) reading: Option<Reading>,
+    /// Browsers that first came before this place on the control log are told all: one that is renewed is read nothing for.
+    pub(super) whole: Offset,
 }
 
 /// Somebody for whom the log is read.
@@ -116,7 +118,8 @@ impl Scanner {
         Ok(())
     }
 
-    pub(super) fn turn(&mut self, wait: Duration) -> Result<(), DeliveriesError> {
+    /// Notes what there is to be told now, and waits for something for so long at most.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), DeliveriesError> {
         let (changes, known) = self.deliveries.fold.webhooks.changes();
         if changes != self.seen {
             self.known = known;

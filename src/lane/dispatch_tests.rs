@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::super::{Bounds, Driver, Executor, Running, Start, Try, Verdict, Worker};
+use super::super::{Bounds, Driver, Running, Start, Try, Verdict, Worker};
 use crate::clock::{Clock, Clocks};
 use crate::control::Imports;
+use crate::executor::Executor;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, Partition, Tail};
 use crate::lane::due::DEFERRED_MAX;

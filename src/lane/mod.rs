@@ -143,23 +143,6 @@ impl Tenure {
     }
 }
 
-/// Runs what a driver must not wait for.
-pub trait Executor: Send + Sync {
-    fn spawn(&self, effect: Pin<Box<dyn Future<Output = ()> + Send>>);
-    /// For questions that block.
-    fn block(&self, question: Box<dyn FnOnce() + Send>);
-}
-
-impl Executor for tokio::runtime::Handle {
-    fn spawn(&self, effect: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        drop(self.spawn(effect));
-    }
-
-    fn block(&self, question: Box<dyn FnOnce() + Send>) {
-        drop(self.spawn_blocking(question));
-    }
-}
-
 /// The bounds of a process's lanes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {

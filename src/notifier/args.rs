@@ -23,7 +23,7 @@ pub struct WebhookArgs {
     #[arg(long, env = "PAYLOG_ALLOW_PRIVATE_WEBHOOKS", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_private_webhooks: bool,
     /// Webhooks on their way at once, over all endpoints. Beside them half as many messages to browsers may be on their way, of
-    /// one push service half of those.
+    /// one push service half of what the others leave, and a quarter of all to those that have not answered well.
     #[arg(long, env = "PAYLOG_WEBHOOKS_IN_FLIGHT", default_value_t = 256, value_parser = positive)]
     pub webhooks_in_flight: usize,
     /// And of one endpoint.

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::buses::Buses;
-use super::client::{Answer, Client};
+use super::client::Answer;
 use super::hubs::Hubs;
+use super::means::Means;
 use super::message::Unsendable;
 use super::push::{Push, removal};
 use super::room::Answered;
@@ -44,7 +44,7 @@ pub(super) struct Attempts {
     /// The log of deliveries.
     pub log: Arc<dyn Journal>,
     pub key: SecretsKey,
-    pub client: Client,
+    pub means: Means,
     pub buses: Arc<Buses>,
     pub hubs: Arc<Hubs>,
     /// Where events are said to come from.
@@ -52,7 +52,6 @@ pub(super) struct Attempts {
     pub push: Push,
     pub schedule: Schedule,
     pub clocks: Clocks,
-    pub runtime: Handle,
     /// Of which it is being decided that they are told nothing more.
     pub deciding: Mutex<HashSet<TargetId>>,
     /// One, for whoever looks which subscriptions are over.
@@ -125,7 +124,7 @@ impl Attempts {
             None => Ended::Delivered,
             Some(failure) => {
                 let standing = target.standing(self.deliveries.standing(due.work.target).unwrap_or_default());
-                let next = self.schedule.after(attempt, failure, retry_after, &standing, now, rand::random());
+                let next = self.schedule.after(attempt, failure, retry_after, &standing, now, (self.means.chance)());
                 (pause_until, disable) = (next.pause_until, next.disable);
                 let next_at = next.at.filter(|at| until.is_none_or(|until| *at < until));
                 Ended::Failed { failure, next_at }
@@ -208,7 +207,7 @@ impl Attempts {
     fn begin_to_disable(self: &Arc<Self>, known: Arc<KnownEndpoint>, why: Disable, stop: CancellationToken) {
         let (attempts, id) = (Arc::clone(self), TargetId::from(known.endpoint.id));
         if self.deciding().insert(id) {
-            drop(self.runtime.spawn(async move {
+            self.means.executor.spawn(Box::pin(async move {
                 attempts.disable(&known, why, &stop).await;
                 attempts.deciding().remove(&id);
             }));

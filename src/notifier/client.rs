@@ -34,7 +34,7 @@ pub(super) struct Client {
 }
 
 /// What is sent.
-pub(super) struct Post<'a> {
+pub struct Post<'a> {
     pub url: &'a str,
     pub headers: &'a [(&'static str, &'a str)],
     pub body: Vec<u8>,
@@ -44,7 +44,7 @@ pub(super) struct Post<'a> {
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
+pub struct Answer {
     pub took: Duration,
     pub status: Option<u16>,
     pub retry_after: Option<Duration>,

@@ -52,7 +52,7 @@ impl Attempts {
     async fn publish(&self, body: Vec<u8>, known: &KnownEndpoint, credential: &Credential) -> Answer {
         let Some(url) = address(&known.endpoint.url) else { return Answer::without(Failure::NotSendable) };
         let headers = [("content-type", CLOUD_EVENT_BATCH), ("aeg-sas-key", credential.as_str())];
-        self.client.send(Post { url: &url, headers: &headers, body, judge }).await
+        self.means.posts.post(Post { url: &url, headers: &headers, body, judge }).await
     }
 }
 

@@ -75,7 +75,7 @@ impl Running {
             lane.catch_up = CatchUp::Asked;
             let (partition, epoch) = (*partition, lane.epoch);
             let (log, sender) = (Arc::clone(&self.attempts.log), self.sender.clone());
-            drop(self.runtime.spawn_blocking(move || {
+            self.attempts.means.executor.block(Box::new(move || {
                 let end = log.writable(partition).and_then(|()| log.ends(partition)).map(|ends| ends.committed);
                 drop(sender.send(Input::End(partition, epoch, end)));
             }));

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::control::EndpointId;
 use crate::control::hubs::HubHosts;
+use crate::executor::Executor;
 use crate::journal::JournalError;
 use crate::journal::kafka::hub::{Hub, Producer};
 use crate::lock::lock;
@@ -25,7 +25,7 @@ pub(super) struct Hubs {
     ca: Option<PathBuf>,
     /// How long one record may take.
     timeout: Duration,
-    runtime: Handle,
+    executor: Arc<dyn Executor>,
     kept: Mutex<HashMap<EndpointId, Kept>>,
 }
 
@@ -37,8 +37,8 @@ struct Kept {
 }
 
 impl Hubs {
-    pub fn new(hosts: HubHosts, ca: Option<PathBuf>, timeout: Duration, runtime: Handle) -> Arc<Self> {
-        Arc::new(Self { hosts, ca, timeout, runtime, kept: Mutex::default() })
+    pub fn new(hosts: HubHosts, ca: Option<PathBuf>, timeout: Duration, executor: Arc<dyn Executor>) -> Arc<Self> {
+        Arc::new(Self { hosts, ca, timeout, executor, kept: Mutex::default() })
     }
 
     /// Whom we may tell.
@@ -67,7 +67,7 @@ impl Hubs {
             least.map(|id| kept.remove(&id));
         }
         if kept.is_empty() {
-            drop(self.runtime.spawn(close_the_idle(Arc::downgrade(self), IDLE_MAX)));
+            self.executor.spawn(Box::pin(close_the_idle(Arc::downgrade(self), IDLE_MAX)));
         }
         kept.insert(endpoint, Kept { to, producer: Arc::clone(&producer), used });
         Ok(producer)
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_has_one_producer_until_it_is_idle_or_has_another_credential() {
         let hosts = HubHosts::new(&["127.0.0.1".to_owned()]);
-        let hubs = Hubs::new(hosts, None, Duration::from_secs(1), Handle::current());
+        let hubs = Hubs::new(hosts, None, Duration::from_secs(1), Arc::new(tokio::runtime::Handle::current()));
         let (one, hub) = (EndpointId::mint(), Hub::parse("127.0.0.1:1/told").unwrap());
         let first = hubs.producer(one, hub.clone(), SECRET).unwrap();
         assert!(Arc::ptr_eq(&first, &hubs.producer(one, hub.clone(), SECRET).unwrap()));

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +25,7 @@ use crate::journal::{JournalError, Lanes, Offset, Partition, Position};
 use crate::payment::Timestamp;
 
 /// How long the loop waits at most before it listens to the group again.
-const GROUP_POLL: Duration = Duration::from_millis(20);
+pub(super) const GROUP_POLL: Duration = Duration::from_millis(20);
 /// After how long work is taken up again that could not be sent, or whose outcome could not be recorded.
 const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a target that wants to be left alone is passed over at most, before it is looked at whether it still does.
@@ -66,21 +65,21 @@ enum OnItsWay {
     Unrecorded(Instant),
 }
 
-pub(super) struct Running {
-    pub attempts: Arc<Attempts>,
+/// Give it its turns, or drain it.
+pub struct Running {
+    pub(super) attempts: Arc<Attempts>,
     bounds: Bounds,
-    pub lanes: Box<dyn Lanes>,
-    pub runtime: Handle,
+    pub(super) lanes: Box<dyn Lanes>,
     /// Ends the waiting of attempts for a log that takes nothing.
     cut_off: CancellationToken,
-    pub sender: Sender<Input>,
+    pub(super) sender: Sender<Input>,
     inbox: Receiver<Input>,
     told: Arc<AtomicBool>,
-    pub owned: BTreeMap<Partition, Lane>,
-    pub unfenced: BTreeSet<Partition>,
-    pub fence_not_before: Instant,
-    pub epochs: u64,
-    in_flight: HashMap<WorkId, OnItsWay>,
+    pub(super) owned: BTreeMap<Partition, Lane>,
+    pub(super) unfenced: BTreeSet<Partition>,
+    pub(super) fence_not_before: Instant,
+    pub(super) epochs: u64,
+    in_flight: BTreeMap<WorkId, OnItsWay>,
     room: Room,
     agenda: Agenda,
     /// Until when targets want to be left alone, and by which work, until the fold has its outcome and says so too.
@@ -88,11 +87,11 @@ pub(super) struct Running {
     /// When it was last looked which subscriptions are over, and of which partitions it is still to be looked.
     swept: Instant,
     to_sweep: BTreeSet<Partition>,
-    pub positions_told: Instant,
+    pub(super) positions_told: Instant,
 }
 
 impl Running {
-    pub fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>, runtime: Handle) -> Self {
+    pub(super) fn new(attempts: Arc<Attempts>, bounds: Bounds, lanes: Box<dyn Lanes>) -> Self {
         let ((sender, inbox), told) = (channel(), Arc::new(AtomicBool::new(false)));
         let (hears, is_told) = (sender.clone(), Arc::clone(&told));
         attempts.deliveries.listen(move || {
@@ -105,7 +104,6 @@ impl Running {
             attempts,
             bounds,
             lanes,
-            runtime,
             cut_off: CancellationToken::new(),
             sender,
             inbox,
@@ -114,7 +112,7 @@ impl Running {
             unfenced: BTreeSet::new(),
             fence_not_before: now,
             epochs: 0,
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             room: Room::new(bounds),
             agenda: Agenda::default(),
             paused: HashMap::new(),
@@ -124,10 +122,10 @@ impl Running {
         }
     }
 
-    /// One round.
-    pub fn turn(&mut self) -> Result<(), NotifyError> {
+    /// One round; `wait` is how long it waits at most for something to happen.
+    pub fn turn(&mut self, wait: Duration) -> Result<(), NotifyError> {
         self.serve_group()?;
-        self.listen(self.patience())?;
+        self.listen(self.patience(wait))?;
         self.release()?;
         self.take_touched();
         self.dispatch()?;
@@ -169,9 +167,9 @@ impl Running {
 
     // === what comes in ===
 
-    fn patience(&self) -> Duration {
+    fn patience(&self, wait: Duration) -> Duration {
         let first = self.agenda.first().map(|at| at.since(self.attempts.clocks.now()));
-        first.map_or(GROUP_POLL, |wait| wait.min(GROUP_POLL))
+        first.map_or(wait, |first| first.min(wait))
     }
 
     fn listen(&mut self, wait: Duration) -> Result<(), NotifyError> {
@@ -283,9 +281,8 @@ impl Running {
 
     fn dispatch(&mut self) -> Result<(), NotifyError> {
         let now = self.attempts.clocks.now();
-        for pool in Pool::ALL.into_iter().filter(|pool| self.room.left(*pool) > 0) {
-            self.agenda.release(pool, now);
-        }
+        let left = self.room.left(Pool::Browsers);
+        self.agenda.release(now, left, |service| self.room.in_line(service, now));
         for _ in 0..LOOKS_MAX {
             let Some((partition, target)) = self.agenda.take(now) else { break };
             if self.owned.get(&partition).is_some_and(|lane| lane.catch_up == CatchUp::Done) {
@@ -320,7 +317,7 @@ impl Running {
         let room = self.room.for_target(id, service, standing.failing_since.is_some());
         let on_their_way = self.room.on_their_way(id);
         if room == 0 {
-            self.agenda.hold(key, false); // until something has ended
+            self.agenda.hold(key, service, false); // until something has ended
             return Ok(());
         }
         // What is on its way still stands among what is due.
@@ -331,7 +328,7 @@ impl Running {
                 continue;
             }
             if chosen.len() >= room {
-                self.agenda.hold(key, true);
+                self.agenda.hold(key, service, true);
                 break;
             }
             if self.attempts.deliveries.is_void(&due.work, target.start_in(partition))? {
@@ -340,20 +337,19 @@ impl Running {
                 chosen.push(due);
             }
         }
-        let begins = !chosen.is_empty();
-        if target.takes_several() {
-            self.begin(chosen, target);
-        } else {
-            chosen.into_iter().for_each(|due| self.begin(vec![due], target.clone()));
-        }
         if voided {
             self.agenda.look_at(key, now); // there may be more behind it
         } else if let Some(at) = found.next_at {
             if at > now {
                 self.agenda.look_at(key, at);
             } else {
-                self.agenda.hold(key, begins);
+                self.agenda.hold(key, service, !chosen.is_empty());
             }
+        }
+        if target.takes_several() {
+            self.begin(chosen, target);
+        } else {
+            chosen.into_iter().for_each(|due| self.begin(vec![due], target.clone()));
         }
         Ok(())
     }
@@ -370,7 +366,7 @@ impl Running {
             replies.push(Reply::new(due.work, self.sender.clone()));
         }
         let (attempts, cut_off) = (Arc::clone(&self.attempts), self.cut_off.clone());
-        drop(self.runtime.spawn(async move {
+        self.attempts.means.executor.spawn(Box::pin(async move {
             let at = attempts.clocks.machine();
             let sent = attempts.send_all(&all, &target, at).await;
             let each = all.into_iter().zip(sent).zip(replies);

@@ -17,6 +17,7 @@ mod event_hubs;
 mod group;
 mod hubs;
 mod lane;
+mod means;
 mod message;
 mod names;
 mod push;
@@ -33,7 +34,6 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -47,12 +47,13 @@ use crate::store::StoreError;
 use crate::webpush::{Subject, VapidKey};
 use attempt::Attempts;
 use buses::Buses;
-use client::Client;
 use hubs::Hubs;
-use lane::Running;
 use push::Push;
 
 pub use args::WebhookArgs;
+pub use client::{Answer, Post};
+pub use lane::Running;
+pub use means::{Chance, Means, Posts};
 
 /// Before the group is asked again whether it can be joined.
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
@@ -95,12 +96,12 @@ pub(crate) struct Bounds {
 }
 
 impl Notifier {
-    /// Its attempts are made on `runtime`.
-    pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration, runtime: Handle) -> anyhow::Result<Self> {
+    #[must_use]
+    pub fn new(parts: Parts, args: &WebhookArgs, drain: Duration, means: Means) -> Self {
         let Parts { deliveries, log, view, control, key, vapid, clocks } = parts;
-        let client = Client::new(args.timeout(), args.allow_private_webhooks)?;
         let buses = Arc::new(Buses::default());
-        let hubs = Hubs::new(args.hub_hosts(), args.event_hubs_ca.clone(), args.timeout(), runtime.clone());
+        let executor = Arc::clone(&means.executor);
+        let hubs = Hubs::new(args.hub_hosts(), args.event_hubs_ca.clone(), args.timeout(), executor);
         let source = args.cloudevents_source.clone().unwrap_or_else(|| EventSource::of_log(view.log_id()));
         let push = Push { key: vapid.0, subject: vapid.1, ttl: args.push.ttl() };
         let attempts = Attempts {
@@ -109,30 +110,34 @@ impl Notifier {
             control,
             log,
             key,
-            client,
+            means,
             buses,
             hubs,
             source,
             push,
             schedule: args.schedule(),
             clocks,
-            runtime,
             deciding: std::sync::Mutex::default(),
             sweeping: Arc::new(Semaphore::new(1)),
         };
         let (in_flight_max, of_target_max) = (args.webhooks_in_flight, args.webhooks_in_flight_each);
-        Ok(Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } })
+        Self { attempts: Arc::new(attempts), bounds: Bounds { in_flight_max, of_target_max, drain } }
     }
 
     /// Runs until told to stop, then drains. Blocks: give it a thread of its own.
     pub fn run(self, stop: &CancellationToken) -> Result<(), NotifyError> {
         let Some(lanes) = self.join(stop)? else { return Ok(()) };
-        let runtime = self.attempts.runtime.clone();
-        let mut running = Running::new(self.attempts, self.bounds, lanes, runtime);
+        let mut running = Running::new(self.attempts, self.bounds, lanes);
         while !stop.is_cancelled() {
-            running.turn()?;
+            running.turn(lane::GROUP_POLL)?;
         }
         running.drain()
+    }
+
+    /// For whoever gives its lanes their turns.
+    pub fn start(self) -> Result<Running, NotifyError> {
+        let lanes = self.attempts.log.lanes()?;
+        Ok(Running::new(self.attempts, self.bounds, lanes))
     }
 
     /// A log that does not answer now is waited for. `None` at the stop.

@@ -66,7 +66,7 @@ impl Attempts {
             ("topic", &topic),
             ("urgency", URGENCY),
         ];
-        let answer = self.client.send(Post { url, headers: &headers, body, judge }).await;
+        let answer = self.means.posts.post(Post { url, headers: &headers, body, judge }).await;
         if answer.status.is_some_and(|status| (400..404).contains(&status)) && REFUSED.now() {
             let (service, status) = (&known.subscription.service, answer.status);
             tracing::warn!(service, status, %subject, "a push service refuses what it is sent: does it take this subject?");
@@ -82,7 +82,7 @@ impl Attempts {
         stop: &CancellationToken,
     ) {
         let (attempts, stop) = (Arc::clone(self), stop.clone());
-        drop(self.runtime.spawn(async move { attempts.remove_once(&known, why, &stop).await }));
+        self.means.executor.spawn(Box::pin(async move { attempts.remove_once(&known, why, &stop).await }));
     }
 
     pub async fn remove_once(&self, known: &KnownSubscription, why: PushRemoval, stop: &CancellationToken) {
@@ -170,7 +170,13 @@ mod tests {
             let (id, service) = (SubscriptionId([1; 16]), "https://push.example".to_owned());
             let (merchant, from) = (MerchantId::default(), PushFrom::One(Offset(0)));
             let subscription = NewSubscription { id, merchant, scope, from, service, sealed, lease: None };
-            KnownSubscription { subscription, created_at: at(0), version: 1, control_offset: Offset(0) }
+            KnownSubscription {
+                subscription,
+                created_at: at(0),
+                version: 1,
+                control_offset: Offset(0),
+                since: Offset(0),
+            }
         };
         let customer = known(PushScope::Customer(CustomerId::parse("cus_1").unwrap()));
         let payment = known(PushScope::Payment(payment_id("a")));

@@ -1,6 +1,7 @@
 //! How much may be on its way: webhooks and messages to browsers apart, so that neither takes the room of the other; of one
 //! target; and of one push service, which is thousands of browsers. A service that does nothing but fail is asked by one
-//! message at a time, and one that wants patience by none.
+//! message at a time, and one that wants patience by none; and all of those that have not answered well here, for anybody may
+//! name a server of theirs, have a part of the room that leaves the rest to the others.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const UNFOLDED_MAX: usize = 1_000;
 const FAILING_MAX: usize = 1;
 /// So many failures of a push service, with nothing between, are no accident of one message.
 const FAILURES_MAX: u32 = 8;
+/// Of the room for browsers, what push services that have not answered well have together: one part in so many.
+const DOUBTFUL_PART: usize = 4;
 /// Whatever it asks for, a push service is asked again after this: what it said to one message keeps all its browsers waiting.
 const SERVICE_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 /// Push services that are remembered before those are let go of which nothing is to be remembered.
@@ -49,6 +52,8 @@ struct Count {
 #[derive(Clone, Copy, Default)]
 struct Service {
     sending: usize,
+    /// Has it ever answered well here?
+    is_known: bool,
     /// Failures since it answered well last.
     failures: u32,
     paused_until: Option<Timestamp>,
@@ -62,13 +67,13 @@ pub(super) struct Room {
     service_of: HashMap<WorkId, String>,
     webhooks: usize,
     browsers: usize,
+    /// Of these, to push services that have not answered well.
+    doubtful: usize,
     /// With so many services it is looked which are of no interest any more.
     tidy_at: usize,
 }
 
 impl Pool {
-    pub const ALL: [Self; 2] = [Self::Webhooks, Self::Browsers];
-
     pub fn of(target: TargetId) -> Self {
         if target.endpoint().is_some() { Self::Webhooks } else { Self::Browsers }
     }
@@ -89,6 +94,14 @@ impl Service {
     fn is_failing(&self) -> bool {
         self.failures >= FAILURES_MAX
     }
+
+    fn is_doubtful(&self) -> bool {
+        !self.is_known || self.is_failing()
+    }
+
+    fn doubtful(&self) -> usize {
+        if self.is_doubtful() { self.sending } else { 0 }
+    }
 }
 
 impl Room {
@@ -100,6 +113,7 @@ impl Room {
             service_of: HashMap::new(),
             webhooks: 0,
             browsers: 0,
+            doubtful: 0,
             tidy_at: SERVICES_MIN,
         }
     }
@@ -128,10 +142,30 @@ impl Room {
         let room = self.left(Pool::of(target)).min(UNFOLDED_MAX.saturating_sub(count.known));
         let room =
             room.min(if is_failing { FAILING_MAX } else { self.bounds.of_target_max }.saturating_sub(count.sending));
-        let Some(service) = service else { return room };
+        service.map_or(room, |service| room.min(self.of_service(service)))
+    }
+
+    /// To anybody at this push service; without one, to anybody by webhook.
+    pub fn in_line(&self, service: Option<&str>, now: Timestamp) -> usize {
+        match service {
+            None => self.left(Pool::Webhooks),
+            Some(service) if self.paused_until(service).is_some_and(|until| until > now) => 0,
+            Some(service) => self.left(Pool::Browsers).min(self.of_service(service)),
+        }
+    }
+
+    /// Half of what the others leave; of one that has not answered well, half of what its like leave of their part.
+    fn of_service(&self, service: &str) -> usize {
         let service = self.services.get(service).copied().unwrap_or_default();
-        let most = if service.is_failing() { FAILING_MAX } else { self.browsers_max().div_ceil(2) };
-        room.min(most.saturating_sub(service.sending))
+        let (all, most) = if service.is_doubtful() {
+            (self.doubtful, self.browsers_max().div_ceil(DOUBTFUL_PART))
+        } else {
+            (self.browsers, self.browsers_max())
+        };
+        let others = all.saturating_sub(service.sending);
+        let most = most.saturating_sub(others).div_ceil(2);
+        let most = if service.is_failing() { FAILING_MAX } else { most };
+        most.saturating_sub(service.sending)
     }
 
     /// Until when nothing is sent to any browser of this push service.
@@ -146,7 +180,7 @@ impl Room {
             None => self.webhooks += 1,
             Some(service) => {
                 self.browsers += 1;
-                self.services.entry(service.to_owned()).or_default().sending += 1;
+                self.change(service, |service| service.sending += 1);
                 self.service_of.insert(work, service.to_owned());
             }
         }
@@ -162,16 +196,24 @@ impl Room {
             return;
         };
         self.browsers = self.browsers.saturating_sub(1);
-        let service = self.services.entry(name).or_default();
-        service.sending = service.sending.saturating_sub(1);
-        match answered {
-            Answered::Not => {}
-            Answered::Well => service.failures = 0,
-            Answered::Badly => service.failures = service.failures.saturating_add(1),
-        }
-        let pause_until = pause_until.map(|until| until.min(now.plus(SERVICE_PAUSE_MAX)));
-        service.paused_until = service.paused_until.max(pause_until);
+        self.change(&name, |service| {
+            service.sending = service.sending.saturating_sub(1);
+            match answered {
+                Answered::Not => {}
+                Answered::Well => (service.is_known, service.failures) = (true, 0),
+                Answered::Badly => service.failures = service.failures.saturating_add(1),
+            }
+            let pause_until = pause_until.map(|until| until.min(now.plus(SERVICE_PAUSE_MAX)));
+            service.paused_until = service.paused_until.max(pause_until);
+        });
         self.tidy(now);
+    }
+
+    fn change(&mut self, service: &str, change: impl FnOnce(&mut Service)) {
+        let service = self.services.entry(service.to_owned()).or_default();
+        let before = service.doubtful();
+        change(service);
+        self.doubtful = self.doubtful - before + service.doubtful();
     }
 
     /// The fold has its outcome, or there is none.
@@ -184,7 +226,7 @@ impl Room {
         }
     }
 
-    /// Half as many as webhooks, beside them; and of one push service half of that.
+    /// Half as many as webhooks, beside them.
     fn browsers_max(&self) -> usize {
         self.bounds.in_flight_max.div_ceil(2)
     }
@@ -224,6 +266,13 @@ mod tests {
         SubscriptionId([n; 16]).into()
     }
 
+    fn answers_well(room: &mut Room, service: &str) {
+        let work = work(browser(255), 0);
+        room.begin(work, Some(service));
+        room.end(&work, Answered::Well, None, at(0));
+        room.let_go(work.target);
+    }
+
     /// Begins whatever there is room for.
     fn fill(room: &mut Room, browsers: std::ops::Range<u8>, service: &str) -> Vec<WorkId> {
         let mut begun = Vec::new();
@@ -240,17 +289,21 @@ mod tests {
     fn browsers_leave_the_room_of_webhooks_and_one_push_service_that_of_the_others() {
         let mut room = room();
         let endpoint = EndpointId([1; 16]);
+        [SLOW, GOOD, "https://third"].into_iter().for_each(|service| answers_well(&mut room, service));
         assert_eq!(fill(&mut room, 0..100, SLOW).len(), 4, "of one service");
-        assert_eq!(fill(&mut room, 100..200, GOOD).len(), 4);
-        assert_eq!((room.left(Pool::Browsers), room.for_target(browser(201), Some("https://third"), false)), (0, 0));
+        assert_eq!(fill(&mut room, 100..200, GOOD).len(), 2, "half of what is left");
+        assert_eq!(room.in_line(Some(SLOW), at(0)), 0);
+        assert_eq!(fill(&mut room, 200..201, "https://third").len(), 1, "of three that stall the third is told, too");
+        assert_eq!(room.left(Pool::Browsers), 1);
         assert_eq!(room.for_target(endpoint.into(), None, false), 16, "as if there were no browser");
         (0..16).for_each(|n| room.begin(work(endpoint, n), None));
-        assert_eq!((room.left(Pool::Webhooks), room.sending()), (0, 24));
+        assert_eq!((room.left(Pool::Webhooks), room.sending()), (0, 23));
     }
 
     #[test]
     fn a_push_service_that_does_nothing_but_fail_is_asked_by_one_message_until_it_answers() {
         let mut room = room();
+        [SLOW, GOOD].into_iter().for_each(|service| answers_well(&mut room, service));
         for _ in 0..FAILURES_MAX.div_ceil(4) {
             for work in fill(&mut room, 0..100, SLOW) {
                 room.end(&work, Answered::of(Some(Failure::Timeout)), None, at(0));
@@ -260,17 +313,43 @@ mod tests {
         assert_eq!(fill(&mut room, 0..100, SLOW).len(), 1, "whichever browser it is");
         assert_eq!(fill(&mut room, 100..200, GOOD).len(), 4);
         room.end(&work(browser(0), 0), Answered::of(Some(Failure::Gone)), None, at(0));
-        assert_eq!(fill(&mut room, 1..100, SLOW).len(), 4, "that there is no such browser is an answer");
+        assert_eq!(fill(&mut room, 1..100, SLOW).len(), 2, "that there is no such browser is an answer");
     }
 
     #[test]
     fn a_push_service_that_wants_patience_gets_it_for_all_its_browsers_and_not_for_ever() {
         let mut room = room();
+        answers_well(&mut room, SLOW);
         let sent = fill(&mut room, 0..2, SLOW);
         room.end(&sent[0], Answered::Badly, Some(at(60)), at(0));
         assert_eq!((room.paused_until(SLOW), room.paused_until(GOOD)), (Some(at(60)), None));
         room.end(&sent[1], Answered::Badly, Some(at(86_400)), at(10));
         assert_eq!(room.paused_until(SLOW), Some(at(10).plus(SERVICE_PAUSE_MAX)));
+        let over = at(11).plus(SERVICE_PAUSE_MAX);
+        assert_eq!((room.in_line(Some(SLOW), at(11)), room.in_line(Some(SLOW), over)), (0, 4));
+    }
+
+    /// Anybody may name a server that takes a message and never says so: of as many of those as there are, with as many browsers
+    /// as they like, the ones that answer keep three quarters of the room.
+    #[test]
+    fn however_many_push_services_stall_those_that_answer_have_room() {
+        let mut room = Room::new(Bounds { in_flight_max: 256, of_target_max: 16, drain: Duration::ZERO });
+        answers_well(&mut room, GOOD);
+        let name = |n: usize| format!("https://{n}.example");
+        let stalled: Vec<WorkId> = (0..9).flat_map(|n| fill(&mut room, 0..100, &name(n))).collect();
+        assert_eq!((stalled.len(), fill(&mut room, 100..101, GOOD).len()), (32, 1));
+        // They fail by and by, and each of them that has not failed often enough is asked again, and no more at once.
+        for work in &stalled {
+            room.end(work, Answered::Badly, None, at(0));
+            room.let_go(work.target);
+        }
+        let begun: usize = (0..200).map(|n| fill(&mut room, n..n + 1, &name(n.into())).len()).sum();
+        assert_eq!((begun, fill(&mut room, 100..200, GOOD).len()), (32, 47), "half of what the others leave");
+        assert_eq!(
+            fill(&mut room, 100..101, "https://new").len(),
+            0,
+            "one that nobody knows waits until one of them has failed"
+        );
     }
 
     #[test]

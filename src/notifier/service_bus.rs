@@ -20,7 +20,7 @@ impl Attempts {
         let Cloud { id, subject, kind, json } = self.cloud_event(due)?;
         let credential = self.credential(known)?;
         // What was taken in under other rules, or by another version, is judged again.
-        let queue = target::queue(&known.endpoint.url, self.client.allows_private());
+        let queue = target::queue(&known.endpoint.url, self.means.client.allows_private());
         let read = ConnectionString::parse(credential.as_str());
         let (Ok(address), Ok(read)) = (queue, read) else {
             return Ok(Sent { answer: Answer::without(Failure::NotSendable), until: None });
@@ -35,7 +35,7 @@ impl Attempts {
         };
         let began = Instant::now();
         let sending = self.put(known.endpoint.id, (address, read.credential), message);
-        let failure = match tokio::time::timeout(self.client.timeout(), sending).await {
+        let failure = match tokio::time::timeout(self.means.client.timeout(), sending).await {
             Ok(failure) => failure,
             Err(_) => Some(Failure::Timeout),
         };
@@ -46,7 +46,7 @@ impl Attempts {
         let mut refused = None;
         let open = async |to: &(Address, Credential)| {
             let (address, credential) = to;
-            match self.client.addresses(address.host()).await {
+            match self.means.client.addresses(address.host()).await {
                 Ok(found) => Connection::open(address, &found, credential).await,
                 Err(failure) => {
                     refused = Some(failure);

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempts;
@@ -25,13 +26,15 @@ impl Attempts {
     pub fn begin_to_sweep(self: &Arc<Self>, partitions: Vec<Partition>, stop: &CancellationToken) -> bool {
         let Ok(turn) = Arc::clone(&self.sweeping).try_acquire_owned() else { return false };
         let (attempts, partitions, stop) = (Arc::clone(self), Arc::new(partitions), stop.clone());
-        drop(self.runtime.spawn(async move {
+        self.means.executor.spawn(Box::pin(async move {
             let _turn = turn;
             let mut next = Some(Offset(0));
             while let Some(from) = next {
                 let (looks, partitions) = (Arc::clone(&attempts), Arc::clone(&partitions));
-                let page = attempts.runtime.spawn_blocking(move || looks.over_from(from, &partitions)).await;
-                let Ok((over, more)) = page else { return };
+                let (answer, page) = oneshot::channel();
+                let look = move || drop(answer.send(looks.over_from(from, &partitions)));
+                attempts.means.executor.block(Box::new(look));
+                let Ok((over, more)) = page.await else { return };
                 for (known, why) in over {
                     attempts.remove_once(&known, why, &stop).await;
                     if stop.is_cancelled() {

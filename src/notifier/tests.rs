@@ -1,5 +1,7 @@
 //! A notifier whose rows of payments are behind, and one whose decision meets another's: taken step by step.
 
+mod browsers;
+
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +13,13 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::lane::{CatchUp, Lane, Running};
+use super::lane::{CatchUp, GROUP_POLL, Lane, Running};
 use super::schedule::Disable;
-use super::{Notifier, Parts, WebhookArgs};
+use super::{Means, Notifier, Parts, WebhookArgs};
 use crate::clock::Clocks;
 use crate::control::{
     Asks, Change, Control, Decided, Endpoint, EndpointId, EndpointKind, EndpointSecret, EndpointState, KnownEndpoint,
-    NewSubscription, PayloadKind, PushFrom, PushScope, SecretsKey, SubscriptionId,
+    PayloadKind, SecretsKey,
 };
 use crate::deliveries::Deliveries;
 use crate::deliveries::outcome::{Cause, Failure, Outcome, Result as Ended, What, WorkId, encode};
@@ -26,8 +28,8 @@ use crate::journal::{
     AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
     Reader, Record, Tail,
 };
-use crate::payment::samples::{event, in_progress, payment_id, successful};
-use crate::payment::{CustomerId, Event, MerchantId, Timestamp};
+use crate::payment::Timestamp;
+use crate::payment::samples::{event, in_progress, payment_id};
 use crate::projection::{Folder, Rejections, View};
 use crate::schema::Codec;
 use crate::store::Store;
@@ -189,7 +191,8 @@ impl Bed {
             vapid: (VapidKey::of(&self.key).unwrap(), None),
             clocks: Clocks::system(),
         };
-        (Notifier::new(parts, &args, Duration::from_secs(1), Handle::current()).unwrap(), deliveries)
+        let means = Means::new(&args, Handle::current()).unwrap();
+        (Notifier::new(parts, &args, Duration::from_secs(1), means), deliveries)
     }
 }
 
@@ -232,7 +235,7 @@ fn turn_until(running: &mut Running, what: &str, fact: impl Fn(&Running) -> bool
     let deadline = Instant::now() + PATIENCE;
     while !fact(running) {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::task::block_in_place(|| running.turn()).unwrap();
+        tokio::task::block_in_place(|| running.turn(GROUP_POLL)).unwrap();
     }
 }
 
@@ -254,7 +257,7 @@ async fn what_this_instance_has_not_folded_is_no_attempt_and_is_sent_when_it_has
     bed.follow(move |stop| scanner.run(stop).unwrap());
 
     let lanes = bed.deliveries.lanes().unwrap();
-    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes, Handle::current());
+    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes);
     turn_until(&mut running, "it cannot be sent from here", Running::waits_for_another_try);
     assert_eq!((came.load(Ordering::SeqCst), end(&bed.deliveries)), (0, 0), "no attempt was made, and none is counted");
     turn_until(&mut running, "and it is tried again", |running| !running.waits_for_another_try());
@@ -305,46 +308,6 @@ async fn an_endpoint_that_is_gone_is_disabled_though_the_log_is_away_and_another
     assert_eq!(told(), once, "and not from who comes late");
 }
 
-/// Started without `--vapid-subject`, which nothing but another start mends: what it is to send does not come back at once, again
-/// and again, and holds nothing that others could use.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_process_cannot_send_as_it_was_started_is_looked_at_seldom() {
-    let bed = Bed::new();
-    let control = bed.deciding();
-    let new = NewSubscription {
-        id: SubscriptionId([1; 16]),
-        merchant: MerchantId::default(),
-        scope: PushScope::Customer(CustomerId::parse("cus_42").unwrap()),
-        from: PushFrom::Each(vec![Offset(0)]),
-        service: "https://push.example".to_owned(),
-        sealed: bed.key.seal("any", b"{}").unwrap(),
-        lease: None,
-    };
-    let (subscribed, now) = (control.subscribe(&new, Timestamp::now(), PATIENCE).await, Timestamp::now());
-    assert!(matches!(subscribed.unwrap(), Decided::Effective(_)));
-    for (sequence, data) in [(1, in_progress(1999)), (2, successful("ch_1"))] {
-        let event = Event { occurred_at: now, ..event(sequence, data) };
-        let value = Codec::new().unwrap().encode(&event).unwrap();
-        let record = NewRecord { partition: Partition(0), key: Vec::new(), headers: Vec::new(), value };
-        bed.payments.append(record).await.unwrap();
-    }
-    let (folder, view) = bed.view("rows-of-payments");
-    bed.fold(folder);
-    let (notifier, deliveries) = bed.notifier(control, view.clone());
-    let scanner = deliveries.scanner(Arc::clone(&bed.payments) as _, view, Arc::new(Codec::new().unwrap()));
-    bed.follow(move |stop| scanner.run(stop).unwrap());
-    let lanes = bed.deliveries.lanes().unwrap();
-    let mut running = Running::new(notifier.attempts, notifier.bounds, lanes, Handle::current());
-    let later = now.plus(Duration::from_secs(5 * 60));
-    turn_until(&mut running, "it is put off", |running| running.next_look().is_some_and(|at| at > later));
-    assert!(!running.waits_for_another_try());
-    assert_eq!(
-        (deliveries.open_count(new.id, 9).unwrap(), end(&bed.deliveries)),
-        (Some(1), 0),
-        "and it is still to be told"
-    );
-}
-
 /// It was an attempt of another lane that was answered so, and all that this instance knew of it is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again() {
@@ -372,7 +335,7 @@ async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again(
     bed.follow(move |stop| scanner.run(stop).unwrap());
     let running = || {
         let lanes = bed.deliveries.lanes().unwrap();
-        Running::new(Arc::clone(&notifier.attempts), notifier.bounds, lanes, Handle::current())
+        Running::new(Arc::clone(&notifier.attempts), notifier.bounds, lanes)
     };
     let (mut first, is_done) = (running(), |lane: &Lane| lane.catch_up == CatchUp::Done);
     let is_known = |offset| deliveries.folded_to(Partition(1)) == Offset(offset);
@@ -380,7 +343,7 @@ async fn an_endpoint_is_left_alone_by_every_lane_until_it_takes_something_again(
         let waits = deliveries.open_count(ONE, 10).unwrap() == Some(1);
         is_known(1) && waits && running.owned.len() == 2 && running.owned.values().all(is_done)
     });
-    (0..3).for_each(|_| tokio::task::block_in_place(|| first.turn()).unwrap());
+    (0..3).for_each(|_| tokio::task::block_in_place(|| first.turn(GROUP_POLL)).unwrap());
     assert!(!first.is_sending() && came.load(Ordering::SeqCst) == 0, "nothing is sent to it");
     drop(first);
 

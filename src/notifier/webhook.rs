@@ -24,7 +24,7 @@ impl Attempts {
             ("webhook-signature", &signatures),
         ];
         let post = Post { url: &known.endpoint.url, headers: &headers, body: body.into_bytes(), judge: judge_webhook };
-        Ok(Sent { answer: self.client.send(post).await, until: None })
+        Ok(Sent { answer: self.means.posts.post(post).await, until: None })
     }
 
     fn message(&self, due: &Due, payload: PayloadKind) -> Result<Message, Unsendable> {

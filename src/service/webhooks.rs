@@ -17,7 +17,7 @@ use crate::deliveries::{Deliveries, Follower};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::kafka::{self, KafkaJournal};
 use crate::journal::{Journal, JournalError, Reader};
-use crate::notifier::{Notifier, Parts};
+use crate::notifier::{Means, Notifier, Parts};
 use crate::projection::View;
 use crate::schema::{Codec, EventSource};
 use crate::webpush::{Subject, VapidKey};
@@ -137,7 +137,8 @@ impl Webhooks {
             let vapid = (vapid, subject);
             let parts = Parts { deliveries, log: written, view, control, key, vapid, clocks };
             let runtime = tokio::runtime::Handle::current();
-            let notifier = Notifier::new(parts, &args.webhooks, args.drain() / 2, runtime)?;
+            let means = Means::new(&args.webhooks, runtime)?;
+            let notifier = Notifier::new(parts, &args.webhooks, args.drain() / 2, means);
             let notifying = stop.clone();
             front.push(part("notifier", stop, move || Ok(notifier.run(&notifying)?))?);
         }

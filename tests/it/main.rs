@@ -6,7 +6,7 @@
 //! * `described_roles`: the descriptions of processes that serve nobody but those who look after them
 //! * `described`: holds every answer that `client` sees to `/openapi.json`
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
-//! * `socket`, `polling`: the same over a WebSocket, and a page at a time
+//! * `socket`, `socket_ends`, `polling`: the same over a WebSocket, and a page at a time
 //! * `conformance`: the same story over every channel, with connections that are cut; `cutter`: who cuts them
 //! * `keys`, `stream_tokens`, `origins`: whose request it is, what a browser is given, and whose pages it shows what
 //! * `foreign_hands`: what others could write to the log, and how it is met
@@ -94,6 +94,7 @@ mod service_bus_sink;
 #[path = "../../src/store/small_disk.rs"]
 mod small_disk;
 mod socket;
+mod socket_ends;
 mod starts;
 mod stream_tokens;
 mod streams;
@@ -153,9 +154,9 @@ scenarios! {
     socket::a_page_of_another_origin_opens_no_socket,
     socket::a_cursor_goes_from_one_channel_to_the_other,
     socket::what_a_socket_is_asked_wrongly_is_answered_with_a_code,
-    socket::a_socket_is_closed_with_the_code_that_says_why,
-    socket::a_stop_tells_each_client_when_to_come_back,
-    socket::an_old_socket_is_sent_away_and_resumes,
+    socket_ends::a_socket_is_closed_with_the_code_that_says_why,
+    socket_ends::a_stop_tells_each_client_when_to_come_back,
+    socket_ends::an_old_socket_is_sent_away_and_resumes,
     polling::what_has_happened_since_a_cursor_is_paged,
     polling::a_page_is_held_open_until_something_happens,
     conformance::every_channel_tells_every_version_once_and_in_order_over_a_thousand_cuts,
@@ -255,6 +256,9 @@ scenarios! {
     push::a_browser_is_told_how_its_payment_ended_and_nobody_else_can_read_it,
     push::a_push_service_is_treated_as_it_answers,
     push::a_browser_is_not_told_later_than_is_of_use,
+    push_restarts::who_was_told_of_a_payment_is_shown_with_it,
+    push_restarts::whoever_is_over_untold_is_shown_as_such,
+    push_restarts::whoever_was_never_tried_has_no_attempts_and_is_known,
     push_restarts::a_rebuild_tells_no_browser_anything,
     push_restarts::a_notifier_that_was_away_tells_browsers_what_they_missed,
     push::a_browser_that_asks_twice_is_one_and_what_is_wrong_is_refused,

@@ -311,8 +311,13 @@ pub async fn whom_a_token_let_in_is_told_nothing_once_its_key_is_revoked(bed: &B
     let again = page.post(PATH, &let_in.asks(json!({}))).await;
     assert_eq!((again.status, again.text("id")), (200, &*id), "{again:?}");
     let owns = subscribe(&acme, &own, json!({"customer_id": "cus_1"})).await;
+    for _ in 0..8 {
+        subscribe(&page, &service.browser(), json!({})).await;
+    }
+    let eleventh = service.browser().asks(json!({}));
+    assert_eq!(page.post(PATH, &eleventh).await.text("code"), "too_many_push_subscriptions");
     pay(&acme, "order-1", "pm_card_visa").await;
-    service.has(2).await;
+    service.has(10).await;
     let revoked = operator(&ops, &format!("/v1/operator/keys/{}/revoke", id_of(&lost)), json!({})).await;
     assert_eq!(revoked.status, 200, "{revoked:?}");
     for n in 2..5 {
@@ -323,6 +328,7 @@ pub async fn whom_a_token_let_in_is_told_nothing_once_its_key_is_revoked(bed: &B
     assert_eq!(remove(&acme, &id).await.status, 404, "it is over");
     let page = nobody.with_key(&token(&acme, json!({"customer_id": "cus_1"})).await);
     assert_eq!(subscribe(&page, &let_in, json!({})).await, id, "a page with a token of a good key has it told again");
+    assert_eq!(page.post(PATH, &eleventh).await.status, 201, "those that are over take nobody's room");
     pay(&acme, "order-5", "pm_card_visa").await;
     until("it is told again", async || let_in.mine(&service.pushed()).len() == 2).await;
     if let Some(notifier) = notifier {

@@ -39,7 +39,7 @@ export class Resident {
 export class Visitor {
   static async come(browser, url, shots, { isShutOut = false, ...options } = {}) {
     const visitor = new Visitor();
-    Object.assign(visitor, { url, shots, complaints: [], foreign: [], addresses: [], cut: false, isShutOut, taken: 0 });
+    Object.assign(visitor, { url, shots, complaints: [], expected: [], foreign: [], addresses: [], cut: false, isShutOut, taken: 0 });
     const page = await browser.newPage({ viewport: { width: 1200, height: 900 }, ...options });
     page.on('console', (message) => ['error', 'warning'].includes(message.type()) && visitor.hear(message));
     page.on('pageerror', (error) => visitor.complaints.push(String(error)));
@@ -58,7 +58,9 @@ export class Visitor {
     const text = message.text();
     const isLost = this.cut && /net::ERR_|WebSocket connection to|503/.test(text);
     const isRefused = this.isShutOut && /\b401\b|HTTP Authentication failed/.test(text);
-    if (!isLost && !isRefused) this.complaints.push(text);
+    const at = this.expected.findIndex((pattern) => pattern.test(text));
+    if (at >= 0) this.expected.splice(at, 1);
+    else if (!isLost && !isRefused) this.complaints.push(text);
   }
 
   async see(view) {

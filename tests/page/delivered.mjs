@@ -35,7 +35,7 @@ export class Receiver {
 
 // A payment's deliveries are looked at when it is opened: they come when they come.
 export async function seesBothAttempts(page) {
-  const deliveries = page.getByRole('region', { name: 'Webhook deliveries' });
+  const deliveries = page.getByRole('region', { name: 'Webhook and push deliveries' });
   const taken = deliveries.getByRole('row', { name: /PaymentSuccessful 2 delivered 204 \d+ ms/ });
   await taken.waitFor({ timeout: STEP_MS });
   const rows = await deliveries.locator('tbody tr').allTextContents();

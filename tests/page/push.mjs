@@ -1,6 +1,8 @@
 // Web Push in a real browser. What a machine without a push service shows: the worker is registered and active, the page asks and
 // says what came of it, and a message, delivered to the worker as the browser's push client would, is shown as a notification
-// and leads to the payment. What it cannot show: that a push service hands a message to this browser.
+// and leads to the payment. With an address of the test's own in place of the browser's: that it is given to paylog, and that the
+// worker gives it the next one (`pushsubscriptionchange`, dispatched by the test). What it cannot show: that a push service hands
+// a message to this browser, or that the browser changes an address by itself.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -23,7 +25,7 @@ class PushService {
     this.server = http.createServer(async (request, response) => {
       const pieces = [];
       for await (const piece of request) pieces.push(piece);
-      response.writeHead(201).end();
+      response.writeHead(this.refuses ? 429 : 201, this.refuses ? { 'retry-after': '300' } : {}).end();
       this.sent.push(this.decrypt(Buffer.concat(pieces)));
       this.hears?.();
     });
@@ -49,9 +51,160 @@ class PushService {
   }
 
   async next() {
-    while (this.sent.length === 0) await new Promise((heard) => { this.hears = heard; });
+    const late = new Error(`nothing came in ${STEP_MS} ms`);
+    while (this.sent.length === 0) {
+      await new Promise((heard, failed) => {
+        const timer = setTimeout(() => failed(late), STEP_MS);
+        this.hears = () => { clearTimeout(timer); heard(); };
+      });
+    }
     return this.sent.shift();
   }
+}
+
+// In place of the browser's own, which it cannot have here. Says so if it is thrown away.
+function standIn(json) {
+  PushManager.prototype.getSubscription = async () => {
+    const { application_server_key: key } = await (await fetch('/v1/push')).json();
+    const bytes = Uint8Array.from(atob(key.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
+    return { options: { applicationServerKey: bytes.buffer }, toJSON: () => json, unsubscribe: async () => { globalThis.thrownAway = true; } };
+  };
+}
+
+const standsIn = ({ page }, subscription) => page.evaluate(standIn, subscription);
+
+// The browser has another address, and no page says so: what the server answered to the worker.
+async function moves(worker, subscription) {
+  return worker.evaluate(async (json) => {
+    const event = new ExtendableEvent('pushsubscriptionchange');
+    Object.defineProperty(event, 'newSubscription', { value: { toJSON: () => json } });
+    const ask = self.fetch;
+    const answered = new Promise((done, failed) => {
+      self.fetch = async (...asked) => {
+        const answer = await ask.apply(self, asked).catch((error) => { failed(error); throw error; });
+        done(answer.status);
+        return answer;
+      };
+    });
+    self.dispatchEvent(event);
+    return answered.finally(() => { self.fetch = ask; });
+  }, subscription);
+}
+
+// The worker tells the server, and what the payment comes to goes to both. A payment that has ended before is no place to move to.
+async function isFollowedToAnotherAddress(visitor, tries = 5) {
+  const { page } = visitor;
+  const [first, second] = [new PushService(), new PushService()];
+  await Promise.all([first.open(), second.open()]);
+  await standsIn(visitor, first.subscription());
+  await visitor.pay('pm_sim_delay');
+  await page.locator('#follow-push').getByRole('button', { name: BUTTON }).click();
+  await page.locator('#follow-push .note').filter({ hasText: 'will be notified' }).waitFor({ timeout: STEP_MS });
+  const [worker] = page.context().serviceWorkers();
+  const answered = await moves(worker, second.subscription());
+  if (answered === 409 && tries > 1) {
+    [first, second].forEach(({ server }) => server.close());
+    await isFollowedToAnotherAddress(visitor, tries - 1);
+    return;
+  }
+  assert.equal(answered, 201);
+  const told = [JSON.parse(await first.next()), JSON.parse(await second.next())];
+  assert.deepEqual(told.map(({ type }) => type), ['PaymentSuccessful', 'PaymentSuccessful']);
+  assert.equal(told[0].id, told[1].id, 'of the same payment');
+  await page.locator('#follow-link').click();
+  const rows = page.getByRole('region', { name: 'Webhook and push deliveries' }).getByRole('row', { name: /^a browser.*PaymentSuccessful 1 delivered 201/ });
+  await rows.nth(1).waitFor({ timeout: STEP_MS });
+  assert.ok(!(await rows.allTextContents()).join().includes('/send/'), 'no more of it than its origin');
+  await visitor.see('Checkout');
+  [first, second].forEach(({ server }) => server.close());
+}
+
+// Where a key is needed the worker asks in vain, and the page, opened again, asks with its own.
+async function isFollowedByThePageWhereAKeyIsNeeded(directory, closed, shots) {
+  const resident = new Resident(path.join(directory, 'keyed'));
+  const key = closed.key('--merchant', 'pushes');
+  await closed.start();
+  const [first, second] = [new PushService(), new PushService()];
+  await Promise.all([first.open(), second.open()]);
+  const visitor = await Visitor.come(resident, closed.url, shots, { permissions: ['notifications'], isShutOut: true });
+  const { page } = visitor;
+  await page.getByRole('navigation').getByRole('link', { name: 'Key' }).click();
+  await page.getByLabel('API key').fill(key);
+  await Promise.all([page.waitForEvent('load'), page.keyboard.press('Enter')]);
+  await standsIn(visitor, first.subscription());
+  await visitor.pay('pm_sim_unavailable');
+  await page.locator('#follow-push').getByRole('button', { name: BUTTON }).click();
+  await page.locator('#follow-push .note').filter({ hasText: 'will be notified' }).waitFor({ timeout: STEP_MS });
+  const subscribed = async () => {
+    const answer = await fetch(`${closed.url}/v1/push_subscriptions`, { headers: { authorization: `Bearer ${key}` } });
+    return (await answer.json()).data;
+  };
+  const worker = page.context().serviceWorkers().find((one) => one.url().startsWith(closed.url));
+  assert.equal(await moves(worker, second.subscription()), 401);
+  assert.equal((await subscribed()).length, 1);
+  await page.addInitScript(standIn, second.subscription());
+  const asked = page.waitForResponse((answer) => answer.url().includes('/v1/push_subscriptions') && answer.request().method() === 'POST', { timeout: STEP_MS });
+  await page.reload();
+  assert.equal((await asked).status(), 201);
+  const [one, other] = await subscribed();
+  assert.equal(one.payment_id, other.payment_id, 'of the same payment');
+  await visitor.leave();
+  await resident.close();
+  [first, second].forEach(({ server }) => server.close());
+  await closed.stop();
+}
+
+// One that was to be told, and was over before it was tried: it is shown, and the rest of the page's rows with it.
+async function isShownThoughItWasNeverTried(visitor, paylog) {
+  const { page } = visitor;
+  const service = new PushService();
+  await service.open();
+  service.refuses = true;
+  const customer = { customer_id: 'cus_never' };
+  const asked = { amount: 1999, currency: 'EUR', ...customer, payment_method: 'pm_card_visa' };
+  const { id: subscription } = await post(paylog, '/v1/push_subscriptions', { ...service.subscription(), ...customer });
+  await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'never-1' });
+  await service.next();
+  const { id } = await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'never-2' });
+  const stands = async (state) => {
+    for (const deadline = Date.now() + STEP_MS; ;) {
+      const { data } = await (await fetch(`${paylog.url}/v1/payments/${id}/pushes`)).json();
+      if (data[0]?.state === state) return data[0];
+      assert.ok(Date.now() < deadline, `it is never ${state}: ${JSON.stringify(data)}`);
+    }
+  };
+  await stands('pending');
+  await fetch(`${paylog.url}/v1/push_subscriptions/${subscription}`, { method: 'DELETE' });
+  assert.equal((await stands('dropped')).attempts, 0);
+  await page.evaluate((to) => { location.hash = `#/payments/${to}`; }, id);
+  await page.getByRole('region', { name: 'Webhook and push deliveries' }).getByRole('row', { name: /^a browser PaymentSuccessful 0 dropped/ }).waitFor({ timeout: STEP_MS });
+  await visitor.see('Checkout');
+  service.server.close();
+}
+
+// The server says that it has another key, and then cannot be asked for it: that is said, and what the browser has is kept.
+async function whatCannotBeAskedThrowsNothingAway(visitor) {
+  const { page } = visitor;
+  const service = new PushService();
+  await service.open();
+  await visitor.pay('pm_sim_unavailable');
+  const button = page.locator('#follow-push').getByRole('button', { name: BUTTON });
+  await button.waitFor({ timeout: STEP_MS });
+  await standsIn(visitor, service.subscription());
+  const problem = { type: 'about:blank', code: 'other_application_server_key', status: 409, detail: 'with another key' };
+  await page.route('**/v1/push_subscriptions*', (route) => route.fulfill({ status: 409, contentType: 'application/problem+json', body: JSON.stringify(problem) }));
+  visitor.expected.push(/\b409\b/);
+  await button.click();
+  await page.locator('#follow-push .note').filter({ hasText: 'another key' }).waitFor({ timeout: STEP_MS });
+  await page.route('**/v1/push', (route) => route.abort());
+  visitor.expected.push(/net::ERR_FAILED/);
+  await button.click();
+  await page.locator('#follow-push .note').filter({ hasText: 'The server cannot be reached' }).waitFor({ timeout: STEP_MS });
+  assert.equal(await page.evaluate(() => globalThis.thrownAway), undefined, 'the subscription is for other payments too');
+  await page.unroute('**/v1/push');
+  await page.unroute('**/v1/push_subscriptions*');
+  service.server.close();
+  assert.deepEqual(visitor.expected, [], 'each of the two was said once');
 }
 
 async function post(paylog, path, body, headers = {}) {
@@ -124,7 +277,7 @@ async function isExplainedWhereItIsDenied(link, shots, resident) {
   await visitor.leave();
 }
 
-export async function push({ browser, paylog, link, shots }) {
+export async function push({ browser, paylog, closed, link, shots }) {
   const { id, message } = await whatIsSent(paylog);
   // Not incognito, where a browser subscribes to nothing.
   const directory = mkdtempSync(path.join(tmpdir(), 'paylog-push-'));
@@ -140,9 +293,13 @@ export async function push({ browser, paylog, link, shots }) {
     await clickLeadsTo(visitor, id);
     await visitor.see('Checkout');
     await isOfferedAsLongAsThereIsSomethingToTell(visitor);
+    await isFollowedToAnotherAddress(visitor);
+    await whatCannotBeAskedThrowsNothingAway(visitor);
+    await isShownThoughItWasNeverTried(visitor, paylog);
     await visitor.leave();
+    await isFollowedByThePageWhereAKeyIsNeeded(directory, closed, shots);
     await isExplainedWhereItIsDenied(link, shots, browser);
-    return `the worker is active, and shows once what paylog sends; the page said of the browser's own push service: "${asked}"`;
+    return `the worker is active, shows once what paylog sends, and follows the browser to another address; the page said of the browser's own push service: "${asked}"`;
   } finally {
     await resident.close();
     rmSync(directory, { recursive: true, force: true });

@@ -27,7 +27,7 @@ export async function told({ browser, link, shots }) {
   await page.route('**/v1/webhook_endpoints', (route) => route.fulfill({ json: { data: [{ id: 'we_1', url: '<b>shop</b>' }], next_cursor: null } }));
   await page.route('**/v1/webhook_endpoints/we_1/attempts', (route) => route.fulfill({ json: { data: attempts(id), next_cursor: null } }));
   await page.locator('#follow-link').click();
-  const deliveries = page.getByRole('region', { name: 'Webhook deliveries' });
+  const deliveries = page.getByRole('region', { name: 'Webhook and push deliveries' });
   await deliveries.getByRole('row', { name: /PaymentSuccessful 2 delivered 204 31 ms/ }).waitFor({ timeout: STEP_MS });
   visitor.complaints = visitor.complaints.filter((text) => !/\b429\b/.test(text));
   const rows = await deliveries.locator('tbody tr').allTextContents();

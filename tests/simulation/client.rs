@@ -169,7 +169,7 @@ fn call(world: &Arc<World>, process: usize, order: usize, operation: Operation, 
     let slot = Arc::clone(&reply);
     let start = world.with(process, |here| {
         let answer = answer(here.service.clone(), request, slot);
-        paylog::lane::Executor::spawn(here.tasks.as_ref(), Box::pin(answer));
+        paylog::executor::Executor::spawn(here.tasks.as_ref(), Box::pin(answer));
         here.life.start
     });
     let Some(start) = start else { return };

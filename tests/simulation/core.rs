@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paylog::journal::{NewRecord, Partition};
+use paylog::journal::{NewRecord, Offset, Partition};
 use paylog::payment::PaymentId;
 
 use crate::group::{Group, MemberId};
-use crate::log::{Entry, Life, State, Topic, TxnId};
+use crate::log::{Entry, Life, Log, State, Topic, TxnId};
 use crate::plan::{Plan, SECOND_US, SESSION_TIMEOUT_US};
 use crate::planted::Mistake;
 use crate::provider::{Provider, RequestId};
@@ -25,6 +25,7 @@ pub struct Core {
     ticks: u64,
     due: BTreeMap<(u64, u64), Due>,
     pub topic: Topic,
+    pub beside: Vec<Topic>,
     pub txns: Transactions,
     pub group: Group,
     pub provider: Provider,
@@ -33,6 +34,8 @@ pub struct Core {
     /// When a life had a new producer: its lanes must catch up again.
     pub recycled: Vec<(Life, u64)>,
     pub faults_on: bool,
+    /// What was appended to the log with owners and acknowledged to who did it, and when in the order of everything.
+    pub acknowledged: BTreeMap<(Partition, Offset), u64>,
     /// Payments of which a person has decided something.
     pub operated: BTreeSet<PaymentId>,
 }
@@ -40,7 +43,7 @@ pub struct Core {
 /// What will happen at some time.
 pub enum Due {
     /// An append that nobody knows of any more.
-    Append(Life, Box<NewRecord>),
+    Append(Life, Log, Box<NewRecord>),
     EndTransaction {
         process: usize,
         epoch: i16,
@@ -93,6 +96,7 @@ impl Core {
         let machines = (0..plan.processes).map(machine).collect();
         Self {
             topic: Topic::new(plan.partitions),
+            beside: Vec::new(),
             plan,
             mistake,
             random,
@@ -107,6 +111,7 @@ impl Core {
             ownerships: Vec::new(),
             recycled: Vec::new(),
             faults_on: true,
+            acknowledged: BTreeMap::new(),
             operated: BTreeSet::new(),
         }
     }
@@ -154,8 +159,8 @@ impl Core {
 
     pub fn happen(&mut self, what: Due) {
         match what {
-            Due::Append(writer, record) => {
-                self.append(writer, *record);
+            Due::Append(writer, log, record) => {
+                self.append(writer, log, *record);
             }
             Due::EndTransaction { process, epoch, commit, meant } => {
                 let now = self.now_us;
@@ -179,13 +184,24 @@ impl Core {
     }
 
     /// An append outside of transactions.
-    pub fn append(&mut self, writer: Life, record: NewRecord) -> paylog::journal::Position {
+    pub fn append(&mut self, writer: Life, log: Log, record: NewRecord) -> paylog::journal::Position {
         let producer = (100 + writer.process as i64, 0);
         let entry = Entry { record, writer, txn: None, state: State::Committed, producer };
         let (now, tick) = (self.now_us, self.tick());
-        let position = self.topic.append(now, tick, entry);
+        let topic = match log {
+            Log::Own => &mut self.topic,
+            Log::Beside(n) => &mut self.beside[n],
+        };
+        let position = topic.append(now, tick, entry);
         self.trace.line(now, format_args!("broker: appended at {position}"));
         position
+    }
+
+    pub fn topic_of(&self, log: Log) -> &Topic {
+        match log {
+            Log::Own => &self.topic,
+            Log::Beside(n) => &self.beside[n],
+        }
     }
 
     // === processes ===

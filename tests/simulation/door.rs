@@ -10,18 +10,21 @@ use paylog::journal::{
 };
 
 use crate::core::{Core, Due};
-use crate::log::{Life, State, record};
+use crate::log::{Life, Log, State, record};
 use crate::plan::{ORIGIN_US, SECOND_US};
 use crate::planted::Mistake;
-use crate::world::World;
+use crate::world::Site;
 use crate::writer::MemberLanes;
 
 /// The records that one look at the log brings, at most.
 const READ_MAX: usize = 6;
 
 pub struct Door {
-    pub world: Arc<World>,
+    pub world: Arc<dyn Site>,
     pub life: Life,
+    pub log: Log,
+    /// It is for those who look for what is to be told.
+    pub is_scan: bool,
 }
 
 pub fn gone() -> JournalError {
@@ -38,11 +41,14 @@ impl Reader for Door {
     }
 
     fn log_id(&self) -> LogId {
-        LogId([7; 16])
+        match self.log {
+            Log::Own => LogId([7; 16]),
+            Log::Beside(n) => LogId([8 + n as u8; 16]),
+        }
     }
 
     fn partitions(&self) -> u32 {
-        self.world.core().plan.partitions
+        self.world.core().topic_of(self.log).partitions().count() as u32
     }
 
     fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
@@ -50,14 +56,16 @@ impl Reader for Door {
         if !core.may_call(self.life, "open the tail") {
             return Err(gone());
         }
-        for (from, partition) in from.iter().zip(core.topic.partitions()) {
-            if *from > core.topic.stable_end(partition) {
+        let topic = core.topic_of(self.log);
+        for (from, partition) in from.iter().zip(topic.partitions()) {
+            if *from > topic.stable_end(partition) {
                 return Err(JournalError::Broken(format!("{partition} was folded to {from}, behind its end")));
             }
         }
         let reported = vec![None; from.len()];
         drop(core);
-        Ok(Box::new(ModelTail { world: Arc::clone(&self.world), life: self.life, next: from.to_vec(), reported }))
+        let (world, life, log, is_scan) = (Arc::clone(&self.world), self.life, self.log, self.is_scan);
+        Ok(Box::new(ModelTail { world, life, log, is_scan, next: from.to_vec(), reported }))
     }
 
     fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
@@ -70,7 +78,8 @@ impl Reader for Door {
             core.trace.fault("a question for the end has no answer");
             return Err(unavailable("the end of a partition"));
         }
-        let (committed, mut uncommitted) = (core.topic.stable_end(partition), core.topic.end(partition));
+        let topic = core.topic_of(self.log);
+        let (committed, mut uncommitted) = (topic.stable_end(partition), topic.end(partition));
         if core.is_planted(Mistake::CatchUpToStableOnly) {
             uncommitted = committed;
         }
@@ -81,7 +90,7 @@ impl Reader for Door {
 
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
         let mut core = self.world.core();
-        if core.may_call(self.life, "read") { Ok(core.topic.read(position)) } else { Err(gone()) }
+        if core.may_call(self.life, "read") { Ok(core.topic_of(self.log).read(position)) } else { Err(gone()) }
     }
 
     fn check(&self) -> Result<(), JournalError> {
@@ -91,11 +100,11 @@ impl Reader for Door {
 
 impl Journal for Door {
     fn append(&self, record: NewRecord) -> Appending {
-        let (world, life) = (Arc::clone(&self.world), self.life);
+        let (world, life, log) = (Arc::clone(&self.world), self.life, self.log);
         Box::pin(async move {
             let answer = {
                 let mut core = world.core();
-                if core.may_call(life, "append") { core.take_append(life, record) } else { None }
+                if core.may_call(life, "append") { core.take_append(life, log, record) } else { None }
             };
             match answer {
                 // Its process is dead, or dies while it waits.
@@ -109,17 +118,29 @@ impl Journal for Door {
         if !self.world.core().may_call(self.life, "join the group") {
             return Err(gone());
         }
-        Ok(Box::new(MemberLanes::join(&self.world, self.life)))
+        Ok(Box::new(MemberLanes::join(Arc::clone(&self.world), self.life)))
     }
 }
 
 impl Core {
-    fn take_append(&mut self, life: Life, record: NewRecord) -> Option<Result<Position, AppendError>> {
+    fn take_append(&mut self, life: Life, log: Log, record: NewRecord) -> Option<Result<Position, AppendError>> {
         let now = self.now_us;
         if self.is_planted(Mistake::AcknowledgedTooEarly) {
-            let position = Position::new(record.partition, self.topic.end(record.partition));
-            self.after(SECOND_US, Due::Append(life, Box::new(record)));
+            let position = Position::new(record.partition, self.topic_of(log).end(record.partition));
+            self.after(SECOND_US, Due::Append(life, log, Box::new(record)));
             return Some(Ok(position));
+        }
+        if self.is_planted(Mistake::OutcomeLost) && log == Log::Own && self.random.chance(100) {
+            return Some(Ok(Position::new(
+                record.partition,
+                Offset(self.topic.end(record.partition).0.saturating_sub(1)),
+            )));
+        }
+        // Whoever asks for it is told that it stands, and nobody else ever hears of it.
+        let says = |what: &str| std::str::from_utf8(&record.value).is_ok_and(|text| text.contains(what));
+        if self.is_planted(Mistake::DisabledOnlySaid) && says("WebhookEndpointDisabled") {
+            let end = self.topic_of(log).end(record.partition);
+            return Some(Ok(Position::new(record.partition, Offset(end.0.saturating_sub(1)))));
         }
         let unknown = || Some(Err(AppendError::Unknown("the acknowledgement did not come".to_owned())));
         if self.happens(self.plan.rates.refused_append) {
@@ -133,19 +154,31 @@ impl Core {
         if self.happens(self.plan.rates.late_append) {
             self.trace.fault("an append arrives after its sender gave up");
             let wait = self.random.skewed(30 * SECOND_US);
-            self.after(wait, Due::Append(life, Box::new(record)));
+            self.after(wait, Due::Append(life, log, Box::new(record)));
             return unknown();
         }
-        let position = self.append(life, record);
+        let position = self.append(life, log, record);
         self.trace.line(now, format_args!("{} has appended at {position}", life.process));
         // It may die before it hears of it.
-        self.may_call(life, "the answer to an append").then_some(Ok(position))
+        if !self.may_call(life, "the answer to an append") {
+            return None;
+        }
+        if log == Log::Own {
+            let tick = self.tick();
+            self.acknowledged.insert((position.partition, position.offset), tick);
+            if self.is_planted(Mistake::LetGoAtTheAnswer) {
+                return Some(Ok(Position::new(position.partition, Offset(0))));
+            }
+        }
+        Some(Ok(position))
     }
 }
 
 struct ModelTail {
-    world: Arc<World>,
+    world: Arc<dyn Site>,
     life: Life,
+    log: Log,
+    is_scan: bool,
     next: Vec<Offset>,
     reported: Vec<Option<Offset>>,
 }
@@ -186,14 +219,15 @@ impl Tail for ModelTail {
 impl ModelTail {
     fn read(&mut self, core: &Core, partition: Partition, left: &mut usize, items: &mut Vec<TailItem>) {
         let p = partition.0 as usize;
-        let dirty = core.is_planted(Mistake::ReadsUncommitted);
-        let end = if dirty { core.topic.end(partition) } else { core.topic.stable_end(partition) };
+        let (dirty, topic) = (core.is_planted(Mistake::ReadsUncommitted), core.topic_of(self.log));
+        let end = if dirty { topic.end(partition) } else { topic.stable_end(partition) };
         while self.next[p] < end && *left > 0 {
             let position = Position::new(partition, self.next[p]);
-            let slot = &core.topic.slots(partition)[position.offset.0 as usize];
+            let slot = &topic.slots(partition)[position.offset.0 as usize];
             let readable = |state: State| state == State::Committed || dirty;
             let skipped =
-                self.life.process == 0 && position.offset.0 % 5 == 4 && core.is_planted(Mistake::SkipsARecord);
+                self.life.process == 0 && position.offset.0 % 5 == 4 && core.is_planted(Mistake::SkipsARecord)
+                    || self.is_scan && position.offset.0 % 5 == 2 && core.is_planted(Mistake::SkipsWhatIsToTell);
             if let Some(entry) = slot.entry.as_ref().filter(|entry| readable(entry.state) && !skipped) {
                 items.push(TailItem::Record(record(position, slot.appended_at_us, entry)));
                 *left -= 1;

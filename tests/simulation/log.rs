@@ -15,6 +15,13 @@ pub struct Life {
     pub start: u32,
 }
 
+/// Which log: the one whose partitions have owners, or another beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    Own,
+    Beside(usize),
+}
+
 /// One offset.
 pub struct Slot {
     pub appended_at_us: u64,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use paylog::executor::Executor;
 use paylog::journal::{Journal, NewRecord};
-use paylog::lane::Executor;
 use paylog::payment::event::{Decision, PaymentResumed};
 use paylog::payment::{Event, EventData, PaymentId, Phase};
 use paylog::projection::home_of;
@@ -12,6 +12,7 @@ use paylog::schema::headers;
 use crate::client::{at, payment_id};
 use crate::core::Core;
 use crate::door::Door;
+use crate::log::Log;
 use crate::provider::What;
 use crate::world::World;
 
@@ -39,7 +40,7 @@ pub fn act(world: &Arc<World>, process: usize) {
     let Ok(value) = world.codec.encode(&event) else { return };
     let partition = home_of(id, partitions);
     let (key, headers) = (id.to_string().into_bytes(), headers(&world.codec, &event, None));
-    let door = Door { world: Arc::clone(world), life };
+    let door = Door { world: Arc::clone(world) as _, life, log: Log::Own, is_scan: false };
     let append = door.append(NewRecord { partition, key, headers, value });
     world.with(process, |here| {
         // Whether it was acknowledged is the operator's to see in what the payment becomes.

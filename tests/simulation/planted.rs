@@ -55,6 +55,33 @@ mistakes! {
     ReadsUncommitted: "a fold that reads what is not committed",
     SkipsARecord: "a tail that skips a record",
     AcknowledgedTooEarly: "a payment acknowledged before it is durable, and lost",
+    SkipsWhatIsToTell: "a scan for what is to be told that passes over an event, which the folds have",
+    FailureTakenForDelivered: "whatever a receiver answers taken for a yes",
+    NewIdEveryAttempt: "a new webhook-id for every attempt",
+    OrderForgotten: "an endpoint that wants order taken for one that does not",
+    OutcomeLost: "an outcome acknowledged, and lost",
+    DisabledOnlySaid: "an endpoint that is gone disabled in words alone",
+    LetGoAtTheAnswer: "a lane that lets go of what was told before the fold has its outcome",
+}
+
+impl Mistake {
+    /// Is it one of those who tell?
+    pub fn is_of_telling(self) -> bool {
+        use Mistake::{
+            DisabledOnlySaid, FailureTakenForDelivered, LetGoAtTheAnswer, NewIdEveryAttempt, OrderForgotten,
+            OutcomeLost, SkipsWhatIsToTell,
+        };
+        matches!(
+            self,
+            SkipsWhatIsToTell
+                | FailureTakenForDelivered
+                | NewIdEveryAttempt
+                | OrderForgotten
+                | OutcomeLost
+                | DisabledOnlySaid
+                | LetGoAtTheAnswer
+        )
+    }
 }
 
 /// The processor as it ships; or with something wrong before it.

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
@@ -15,8 +15,9 @@ use paylog::access;
 use paylog::api::{Api, ApiConfig};
 use paylog::clock::{Clock, Clocks};
 use paylog::control::{Imports, Keys};
+use paylog::executor::Executor;
 use paylog::journal::{Journal, Tail};
-use paylog::lane::{Bounds, Driver, Executor, Running};
+use paylog::lane::{Bounds, Driver, Running};
 use paylog::payment::Timestamp;
 use paylog::projection::{Folder, View};
 use paylog::store::Store;
@@ -24,11 +25,13 @@ use tokio_util::sync::CancellationToken;
 use warp::http::Request;
 use warp::reply::Response;
 
+use crate::client::{self, Clients};
 use crate::door::Door;
-use crate::log::Life;
+use crate::log::{Life, Log};
+use crate::operator;
 use crate::plan::ORIGIN_US;
 use crate::planted;
-use crate::world::World;
+use crate::world::{Program, Site, World};
 
 /// The API, as a function.
 pub type Service = Arc<dyn Fn(Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
@@ -47,9 +50,9 @@ pub struct Process {
 }
 
 /// A wall clock that is wrong by what its machine's clock is.
-struct ModelClock {
-    world: Arc<World>,
-    process: usize,
+pub struct ModelClock {
+    pub world: Arc<dyn Site>,
+    pub process: usize,
 }
 
 impl Clock for ModelClock {
@@ -60,12 +63,15 @@ impl Clock for ModelClock {
     }
 }
 
-impl Process {
-    /// Starts on what is in `store`. `Err` says why it cannot.
-    pub fn start(world: &Arc<World>, life: Life, store: Store) -> Result<Self, String> {
-        let door = Arc::new(Door { world: Arc::clone(world), life });
+impl Program for Process {
+    type People = Clients;
+    const STORES: usize = 1;
+
+    fn start(world: &Arc<World>, life: Life, disk: &[Store]) -> Result<Self, String> {
+        let store = disk[0].clone();
+        let door = Arc::new(Door { world: Arc::clone(world) as _, life, log: Log::Own, is_scan: false });
         let codec = Arc::clone(&world.codec);
-        let machine: Arc<dyn Clock> = Arc::new(ModelClock { world: Arc::clone(world), process: life.process });
+        let machine: Arc<dyn Clock> = Arc::new(ModelClock { world: Arc::clone(world) as _, process: life.process });
         let clocks = Clocks::new(Arc::clone(&machine));
         let opened = Folder::open(store.clone(), door.as_ref(), Arc::clone(&codec), clocks.clone());
         let (folder, view) = opened.map_err(|e| format!("cannot open the fold: {e}"))?;
@@ -94,14 +100,34 @@ impl Process {
         Ok(Self { life, view, store, service, tasks, folder, tail, running })
     }
 
-    pub fn turn(&mut self) -> Result<(), String> {
+    fn life(&self) -> Life {
+        self.life
+    }
+
+    fn tasks(&self) -> Arc<Tasks> {
+        Arc::clone(&self.tasks)
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
         self.running.turn(Duration::ZERO).map_err(|e| format!("the lanes ended: {e}"))
     }
 
-    pub fn fold(&mut self, world: &World) -> Result<(), String> {
+    fn fold(&mut self, world: &World) -> Result<(), String> {
         self.folder.turn(self.tail.as_mut(), Duration::ZERO).map_err(|e| format!("the fold ended: {e}"))?;
         planted::spoil(world, &self.store);
         Ok(())
+    }
+
+    fn act(world: &Arc<World>, except: Option<usize>) {
+        client::act(world, except);
+    }
+
+    fn hear(world: &Arc<World>) {
+        client::hear(world);
+    }
+
+    fn operate(world: &Arc<World>, process: usize) {
+        operator::act(world, process);
     }
 }
 
@@ -122,12 +148,16 @@ fn service(api: Arc<Api>) -> Service {
 #[derive(Default)]
 pub struct Tasks {
     tasks: Mutex<Vec<Task>>,
+    begun: AtomicU64,
+    current: AtomicU64,
     questions: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 struct Task {
     future: Effect,
     woken: Arc<Woken>,
+    /// In the order in which they were begun.
+    number: u64,
 }
 
 struct Woken(AtomicBool);
@@ -145,7 +175,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Executor for Tasks {
     fn spawn(&self, effect: Effect) {
         let woken = Arc::new(Woken(AtomicBool::new(true)));
-        lock(&self.tasks).push(Task { future: effect, woken });
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        lock(&self.tasks).push(Task { future: effect, woken, number });
     }
 
     fn block(&self, question: Box<dyn FnOnce() + Send>) {
@@ -160,6 +191,25 @@ impl Tasks {
         (woken, lock(&self.questions).len())
     }
 
+    /// How many there were so far.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Which one runs.
+    pub fn current(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    pub fn are_there(&self) -> bool {
+        !lock(&self.tasks).is_empty() || !lock(&self.questions).is_empty()
+    }
+
+    pub fn clear(&self) {
+        let (tasks, questions) = (std::mem::take(&mut *lock(&self.tasks)), std::mem::take(&mut *lock(&self.questions)));
+        drop((tasks, questions));
+    }
+
     /// Lets one of those go on that can.
     pub fn run(&self, which: usize) {
         let mut tasks = lock(&self.tasks);
@@ -168,6 +218,7 @@ impl Tasks {
         let mut task = tasks.remove(at);
         drop(tasks); // what runs may spawn more
         task.woken.0.store(false, Ordering::Relaxed);
+        self.current.store(task.number, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&task.woken));
         if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             lock(&self.tasks).push(task);

@@ -10,7 +10,8 @@ use paylog::schema::Codec;
 use paylog::store::Store;
 use tokio::task::coop::unconstrained;
 
-use crate::client;
+use crate::client::{self, Clients};
+use crate::core::Core;
 use crate::evidence;
 use crate::history::{Bar, digests, history};
 use crate::licence;
@@ -19,8 +20,9 @@ use crate::plan::{HOUR_US, MINUTE_US, Plan, SECOND_US};
 use crate::planted::Mistake;
 use crate::process::Process;
 use crate::schedule;
+use crate::telling::Office;
 use crate::trace::Faults;
-use crate::world::World;
+use crate::world::{Program, World};
 
 /// After the faults, how long it may take until all is quiet. Some of it a clock that was hours off has written down.
 const QUIET_MAX_US: u64 = 40 * HOUR_US;
@@ -32,6 +34,7 @@ const PAUSE_MAX_US: u64 = MINUTE_US;
 pub struct Judges {
     pub codec: Arc<Codec>,
     pub checker: Checker,
+    pub office: Arc<Office>,
 }
 
 pub struct Verdict {
@@ -49,6 +52,8 @@ pub struct Counts {
     pub records: u64,
     pub parked: u64,
     pub repeated_ends: u64,
+    /// Requests to those who are told.
+    pub told: u64,
     pub longest_open_ms: u64,
     pub lines: u64,
 }
@@ -57,7 +62,8 @@ pub fn run(seed: u64, mistake: Option<Mistake>, loud: bool, judges: &Judges) -> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without I/O");
     let plan = Plan::new(seed);
-    let world = World::new(plan, mistake, loud, &judges.codec);
+    let clients = Clients::new(&plan);
+    let world = World::new(Core::new(plan, mistake, loud), clients, &judges.codec);
     let verdict = runtime.block_on(unconstrained(whole(&world, judges)));
     let _context = runtime.enter();
     world.end();
@@ -84,10 +90,10 @@ async fn whole(world: &Arc<World>, judges: &Judges) -> Verdict {
 }
 
 /// Everybody dies; what was open at the broker comes to its end.
-fn give_up(world: &World) {
+fn give_up(world: &Arc<World>) {
     (0..world.count()).for_each(|process| world.kill(process));
     world.core().faults_on = false;
-    schedule::pass(world, MINUTE_US);
+    schedule::pass(world.as_ref(), MINUTE_US);
     client::hear(world);
 }
 
@@ -110,7 +116,7 @@ async fn settle(world: &Arc<World>) -> Bar {
         let core = world.core();
         (core.plan.provider.key_window_us, core.plan.payments)
     };
-    schedule::pass(world, 2 * window);
+    schedule::pass(world.as_ref(), 2 * window);
     tokio::task::yield_now().await;
     for order in 0..orders {
         for process in 0..world.count() {
@@ -138,13 +144,13 @@ async fn quiet(world: &Arc<World>) {
         if world.core().now_us > began + QUIET_MAX_US {
             break;
         }
-        schedule::pass(world, pause);
+        schedule::pass(world.as_ref(), pause);
         tokio::task::yield_now().await;
     }
     world.saw(format!("liveness: {}", what_is_left(world)));
 }
 
-fn round(world: &Arc<World>, process: usize) {
+pub fn round<P: Program>(world: &Arc<World<P>>, process: usize) {
     const TASKS_MAX: usize = 200;
     if !world.is_here(process) {
         world.start(process);
@@ -153,11 +159,11 @@ fn round(world: &Arc<World>, process: usize) {
         let folded = world.with(process, |here| here.fold(world));
         schedule::ended(world, process, folded);
         for _ in 0..TASKS_MAX {
-            let Some((woken, questions)) = world.with(process, |here| here.tasks.ready()) else { return };
+            let Some((woken, questions)) = world.with(process, |here| here.tasks().ready()) else { return };
             if woken == 0 && questions == 0 {
                 break;
             }
-            world.with(process, |here| if questions > 0 { here.tasks.ask(0) } else { here.tasks.run(0) });
+            world.with(process, |here| if questions > 0 { here.tasks().ask(0) } else { here.tasks().run(0) });
         }
         let turned = world.with(process, |here| here.turn());
         schedule::ended(world, process, turned);
@@ -246,7 +252,7 @@ async fn rebuilt(world: &Arc<World>) -> Vec<ProjectionDigest> {
         Life { process: 0, start: machine.start }
     };
     let store = Store::in_memory();
-    let Ok(mut process) = Process::start(world, life, store.clone()) else {
+    let Ok(mut process) = Process::start(world, life, std::slice::from_ref(&store)) else {
         world.saw("the log cannot be folded anew".to_owned());
         return Vec::new();
     };
@@ -277,6 +283,7 @@ fn judge(world: &World, judges: &Judges, seed: u64, bar: Option<Bar>, projection
         records: report.counts.records,
         parked: report.counts.parked.values().sum(),
         repeated_ends: report.counts.repeated_ends,
+        told: 0,
         longest_open_ms: report.counts.longest_open_ms,
         lines: core.trace.lines,
     };

@@ -6,23 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::client;
 use crate::core::Core;
-use crate::operator;
 use crate::plan::{HOUR_US, Plan, SECOND_US, SKEW_MAX_US};
-use crate::world::World;
+use crate::world::{Program, Site, World};
 
 /// How far a clock is off that nobody should believe.
 const WRONG_BY_MAX_US: u64 = 5 * HOUR_US;
 
 /// One step of anybody but `except`, which stands still in the middle of one.
-pub fn step(world: &Arc<World>, except: Option<usize>) {
+pub fn step<P: Program>(world: &Arc<World<P>>, except: Option<usize>) {
     trouble(world, except);
     let choice = world.core().random.below(100);
     match choice {
-        0..=14 => pass_some_time(world),
-        15..=19 => client::act(world, except),
-        20..=24 => client::hear(world),
+        0..=14 => pass_some_time(world.as_ref()),
+        15..=19 => P::act(world, except),
+        20..=24 => P::hear(world),
         _ => {
             let process = {
                 let mut core = world.core();
@@ -36,11 +34,11 @@ pub fn step(world: &Arc<World>, except: Option<usize>) {
     }
 }
 
-fn go_on(world: &Arc<World>, process: usize) {
+fn go_on<P: Program>(world: &Arc<World<P>>, process: usize) {
     if !world.is_here(process) {
         return start_again(world, process);
     }
-    let Some((woken, questions)) = world.with(process, |here| here.tasks.ready()) else { return };
+    let Some((woken, questions)) = world.with(process, |here| here.tasks().ready()) else { return };
     let choice = {
         let mut core = world.core();
         let of = 2 + usize::from(woken > 0) * 2 + usize::from(questions > 0);
@@ -50,11 +48,11 @@ fn go_on(world: &Arc<World>, process: usize) {
         (0, ..) => world.with(process, |here| here.turn()),
         (1, ..) => world.with(process, |here| here.fold(world)),
         (2 | 3, which, _) if woken > 0 => {
-            world.with(process, |here| here.tasks.run(which));
+            world.with(process, |here| here.tasks().run(which));
             None
         }
         (.., which) => {
-            world.with(process, |here| here.tasks.ask(which));
+            world.with(process, |here| here.tasks().ask(which));
             None
         }
     };
@@ -62,7 +60,7 @@ fn go_on(world: &Arc<World>, process: usize) {
 }
 
 /// A process that ends by itself does so for a reason, and there is none in this model.
-pub fn ended(world: &Arc<World>, process: usize, done: Option<Result<(), String>>) {
+pub fn ended<P: Program>(world: &Arc<World<P>>, process: usize, done: Option<Result<(), String>>) {
     if let Some(Err(reason)) = done
         && !world.core().machines[process].dead
     {
@@ -71,7 +69,7 @@ pub fn ended(world: &Arc<World>, process: usize, done: Option<Result<(), String>
     }
 }
 
-fn start_again(world: &Arc<World>, process: usize) {
+fn start_again<P: Program>(world: &Arc<World<P>>, process: usize) {
     let ready = {
         let core = world.core();
         let machine = &core.machines[process];
@@ -84,7 +82,7 @@ fn start_again(world: &Arc<World>, process: usize) {
 
 // === time ===
 
-fn pass_some_time(world: &World) {
+fn pass_some_time(world: &dyn Site) {
     let us = {
         let mut core = world.core();
         let next = core.next_due_us().map_or(0, |at| at.saturating_sub(core.now_us));
@@ -98,7 +96,7 @@ fn pass_some_time(world: &World) {
 }
 
 /// The broker's time and that of everybody's timers.
-pub fn pass(world: &World, us: u64) {
+pub fn pass(world: &dyn Site, us: u64) {
     let mut core = world.core();
     let before = core.now_us;
     core.pass(us);
@@ -111,7 +109,7 @@ pub fn pass(world: &World, us: u64) {
 
 // === trouble ===
 
-fn trouble(world: &Arc<World>, except: Option<usize>) {
+fn trouble<P: Program>(world: &Arc<World<P>>, except: Option<usize>) {
     let mut core = world.core();
     let rates = core.plan.rates.clone();
     let count = world.count();
@@ -138,7 +136,7 @@ fn trouble(world: &Arc<World>, except: Option<usize>) {
     let (outage, backup, operator) = (core.happens(rates.outage), core.random.chance(10), core.happens(rates.operator));
     drop(core);
     if operator {
-        operator::act(world, process);
+        P::operate(world, process);
     }
     if backup {
         world.back_up(process);
@@ -158,7 +156,7 @@ fn wrong_clock(core: &mut Core, process: usize) {
 }
 
 /// Nothing runs for a long time, perhaps longer than the provider remembers a key.
-fn black_out(world: &Arc<World>, except: Option<usize>) {
+fn black_out<P: Program>(world: &Arc<World<P>>, except: Option<usize>) {
     for process in (0..world.count()).filter(|process| Some(*process) != except) {
         world.kill(process);
     }
@@ -168,7 +166,7 @@ fn black_out(world: &Arc<World>, except: Option<usize>) {
         let window = core.plan.provider.key_window_us;
         core.random.between(window / 4, window * 2)
     };
-    pass(world, us);
+    pass(world.as_ref(), us);
 }
 
 /// People set right the clocks that are far off.

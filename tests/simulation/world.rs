@@ -8,28 +8,54 @@ use paylog::store::Store;
 use crate::client::Clients;
 use crate::core::{Core, Due};
 use crate::log::Life;
-use crate::plan::{Plan, SESSION_TIMEOUT_US};
-use crate::planted::Mistake;
-use crate::process::Process;
+use crate::plan::SESSION_TIMEOUT_US;
+use crate::process::{Process, Tasks};
 use crate::schedule;
 
 /// Copies of its store that a process has at most to be restored from.
 const BACKUPS_MAX: usize = 3;
 
-pub struct World {
+/// What the processes of a simulation are, and who is around them.
+pub trait Program: Sized + Send + 'static {
+    type People: Send + 'static;
+    /// That a process has on its disk.
+    const STORES: usize;
+
+    /// Starts on what is on its disk. `Err` says why it cannot.
+    fn start(world: &Arc<World<Self>>, life: Life, disk: &[Store]) -> Result<Self, String>;
+    fn life(&self) -> Life;
+    fn tasks(&self) -> Arc<Tasks>;
+    fn turn(&mut self) -> Result<(), String>;
+    fn fold(&mut self, world: &World<Self>) -> Result<(), String>;
+    /// Somebody does something, with any process but `except`.
+    fn act(world: &Arc<World<Self>>, except: Option<usize>);
+    /// Whoever waits for something looks whether it has come.
+    fn hear(world: &Arc<World<Self>>);
+    /// Somebody decides something, by what this process shows.
+    fn operate(world: &Arc<World<Self>>, process: usize);
+}
+
+/// What a door to the logs, and a member of the group, need of the world.
+pub trait Site: Send + Sync {
+    fn core(&self) -> MutexGuard<'_, Core>;
+    /// If it is time for that; the others go on meanwhile.
+    fn stop_for_a_while(self: Arc<Self>, life: Life);
+}
+
+pub struct World<P: Program = Process> {
     core: Mutex<Core>,
     pub codec: Arc<Codec>,
     /// A process is not here while it is stopped in the middle of something.
-    processes: Vec<Mutex<Option<Process>>>,
+    processes: Vec<Mutex<Option<P>>>,
     disks: Mutex<Vec<Disk>>,
-    clients: Mutex<Clients>,
+    people: Mutex<P::People>,
     /// What must never happen and did, seen on the way.
     seen: Mutex<Vec<String>>,
 }
 
 struct Disk {
-    store: Store,
-    backups: Vec<Store>,
+    stores: Vec<Store>,
+    backups: Vec<Vec<Store>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,15 +63,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub fn new(plan: Plan, mistake: Option<Mistake>, loud: bool, codec: &Arc<Codec>) -> Arc<Self> {
-        let disk = |_| Disk { store: Store::in_memory(), backups: vec![Store::in_memory()] };
+    pub fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.people()
+    }
+}
+
+impl<P: Program> Site for World<P> {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    fn stop_for_a_while(self: Arc<Self>, life: Life) {
+        self.freeze(life);
+    }
+}
+
+fn empty<P: Program>() -> Vec<Store> {
+    (0..P::STORES).map(|_| Store::in_memory()).collect()
+}
+
+impl<P: Program> World<P> {
+    pub fn new(core: Core, people: P::People, codec: &Arc<Codec>) -> Arc<Self> {
+        let (processes, disk) = (core.plan.processes, |_| Disk { stores: empty::<P>(), backups: vec![empty::<P>()] });
         Arc::new(Self {
             codec: Arc::clone(codec),
-            processes: (0..plan.processes).map(|_| Mutex::default()).collect(),
-            disks: Mutex::new((0..plan.processes).map(disk).collect()),
-            clients: Mutex::new(Clients::new(&plan)),
+            processes: (0..processes).map(|_| Mutex::default()).collect(),
+            disks: Mutex::new((0..processes).map(disk).collect()),
+            people: Mutex::new(people),
             seen: Mutex::default(),
-            core: Mutex::new(Core::new(plan, mistake, loud)),
+            core: Mutex::new(core),
         })
     }
 
@@ -53,8 +99,8 @@ impl World {
         lock(&self.core)
     }
 
-    pub fn clients(&self) -> MutexGuard<'_, Clients> {
-        lock(&self.clients)
+    pub fn people(&self) -> MutexGuard<'_, P::People> {
+        lock(&self.people)
     }
 
     pub fn saw(&self, what: String) {
@@ -75,12 +121,12 @@ impl World {
     }
 
     /// Does something with a process, if it is there.
-    pub fn with<T>(&self, process: usize, act: impl FnOnce(&mut Process) -> T) -> Option<T> {
+    pub fn with<T>(&self, process: usize, act: impl FnOnce(&mut P) -> T) -> Option<T> {
         let taken = lock(&self.processes[process]).take();
         let mut taken = taken?;
         let result = act(&mut taken);
         // It may have died on the way.
-        if self.core().is_over(taken.life) {
+        if self.core().is_over(taken.life()) {
             drop(taken);
         } else {
             *lock(&self.processes[process]) = Some(taken);
@@ -100,7 +146,7 @@ impl World {
 
     /// Starts a process that is down, on what its disk has.
     pub fn start(self: &Arc<Self>, process: usize) {
-        let store = self.disk(process);
+        let disk = self.disk(process);
         let life = {
             let mut core = self.core();
             let now = core.now_us;
@@ -110,7 +156,7 @@ impl World {
             core.trace.line(now, format_args!("{process} starts, for the {}. time", life.start));
             life
         };
-        match Process::start(self, life, store) {
+        match P::start(self, life, &disk) {
             Ok(started) if !self.core().is_over(life) => *lock(&self.processes[process]) = Some(started),
             Ok(_) => {}
             Err(_) if self.core().is_over(life) => {}
@@ -122,23 +168,24 @@ impl World {
     }
 
     /// As it was left, or as it was when it was last copied, or empty.
-    fn disk(&self, process: usize) -> Store {
+    fn disk(&self, process: usize) -> Vec<Store> {
         let mut core = self.core();
         let old_store = core.plan.rates.old_store;
         let mut disks = lock(&self.disks);
-        let Disk { store, backups } = &mut disks[process];
+        let Disk { stores, backups } = &mut disks[process];
         if core.happens(old_store) {
             core.trace.fault("a process starts on an old copy of its store");
-            let old = core.random.pick(backups).copy();
-            *store = old.unwrap_or_else(Store::in_memory);
+            // Each of them for itself: they may be of different ages.
+            let old = (0..P::STORES).map(|n| core.random.pick(backups)[n].copy()).collect::<Option<Vec<_>>>();
+            *stores = old.unwrap_or_else(empty::<P>);
         }
-        store.clone()
+        stores.clone()
     }
 
     pub fn back_up(&self, process: usize) {
         let which = self.core().random.below(BACKUPS_MAX);
-        let Disk { store, backups } = &mut lock(&self.disks)[process];
-        let Some(copy) = store.copy() else { return };
+        let Disk { stores, backups } = &mut lock(&self.disks)[process];
+        let Some(copy) = stores.iter().map(Store::copy).collect::<Option<Vec<_>>>() else { return };
         match backups.get_mut(which) {
             Some(backup) => *backup = copy,
             None => backups.push(copy),

@@ -17,10 +17,10 @@ use crate::log::Life;
 use crate::plan::SECOND_US;
 use crate::planted::Mistake;
 use crate::transactions::{Refusal, Sending};
-use crate::world::World;
+use crate::world::Site;
 
 pub struct MemberLanes {
-    world: Arc<World>,
+    world: Arc<dyn Site>,
     life: Life,
     member: MemberId,
     epoch: i16,
@@ -34,17 +34,17 @@ fn failure(fate: Fate, reason: &str) -> TransactionError {
 }
 
 impl MemberLanes {
-    pub fn join(world: &Arc<World>, life: Life) -> Self {
+    pub fn join(world: Arc<dyn Site>, life: Life) -> Self {
         let mut core = world.core();
         let epoch = core.init_producer(life.process);
         let member = core.join_group(life);
         drop(core);
-        Self { world: Arc::clone(world), life, member, epoch, held: BTreeSet::new(), in_doubt: false }
+        Self { world, life, member, epoch, held: BTreeSet::new(), in_doubt: false }
     }
 
     /// Every call begins here: the process may stop for a while, or die.
     fn may_call(&self, what: &str) -> bool {
-        self.world.freeze(self.life);
+        Arc::clone(&self.world).stop_for_a_while(self.life);
         self.world.core().may_call(self.life, what)
     }
 

@@ -26,6 +26,9 @@ use crate::webpush::Subscription;
 /// Before another change where there were too many.
 const BUSY_PAUSE: Duration = Duration::from_secs(60);
 
+/// And where the log is read slowly.
+const UNCONFIRMED_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long a browser is told that was subscribed with a stream token. A page that asks again in the second half of it has it
 /// begin anew.
 const LEASE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -199,7 +202,47 @@ fn no_room(why: NoRoom, limits: SubscriptionLimits) -> Problem {
     }
 }
 
+/// Of the few that there may be of one payment or customer, those that are over take nobody's place. The fold counts all that
+/// nobody has ended, for it knows no clock: so one of them is ended first.
+async fn make_room(push: &PushApi, new: &NewSubscription) -> Result<(), Problem> {
+    let (control, now) = (&push.told.control, push.told.api.view.clocks().machine());
+    let is_full = || control.subscriptions().no_room(new, now, SubscriptionLimits::OURS) == Some(NoRoom::OfScope);
+    let ended = if is_full() { control.subscriptions().ended_of(new, &control.keys(), now) } else { Vec::new() };
+    let patience = push.told.api.config.confirm_wait;
+    let end = |over: Arc<KnownSubscription>| async move {
+        let removed = control.unsubscribe(&over, PushRemoval::Ended, now, patience).await;
+        removed.map_err(|error| not_recorded(&error))
+    };
+    end_until(ended, || !is_full(), end).await
+}
+
+/// Ends no more of them than are needed. Where it is not known yet what ending one has come to, it is not known whether another is.
+async fn end_until<F>(
+    ended: Vec<Arc<KnownSubscription>>,
+    has_room: impl Fn() -> bool,
+    end: impl Fn(Arc<KnownSubscription>) -> F,
+) -> Result<(), Problem>
+where
+    F: Future<Output = Result<Decided<()>, Problem>>,
+{
+    for over in ended {
+        match end(over).await? {
+            _ if has_room() => break,
+            Decided::Effective(()) | Decided::Late => {}
+            Decided::Unconfirmed => return Err(unconfirmed()),
+        }
+    }
+    Ok(())
+}
+
+fn unconfirmed() -> Problem {
+    let detail = "a browser that is over makes room for this one, which is on the log, and this instance has not read it there \
+                  yet: repeat the request";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unconfirmed", detail).retry_after(UNCONFIRMED_PAUSE)
+}
+
 async fn subscribe(push: &PushApi, new: &NewSubscription, done: StatusCode) -> Result<Response, Problem> {
+    make_room(push, new).await?;
     has_room(push, new)?;
     let (at, patience) = (push.told.api.view.clocks().machine(), push.told.api.config.confirm_wait);
     let decided = push.told.control.subscribe(new, at, patience).await;
@@ -236,12 +279,52 @@ fn shown(status: StatusCode, known: &Arc<KnownSubscription>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::{LEASE, is_to_be_renewed};
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use warp::http::StatusCode;
+
+    use super::{LEASE, end_until, is_to_be_renewed};
     use crate::access::ApiKey;
-    use crate::control::{Holder, Key, Keys, Lease, NewSubscription, PushFrom, PushScope, SubscriptionId};
+    use crate::control::{
+        Decided, Holder, Key, Keys, KnownSubscription, Lease, NewSubscription, PushFrom, PushScope, SubscriptionId,
+    };
     use crate::journal::Offset;
     use crate::payment::samples::{at, payment_id};
     use crate::payment::{MerchantId, Timestamp};
+
+    fn of(lease: Option<Lease>) -> NewSubscription {
+        let sealed = serde_json::from_str(r#"{"key_id":"01020304","sealed":"AAAA"}"#).unwrap();
+        let (id, service) = (SubscriptionId([1; 16]), String::new());
+        let (scope, from) = (PushScope::Payment(payment_id("a")), PushFrom::One(Offset(0)));
+        NewSubscription { id, merchant: MerchantId::default(), scope, from, service, sealed, lease }
+    }
+
+    /// Room is made by one that is over, and where that is not known yet by none more.
+    #[tokio::test]
+    async fn no_more_are_ended_than_make_room() {
+        let known = |n| KnownSubscription {
+            subscription: of(None),
+            created_at: at(0),
+            version: n,
+            control_offset: Offset(n),
+            since: Offset(n),
+        };
+        let all: Vec<_> = (1..=9).map(|n| Arc::new(known(n))).collect();
+        let ended = Cell::new(0);
+        let come_to = |decided| {
+            ended.set(ended.get() + 1);
+            std::future::ready(Ok(decided))
+        };
+        let problem = end_until(all.clone(), || false, |_| come_to(Decided::Unconfirmed)).await.unwrap_err();
+        assert_eq!((ended.take(), problem.status()), (1, StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(problem.code(), "unconfirmed");
+        let has_room = || ended.get() == 2;
+        end_until(all.clone(), has_room, |_| come_to(Decided::Late)).await.unwrap();
+        assert_eq!(ended.take(), 2);
+        end_until(all, || true, |_| come_to(Decided::Unconfirmed)).await.unwrap();
+        assert_eq!(ended.take(), 1, "it was folded all the same");
+    }
 
     #[test]
     fn a_subscription_is_renewed_in_the_second_half_of_its_time_or_when_its_key_is_good_no_more() {
@@ -250,12 +333,6 @@ mod tests {
         let keys = Keys::default();
         let key = Key::of_this_process(api_key.id.clone(), holder, api_key.digest, at(0));
         keys.tell(key.clone());
-        let of = |lease| {
-            let sealed = serde_json::from_str(r#"{"key_id":"01020304","sealed":"AAAA"}"#).unwrap();
-            let (id, service) = (SubscriptionId([1; 16]), String::new());
-            let (scope, from) = (PushScope::Payment(payment_id("a")), PushFrom::One(Offset(0)));
-            NewSubscription { id, merchant: MerchantId::default(), scope, from, service, sealed, lease }
-        };
         let leased = |ends_at: Timestamp| of(Some(Lease { ends_at, key: Some(api_key.id.clone()) }));
         let half = i64::try_from(LEASE.as_secs() / 2).unwrap();
         let renews = |known: &NewSubscription, new: &NewSubscription| is_to_be_renewed(known, new, &keys, at(0));

@@ -4,7 +4,7 @@ use super::KeyBody;
 use super::body::Asked;
 use super::changes::Unconfirmed;
 use crate::api::described::EVERYWHERE;
-use crate::contract::{AttemptBody, SubscriptionBody, text};
+use crate::contract::{AttemptBody, PushedBody, SubscriptionBody, text};
 use crate::openapi::{AT_LEAST, BODY, LetIn, Operation, QUERY, RECORDED, Tag};
 
 pub const TAG: Tag = ("web push", "Browsers that are told by Web Push how a payment has ended.");
@@ -15,7 +15,7 @@ fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'st
 
 #[must_use]
 pub fn described() -> Vec<Operation> {
-    vec![key(), create(), list(), delete(), attempts()]
+    vec![key(), create(), list(), delete(), attempts(), of_payment()]
 }
 
 fn key() -> Operation {
@@ -49,7 +49,7 @@ fn create() -> Operation {
             (422, &["invalid_push_subscription"]),
             (429, &["too_many_push_changes"]),
             (501, &["push_not_configured"]),
-            (503, &["push_is_full", "log_unavailable"]),
+            (503, &["push_is_full", "unconfirmed", "log_unavailable"]),
         ])
 }
 
@@ -69,6 +69,15 @@ fn delete() -> Operation {
         .answers_nothing(204, "It is told no more.", &[])
         .refuses(RECORDED)
         .refuses(&[(404, &["push_subscription_not_found"]), (429, &["too_many_push_changes"])])
+}
+
+fn of_payment() -> Operation {
+    new("get", "/v1/payments/{id}/pushes", "listPaymentPushes", "Which browsers are, or were, to be told of a payment")
+        .let_in(LetIn::Merchant)
+        .path::<text::PaymentId>("id", "Which payment.")
+        .answers_page::<PushedBody<'_>>("By event and subscription.")
+        .refuses(QUERY)
+        .refuses(&[(404, &["payment_not_found"])])
 }
 
 fn attempts() -> Operation {
