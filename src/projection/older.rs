@@ -31,6 +31,6 @@ impl OlderRows {
     pub(super) fn is_of_one(of_one: &[&str], field: &str) -> bool {
         let below =
             |of_one: &&str| field.strip_prefix(of_one).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        of_one.iter().any(|of_one| below(of_one))
+        of_one.iter().any(below)
     }
 }
