@@ -1,5 +1,6 @@
 //! Which browsers are, or were, to be told how a payment ended: by what was tried, and by who is subscribed now. An instance need
-//! not look for what is to be told itself, and nobody writes down that a subscription was over before its turn came.
+//! not look for what is to be told itself, and nobody writes down that a subscription was over before its turn came: such a
+//! one, where nobody tried, is shown only by who looks.
 
 use std::sync::Arc;
 use std::time::Duration;
