@@ -10,7 +10,7 @@ use crate::rejected::front_of;
 /// A payment of which a row takes much room: some dozens of them are several blocks, after each of which a
 /// writer rests, a hundred times as long as it has worked.
 fn large() -> Value {
-    let metadata = (0..24).map(|n| (format!("note-{n}"), Value::from(format!("{n} ").repeat(160)))).collect();
+    let metadata = (0..24).map(|n| (format!("note-{n}"), Value::from("note ".repeat(96)))).collect();
     let mut large = body("cus_1", "pm_card_visa");
     large["metadata"] = Value::Object(metadata);
     large
