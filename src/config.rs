@@ -10,7 +10,7 @@ use crate::access::AccessArgs;
 use crate::api::EventGridArgs;
 use crate::bench::BenchArgs;
 use crate::client::operator::{
-    CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand,
+    CheckpointCommand, KeysCommand, ParkedCommand, ProjectionCommand, RebuildArgs, RejectedCommand, RequestsCommand,
 };
 use crate::client::{PayArgs, PushCommand, ShowArgs, TailArgs, TokenArgs, WebhookCommand};
 use crate::gateway::GatewayArgs;
@@ -85,6 +85,11 @@ pub enum Command {
     Rejected {
         #[command(subcommand)]
         command: RejectedCommand,
+    },
+    /// Requests from Kafka that wait, and so hold up their partition: look, and refuse what can never be read.
+    Requests {
+        #[command(subcommand)]
+        command: RequestsCommand,
     },
     /// Versions of the projections: which is served, and which is built beside it.
     Projection {

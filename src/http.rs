@@ -28,7 +28,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-pub use body::read_body;
+pub use body::{read_body, read_object};
 pub use connection::Lifetime;
 pub use endless::endless;
 pub use origins::{BadOrigin, Origin, Origins, is_own_origin};

@@ -23,6 +23,7 @@ pub mod deliveries;
 pub mod executor;
 pub mod gateway;
 pub mod gateway_simulator;
+pub mod holding;
 pub mod http;
 pub mod import;
 pub mod intake;

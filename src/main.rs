@@ -59,6 +59,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Push { command } => client::push(command, &mut std::io::stdout()).await,
         Command::Parked { command } => client::operator::parked(command, &mut std::io::stdout()).await,
         Command::Rejected { command } => client::operator::rejected(command, &mut std::io::stdout()).await,
+        Command::Requests { command } => client::operator::requests(command, &mut std::io::stdout()).await,
         Command::Projection { command } => client::operator::projection(command, &mut std::io::stdout()).await,
         Command::Keys { command } => client::operator::keys(command, &mut std::io::stdout()).await,
         Command::Checkpoint { command } => client::operator::checkpoint(command, &mut std::io::stdout()).await,

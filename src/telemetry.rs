@@ -21,6 +21,10 @@ const RESULT_SECONDS: &str = "paylog_payment_result_seconds";
 const OPEN: &str = "paylog_payments_open";
 const LAG: &str = "paylog_fold_lag_offsets";
 const PARKED: &str = "paylog_payments_parked";
+const CHECKPOINTS: &str = "paylog_checkpoints_total";
+const CHECKPOINT_SECONDS: &str = "paylog_checkpoint_seconds";
+const CHECKPOINT_AGE: &str = "paylog_checkpoint_age_seconds";
+const CHECKPOINT_BYTES: &str = "paylog_checkpoint_bytes";
 const REBUILD_FOLDED: &str = "paylog_rebuild_folded_offsets";
 const REBUILD_END: &str = "paylog_rebuild_end_offsets";
 const REBUILD_RATE: &str = "paylog_rebuild_offsets_per_second";
@@ -139,6 +143,16 @@ fn recorder() -> Option<&'static PrometheusHandle> {
             REBUILD_LEFT,
             "Seconds until the version that is being built has reached the end, at that rate; NaN while it is not known"
         );
+        describe_counter!(
+            CHECKPOINTS,
+            "Checkpoints that were begun, by how they ended: made, full (the disk), failed, stopped"
+        );
+        describe_histogram!(CHECKPOINT_SECONDS, metrics::Unit::Seconds, "How long a checkpoint that was made took");
+        describe_gauge!(
+            CHECKPOINT_AGE,
+            "Seconds since the newest checkpoint on this disk was made; NaN if there is none"
+        );
+        describe_gauge!(CHECKPOINT_BYTES, "Size of the newest checkpoint on this disk; 0 if there is none");
         describe_counter!(OUTCOMES, "Outcomes committed by this process, by event");
         describe_counter!(TRANSACTIONS, "Transactions of this process, by result");
         describe_counter!(
@@ -152,7 +166,8 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         );
         describe_gauge!(
             REQUESTS_HELD,
-            "Partitions of requests that wait for a partition of the log that has halted, or for the schema registry"
+            "Partitions of requests that wait, by topic and for what: a partition of the log that has halted (halted), the schema \
+             registry (registry_away), or one id that it says nothing of (schema_withheld)"
         );
         describe_counter!(REGISTRY_ASKED, "Questions to the schema registry what an id is, by what it answered");
         describe_counter!(REQUESTS_GONE, "Offsets of requests that retention removed before they were taken in");
@@ -234,6 +249,21 @@ pub fn rebuild(projection: &'static str, building: Option<(u64, Pace)>) {
     gauge!(REBUILD_LEFT, "projection" => projection).set(left);
 }
 
+/// One was made, or was not.
+pub fn checkpoint_ended(projection: &'static str, result: &'static str, took: Duration) {
+    counter!(CHECKPOINTS, "projection" => projection, "result" => result).increment(1);
+    if result == "made" {
+        histogram!(CHECKPOINT_SECONDS, "projection" => projection).record(took.as_secs_f64());
+    }
+}
+
+/// How old the newest checkpoint is, and how large.
+pub fn checkpoint(projection: &'static str, newest: Option<(Duration, u64)>) {
+    let (age, bytes) = newest.map_or((f64::NAN, 0), |(age, bytes)| (age.as_secs_f64(), bytes));
+    gauge!(CHECKPOINT_AGE, "projection" => projection).set(age);
+    gauge!(CHECKPOINT_BYTES, "projection" => projection).set(bytes as f64);
+}
+
 /// As counted from the state. Without the reasons: a foreign hand could make as many of them as it likes.
 pub fn parked(count: u64) {
     gauge!(PARKED).set(count as f64);
@@ -280,14 +310,27 @@ pub fn cloud_events_taken(result: &'static str, count: u64) {
     counter!(CLOUD_EVENTS, "result" => result).increment(count);
 }
 
-/// `answer` is `answered`, `missing` or `away`.
+/// `answer` is `answered`, `missing`, `away`, or `withheld`: of this id nothing is said, and of others something is.
 pub fn registry_asked(answer: &'static str) {
     counter!(REGISTRY_ASKED, "answer" => answer).increment(1);
 }
 
+/// Partitions of requests that wait, by what for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldCount {
+    pub halted: usize,
+    pub registry_away: usize,
+    pub schema_withheld: usize,
+}
+
 /// `topic` is where they are read from: ours, or a hub.
-pub fn requests_held(topic: &str, partitions: usize) {
-    gauge!(REQUESTS_HELD, "topic" => topic.to_owned()).set(partitions as f64);
+pub fn requests_held(topic: &str, count: HeldCount) {
+    let HeldCount { halted, registry_away, schema_withheld } = count;
+    for (why, partitions) in
+        [("halted", halted), ("registry_away", registry_away), ("schema_withheld", schema_withheld)]
+    {
+        gauge!(REQUESTS_HELD, "topic" => topic.to_owned(), "for" => why).set(partitions as f64);
+    }
 }
 
 pub fn requests_gone(offsets: u64) {

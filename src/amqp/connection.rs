@@ -1,22 +1,24 @@
 //! One connection with one session on it, opened to an address that the caller has chosen, and closed with a goodbye.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fe2o3_amqp::connection::{ConnectionHandle, OpenError};
+use fe2o3_amqp::connection::ConnectionHandle;
 use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::session::SessionHandle;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
+use tokio_native_tls::{TlsStream, native_tls};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
+use super::guard::{Emptied, Guard};
 use super::socket::Socket;
-use super::{Address, AmqpError, CLOSE_MAX, Credential, IDLE_MAX, OPEN_MAX, executor};
+use super::{Address, AmqpError, CLOSE_MAX, Credential, FRAME_MAX, IDLE_MAX, OPEN_MAX};
 
-/// The largest frame that we take; a message may be many.
-const FRAME_MAX: u32 = 64 * 1024;
 /// What was written and is not acknowledged by the other machine for so long ends the connection: it would otherwise be
 /// repeated for a quarter of an hour, by Linux's own rules.
 const UNACKNOWLEDGED_MAX: Duration = IDLE_MAX;
@@ -34,6 +36,7 @@ pub fn connections_cut() -> u64 {
 pub struct Connection {
     /// `None` once it is being closed.
     live: Option<Live>,
+    emptied: Emptied,
 }
 
 #[derive(Debug)]
@@ -49,40 +52,51 @@ impl Connection {
     /// Connects to one of `to`, the addresses of `address`'s host, as they were found and judged by the caller; their ports
     /// do not count.
     pub async fn open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
-        let (address, to, credential) = (address.clone(), to.to_owned(), credential.clone());
-        // What reads from the connection stays where it is opened.
-        let threads = executor().map_err(|error| AmqpError::Unreachable(error.to_string()))?;
-        let opening = threads.spawn(async move { timeout(OPEN_MAX, Self::try_open(&address, &to, &credential)).await });
-        let opened = AbortOnDropHandle::new(opening).await;
-        opened.map_err(|error| AmqpError::Ended(error.to_string()))?.map_err(|_| AmqpError::TimedOut)?
+        timeout(OPEN_MAX, Self::try_open(address, to, credential)).await.map_err(|_| AmqpError::TimedOut)?
     }
 
     async fn try_open(address: &Address, to: &[SocketAddr], credential: &Credential) -> Result<Self, AmqpError> {
         let cut = CancellationToken::new();
-        let stream = Socket::new(connect(address, to).await?, &cut);
+        let socket = Socket::new(connect(address, to).await?, &cut);
         // Whoever stops waiting leaves no socket behind.
         let unless_open = cut.clone().drop_guard();
+        let (handle, session, emptied) = if address.is_tls() {
+            Self::greet(secure(address, socket).await?, address, credential).await?
+        } else {
+            Self::greet(socket, address, credential).await?
+        };
+        unless_open.disarm();
+        Ok(Self { live: Some(Live { session, handle, cut }), emptied })
+    }
+
+    /// On a stream that says what the broker says.
+    async fn greet<S>(
+        stream: S,
+        address: &Address,
+        credential: &Credential,
+    ) -> Result<(ConnectionHandle<()>, SessionHandle<()>, Emptied), AmqpError>
+    where
+        S: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
+    {
+        let (stream, emptied) = Guard::new(stream, address.to_string());
         let login =
             SaslProfile::Plain { username: credential.name().to_owned(), password: credential.key().to_owned() };
         let builder = fe2o3_amqp::Connection::builder()
             .container_id(format!("paylog-{}", uuid::Uuid::new_v4().simple()))
             .hostname(address.host())
             .sasl_hostname(address.host())
-            .domain(address.host())
-            .scheme(if address.is_tls() { "amqps" } else { "amqp" })
-            // TLS from the first byte, as brokers have it on port 5671; not after a header of AMQP's own.
-            .alt_tls_establishment(true)
+            .scheme("amqp") // of what is within TLS, where there is TLS
             .sasl_profile(login)
             .max_frame_size(FRAME_MAX)
             .idle_time_out(u32::try_from(IDLE_MAX.as_millis()).unwrap_or(u32::MAX));
-        let opened = builder.open_with_stream(stream).await;
-        let mut handle = opened.map_err(|error| match error {
-            OpenError::Io(error) if address.is_tls() => AmqpError::Tls(verdict(&error.to_string()).to_owned()),
-            other => other.into(),
-        })?;
+        let mut handle = builder.open_with_stream(stream).await?;
         let session = fe2o3_amqp::Session::begin(&mut handle).await?;
-        unless_open.disarm();
-        Ok(Self { live: Some(Live { session, handle, cut }) })
+        Ok((handle, session, emptied))
+    }
+
+    /// Messages of which the library has seen nothing but that they are there.
+    pub(super) fn emptied(&self) -> Emptied {
+        Arc::clone(&self.emptied)
     }
 
     pub(super) fn session(&mut self) -> Result<&mut SessionHandle<()>, AmqpError> {
@@ -106,9 +120,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Where what the broker has said to the end can be let go of, and where it can be waited for.
-        if let (Some(live), Ok(threads)) = (self.live.take(), executor()) {
-            threads.spawn(live.close());
+        if let (Some(live), Ok(runtime)) = (self.live.take(), Handle::try_current()) {
+            runtime.spawn(live.close());
         }
     }
 }
@@ -121,6 +134,13 @@ impl Live {
             CUT.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// TLS from the first byte, as brokers have it on port 5671; not after a header of AMQP's own.
+async fn secure(address: &Address, socket: Socket) -> Result<TlsStream<Socket>, AmqpError> {
+    let refused = |error: native_tls::Error| AmqpError::Tls(verdict(&format!("{error:?}")).to_owned());
+    let connector = native_tls::TlsConnector::new().map_err(refused)?;
+    tokio_native_tls::TlsConnector::from(connector).connect(address.host(), socket).await.map_err(refused)
 }
 
 /// What OpenSSL says of a certificate, out of all that it says.

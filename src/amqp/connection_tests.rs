@@ -32,26 +32,51 @@ async fn a_broker_that_never_says_goodbye_keeps_no_socket() {
     timeout(CLOSE_MAX + Duration::from_secs(8), left).await.expect("both sockets are gone");
 }
 
-/// On threads with an ordinary stack each of the three would end the process: here is one, and the test is on it.
+/// What is nested as brokers do is understood; what is deeper ends the connection, and nothing else. The library would follow it
+/// by recursion, beyond the stack of this thread.
 #[tokio::test]
 async fn what_a_broker_nests_does_not_reach_the_stack_of_who_sends() {
-    let (peer, at) = Peer::start().await;
-    let (connection, mut talk) = open(&peer, at).await;
-    let work = async {
-        let (sender, ()) = tokio::join!(Sender::attach(connection, "orders"), talk.attach());
-        let sender = sender.unwrap();
-        let (answer, ()) = tokio::join!(sender.send(message()), talk.reject());
-        assert_eq!(answer.unwrap(), Answer::Rejected);
-        let end = async {
-            talk.end().await;
-            talk.is_left().await;
-        };
-        // The library may leave it unsaid what became of a message when its connection was ended: senders have a deadline.
-        tokio::select! {
-            answer = sender.send(message()) => assert!(matches!(answer, Err(AmqpError::Ended(_))), "{answer:?}"),
-            () = end => {}
+    const USUAL: usize = 20; // with what it stands in, almost as deep as we let in
+    const HOSTILE: usize = 20_000; // two bytes a level, as a frame has room for
+    for depths in [[USUAL; 3], [HOSTILE, 0, 0], [USUAL, HOSTILE, 0], [USUAL, USUAL, HOSTILE]] {
+        let (peer, at) = Peer::start().await;
+        let (connection, talk) = open(&peer, at).await;
+        let told = timeout(PATIENCE, tell(connection, talk, depths)).await.expect("all of it is answered");
+        let expected = depths.iter().position(|depth| *depth == HOSTILE).unwrap_or(2);
+        assert_eq!(told, expected, "{depths:?}");
+    }
+}
+
+/// How much of it came to something: the link, and a message.
+async fn tell(connection: Connection, mut talk: crate::amqp::peer::Talk, depths: [usize; 3]) -> usize {
+    let (sender, ()) = tokio::join!(Sender::attach(connection, "orders"), talk.attach(depths[0]));
+    let sender = match sender {
+        Ok(sender) => sender,
+        Err(error) => {
+            assert!(matches!(error, AmqpError::Ended(_)), "{error:?}");
+            return 0;
         }
-        drop(sender);
     };
-    timeout(PATIENCE, work).await.expect("all of it is answered");
+    let rejecting = async {
+        talk.reject(depths[1]).await;
+        talk.is_left().await;
+    };
+    tokio::select! {
+        answer = sender.send(message()) => match answer {
+            Ok(answer) => assert_eq!(answer, Answer::Rejected),
+            Err(AmqpError::Ended(_)) => return 1,
+            Err(error) => panic!("{error:?}"),
+        },
+        () = rejecting => return 1,
+    }
+    let ending = async {
+        talk.end(depths[2]).await;
+        talk.is_left().await;
+    };
+    // The library may leave it unsaid what became of a message when its connection was ended: senders have a deadline.
+    tokio::select! {
+        answer = sender.send(message()) => assert!(matches!(answer, Err(AmqpError::Ended(_))), "{answer:?}"),
+        () = ending => {}
+    }
+    2
 }

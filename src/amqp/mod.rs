@@ -5,18 +5,23 @@
 //! noticed within [`IDLE_MAX`], and a connection's socket is gone within [`CLOSE_MAX`] of its end. It connects to the addresses it is
 //! given and to no other, with TLS where the address says `amqps`, and logs in by SASL PLAIN. It knows nothing of payments,
 //! and never comes back by itself: its callers do, after a [`Pause`].
-//! What comes from a broker is decoded, copied and let go of on the threads of [`executor`]. [`Connection`] and [`Sender`] see to
-//! that themselves and hand out only what is flat; a [`Receiver`] must not leave those threads.
+//!
+//! The library decodes whatever it is given, by recursion: what a broker says is judged before that (`guard.rs`), and a message
+//! that is too large or too deep is handed out as one that is [`Unusable`].
 
 mod address;
 mod connection;
 mod credential;
 mod error;
-mod executor;
+mod guard;
+#[cfg(test)]
+mod library_tests;
 mod message;
+mod nesting;
 mod pause;
 #[cfg(test)]
 mod peer;
+mod performative;
 mod receiver;
 mod sender;
 mod socket;
@@ -27,12 +32,14 @@ pub use address::Address;
 pub use connection::{Connection, connections_cut};
 pub use credential::{ConnectionString, Credential};
 pub use error::AmqpError;
-pub use executor::executor;
+pub use guard::{MESSAGE_MAX, Unusable};
 pub use message::{Body, Outgoing, Received};
 pub use pause::Pause;
 pub use receiver::{Delivery, Receiver, Settlement, Ticket};
 pub use sender::{Answer, Sender};
 
+/// The largest frame that we take; a message may be many.
+const FRAME_MAX: u32 = 64 * 1024;
 /// For a connection to be there, TLS, login and session included.
 pub const OPEN_MAX: Duration = Duration::from_secs(15);
 /// For a link to be there.

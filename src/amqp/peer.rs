@@ -1,13 +1,10 @@
-//! For tests: the other side of a connection, byte by byte, as no library would be it. It nests what it says as deep as a frame
-//! has room for, and never says goodbye.
+//! For tests: the other side of a connection, byte by byte, as no library would be it. It nests what it says as deep as it is
+//! told, and never says goodbye.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-/// Two bytes a level.
-const LEVELS: usize = 20_000;
 
 pub(super) struct Peer(TcpListener);
 
@@ -39,20 +36,20 @@ pub(super) struct Talk(TcpStream);
 
 impl Talk {
     /// Attaches the link that the client wants, with nested properties, and lets it send.
-    pub async fn attach(&mut self) {
+    pub async fn attach(&mut self, levels: usize) {
         let heard = self.hear().await;
         let name = heard.windows(7).position(|part| part == b"paylog-").expect("a link has a name");
         let name = [&[0xa1, 39][..], &heard[name..name + 39]].concat();
-        // Name, handle, receiver, two modes, no source, a target, and nothing of the next seven.
-        let fields = [&name[..], b"\x43\x41\x40\x40\x40\x00\x53\x29\x45", &[0x40; 7], &nested_map()].concat();
+        // Name, handle, receiver, two modes, no source, a target, and nothing of the next six.
+        let fields = [&name[..], b"\x43\x41\x40\x40\x40\x00\x53\x29\x45", &[0x40; 6], &nested_map(levels)].concat();
         self.say(&frame(0, &[b"\x00\x53\x12".as_slice(), &list(14, &fields)].concat())).await;
         self.say(&frame(0, b"\x00\x53\x13\xc0\x0c\x07\x43\x52\x7f\x52\x01\x52\x7f\x43\x43\x52\x0a")).await;
     }
 
     /// Rejects a message, with nested information.
-    pub async fn reject(&mut self) {
+    pub async fn reject(&mut self, levels: usize) {
         self.hear().await;
-        let error = [b"\xa3\x11amqp:decode-error\x40".as_slice(), &nested_map()].concat();
+        let error = [b"\xa3\x11amqp:decode-error\x40".as_slice(), &nested_map(levels)].concat();
         let error = [b"\x00\x53\x1d".as_slice(), &list(3, &error)].concat();
         let rejected = [b"\x00\x53\x25".as_slice(), &list(1, &error)].concat();
         let fields = [b"\x41\x43\x40\x41".as_slice(), &rejected].concat();
@@ -60,9 +57,9 @@ impl Talk {
     }
 
     /// Ends the connection for a nested reason.
-    pub async fn end(&mut self) {
+    pub async fn end(&mut self, levels: usize) {
         self.hear().await;
-        let error = [b"\xa3\x13amqp:internal-error\x40".as_slice(), &nested_map()].concat();
+        let error = [b"\xa3\x13amqp:internal-error\x40".as_slice(), &nested_map(levels)].concat();
         let error = [b"\x00\x53\x1d".as_slice(), &list(3, &error)].concat();
         self.say(&frame(0, &[b"\x00\x53\x18".as_slice(), &list(1, &error)].concat())).await;
     }
@@ -94,8 +91,8 @@ fn list(count: u32, fields: &[u8]) -> Vec<u8> {
 }
 
 /// A map with one value: a description of a description of ... nothing.
-fn nested_map() -> Vec<u8> {
-    wide(0xd1, 2, &[b"\xa3\x01n".as_slice(), &b"\x00\x44".repeat(LEVELS), b"\x40"].concat())
+fn nested_map(levels: usize) -> Vec<u8> {
+    wide(0xd1, 2, &[b"\xa3\x01n".as_slice(), &b"\x00\x44".repeat(levels), b"\x40"].concat())
 }
 
 fn wide(kind: u8, count: u32, fields: &[u8]) -> Vec<u8> {

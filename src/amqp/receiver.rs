@@ -8,8 +8,10 @@ use fe2o3_amqp::types::messaging::{Body, Modified, Source};
 use fe2o3_amqp::types::primitives::{Array, Symbol, Value};
 use tokio::time::timeout;
 
+use super::guard::{Emptied, Unusable};
 use super::message::Received;
 use super::{ATTACH_MAX, AmqpError, Connection};
+use crate::lock::lock;
 
 /// What Azure Service Bus puts a message among the dead letters by, with the reason in fields of these names: it shows both
 /// with the dead letter. Another broker takes it for any other rejection.
@@ -22,13 +24,13 @@ const QUEUE: &str = "queue";
 #[derive(Debug)]
 pub struct Receiver {
     link: Link,
+    emptied: Emptied,
 }
 
 #[derive(Debug)]
 pub struct Delivery {
     pub ticket: Ticket,
-    /// `None` if its bytes are no message.
-    pub message: Option<Received>,
+    pub message: Result<Received, Unusable>,
 }
 
 /// Names one delivery to its receiver.
@@ -58,7 +60,7 @@ impl Receiver {
             .verify_incoming_source(false)
             .attach(connection.session()?);
         let link = timeout(ATTACH_MAX, attaching).await.map_err(|_| AmqpError::TimedOut)??;
-        Ok(Self { link })
+        Ok(Self { link, emptied: connection.emptied() })
     }
 
     /// How many messages may still come.
@@ -74,14 +76,16 @@ impl Receiver {
 
     /// The next message, whenever it comes. Whoever stops waiting loses none.
     pub async fn receive(&mut self) -> Result<Delivery, AmqpError> {
-        match self.link.recv::<Body<Value>>().await {
+        let (info, message) = match self.link.recv::<Body<Value>>().await {
             Ok(delivery) => {
                 let (info, message) = delivery.into_parts();
-                Ok(Delivery { ticket: Ticket(info), message: Some(Received::of(message)) })
+                (info, Ok(Received::of(message)))
             }
-            Err(RecvError::MessageDecode(error)) => Ok(Delivery { ticket: Ticket(error.info), message: None }),
-            Err(error) => Err(error.into()),
-        }
+            Err(RecvError::MessageDecode(error)) => (error.info, Err(Unusable::NoMessage)),
+            Err(error) => return Err(error.into()),
+        };
+        let emptied = lock(&self.emptied).remove(&info.delivery_id());
+        Ok(Delivery { ticket: Ticket(info), message: emptied.map_or(message, Err) })
     }
 
     /// Says what became of a message. That the broker hears of it is not certain: if it does not, it gives it out again.

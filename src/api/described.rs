@@ -178,7 +178,7 @@ pub fn health() -> [Operation; 2] {
         new("/readyz", "isReady", "The instance may be asked")
             .about("Never ready and empty: not before the log was folded to its end.")
             .answers::<HealthBody>(200, "It may.", &[])
-            .refuses(&[(503, &["shutting_down", "not_caught_up"])]),
+            .refuses(&[(503, &["shutting_down", "not_caught_up", "version_differs"])]),
     ]
 }
 

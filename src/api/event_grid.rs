@@ -7,8 +7,8 @@
 //!
 //! | answer | when | the sender |
 //! |---|---|---|
-//! | 200 | every event is on the log | is done |
-//! | 503, 500 | of some event it is not known, or not yet possible | sends all of it again, which harms none |
+//! | 200 | every event is on the log: acknowledged, durable, whether this instance has folded it by then or not | is done |
+//! | 503, 500 | of some event that is not known within [`APPEND_MAX`], or not yet possible | sends all of it again, which harms none |
 //! | 400 `events_refused` | every other event is on the log, and these can never be payments | keeps all of it as dead letters |
 //! | 401, 403 | no key, or one that is not good | keeps all of it as dead letters |
 //! | 413 | more than [`BODY_MAX_BYTES`], or than [`read::EVENTS_MAX`] events | keeps all of it as dead letters |
@@ -38,7 +38,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::create::{Asked, Settled, settle};
-use super::{Api, json, otherwise, shutting_down, with};
+use super::{Api, RETRY_AFTER, json, otherwise, shutting_down, with};
 use crate::access::Caller;
 use crate::contract::text;
 use crate::http::{Problem, read_body};
@@ -57,6 +57,9 @@ const HANDSHAKE_MAX_BYTES: usize = 16 * 1024;
 const AT_ONCE: usize = 64;
 /// How long it is waited for what the log makes of them: Event Grid waits 30 s for the answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it is waited for the log to say that it has an event. After that its sender is to send it again, before it gives up
+/// by itself and tells nobody why.
+const APPEND_MAX: Duration = Duration::from_secs(25);
 /// Of events that are refused so many are told of.
 const TOLD_MAX: usize = 10;
 
@@ -190,7 +193,8 @@ async fn pay(
     if let Some(traceparent) = traceparent.and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert("traceparent", traceparent);
     }
-    Ok(match settle(api, &asked, &headers).await? {
+    let settled = tokio::time::timeout_at(arrived + APPEND_MAX, settle(api, &asked, &headers)).await;
+    Ok(match settled.map_err(|_| not_known())?? {
         Settled::Known(row, appended) => {
             asked.is_met_by(&row)?;
             let is_new = appended.is_some_and(|appended| appended.began(&row));
@@ -198,6 +202,12 @@ async fn pay(
         }
         Settled::Unconfirmed(_) => Paid::Unconfirmed(Box::new(asked)),
     })
+}
+
+/// As of an append that came to nothing, or may have: what is on the log by then makes its repetition harmless.
+fn not_known() -> Problem {
+    let detail = "the log has not said in time that it has the event: send it again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "append_unknown", detail).retry_after(RETRY_AFTER)
 }
 
 fn look_again(api: &Api, paid: Paid) -> Result<(PaymentId, How), Problem> {

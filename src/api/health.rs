@@ -5,6 +5,7 @@ use warp::reply::{Reply, Response};
 
 use super::{Api, RETRY_AFTER, json, shutting_down};
 use crate::http::Problem;
+use crate::projection::Withheld;
 
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[schema(as = Health)]
@@ -27,9 +28,13 @@ pub(super) fn ready(api: &Api) -> Response {
     if api.shutdown.is_cancelled() {
         return shutting_down().into_response();
     }
-    if !api.view.is_current() {
+    let withheld = api.view.withheld();
+    if !api.view.is_current() || withheld == Some(Withheld::NotCompared) {
         let detail = "the log has not been folded to its end since the start".to_owned();
         return problem("not_caught_up", detail).retry_after(RETRY_AFTER).into_response();
+    }
+    if let Some(Withheld::Differs(why)) = withheld {
+        return problem("version_differs", why).into_response();
     }
     // Every instance folds the same log, so all of them meet the same record: were one of them not ready for it, none would
     // be, for the sake of one partition. The same if it only waits for the schema registry.

@@ -41,7 +41,10 @@ use crate::schema::Codec;
 
 pub use described::{TAGS, described, health as health_described};
 pub use event_grid::{EventGridArgs, TAG as EVENT_GRID_TAG, described as event_grid_described};
-pub use operator::{Operator, TAG as OPERATOR_TAG, described as operator_described, routes as operator_routes};
+pub use operator::{
+    Operator, TAG as OPERATOR_TAG, described as operator_described, of_requests as requests_described, requests_routes,
+    routes as operator_routes,
+};
 pub use push::{PushApi, TAG as PUSH_TAG, described as push_described, routes as push_routes};
 pub use webhooks::{TAG as WEBHOOK_TAG, WebhookApi, described as webhook_described, routes as webhook_routes};
 

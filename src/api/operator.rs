@@ -8,6 +8,7 @@ mod keys;
 mod parked;
 mod projections;
 mod rejected;
+mod requests;
 mod resume;
 
 use std::future::Future;
@@ -20,13 +21,15 @@ use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 
-pub use described::{TAG, described};
+pub use described::{TAG, described, of_requests};
 use projections::Change;
+pub use requests::routes as requests_routes;
 
 use super::create::require_json;
 use super::{Api, get, otherwise, shutting_down};
 use crate::checkpoint::Maker;
 use crate::control::Control;
+use crate::holding::Holding;
 use crate::http::{Problem, Query, query, read_body};
 use crate::projection::versions::Rebuilds;
 
@@ -40,6 +43,8 @@ pub struct Operator {
     pub projections: Vec<Arc<dyn Rebuilds>>,
     /// By projection.
     pub checkpoints: Vec<Maker>,
+    /// What waits to be taken in.
+    pub holding: Holding,
 }
 
 /// Every route of this module. What none of them matches is rejected, so that others may follow with `or`.
@@ -50,6 +55,7 @@ pub fn routes(operator: &Arc<Operator>) -> BoxedFilter<(Response,)> {
         resume(operator),
         payments(operator),
         rejected(operator),
+        requests_routes(operator),
         import(operator),
         adopt(operator),
         versions(operator),

@@ -16,7 +16,7 @@ use super::create::require_json;
 use super::{Api, json, otherwise, with};
 use crate::access::{COOKIE_NAME, Issued, LIFETIME, LIFETIME_MAX, Named};
 use crate::contract::text;
-use crate::http::{Problem, read_body};
+use crate::http::{Problem, read_body, read_object};
 use crate::payment::{CustomerId, Invalid, PaymentId};
 
 const BODY_MAX_BYTES: usize = 4 * 1024;
@@ -104,7 +104,7 @@ where
 /// Whether there is such a payment is not looked at: a token can be asked for before its payment has been folded here, and
 /// opens nothing of another merchant's.
 fn asked(body: &[u8]) -> Result<(Named, Duration), Invalid> {
-    let AskedBody { payment_id, customer_id, expires_in } = serde_json::from_slice(body).map_err(|e| {
+    let AskedBody { payment_id, customer_id, expires_in } = read_object(body).map_err(|e| {
         let place = format!("line {} column {}", e.line(), e.column());
         let detail = format!(
             "the body must be {{\"payment_id\"}} or {{\"customer_id\"}}, with expires_in if you like: see {place}"

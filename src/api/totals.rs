@@ -8,6 +8,7 @@ use warp::reply::Response;
 use super::{Api, POSITION, RETRY_AFTER, json};
 use crate::contract::text;
 use crate::http::{Problem, Query};
+use crate::projection::Withheld;
 use crate::projection::totals::{Day, Kind, Sum};
 
 /// Days that are asked for at once, at most.
@@ -59,9 +60,13 @@ pub(super) async fn totals(api: &Api, headers: &HeaderMap, query: &Query) -> Res
         api.in_time(at_least.reached(live)).await?;
     }
     let built = live.built();
-    if !built.progress.is_current() {
+    let withheld = live.withheld();
+    if !built.progress.is_current() || withheld == Some(Withheld::NotCompared) {
         let detail = "the totals have not been folded to the log's end since the start: ask again";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retry_after(RETRY_AFTER));
+    }
+    if let Some(Withheld::Differs(why)) = withheld {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "version_differs", why));
     }
     let of = Arc::clone(&built);
     let read = move || of.rows.of_days(&merchant, from..=to);

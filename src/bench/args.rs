@@ -24,6 +24,9 @@ pub struct BenchArgs {
     /// Also measure how much slower payments become while a version of the projection is built from a log of --rebuild events.
     #[arg(long)]
     pub beside: bool,
+    /// Measure that, and nothing else.
+    #[arg(long)]
+    pub beside_only: bool,
     /// Also measure webhooks, to so many endpoints.
     #[arg(long, default_value_t = 0, value_name = "ENDPOINTS")]
     pub webhooks: u64,

@@ -4,7 +4,8 @@
 //! * results per second from a backlog: initiations on the log, then the fold and the lanes are started;
 //! * latency from POST to the last frame of a stream, at a fixed rate (open loop: a late answer delays no request);
 //! * how much slower the others' payments become while the provider hangs for one merchant (`--bulkhead`);
-//! * how much slower payments become while a version of the projection is built beside the one that is served (`--beside`);
+//! * how much slower payments become while a version of the projection is built beside the one that is served (`--beside`, or
+//!   `--beside-only`);
 //! * how long after an event its webhook is received, and how many are delivered a second (`--webhooks`);
 //! * events per second of a rebuild: an empty store, the whole log;
 //! * a checkpoint of that store: how long it takes to write, and until an instance that starts from it has caught up.
@@ -60,6 +61,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let engine = if args.kafka.servers().is_some() { "kafka" } else { "embedded" };
     println!("journal {engine}, {} partitions, gateway at zero cost", args.kafka.partitions);
+    if args.beside_only {
+        return beside::measure(&Bed::new(&args, "beside")?).await;
+    }
     if args.backlog > 0 {
         let bed = Bed::new(&args, "backlog")?;
         tokio::task::spawn_blocking(move || backlog::drain(&bed)).await??;

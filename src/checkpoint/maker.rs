@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use crate::clock::Clocks;
 use crate::lock::lock;
 use crate::projection::versions::Effort;
 use crate::projection::{Live, Served, Standing, versioned_name};
+use crate::telemetry;
 
 /// How late a stop is noticed.
 const TURN: Duration = Duration::from_millis(20);
@@ -110,6 +111,15 @@ impl Maker {
         Ok(status)
     }
 
+    /// How old the newest is that is there whole, and how large; made by this process or another.
+    #[must_use]
+    pub fn newest(&self) -> Option<(Duration, u64)> {
+        let files = files(&self.directory, &self.prefix, ENDING).ok()?;
+        let metadata = std::fs::metadata(files.iter().max()?).ok()?; // their names say when they were begun
+        let made = metadata.modified().ok()?;
+        Some((SystemTime::now().duration_since(made).unwrap_or_default(), metadata.len()))
+    }
+
     #[must_use]
     pub fn latest(&self) -> Option<Status> {
         lock(&self.latest).clone()
@@ -130,7 +140,9 @@ impl<P: Served> Making<P> {
 
     fn follow(&self, order: &Order, stop: &CancellationToken) {
         let (began, file) = (Instant::now(), order.file.display());
-        let (state, made) = match self.make(order, stop) {
+        let result = self.make(order, stop);
+        telemetry::checkpoint_ended(P::NAME, ending(&result), began.elapsed());
+        let (state, made) = match result {
             Ok(made) => {
                 let Made { rows, bytes, digest, .. } = made;
                 tracing::info!(%file, rows, bytes, %digest, seconds = began.elapsed().as_secs_f64(), "a checkpoint was made");
@@ -185,6 +197,15 @@ impl<P: Served> Making<P> {
         if let Err(error) = deleted {
             tracing::error!(%error, "older checkpoints cannot be deleted");
         }
+    }
+}
+
+fn ending(result: &Result<Made, CheckpointError>) -> &'static str {
+    match result {
+        Ok(_) => "made",
+        Err(CheckpointError::Stopped) => "stopped",
+        Err(CheckpointError::Full) => "full",
+        Err(_) => "failed",
     }
 }
 

@@ -15,9 +15,12 @@ mod header;
 mod maker;
 mod read;
 mod restore;
+mod room;
 #[cfg(test)]
 mod tests;
 mod write;
+
+use std::io::ErrorKind;
 
 use crate::journal::JournalError;
 use crate::store::StoreError;
@@ -68,6 +71,21 @@ pub enum CheckpointError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Nothing of it is left.
+    #[error(
+        "the disk is full, or would be soon: what is served needs what room there is; make room, or keep fewer checkpoints, and \
+         try again"
+    )]
+    Full,
     #[error("the checkpoint cannot be read or written: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for CheckpointError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io(error),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::block::{self, Head, TRAILER};
+use super::room::Room;
 use super::{BLOCK_BYTES, Chain, CheckpointError, Header, MAGIC, STRETCH_MAX, Trailer};
 use crate::archive::{Digest, Out};
 use crate::payment::Timestamp;
@@ -33,6 +34,7 @@ pub struct Made {
 
 struct Writer {
     out: Out,
+    room: Room,
     chain: Chain,
     made: Made,
     /// Of the block that is being filled.
@@ -67,6 +69,8 @@ pub fn write(
 impl Writer {
     fn begin(path: &Path, header: &Header) -> Result<Self, CheckpointError> {
         let text = header.text()?;
+        let room = Room::beside(path);
+        room.has(BLOCK_BYTES as u64)?;
         let mut out = Out::file(path).map_err(|e| CheckpointError::Unwritable(format!("{e:#}")))?;
         let chain = Chain::begin(text.as_bytes());
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes(); // it is bounded
@@ -76,7 +80,7 @@ impl Writer {
         let bytes = (MAGIC.len() + 4 + text.len() + 32) as u64;
         let made = Made { rows: 0, raw_bytes: 0, bytes, digest: chain.last() };
         let (block, stored) = (Vec::with_capacity(2 * BLOCK_BYTES), Vec::new());
-        Ok(Self { out, chain, made, block, stored, unsettled: 0, worked_since: Instant::now() })
+        Ok(Self { out, room, chain, made, block, stored, unsettled: 0, worked_since: Instant::now() })
     }
 
     fn table(&mut self, name: &str, table: u32, rows: &Snapshot, after: Pause<'_>) -> Result<u64, CheckpointError> {
@@ -116,6 +120,7 @@ impl Writer {
     }
 
     fn put(&mut self, table: u32, raw: usize, stored: &[u8]) -> Result<(), CheckpointError> {
+        self.room.has(stored.len() as u64)?;
         let length = |len: usize| u32::try_from(len).unwrap_or(u32::MAX); // a block is bounded
         let head = Head { table, raw: length(raw), stored: length(stored.len()) }.bytes();
         let digest = self.chain.add(&head, stored);

@@ -1,4 +1,4 @@
-//! The commands `parked`, `rejected`, `projection`, `checkpoint` and `keys`: what an operator decides, by way of the HTTP face of an
+//! The commands `parked`, `rejected`, `requests`, `projection`, `checkpoint` and `keys`: what an operator decides, by way of the HTTP face of an
 //! instance on this machine, or elsewhere with an operator's key.
 
 mod adopt;
@@ -8,6 +8,7 @@ mod keys;
 mod parked;
 mod projection;
 mod rejected;
+mod requests;
 
 use anyhow::Context;
 use reqwest::StatusCode;
@@ -21,6 +22,7 @@ pub use keys::{KeysCommand, keys};
 pub use parked::parked;
 pub use projection::{projection, rebuild};
 pub use rejected::rejected;
+pub use requests::{RequestsCommand, requests};
 
 /// Payments asked for at once.
 const PAGE: &str = "200";

@@ -117,6 +117,17 @@ pub struct RevocationBody {
     pub reason: String,
 }
 
+/// Who decides about requests by an id of the schema registry, and why.
+#[derive(utoipa::ToSchema)]
+#[schema(as = NewSchemaDecision)]
+#[serde(deny_unknown_fields)]
+pub struct NewSchemaDecisionBody {
+    #[schema(value_type = text::OperatorName)]
+    pub operator: String,
+    #[schema(value_type = text::Reason)]
+    pub reason: String,
+}
+
 /// A CloudEvent 1.0 that asks for a payment. What else stands in it is passed over.
 #[derive(utoipa::ToSchema)]
 #[schema(as = CloudEventAsked)]

@@ -33,7 +33,10 @@ pub use event::{EventBody, data_body};
 pub use frame::{FrameBody, ResetBody, SnapshotBody, ThinBody};
 pub use history::HistoryBody;
 pub use key::{KeyBody, NewKeyBody};
-pub use operator::{CheckpointBody, HaltBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody};
+pub use operator::{
+    CheckpointBody, HaltBody, HeldRequestBody, ImportBody, ParkedBody, ProjectionBody, RejectionBody,
+    SchemaDecisionBody,
+};
 pub use payment::{Links, PaymentBody, UnconfirmedBody};
 pub use position::{AtLeast, VersionId, last_position, partition, position_text};
 pub use push::{PushBody, SubscriptionBody};

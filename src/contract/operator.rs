@@ -3,11 +3,13 @@
 use crate::archive::Digest;
 use crate::checkpoint::{State, Status as CheckpointStatus};
 use crate::contract::{Shown, text};
-use crate::control::{Import, ImportedArchive, ImportedRange, Mark, Rejection};
+use crate::control::{Import, ImportedArchive, ImportedRange, Mark, Rejection, SchemaDecision};
+use crate::holding::{HeldRequest, WaitsFor};
 use crate::journal::Position;
 use crate::payment::{Currency, Payment, PaymentId, Phase, Timestamp};
 use crate::projection::versions::{Rebuilds, Status};
 use crate::projection::{Difference, Halt};
+use crate::schema::IdStanding;
 
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[schema(as = Parked)]
@@ -54,6 +56,70 @@ pub struct RejectionBody<'a> {
     reason: &'a str,
     #[schema(value_type = text::Time)]
     at: &'a str,
+}
+
+/// A partition of requests that waits, at its first record that cannot go on.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = HeldRequest)]
+pub struct HeldRequestBody {
+    topic: String,
+    #[schema(value_type = text::Place)]
+    position: Shown<Position>,
+    /// Since when it waits for just that.
+    #[schema(value_type = text::Time)]
+    since: Shown<Timestamp>,
+    #[schema(value_type = text::HeldFor)]
+    waits_for: &'static str,
+    /// The id of the registry that its schema has, if it waits for that.
+    #[schema(required)]
+    schema_id: Option<u32>,
+    /// For people.
+    reason: String,
+}
+
+impl HeldRequestBody {
+    /// `standing`: how it stands with an id of the registry.
+    #[must_use]
+    pub fn new(topic: String, held: HeldRequest, standing: impl Fn(u32) -> IdStanding) -> Self {
+        let HeldRequest { position, since, waits_for } = held;
+        let (waits_for, schema_id, reason) = match waits_for {
+            WaitsFor::HaltedPartition(home) => (
+                "halted",
+                None,
+                format!("the partition {home} of the log, to which it belongs, has halted or is behind"),
+            ),
+            WaitsFor::SchemaId(id) => match standing(id) {
+                IdStanding::Withheld(said) => (
+                    "schema_withheld",
+                    Some(id),
+                    format!("the schema registry answers for other ids, and of {id} it says: {said}"),
+                ),
+                _ => ("registry_away", Some(id), format!("the schema registry has not said yet what its id {id} is")),
+            },
+        };
+        Self { topic, position: Shown(position), since: Shown(since), waits_for, schema_id, reason }
+    }
+}
+
+/// What an operator has decided of requests by one id of the registry.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = SchemaDecision)]
+pub struct SchemaDecisionBody {
+    schema_id: u32,
+    /// They become dead letters.
+    refused: bool,
+    operator: String,
+    reason: String,
+    #[schema(value_type = text::Time)]
+    at: String,
+}
+
+impl SchemaDecisionBody {
+    #[must_use]
+    pub fn new(decision: SchemaDecision) -> Self {
+        let SchemaDecision { schema_id, refused, mark: Mark { operator, reason, at }, .. } = decision;
+        Self { schema_id, refused, operator, reason, at }
+    }
 }
 
 /// What the log has from another.

@@ -68,6 +68,7 @@ texts! {
     ProjectionName, "A projection of this instance.", one_of(&["payments", "totals"]);
     DecisionKind, "What becomes of it.", one_of(&["inquire", "charge_again", "settle_successful", "settle_failed"]);
     Despite, "What is set aside.", one_of(&["unknown_schema"]);
+    HeldFor, "What a partition of requests waits for.", one_of(&["halted", "registry_away", "schema_withheld"]);
     Accepted, "They are.", one_of(&["accepted"]);
     True, "Yes or no.", one_of(&["true", "false"]);
     Path, "A path of this server, with a position from which on it may be answered.", like("^/v1/");
@@ -88,7 +89,7 @@ texts! {
     Scope, "Whose key it is.", one_of(&["merchant", "operator"]);
     KeyStatus, "Whether a key lets anybody in; `expiring` while another takes its place.", one_of(&["good", "expiring", "expired", "revoked"]);
     CheckpointState, "How far a checkpoint is.", one_of(&["writing", "whole", "failed"]);
-    VersionPhase, "What a version of a projection is doing.", one_of(&["building", "caught-up", "verified", "different", "serving", "retired", "failed"]);
+    VersionPhase, "What a version of a projection is doing.", one_of(&["building", "caught-up", "verified", "different", "uncompared", "serving", "retired", "failed"]);
     Digest, "SHA-256, in hex.", like("^[0-9a-f]{64}$");
 }
 

@@ -18,6 +18,7 @@ mod keys;
 mod kinds;
 mod push;
 mod requests;
+mod schemas;
 mod seal;
 mod state;
 mod subscriptions;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::holding::RefusedIds;
 use crate::journal::{
     AppendError, Journal, JournalError, LogId, NewRecord, Offset, Partition, Position, Reader, Tail, TailItem,
 };
@@ -45,6 +47,7 @@ pub use keys::Keys;
 pub use kinds::{EndpointKind, PayloadKind};
 pub use push::{KnownSubscription, Lease, NewSubscription, PushFrom, PushRemoval, PushScope};
 pub use requests::Requests;
+pub use schemas::SchemaDecision;
 pub use seal::{SealError, Sealed, SecretsKey};
 use state::{Folded, State};
 pub use subscriptions::{CHANGES_MAX, CHANGES_PERIOD, NoRoom, SubscriptionLimits, Subscriptions};
@@ -89,6 +92,7 @@ struct Shared {
     keys: Keys,
     webhooks: Webhooks,
     subscriptions: Subscriptions,
+    refused_ids: RefusedIds,
 }
 
 /// What became of a decision.
@@ -133,8 +137,9 @@ fn read_to_the_end(
     let tail = journal.tail(&[Offset(0)])?;
     let (state, next) = (Mutex::default(), watch::channel(Offset(0)).0);
     let (imports, keys, webhooks) = (Imports::default(), Keys::default(), Webhooks::default());
-    let subscriptions = Subscriptions::default();
-    let shared = Arc::new(Shared { payments, state, next, rejections, imports, keys, webhooks, subscriptions });
+    let (subscriptions, refused_ids) = (Subscriptions::default(), RefusedIds::default());
+    let shared = Shared { payments, state, next, rejections, imports, keys, webhooks, subscriptions, refused_ids };
+    let shared = Arc::new(shared);
     let mut follower = Follower { tail, shared: Arc::clone(&shared), expects_import: false };
     let mut progress = Progress { next: Offset(0), at: Instant::now() };
     loop {
@@ -336,6 +341,16 @@ impl Shared {
                 if !self.subscriptions.tell(&step) {
                     tracing::info!(control_offset = %offset, "one push subscription more than there may be has no effect");
                 }
+            }
+            Folded::Schema(SchemaDecision { schema_id, refused, mark, .. }) => {
+                let operator = mark.operator;
+                tracing::warn!(
+                    schema_id,
+                    refused,
+                    operator,
+                    "of requests by an id of the schema registry it is decided"
+                );
+                self.refused_ids.tell(schema_id, refused);
             }
             Folded::NotForUs => {}
             Folded::Late => tracing::info!(control_offset = %offset, "a decision came after another about the same"),

@@ -7,6 +7,7 @@ use super::document::{Envelope, RECORD_REJECTED, Rejection, decode, entity_of, r
 use super::import::{self, IMPORT_ADOPTED, IMPORT_BEGUN, IMPORT_FINISHED, Import};
 use super::key::{self, KEY_CREATED, KEY_EXPIRES, KEY_REVOKED, Key, KeyId};
 use super::push::{self, PushStep};
+use super::schemas::{self, SchemaDecision};
 use super::webhooks::KnownWebhooks;
 use crate::journal::{LogId, Offset, Partition, Position};
 
@@ -18,6 +19,7 @@ pub(super) struct State {
     import: Option<Import>,
     keys: HashMap<KeyId, Key>,
     webhooks: Arc<KnownWebhooks>,
+    schemas: BTreeMap<u32, SchemaDecision>,
 }
 
 /// What one record of the control log did.
@@ -33,6 +35,8 @@ pub(super) enum Folded {
     Webhooks(Arc<KnownWebhooks>),
     /// This becomes of a push subscription. What they come to is kept where they are looked for: there are many.
     Push(PushStep),
+    /// This was decided of an id of the schema registry.
+    Schema(SchemaDecision),
     /// It is of a type, or about a log, that is not for this fold.
     NotForUs,
     /// Another has made that version, at a lower offset, or the one before was never made.
@@ -66,6 +70,7 @@ impl State {
                 let folded = Arc::make_mut(&mut self.webhooks).fold(payments, offset, kind, value);
                 folded.map(|ours| ours.then(|| Folded::Webhooks(Arc::clone(&self.webhooks))))
             }
+            kind if schemas::knows(kind) => schemas::decode(payments, value).map(|new| new.map(Folded::Schema)),
             kind if push::knows(kind) => push::fold(payments, offset, kind, value).map(|step| step.map(Folded::Push)),
             _ => Ok(None),
         };
@@ -81,6 +86,7 @@ impl State {
             }
             Folded::Imported(import) => self.import = Some(import.clone()),
             Folded::Key(key) => drop(self.keys.insert(key.id.clone(), key.clone())),
+            Folded::Schema(decision) => drop(self.schemas.insert(decision.schema_id, decision.clone())),
             Folded::Webhooks(_) | Folded::Push(_) | Folded::NotForUs | Folded::Late | Folded::Unreadable(_) => {}
         }
         folded
@@ -103,6 +109,11 @@ impl State {
     /// By position.
     pub fn rejections(&self) -> impl Iterator<Item = &Rejection> {
         self.rejections.values()
+    }
+
+    /// What was decided of ids of the schema registry, by id.
+    pub fn schemas(&self) -> impl Iterator<Item = &SchemaDecision> {
+        self.schemas.values()
     }
 
     /// Has anything been decided about this record?

@@ -1,5 +1,6 @@
 //! Bodies of requests: at most so many bytes, in at most so much time.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use serde::de::IgnoredAny;
 use tokio::time::{Sleep, sleep};
 use warp::http::StatusCode;
 
@@ -95,4 +97,36 @@ fn unreadable(error: &warp::Error) -> Problem {
         cause = e.source();
     }
     Problem::new(StatusCode::BAD_REQUEST, "body_unreadable", "the body broke off or is not well framed")
+}
+
+/// What is asked for by an object of JSON, and by nothing else: the library takes a list of an object's values in their order for
+/// the object too, and an empty one for all that has defaults.
+pub fn read_object<T: serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        // Its own error says where.
+        Some(b'[') => serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(body)
+            .and_then(|_| Err(serde::de::Error::custom("a list is no object"))),
+        _ => serde_json::from_slice(body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_object;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        id: u8,
+    }
+
+    #[test]
+    fn a_list_is_no_object_and_it_is_said_where() {
+        assert_eq!(read_object::<Asked>(b" {\"id\":7}").unwrap().id, 7);
+        for list in [&b"[]"[..], b"\n\n [7]"] {
+            let error = read_object::<Asked>(list).unwrap_err();
+            let line = list.iter().filter(|byte| **byte == b'\n').count() + 1;
+            assert_eq!(error.line(), line, "{error}");
+        }
+    }
 }

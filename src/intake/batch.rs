@@ -72,15 +72,18 @@ pub(super) struct Chooser<'a> {
 impl Chooser<'_> {
     /// Adds what may go of `source`, and says what holds up the rest.
     pub fn choose(&self, batch: &mut Batch, source: &mut Source) -> Result<(), IntakeError> {
-        let (mut next, mut records, mut letters, mut blocked) = (None, 0, 0, None);
+        let (mut next, mut records, mut letters, mut blocked, mut blocked_at) = (None, 0, 0, None, None);
         for (record, read_at) in source.waiting() {
             if batch.records >= self.batch_max || batch.weight >= BATCH_WEIGHT_MAX {
                 batch.full = true;
+                if records == 0 {
+                    return Ok(()); // it was not its turn: what held it up holds it up still
+                }
                 break;
             }
             match self.judge(record, *read_at)? {
                 Judged::Wait(why) => {
-                    blocked = Some(why);
+                    (blocked, blocked_at) = (Some(why), Some(record.position));
                     break;
                 }
                 Judged::Letter(..) if letters >= source.limiter.allowed(self.instant) => {
@@ -109,7 +112,7 @@ impl Chooser<'_> {
             batch.taken.insert(next.partition, Taken { records, letters, next: next.offset });
             batch.passage.next.push(next);
         }
-        source.blocked = blocked;
+        (source.blocked, source.blocked_at) = (blocked, blocked_at);
         Ok(())
     }
 
@@ -154,7 +157,7 @@ impl Chooser<'_> {
     }
 
     /// By this machine's clock, never by the sender's.
-    fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.intake.view.clocks().machine()
     }
 

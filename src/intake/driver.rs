@@ -11,10 +11,12 @@ use super::limiter::Limiter;
 use super::source::{Blocked, Pace, Source};
 use super::targets::Targets;
 use super::{Intake, IntakeError};
+use crate::holding::{HeldRequest, WaitsFor};
 use crate::journal::{
     Assignment, Fate, Incoming, JournalError, Partition, Passage, Position, Requests, TransactionError,
 };
-use crate::telemetry;
+use crate::schema::IdStanding;
+use crate::telemetry::{self, HeldCount};
 
 /// How long the loop waits at most before it looks at everything again.
 const POLL: Duration = Duration::from_millis(100);
@@ -75,7 +77,8 @@ impl Running {
         let topic = self.requests.crossing().requests.clone();
         // Nothing is under way: what was read and not moved on is the next owner's.
         self.requests.leave(LEAVE_DEADLINE);
-        telemetry::requests_held(&topic, 0);
+        self.intake.holding.leave(&topic);
+        telemetry::requests_held(&topic, HeldCount::default());
         Ok(())
     }
 
@@ -251,11 +254,29 @@ impl Running {
         for (partition, source) in order {
             let before = source.blocked;
             chooser.choose(&mut batch, source)?;
+            source.looked_at(before, chooser.now());
             tell(*partition, before, source, intake.bounds.dead_letters_per_minute);
         }
-        let halted = |source: &&Source| matches!(source.blocked, Some(Blocked::Halted(_) | Blocked::Registry { .. }));
-        telemetry::requests_held(&requests.crossing().requests, sources.values().filter(halted).count());
+        self.show_held();
         Ok(batch)
+    }
+
+    /// To the operator's routes, and as a measure. The first record of a batch that is about to move is not held.
+    fn show_held(&self) {
+        let topic = &self.requests.crossing().requests;
+        let held: Vec<HeldRequest> = self.sources.values().filter_map(Source::held).collect();
+        let mut count = HeldCount::default();
+        for one in &held {
+            match one.waits_for {
+                WaitsFor::HaltedPartition(_) => count.halted += 1,
+                WaitsFor::SchemaId(id) => match self.intake.requests.standing(id) {
+                    IdStanding::Withheld(_) => count.schema_withheld += 1,
+                    _ => count.registry_away += 1,
+                },
+            }
+        }
+        telemetry::requests_held(topic, count);
+        self.intake.holding.tell(topic, held);
     }
 
     fn moved(&mut self, batch: Batch, at: Instant) {

@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::clock::Clocks;
+use crate::holding::Holding;
 use crate::intake::Bounds;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Crossing, Journal, Offset, Passage, SourceRecord, Target, partition_of};
@@ -249,6 +250,7 @@ fn running(seed: u64, trouble: u32, journal: &Arc<dyn Journal>, view: &View) -> 
         requests: CODEC.requests(),
         gateway: "simulator".to_owned(),
         bounds: Bounds { batch_max: 8, dead_letters_per_minute: 1_000_000 },
+        holding: Holding::default(),
     };
     (Running::new(intake, Box::new(fake.clone())), fake)
 }
@@ -385,3 +387,6 @@ proptest! {
         }
     }
 }
+
+#[path = "driver_held_tests.rs"]
+mod held;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::holding::Holding;
 use crate::journal::{Journal, JournalError, Requests};
 use crate::projection::View;
 use crate::schema::{Codec, RequestCodec};
@@ -60,6 +61,8 @@ pub struct Intake {
     /// The gateway of new payments, by the name it is configured under.
     pub gateway: String,
     pub bounds: Bounds,
+    /// Where it is said what waits.
+    pub holding: Holding,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,16 +85,16 @@ impl Default for Bounds {
 
 impl Intake {
     /// Runs until told to stop. Blocks: give it a thread of its own. It joins its group only when the view has caught up
-    /// once: until then another member has the requests, and what is known already would be appended again. A partition that
+    /// once, and is not withheld: until then another member has the requests, and what is known already would be appended again. A partition that
     /// waits for the schema registry holds up what belongs to it, and nothing else.
     pub fn run(self, stop: &CancellationToken) -> Result<(), IntakeError> {
         let seldom = Seldom::new();
-        while !self.view.is_current() {
+        while !self.view.is_current() || self.view.is_withheld() {
             if stop.is_cancelled() {
                 return Ok(());
             }
             if seldom.now() {
-                tracing::info!("requests are taken in when the log has been read to its end");
+                tracing::info!("requests are taken in when the log has been read to its end, and nothing is withheld");
             }
             std::thread::sleep(CATCH_UP_PAUSE);
         }

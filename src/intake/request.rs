@@ -139,6 +139,7 @@ impl From<Unreadable> for Unread {
             Unreadable::UnknownFormat => "unknown_format",
             Unreadable::UnknownSchema | Unreadable::NoRegistry | Unreadable::NoSuchId(_) => "unknown_schema",
             Unreadable::OtherSchema(..) => "other_schema",
+            Unreadable::RefusedId(_) => "refused_schema",
             Unreadable::Invalid(_) => "malformed_avro",
         };
         Self::Refused(Refused { code, detail: unreadable.to_string() })

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::limiter::Limiter;
-use crate::journal::{Partition, SourceRecord};
+use crate::holding::{HeldRequest, WaitsFor};
+use crate::journal::{Partition, Position, SourceRecord};
+use crate::payment::Timestamp;
 
 /// A partition of which so much is waiting is read no further, until half of it has been moved on.
 const WAITING_MAX: usize = 2_000;
@@ -19,6 +21,9 @@ pub(super) struct Source {
     pub paused: bool,
     /// Why its first record cannot be moved on now.
     pub blocked: Option<Blocked>,
+    /// Which record that is, and since when it waits for just that.
+    pub blocked_at: Option<Position>,
+    since: Option<Timestamp>,
 }
 
 /// Why a record has to wait, and all that stand behind it.
@@ -36,7 +41,15 @@ pub(super) enum Blocked {
 
 impl Source {
     pub fn new(limiter: Limiter) -> Self {
-        Self { waiting: VecDeque::new(), weight: 0, limiter, paused: false, blocked: None }
+        Self {
+            waiting: VecDeque::new(),
+            weight: 0,
+            limiter,
+            paused: false,
+            blocked: None,
+            blocked_at: None,
+            since: None,
+        }
     }
 
     pub fn push(&mut self, record: SourceRecord, read_at: Instant) {
@@ -46,6 +59,23 @@ impl Source {
 
     pub fn waiting(&self) -> impl Iterator<Item = &(SourceRecord, Instant)> {
         self.waiting.iter()
+    }
+
+    /// It was looked at, and waited for `before` until then.
+    pub fn looked_at(&mut self, before: Option<Blocked>, now: Timestamp) {
+        if self.blocked != before || self.since.is_none() {
+            self.since = Some(now);
+        }
+    }
+
+    /// What it waits for, if somebody has to act.
+    pub fn held(&self) -> Option<HeldRequest> {
+        let waits_for = match self.blocked? {
+            Blocked::Halted(home) => WaitsFor::HaltedPartition(home),
+            Blocked::Registry { id } => WaitsFor::SchemaId(id),
+            Blocked::LeftOut | Blocked::Slowed { .. } => return None,
+        };
+        Some(HeldRequest { position: self.blocked_at?, since: self.since?, waits_for })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -88,7 +118,7 @@ pub(super) enum Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Offset, Position};
+    use crate::journal::Offset;
 
     fn record(offset: u64, bytes: usize) -> SourceRecord {
         let position = Position::new(Partition(0), Offset(offset));

@@ -17,6 +17,7 @@ mod partitioner;
 mod record;
 mod requests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -108,6 +109,11 @@ pub trait Journal: Reader {
         Ok(())
     }
 
+    /// Which partitions take no records now, and why not: the same of all of them, asked at once.
+    fn unwritable(&self) -> Result<BTreeMap<Partition, String>, JournalError> {
+        Ok(BTreeMap::new())
+    }
+
     /// Are the lanes and the requests that were given out still served? `Err` if nobody has polled them for so long that the
     /// group has given them to others: whoever should have hangs, and the process is better ended than left half alive.
     fn check_members(&self) -> Result<(), JournalError> {
@@ -158,7 +164,7 @@ pub enum Seen<'a> {
     CaughtUp(Position),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TailItem {
     Record(Record),
     /// Everything before this position has been handed out: the reader stands at the partition's committed end. Its

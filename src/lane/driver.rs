@@ -22,6 +22,7 @@ use crate::payment::{Event, Timestamp};
 use crate::projection::{DueKey, View};
 use crate::schema::Codec;
 use crate::store::StoreError;
+use crate::telemetry::Seldom;
 
 /// How long the loop waits at most before it listens to the group again.
 pub(super) const GROUP_POLL: Duration = Duration::from_millis(20);
@@ -36,6 +37,8 @@ const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(10);
 pub(super) const POSITIONS_EVERY: Duration = Duration::from_secs(5);
 /// Before a question that the log could not answer is asked again.
 pub(super) const ASK_PAUSE: Duration = Duration::from_secs(1);
+/// Before it is looked again whether rows are withheld.
+const WITHHELD_PAUSE: Duration = Duration::from_millis(100);
 /// How long leaving the group may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -129,9 +132,18 @@ impl Driver {
         Ok(self.begin(lanes))
     }
 
-    /// A log that does not answer now is waited for: the rest of the process goes on. `None` at the stop.
+    /// A log that does not answer now is waited for: the rest of the process goes on. So is it until rows that are withheld may
+    /// be acted on: other members have the partitions. Once they may, they stay so. `None` at the stop.
     fn join(&self, stop: &CancellationToken) -> Result<Option<Box<dyn Lanes>>, LaneError> {
+        let seldom = Seldom::new();
         while !stop.is_cancelled() {
+            if self.view.is_withheld() {
+                if seldom.now() {
+                    tracing::warn!("no lanes are taken before what is folded was compared, or accepted");
+                }
+                std::thread::sleep(WITHHELD_PAUSE);
+                continue;
+            }
             match self.journal.lanes() {
                 Ok(lanes) => return Ok(Some(lanes)),
                 Err(JournalError::Unavailable(reason)) => tracing::warn!(reason, "the group cannot be joined yet"),

@@ -62,6 +62,13 @@ impl Signed {
         Ok((fields.required_text(about)?, fields.optional_text(despite)?, Self::parse(&fields)?))
     }
 
+    /// Of a body that says nothing else.
+    pub fn parse_alone(body: &[u8]) -> Result<Self, Invalid> {
+        let fields = fields_of(body)?;
+        fields.only(&["operator", "reason"])?;
+        Self::parse(&fields)
+    }
+
     fn parse(fields: &Fields<'_>) -> Result<Self, Invalid> {
         Self::new(&fields.required_text("operator")?, &fields.required_text("reason")?)
     }

@@ -1,5 +1,7 @@
 //! Why a log, or an event of it, is not folded, and what there is to do about it.
 
+use std::io;
+
 use crate::journal::{JournalError, Offset, Position};
 use crate::store::StoreError;
 
@@ -19,6 +21,9 @@ pub enum FoldError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Not `From`: an error of a file is not always of this one.
+    #[error("the list of versions cannot be read or written: {0}")]
+    Versions(#[source] io::Error),
     #[error(
         "the rows in this data directory are of another log ({0}): start with an empty --data-dir, or point paylog at the \
          log they came from"

@@ -32,6 +32,8 @@ pub struct About {
     pub position: Option<Position>,
 }
 
+/// What is said of a row, as a field of it, if it cannot be read.
+const UNREADABLE: (&str, &str) = ("row", "cannot be read");
 /// Fields whose values are shown by their digest alone.
 const PRIVATE: [&str; 2] = ["payment.initiation.private", "payment.initiation.payment_method"];
 
@@ -139,13 +141,18 @@ impl TableName {
 }
 
 /// `None` is a value that cannot be read.
-fn flat(value: Option<&Value>) -> BTreeMap<String, String> {
+pub(super) fn flat(value: Option<&Value>) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
     match value {
         Some(value) => flatten(String::new(), value, &mut fields),
-        None => drop(fields.insert("row".to_owned(), "cannot be read".to_owned())),
+        None => drop(fields.insert(UNREADABLE.0.to_owned(), UNREADABLE.1.to_owned())),
     }
     fields
+}
+
+/// Are these the fields of a row that could not be read?
+pub(super) fn is_unreadable(fields: &BTreeMap<String, String>) -> bool {
+    fields.get(UNREADABLE.0).is_some_and(|said| said == UNREADABLE.1)
 }
 
 /// The event in a row of `feed` or `others`.

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::alarms::{Alarm, Met};
 use super::error::{ApplyError, FoldError};
 use super::fields::{About, digest};
 use super::moved::{Halted, Moved, moves};
+use super::older::Older;
 use super::progress::{self, Halt, Progress, hash_of};
 use super::reader::{self, Fault, Item, Recorded, Source};
 use super::rejections::{Known, Rejections};
@@ -38,6 +40,12 @@ pub trait Projection: Sized + Send {
     /// the order of their keys when payments come in the order of their ids, each with all its events. Then a whole log can be
     /// folded much faster ([`super::bulk`]). `None`: record by record.
     const BY_PAYMENT: Option<&'static [&'static str]> = None;
+
+    /// How the rows of an older version are read, to be held against those of this one; `None` if nothing is known of them.
+    #[must_use]
+    fn older(_version: u32) -> Option<Older> {
+        None
+    }
 
     /// Opens its tables in `store`, new or as they were left. The names `meta` and `rejected` are taken.
     fn open(store: &Store) -> Result<Self, StoreError>;
@@ -82,8 +90,10 @@ pub struct Fold<P> {
     learnt: u64,
     rejections: Rejections,
     known: Known,
-    /// Records that go into one batch.
+    /// Records that go into one batch, and what this one has met.
     batch_max: usize,
+    alarms: Vec<Alarm>,
+    halts: Vec<Halt>,
 }
 
 /// How [`Fold::fold_to`] has ended.
@@ -111,9 +121,10 @@ impl<P: Projection> Fold<P> {
         let projection = P::open(&store)?;
         let progress = Arc::new(Progress::open::<P>(&store, journal)?);
         standing::compare(&progress, journal)?;
-        let (rejections, known, halted) = (Rejections::default(), Known::default(), BTreeMap::new());
+        let (rejections, known) = (Rejections::default(), Known::default());
+        let (halted, alarms, halts) = (BTreeMap::new(), Vec::new(), Vec::new());
         let (learnt, batch_max) = (codec.learnt(), reader::BATCH_MAX);
-        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max })
+        Ok(Self { projection, store, codec, progress, halted, learnt, rejections, known, batch_max, alarms, halts })
     }
 
     /// Heeds what is rejected, now and while it runs. Without this, nothing is. The rows must agree with it.
@@ -355,6 +366,9 @@ impl<P: Projection> Fold<P> {
     ) -> Result<(), FoldError> {
         let progress = Arc::clone(&self.progress);
         let _writing = progress.hold();
+        // Together, and not while another store takes the place of this one: that one tells of every halt that is not here.
+        progress.raise(P::NAME, std::mem::take(&mut self.alarms));
+        std::mem::take(&mut self.halts).into_iter().for_each(|halt| progress.halt(halt));
         self.projection.flush(&mut batch)?;
         for (partition, Moved { next, last }) in moved {
             let last = last.map(|last| (last.position.offset.0, hash_of(&last.value)));
@@ -365,9 +379,7 @@ impl<P: Projection> Fold<P> {
                 .seal(moved.iter().map(|(partition, moved)| Position::new(*partition, moved.next)), &mut batch);
         }
         batch.commit()?;
-        for (partition, Moved { next, .. }) in moved {
-            self.progress.publish(Position::new(*partition, *next));
-        }
+        moved.iter().for_each(|(partition, moved)| self.progress.publish(Position::new(*partition, moved.next)));
         caught_up.iter().for_each(|partition| self.progress.has_caught_up(*partition));
         self.projection.committed();
         Ok(())
@@ -378,21 +390,11 @@ impl<P: Projection> Fold<P> {
         moves(moved, position.partition, position.offset, None);
         let waits = fault.waits();
         let Fault { reason, may_be_newer, unread } = fault;
-        if let Some(error) = &unread {
-            self.codec.want(error);
-        }
-        match self.progress.speaks() {
-            true if waits => {
-                tracing::info!(%position, projection = P::NAME, reason, "a partition waits for the schema registry")
-            }
-            true => {
-                tracing::error!(%position, projection = P::NAME, reason, "a record cannot be folded: its partition has halted (see `paylog rejected`)");
-                telemetry::partition_halted(P::NAME);
-            }
-            false => {}
-        }
+        unread.iter().for_each(|error| self.codec.want(error));
+        let what = if waits { Met::Waits { reason: reason.clone() } } else { Met::Halted { reason: reason.clone() } };
+        self.alarms.push(Alarm { position, what });
         self.halted.insert(position.partition, Halted { at: position.offset, unread });
         let reason = format!("the record at {position} cannot be folded: {reason}");
-        self.progress.halt(Halt { position, reason, may_be_newer, waits });
+        self.halts.push(Halt { position, reason, may_be_newer, waits });
     }
 }

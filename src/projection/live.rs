@@ -1,7 +1,7 @@
 //! Which of the stores of a projection is read. One is, at any time; it can be exchanged for another that has come as far,
 //! while everybody reads, and nobody sees the log go back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::fold::{Fold, Projection};
 use super::{Offsets, Progress};
 use crate::journal::Position;
+use crate::lock::lock;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// Between two looks at how far a store has come that is waited for.
@@ -41,6 +42,17 @@ pub struct Built<P: Served> {
 pub struct Live<P: Served> {
     built: watch::Sender<Arc<Built<P>>>,
     hearers: P::Hearers,
+    /// Why it should not be read, if it should not.
+    withheld: Mutex<Option<Withheld>>,
+}
+
+/// Why a store is not to be read, although it is the only one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// It has not been compared with the rows of the code before it.
+    NotCompared,
+    /// They differ, and an operator has to accept that first. For people.
+    Differs(String),
 }
 
 /// The store that was to be read did not come as far as the one that is read, in time.
@@ -67,7 +79,7 @@ impl<P: Served> Built<P> {
 
 impl<P: Served> Live<P> {
     pub fn new(built: Arc<Built<P>>, hearers: P::Hearers) -> Self {
-        Self { built: watch::channel(built).0, hearers }
+        Self { built: watch::channel(built).0, hearers, withheld: Mutex::default() }
     }
 
     /// What is read now. Whoever reads twice, and wants both of one time, holds on to it.
@@ -79,6 +91,17 @@ impl<P: Served> Live<P> {
     #[must_use]
     pub fn hearers(&self) -> &P::Hearers {
         &self.hearers
+    }
+
+    /// Why whoever asks should go elsewhere, although there is something to read.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Withheld> {
+        lock(&self.withheld).clone()
+    }
+
+    /// See [`Live::withheld`].
+    pub fn withhold(&self, why: Option<Withheld>) {
+        *lock(&self.withheld) = why;
     }
 
     /// Returns when the record at `position` is in the rows that are read then; never, for a partition that the log does not
@@ -120,8 +143,7 @@ impl<P: Served> Live<P> {
             self.meet(to, patience)?;
             to.progress.has_caught_up_as(&from.progress);
             self.built.send_replace(Arc::clone(to));
-            from.progress.speak(false);
-            to.progress.speak(true);
+            to.progress.takes_over(&from.progress);
         }
         P::exchanged(&self.hearers, &to.progress.folded());
         Ok(())

@@ -13,6 +13,9 @@
 //! * [`View`] is what everybody else holds: reads, and ways to wait for changes. Cheap to clone.
 
 mod absent;
+mod alarms;
+#[cfg(test)]
+mod alarms_tests;
 pub mod bulk;
 #[cfg(test)]
 mod damage_tests;
@@ -33,6 +36,7 @@ mod live;
 mod live_tests;
 mod moved;
 mod offsets;
+mod older;
 mod parked;
 mod payments;
 mod progress;
@@ -50,13 +54,14 @@ mod view;
 mod waiting_tests;
 mod watch;
 
-pub use difference::{Difference, Pair, Rows, compare, is_empty};
+pub use difference::{Difference, Pair, Rows, compare, compare_older, is_empty, tables_of_one};
 pub use error::{ApplyError, FoldError};
 pub use fields::About;
 pub use fold::{Fold, FoldedTo, Projection, versioned_name};
 pub use gaps::{Gap, gaps};
-pub use live::{Behind, Built, Live, Served};
+pub use live::{Behind, Built, Live, Served, Withheld};
 pub use offsets::{BadOffsets, Offsets};
+pub use older::{Fields, Older, OlderRows};
 pub use parked::ParkedKey;
 pub use payments::{Folder, Payments};
 pub use progress::{Halt, Last, Progress, passed_over, stands_at};

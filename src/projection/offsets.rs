@@ -72,6 +72,18 @@ impl Offsets {
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(mine, theirs)| mine >= theirs)
     }
 
+    /// Of each partition the lesser of the two.
+    #[must_use]
+    pub fn least(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| *mine.min(theirs)).collect())
+    }
+
+    /// Of each partition the greater of the two.
+    #[must_use]
+    pub fn most(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| *mine.max(theirs)).collect())
+    }
+
     /// An opaque text: `log8`, a dot, and the offsets as LEB128 in base64url.
     #[must_use]
     pub fn encode(&self, log: LogId) -> String {

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::absent::Absent;
+use super::alarms::{Alarm, Met};
 use super::error::{ApplyError, FoldError};
 use super::fields::{About, TableName};
 use super::fold::{Fold, Projection};
 use super::live::{Live, Served};
+use super::older::{Older, OlderRows};
 use super::reader::Recorded;
 use super::rows::{FeedRow, Tables, customer_key, encode, feed_key, merchant_key, others_key};
 use super::view::Listener;
@@ -36,6 +38,8 @@ pub struct Payments {
     staged: BTreeMap<PaymentId, StagedRow>,
     /// The earliest new due work of this batch.
     new_due: BTreeMap<Partition, DueKey>,
+    /// Of this batch.
+    alarms: Vec<Alarm>,
 }
 
 /// Whom the fold tells.
@@ -109,6 +113,12 @@ impl Projection for Payments {
     const VERSION: u32 = 4;
     const BY_PAYMENT: Option<&'static [&'static str]> = Some(&["payments", "others"]);
 
+    /// `payments@3` had no index of a merchant's events, and was otherwise the same.
+    fn older(version: u32) -> Option<Older> {
+        let tables = &["payments", "feed", "others", "due", "parked"];
+        (version == 3).then_some(Older { tables, rows: OlderRows::Alike })
+    }
+
     fn open(store: &Store) -> Result<Self, StoreError> {
         let tables = Tables::open(store)?;
         Ok(Self {
@@ -118,6 +128,7 @@ impl Projection for Payments {
             open: HashMap::new(),
             staged: BTreeMap::new(),
             new_due: BTreeMap::new(),
+            alarms: Vec::new(),
         })
     }
 
@@ -139,9 +150,7 @@ impl Projection for Payments {
             .map_err(|lost| ApplyError::Unfoldable(lost.to_string()))?;
         // `fold` answers `Ok` only when there is a payment.
         let Some(payment) = payment else { return Ok(()) };
-        if self.told.as_ref().is_none_or(|(_, progress)| progress.speaks()) {
-            report(effect, event, *position);
-        }
+        self.alarms.extend(alarm(effect, event, *position));
         self.write_event(recorded, effect, &payment, batch)?;
         if effect == Effect::Effective {
             events.push(position.offset);
@@ -152,6 +161,10 @@ impl Projection for Payments {
     }
 
     fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let alarms = std::mem::take(&mut self.alarms);
+        if let Some((_, progress)) = &self.told {
+            progress.raise(Self::NAME, alarms);
+        }
         let tables = &self.tables;
         for (id, StagedRow { row, partition, before }) in &self.staged {
             batch.insert(&tables.payments, id.as_bytes(), &encode(row)?);
@@ -268,16 +281,12 @@ fn count<'a>(rows: impl Iterator<Item = &'a StagedRow>) {
 }
 
 /// What an event without effect means for the people who run this.
-fn report(effect: Effect, event: &Event, position: Position) {
+fn alarm(effect: Effect, event: &Event, position: Position) -> Option<Alarm> {
     let (payment, event) = (event.payment_id, event.data.name());
-    if let Effect::EndedAgain | Effect::EndedOtherwise = effect {
-        telemetry::payment_ended_again(effect == Effect::EndedAgain);
-    }
-    match effect {
-        Effect::EndedOtherwise => {
-            tracing::error!(%payment, event, %position, "a payment ended twice, differently: the first end stands; find out why");
-        }
-        Effect::EndedAgain => tracing::warn!(%payment, event, %position, "a payment's end was recorded again"),
-        Effect::Effective | Effect::Repeat | Effect::Conflict | Effect::Ignored => {}
-    }
+    let what = match effect {
+        Effect::EndedOtherwise => Met::EndedOtherwise { payment, event },
+        Effect::EndedAgain => Met::EndedAgain { payment, event },
+        Effect::Effective | Effect::Repeat | Effect::Conflict | Effect::Ignored => return None,
+    };
+    Some(Alarm { position, what })
 }

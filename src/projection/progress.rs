@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Offsets;
+use super::alarms::{Alarm, Alarms};
 use super::error::FoldError;
 use super::fields::is_of_engine;
 use super::fold::{Projection, versioned_name};
@@ -62,6 +63,7 @@ pub struct Progress {
     writing: Mutex<()>,
     /// Does its fold tell anyone of what it meets?
     speaks: AtomicBool,
+    alarms: Alarms,
 }
 
 /// Its offset and a hash of its value, to be compared with the log again.
@@ -121,6 +123,7 @@ impl Progress {
             meta,
             rejected,
             folded: folded.iter().map(|folded| watch::channel(Offset(folded.next)).0).collect(),
+            alarms: Alarms::since(&visible),
             visible: Mutex::new(visible),
             lasts: Mutex::new(folded.into_iter().map(|folded| folded.last).collect()),
             halted: Mutex::default(),
@@ -241,7 +244,19 @@ impl Progress {
         self.speaks.store(aloud, Ordering::Release);
     }
 
+    /// It speaks from now on, and `before` does no more, which stands still.
+    pub(super) fn takes_over(&self, before: &Self) {
+        before.speak(false);
+        self.speak(true);
+        self.alarms.exchanged(before);
+    }
+
     // === for the fold ===
+
+    /// What it has met: see [`Alarms::raise`].
+    pub(super) fn raise(&self, projection: &'static str, alarms: Vec<Alarm>) {
+        self.alarms.raise(projection, alarms, self);
+    }
 
     /// `next` is to be folded next; `last` is the last record before it that was.
     pub(super) fn stage(&self, next: Position, last: Option<Last>, batch: &mut Batch) -> Result<(), StoreError> {

@@ -5,13 +5,17 @@
 //! | `totals` | merchant, day, currency, status | [`Sum`] |
 //! | `payments` | payment id | [`Counted`] |
 
+mod recount;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::error::{ApplyError, FoldError};
-use super::fields::About;
+use super::fields::{About, flat};
 use super::fold::{Fold, Projection};
 use super::kept::{Kept, read};
 use super::live::{Live, Served};
@@ -22,6 +26,8 @@ use crate::journal::Reader;
 use crate::payment::{Currency, MerchantId, Payment, PaymentId, Status, Timestamp};
 use crate::schema::Codec;
 use crate::store::{Batch, Store, StoreError, Table};
+
+pub use recount::Recount;
 
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
@@ -116,19 +122,15 @@ impl Projection for Totals {
 
     fn fields(table: &str, _: &[u8], value: &[u8]) -> BTreeMap<String, String> {
         let fields = match table {
-            "totals" => decode::<Sum>(value).ok().map(|sum| {
-                let Sum { payments, amount } = sum;
-                vec![("payments", payments.to_string()), ("amount", amount.to_string())]
+            "totals" => decode::<Sum>(value).ok().map(|Sum { payments, amount }| {
+                json!({"payments": payments, "amount": amount.to_string()}) // no number of JSON is as large
             }),
             _ => decode::<Counted>(value).ok().map(|counted| match counted {
-                Counted::Ended => vec![("counted", "ended".to_owned())],
-                Counted::Open(payment) => {
-                    vec![("counted", "open".to_owned()), ("version", payment.version.to_string())]
-                }
+                Counted::Ended => json!({"counted": "ended"}),
+                Counted::Open(payment) => json!({"counted": "open", "payment": payment}),
             }),
         };
-        let fields = fields.unwrap_or_else(|| vec![("row", "cannot be read".to_owned())]);
-        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        flat(fields.as_ref())
     }
 }
 

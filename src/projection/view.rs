@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::live::{Built, Live};
+use super::live::{Built, Live, Withheld};
 use super::rows::{FeedRow, customer_key, feed_key, home_of, offset_of, others_key};
 use super::{DueKey, Halt, Offsets, Payments, Progress, Row, Scope, Watch};
 use crate::clock::Clocks;
@@ -211,6 +211,18 @@ impl View {
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.progress().is_current()
+    }
+
+    /// Why it should not be read, if it should not.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Withheld> {
+        self.live().withheld()
+    }
+
+    /// Must nobody act on it? It may be folded otherwise than what everybody has seen so far, and nobody has accepted that.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        self.withheld().is_some()
     }
 
     /// Has it stopped, or gone on since without having come to the log's end yet?

@@ -1,8 +1,13 @@
 //! A partition waits for the schema registry to explain an id that stands on the log at the start.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Fold, Payments, home_of};
+use tokio_util::sync::CancellationToken;
+
+use super::bulk::{Bulk, Done};
+use super::{Fold, Offsets, Payments, Projection, home_of};
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, NewRecord, Offset, Partition};
 use crate::payment::samples::{event, in_progress, payment_id};
@@ -72,4 +77,60 @@ fn whoever_takes_its_place_is_as_current_as_it_was() {
     }
     next.progress().has_caught_up_as(&served.progress());
     assert!(next.progress().is_current() && !next.progress().caught_up());
+}
+
+/// Record by record it would wait too, and read all of it again.
+#[test]
+fn what_is_made_of_the_sorted_log_waits_for_the_registry_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = EmbeddedJournal::open(&directory.path().join("log"), PARTITIONS).unwrap();
+    append(&journal, at_home(Partition(0)), Some(7));
+    append(&journal, at_home(Partition(1)), None);
+    let made = |name: &str, meanwhile: &dyn Fn(&Codec, &CancellationToken)| {
+        let (codec, stop) = (Codec::that_has_heard_nothing(), CancellationToken::new());
+        let store = directory.path().join(name);
+        let done = std::thread::scope(|scope| {
+            let making = scope.spawn(|| bulk(&journal, &codec, &store, &stop));
+            while codec.asks_for().is_none() {
+                assert!(!making.is_finished(), "it did not ask");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            meanwhile(&codec, &stop);
+            making.join().unwrap()
+        });
+        (done, store.exists())
+    };
+    assert_eq!(made("explained", &|codec, _| codec.hears(7, Kind::InProgress)), (Done::Whole, true));
+    assert_eq!(made("stopped", &|_, stop| stop.cancel()), (Done::Stopped, false));
+    let (done, there) = made("none", &|codec, _| codec.hears_of_none(7));
+    assert!(matches!(done, Done::NotSorted(_)) && !there, "{done:?}");
+}
+
+/// The registry may be away for hours, and whoever is served meanwhile needs the room that a build which came to nothing takes.
+#[test]
+fn what_waits_for_the_registry_ends_when_the_rest_has_failed() {
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return; // one thread folds, and so nothing fails while it waits
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ids = [at_home(Partition(0)), at_home(Partition(1))];
+    for (name, waiting, other) in [("first", 0, 1), ("last", 1, 0)] {
+        let journal = EmbeddedJournal::open(&directory.path().join(name), PARTITIONS).unwrap();
+        append(&journal, ids[waiting], Some(7));
+        append(&journal, ids[other], Some(u32::MAX)); // larger than any id
+        let (codec, stop) = (Codec::that_has_heard_nothing(), CancellationToken::new());
+        let (told, ended) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| told.send(bulk(&journal, &codec, &directory.path().join("store"), &stop)));
+            let done = ended.recv_timeout(Duration::from_secs(20));
+            stop.cancel();
+            assert!(matches!(done, Ok(Done::NotSorted(_))), "{name}: {done:?}");
+        });
+    }
+}
+
+fn bulk(log: &EmbeddedJournal, codec: &Codec, store: &Path, stop: &CancellationToken) -> Done {
+    let to = &Offsets::ends_of(log).unwrap();
+    let bulk = Bulk { log, codec, to, store, stop, batch_max: 1, run_bytes: 8 * 1024, after: &|_, _| {} };
+    bulk.build(|store, _| Payments::open(store)).unwrap()
 }

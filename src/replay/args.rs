@@ -15,8 +15,9 @@ use crate::schema::Kind;
 #[error("{0}")]
 pub struct WrongFlags(pub String);
 
-/// Judges every record of the log, folds the log twice, compares the two folds, and compares them with the rows of a stopped
-/// instance. Changes nothing and charges nothing: it can run beside a live system, and from cron.
+/// Judges every record of the log, folds the log twice into payments and totals, compares the two folds, counts the totals
+/// again from the payments, and compares all of it with the rows of a stopped instance, at the offsets at which these stand.
+/// Changes nothing and charges nothing: it can run beside a live system, and from cron.
 ///
 /// Exits with 0 if everything is as it must be, with 1 if not (or if it could not be found out), with 2 if the flags are
 /// wrong. Warnings alone are no violation.
@@ -24,7 +25,7 @@ pub struct WrongFlags(pub String);
 /// --payment, --customer, --partition, --from, --to, --since, --until and --type choose payments, not events: what a payment
 /// is depends on all its events, so each payment that is chosen is judged and folded whole, from its first record to the
 /// end of the log. One is chosen if it is that payment, or of that customer, and if at least one of its records meets all the
-/// other flags. Try a choice with --dry-run first.
+/// other flags. Totals are not looked at then, for they are of all payments. Try a choice with --dry-run first.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]

@@ -8,7 +8,7 @@ use tracing::dispatcher::{self, Dispatch};
 use super::judge::Judge;
 use super::selection::Chosen;
 use crate::journal::{
-    Header, History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, SourceRecord, Span, Tail,
+    Header, History, HistoryItem, JournalError, Offset, Partition, Position, Reader, Record, SourceRecord, Span,
     TailItem,
 };
 use crate::progress::Progress;
@@ -126,25 +126,10 @@ impl<'p, 'j, 'c> Feed<'p, 'j, 'c> {
         self.spans.is_done()
     }
 
-    fn take(&mut self, written: Written) -> Result<Option<Record>, StoreError> {
-        let meant = match self.codec.decode(&written.record.value) {
-            Ok(event) => self.chosen.has(event.payment_id)?,
-            Err(_) => self.chosen.has_unreadable(&written.record)?,
-        };
-        if !meant {
-            return Ok(None);
-        }
-        if let Some(judge) = &mut self.judge {
-            judge.judge(&written)?;
-        }
-        Ok(Some(written.record))
-    }
-}
-
-impl Tail for Feed<'_, '_, '_> {
-    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
-        let (max, aloud) = (max.min(self.batch_max), self.aloud.clone());
-        let pieces = dispatcher::with_default(&aloud, || self.spans.read(max, timeout))?;
+    /// Waits no longer than `wait`.
+    pub fn read(&mut self, wait: Duration) -> Result<Vec<TailItem>, JournalError> {
+        let (max, aloud) = (self.batch_max, self.aloud.clone());
+        let pieces = dispatcher::with_default(&aloud, || self.spans.read(max, wait))?;
         let mut items = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece {
@@ -157,5 +142,19 @@ impl Tail for Feed<'_, '_, '_> {
             }
         }
         Ok(items)
+    }
+
+    fn take(&mut self, written: Written) -> Result<Option<Record>, StoreError> {
+        let meant = match self.codec.decode(&written.record.value) {
+            Ok(event) => self.chosen.has(event.payment_id)?,
+            Err(_) => self.chosen.has_unreadable(&written.record)?,
+        };
+        if !meant {
+            return Ok(None);
+        }
+        if let Some(judge) = &mut self.judge {
+            judge.judge(&written)?;
+        }
+        Ok(Some(written.record))
     }
 }

@@ -3,11 +3,14 @@
 //! charges, sends or appends (promise 7; `tests/layers.rs` keeps it so).
 //!
 //! * [`Verification`]: what is read, how far, and against which rows.
+//! * [`Against`]: the rows of an instance, its payments and its totals.
 //! * [`Selection`]: which payments are meant.
 //! * [`Report`]: what was found.
 
+mod against;
 mod args;
 mod feed;
+mod folds;
 mod judge;
 mod report;
 mod selection;
@@ -15,6 +18,7 @@ mod selection;
 mod tests;
 mod verify;
 
+pub use against::Against;
 pub use args::{VerifyArgs, WrongFlags};
 pub use report::{Counts, Finding, Invariant, Report};
 pub use selection::Selection;

@@ -32,6 +32,8 @@ pub enum Invariant {
     FoldedAlike,
     /// The rows of an instance are what the log folds to.
     StoreAsFolded,
+    /// The totals are what the payments come to, counted again.
+    TotalsOfPayments,
     /// A warning: the same end was recorded again.
     EndedAgain,
     /// A warning: a writer's clock was far off the log's.
@@ -72,6 +74,11 @@ pub struct Counts {
     pub rows_folded_twice: u64,
     /// Rows of an instance's store that were compared; `None` if there was none.
     pub rows_of_the_store: Option<u64>,
+    /// The same for the rows of totals; `None` with a choice of payments.
+    pub sums_folded_twice: Option<u64>,
+    pub sums_of_the_store: Option<u64>,
+    /// Sums that were counted again from the payments.
+    pub sums_counted_again: Option<u64>,
 }
 
 impl Invariant {
@@ -88,6 +95,7 @@ impl Invariant {
             Self::RejectedHonoured => "rejected_honoured",
             Self::FoldedAlike => "folded_alike",
             Self::StoreAsFolded => "store_as_folded",
+            Self::TotalsOfPayments => "totals_of_payments",
             Self::EndedAgain => "ended_again",
             Self::ClockOff => "clock_off",
         }
@@ -177,12 +185,22 @@ impl fmt::Display for Report {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        let Counts { records, rejected, payments, rows_folded_twice, rows_of_the_store } = &self.counts;
+        let Counts { records, rejected, payments, rows_folded_twice, rows_of_the_store, .. } = &self.counts;
+        let Counts { sums_folded_twice, sums_of_the_store, sums_counted_again, .. } = &self.counts;
         writeln!(f, "{records} records of {payments} payments judged, {rejected} rejected ones passed over")?;
         writeln!(f, "{rows_folded_twice} rows folded twice and compared")?;
         match rows_of_the_store {
             Some(rows) => writeln!(f, "{rows} rows compared with those of the store")?,
             None => writeln!(f, "compared with no store (see --against)")?,
+        }
+        if let Some((twice, again)) = sums_folded_twice.zip(*sums_counted_again) {
+            writeln!(
+                f,
+                "{twice} rows of totals folded twice and compared, {again} sums counted again from the payments"
+            )?;
+        }
+        if let Some(rows) = sums_of_the_store {
+            writeln!(f, "{rows} rows of totals compared with those of the store")?;
         }
         write!(f, "violations: {}, warnings: {}", self.violations(), self.warnings())
     }

@@ -3,10 +3,11 @@
 mod choice_tests;
 mod fickle_tests;
 mod rows_tests;
+mod sums_tests;
 
 use std::sync::Arc;
 
-use super::{Invariant, Report, Selection, Verification, ends_of};
+use super::{Against, Invariant, Report, Selection, Verification, ends_of};
 use crate::clock::Clocks;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Journal, NewRecord, Partition, Position, Tail};
@@ -71,8 +72,9 @@ impl Bed {
         self.put(NewRecord { partition: Partition(partition), key, headers, value }).await
     }
 
-    fn verification(&self, against: Option<Store>, selection: Selection) -> Verification<'_> {
+    fn verification(&self, payments: Option<Store>, selection: Selection) -> Verification<'_> {
         let (codec, ends) = (Arc::clone(&self.codec), ends_of(self.journal.as_ref()).unwrap());
+        let against = payments.map(|payments| Against { payments, totals: None });
         Verification { log: self.journal.as_ref(), codec, rejected: &self.rejected, against, selection, ends }
     }
 
@@ -176,7 +178,11 @@ async fn what_an_operator_has_rejected_is_passed_over_and_counted() {
     bed.rejected.clear();
     let report = bed.verify_against(&store);
     assert_eq!(report.totals.get(&Invariant::RejectedHonoured), Some(&1), "{report}");
-    assert!(report.to_string().contains(&format!("rejected_honoured at {position}: the store has passed over it")));
+    assert!(
+        report
+            .to_string()
+            .contains(&format!("rejected_honoured at {position}: the store of payments has passed over it"))
+    );
 }
 
 #[tokio::test]

@@ -1,30 +1,26 @@
 //! `paylog replay verify`: judges every record of the log, folds the log twice and compares the two, and compares them with
-//! the rows of an instance at the offsets at which that one stands.
+//! the rows of an instance at the offsets at which that one stands: its payments, and its totals, which have offsets of their
+//! own.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-use tracing::subscriber::{NoSubscriber, with_default};
+use anyhow::Context;
 
+use super::against::{Against, Stands, Told};
 use super::feed::{Feed, Spans};
+use super::folds::{self, Folding};
 use super::judge::Judge;
 use super::report::{Invariant, Report};
 use super::selection::{Chosen, Selection};
-use crate::clock::Clocks;
 use crate::journal::{Offset, Position, Reader, Span};
 use crate::progress::Progress;
-use crate::projection::{
-    Difference, Folder, Gap, Offsets, Pair, Payments, Rejections, Rows, compare, gaps, home_of, is_empty, passed_over,
-    stands_at,
-};
+use crate::projection::totals::{Recount, Totals};
+use crate::projection::{Fold, Folder, Gap, Offsets, Pair, Projection, Rejections, Row, Rows, compare, gaps, home_of};
 use crate::schema::Codec;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
-/// How long one turn of a fold waits for the log.
-const TURN: Duration = Duration::from_millis(200);
 /// Records that the first fold takes at once, and the second: a prime, so that their batches never end together.
 const FIRST_BATCH: usize = 5_000;
 const SECOND_BATCH: usize = 1_009;
@@ -36,7 +32,7 @@ pub struct Verification<'a> {
     /// What operators have rejected, by the control log.
     pub rejected: &'a [Position],
     /// The rows of an instance that stands still.
-    pub against: Option<Store>,
+    pub against: Option<Against>,
     pub selection: Selection,
     /// How far the log is read: its committed ends when this was made.
     pub ends: Offsets,
@@ -46,6 +42,21 @@ pub struct Verification<'a> {
 pub struct Reading {
     pub what: &'static str,
     pub spans: Vec<Span>,
+}
+
+/// What the log comes to, folded once. Totals are sums over all payments: of a part of them there are none.
+struct Folded {
+    payments: Folder,
+    totals: Option<Fold<Totals>>,
+    stores: (Store, Store),
+}
+
+/// One of the two times that the log is folded.
+struct Pass<'p, 'j, 'v> {
+    chosen: &'p Chosen<'v>,
+    judge: Option<&'p mut Judge<'j>>,
+    batch_max: usize,
+    progress: &'p mut Progress,
 }
 
 /// The committed ends of the log, now: one vector of offsets.
@@ -67,36 +78,29 @@ impl Verification<'_> {
     pub fn run(&self, work: &Path, shown_max: usize) -> anyhow::Result<Report> {
         let total = self.readings().iter().flat_map(|reading| &reading.spans).map(Span::len_max).sum();
         let (mut progress, mut report) = (Progress::new("reading", "offsets", total), Report::new(shown_max));
+        if !self.selection.is_everything() {
+            let note = "totals are sums over all payments: with a choice of payments they are not looked at";
+            report.notes.push(note.to_owned());
+        }
         let rejected: HashSet<Position> = self.rejected.iter().copied().collect();
         let chosen = self.choose(Store::open(&work.join("chosen"))?, &mut progress)?;
-        let stand = self.stand(&rejected, &mut report)?;
-        let first = Store::open(&work.join("first"))?;
+        let stands = Stands::of(self, &rejected, &mut report)?;
+        let mut first = self.begin(work, "first")?;
         {
             let scratch = Store::open(&work.join("judge"))?;
             let mut judge =
                 Judge::new(&self.codec, &rejected, scratch, self.log.partitions(), &mut report).context("judging")?;
             progress.begin("judging and folding");
-            let mut folder = self.folder(&first)?;
-            let from = Offsets::start(self.log.partitions());
-            if let (Some(stand), Some(store)) = (&stand, &self.against) {
-                self.fold(&mut folder, (&from, stand), &chosen, Some(&mut judge), FIRST_BATCH, &mut progress)?;
-                self.compare_store(&first, store, &chosen, judge.report)?;
-            }
-            let from = stand.unwrap_or(from);
-            self.fold(&mut folder, (&from, &self.ends), &chosen, Some(&mut judge), FIRST_BATCH, &mut progress)?;
-            self.judge_rows(&first, &mut judge)?;
+            let (judged, progress) = (Some(&mut judge), &mut progress);
+            let pass = Pass { chosen: &chosen, judge: judged, batch_max: FIRST_BATCH, progress };
+            self.fold_first(&mut first, &stands, pass)?;
+            self.judge_rows(&first, &work.join("counted"), &mut judge)?;
         }
         progress.begin("folding again");
-        let second = Store::open(&work.join("second"))?;
-        let from = Offsets::start(self.log.partitions());
-        let mut folder = self.folder(&second)?;
-        self.fold(&mut folder, (&from, &self.ends), &chosen, None, SECOND_BATCH, &mut progress)?;
-        let mut found = |difference: Difference| {
-            tell_difference(&mut report, Invariant::FoldedAlike, difference, ("the first fold", "the second"))
-        };
-        let pair = Pair { left: &first.snapshot()?, right: &second.snapshot()?, codec: &self.codec };
-        let rows = compare::<Payments>(&pair, &Rows::All, &mut found, &mut |_| true)?;
-        report.counts.rows_folded_twice = rows;
+        let mut second = self.begin(work, "second")?;
+        let pass = Pass { chosen: &chosen, judge: None, batch_max: SECOND_BATCH, progress: &mut progress };
+        self.fold_both(&mut second, [&Offsets::start(self.log.partitions()), &self.ends], pass)?;
+        self.compare_folds(&first, &second, &mut report)?;
         progress.end();
         Ok(report)
     }
@@ -116,115 +120,132 @@ impl Verification<'_> {
         Ok(chosen)
     }
 
-    // === the rows of an instance ===
-
-    /// Where the store stands, if there is one, and if this log has come so far.
-    fn stand(&self, rejected: &HashSet<Position>, report: &mut Report) -> anyhow::Result<Option<Offsets>> {
-        let Some(store) = &self.against else { return Ok(None) };
-        let Some((log, stand)) = stands_at(store)? else {
-            if is_empty(&store.snapshot()?)? {
-                report.notes.push("the store is empty: nothing is compared with it".to_owned());
-            } else {
-                let what = "the store has rows, and does not say of which log: it is damaged".to_owned();
-                report.found(Invariant::StoreAsFolded, None, None, what);
-            }
-            return Ok(None);
-        };
-        if log != self.log.log_id() {
-            bail!(
-                "the rows are of another log ({log}) than the one that is read ({}): they cannot be compared",
-                self.log.log_id()
-            );
-        }
-        for position in passed_over(store)?.into_iter().filter(|position| !rejected.contains(position)) {
-            let what = "the store has passed over it, and no operator has rejected it".to_owned();
-            report.found(Invariant::RejectedHonoured, None, Some(position), what);
-        }
-        let lost: Vec<Position> = stand.positions().filter(|next| next.offset > self.ends.of(next.partition)).collect();
-        for next in &lost {
-            let what = format!(
-                "the store was folded to offset {}, and the log ends at {}",
-                next.offset,
-                self.ends.of(next.partition)
-            );
-            report.found(Invariant::InOrder, None, Some(*next), what);
-        }
-        Ok(lost.is_empty().then_some(stand))
-    }
-
-    fn compare_store(
-        &self,
-        first: &Store,
-        store: &Store,
-        chosen: &Chosen<'_>,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        let failed = std::cell::RefCell::new(None);
-        let is_meant = |id| chosen.has(id).unwrap_or_else(|error| failed.replace(Some(error)).is_some());
-        let rows = if self.selection.is_everything() { Rows::All } else { Rows::Of(&is_meant) };
-        let mut found = |difference: Difference| {
-            tell_difference(report, Invariant::StoreAsFolded, difference, ("the fold", "the store"))
-        };
-        let pair = Pair { left: &first.snapshot()?, right: &store.snapshot()?, codec: &self.codec };
-        let compared = compare::<Payments>(&pair, &rows, &mut found, &mut |_| true)?;
-        if let Some(error) = failed.into_inner() {
-            return Err(StoreError::into(error));
-        }
-        report.counts.rows_of_the_store = Some(compared);
-        Ok(())
-    }
-
     // === the folds ===
 
-    fn folder(&self, store: &Store) -> anyhow::Result<Folder> {
-        let rejections = Rejections::default();
-        self.rejected.iter().for_each(|position| rejections.tell(*position));
-        let (folder, _) = Folder::open(store.clone(), self.log, Arc::clone(&self.codec), Clocks::system())?;
-        Ok(folder.heeding(&rejections)?)
+    fn begin(&self, work: &Path, name: &str) -> anyhow::Result<Folded> {
+        let open = |what: &str| Store::open(&work.join(format!("{name}-{what}")));
+        let stores = (open("payments")?, open("totals")?);
+        let everything = self.selection.is_everything();
+        let totals = everything.then(|| self.fold_of(&stores.1)).transpose()?;
+        Ok(Folded { payments: self.fold_of(&stores.0)?, totals, stores })
     }
 
-    /// Folds on from one vector of offsets to the other, in silence: what a fold says of halts and second ends is in the
-    /// report.
-    fn fold<'j>(
+    fn fold_of<P: Projection>(&self, store: &Store) -> anyhow::Result<Fold<P>> {
+        let rejections = Rejections::default();
+        self.rejected.iter().for_each(|position| rejections.tell(*position));
+        Ok(Fold::new(store.clone(), self.log, Arc::clone(&self.codec))?.heeding(&rejections)?)
+    }
+
+    /// Each to where the instance has its rows, to be compared there, and then both to the end. What both have before them is
+    /// read once.
+    fn fold_first(&self, first: &mut Folded, stands: &Stands, mut pass: Pass<'_, '_, '_>) -> anyhow::Result<()> {
+        let start = Offsets::start(self.log.partitions());
+        let of = |one: &Option<Offsets>, other: &Option<Offsets>| one.clone().or_else(|| other.clone());
+        let payments = of(&stands.payments, &stands.totals).unwrap_or_else(|| start.clone());
+        let totals = of(&stands.totals, &stands.payments).unwrap_or_else(|| start.clone());
+        let (both, either) = (payments.least(&totals), payments.most(&totals));
+        self.fold_both(first, [&start, &both], pass.again())?;
+        self.fold(&mut [&mut first.payments], [&both, &payments], pass.again())?;
+        if let (Some(_), Some(against), Some(judge)) = (&stands.payments, &self.against, &mut pass.judge) {
+            against.compare_payments(self, &first.stores.0, pass.chosen, judge.report)?;
+        }
+        if let Some(fold) = &mut first.totals {
+            self.fold(&mut [fold], [&both, &totals], pass.silently())?;
+            if let (Some(_), Some(against), Some(judge)) = (&stands.totals, &self.against, &mut pass.judge) {
+                against.compare_totals(self, &first.stores.1, judge.report)?;
+            }
+            self.fold(&mut [fold], [&totals, &either], pass.silently())?;
+        }
+        self.fold(&mut [&mut first.payments], [&payments, &either], pass.again())?;
+        self.fold_both(first, [&either, &self.ends], pass)
+    }
+
+    fn fold_both(&self, folded: &mut Folded, way: [&Offsets; 2], pass: Pass<'_, '_, '_>) -> anyhow::Result<()> {
+        match &mut folded.totals {
+            Some(totals) => self.fold(&mut [totals, &mut folded.payments], way, pass),
+            None => self.fold(&mut [&mut folded.payments], way, pass),
+        }
+    }
+
+    /// Folds on from one vector of offsets to the other.
+    fn fold(
         &self,
-        folder: &mut Folder,
-        (from, to): (&Offsets, &Offsets),
-        chosen: &Chosen<'_>,
-        judge: Option<&mut Judge<'j>>,
-        batch_max: usize,
-        progress: &mut Progress,
+        folds: &mut [&mut dyn Folding],
+        [from, to]: [&Offsets; 2],
+        pass: Pass<'_, '_, '_>,
     ) -> anyhow::Result<()> {
         let mut spans = self.selection.spans(to);
         spans.iter_mut().for_each(|span| span.from = from.of(span.partition).min(span.to));
+        if spans.iter().all(|span| span.from == span.to) {
+            return Ok(());
+        }
+        let Pass { chosen, judge, batch_max, progress } = pass;
         let spans = Spans::open(self.log, &spans, progress)?;
-        let mut feed = Feed::new(spans, &self.codec, chosen, judge, batch_max);
-        with_default(NoSubscriber::default(), || {
-            while !feed.is_done() {
-                folder.turn(&mut feed, TURN)?;
-            }
-            Ok(())
-        })
+        Ok(folds::fold(folds, Feed::new(spans, &self.codec, chosen, judge, batch_max))?)
     }
 
-    /// The versions in the feed, and the ends that the log has against those of the fold.
-    fn judge_rows(&self, store: &Store, judge: &mut Judge<'_>) -> anyhow::Result<()> {
+    // === the two against each other, and against the log ===
+
+    fn compare_folds(&self, first: &Folded, second: &Folded, report: &mut Report) -> anyhow::Result<()> {
+        let told = Told { invariant: Invariant::FoldedAlike, left: "the first fold", right: "the second" };
+        report.counts.rows_folded_twice =
+            self.compare_all::<crate::projection::Payments>(&first.stores.0, &second.stores.0, told, report)?;
+        if first.totals.is_some() {
+            let compared = self.compare_all::<Totals>(&first.stores.1, &second.stores.1, told, report)?;
+            report.counts.sums_folded_twice = Some(compared);
+        }
+        Ok(())
+    }
+
+    pub(super) fn compare_all<P: Projection>(
+        &self,
+        left: &Store,
+        right: &Store,
+        told: Told,
+        report: &mut Report,
+    ) -> anyhow::Result<u64> {
+        let pair = Pair { left: &left.snapshot()?, right: &right.snapshot()?, codec: &self.codec };
+        Ok(compare::<P>(&pair, &Rows::All, &mut |found| told.tell::<P>(report, found), &mut |_| true)?)
+    }
+
+    /// The versions in the feed, and the ends that the log has against those of the fold; and the totals against what the
+    /// payments come to, counted again in a store at `counted`.
+    fn judge_rows(&self, first: &Folded, counted: &Path, judge: &mut Judge<'_>) -> anyhow::Result<()> {
         let (partitions, mut found) = (self.log.partitions(), Vec::new());
-        let mut ended =
-            |row: &crate::projection::Row| judge.ended_as(&row.payment, home_of(row.payment.id, partitions));
-        let payments = gaps(store, &self.codec, partitions, &mut ended, &mut |gap: Gap| found.push(gap))?;
+        let mut recount = first.totals.as_ref().map(|_| Recount::new(Store::open(counted)?)).transpose()?;
+        let mut each = |row: &Row| {
+            judge.ended_as(&row.payment, home_of(row.payment.id, partitions))?;
+            recount.as_mut().map_or(Ok(()), |recount| recount.count(&row.payment))
+        };
+        let payments = gaps(&first.stores.0, &self.codec, partitions, &mut each, &mut |gap: Gap| found.push(gap))?;
         for Gap { payment, position, what } in found {
             judge.report.found(Invariant::VersionsWithoutGap, payment, position, what);
         }
         judge.report.counts.payments = payments;
+        match recount {
+            Some(recount) => self.judge_totals(&recount.end()?, &first.stores.1, judge.report),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn judge_totals(&self, counted: &Store, totals: &Store, report: &mut Report) -> anyhow::Result<()> {
+        let told = Told { invariant: Invariant::TotalsOfPayments, left: "what is counted again", right: "the fold" };
+        report.counts.sums_counted_again = Some(self.compare_all::<Totals>(counted, totals, told, report)?);
         Ok(())
     }
 }
 
-fn tell_difference(report: &mut Report, invariant: Invariant, difference: Difference, (left, right): (&str, &str)) {
-    let Difference { table, key, field, payment, position, left: one, right: other } = difference;
-    let said = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
-    let what = format!("{table}, {key}, {field}: {left} has {}, {right} has {}", said(one), said(other));
-    report.found(invariant, payment, position, what);
+impl<'j, 'v> Pass<'_, 'j, 'v> {
+    /// The same, for one of several stretches.
+    fn again(&mut self) -> Pass<'_, 'j, 'v> {
+        let Self { chosen, judge, batch_max, progress } = self;
+        Pass { chosen, judge: judge.as_deref_mut(), batch_max: *batch_max, progress }
+    }
+
+    /// The same, over records that are judged elsewhere.
+    fn silently(&mut self) -> Pass<'_, 'j, 'v> {
+        Pass { judge: None, ..self.again() }
+    }
 }
 
 /// For messages: `0:17 1:4`.

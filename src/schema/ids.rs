@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::holding::RefusedIds;
 use crate::lock::lock;
 
 /// The largest id that a registry gives: it is an `int` of Java's. Of a larger one some registry says 404, as of an address that
@@ -31,6 +32,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// After a question that had no answer.
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
 const AWAY_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// So long an id is asked for after whoever inquired has gone: who repeats the inquiry finds what came meanwhile.
+const INQUIRY_KEPT: Duration = Duration::from_secs(60);
 /// How often whoever waits for an answer looks for itself.
 const TURN: Duration = Duration::from_millis(500);
 
@@ -64,16 +67,46 @@ pub(super) enum Asking {
     First,
 }
 
+/// What is known of an id by whoever has to decide about it.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    Known,
+    /// There was no answer, and this came instead.
+    NoWord(NoWord),
+    /// Nobody has asked, or the first answer is not there yet.
+    Unasked,
+}
+
+/// What came in place of an answer.
+#[derive(Clone, Debug)]
+pub struct NoWord {
+    pub reason: Arc<str>,
+    /// The registry answers for other ids: it is this one alone of which it says nothing.
+    pub alone: bool,
+}
+
 /// A question to the registry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Want {
     not_before: Instant,
     /// How often it had no answer.
     away: u32,
+    /// What came instead, the last time.
+    no_word: Option<NoWord>,
     /// When it was asked, as it was said first that there is no such id.
     missed: Option<Instant>,
+    /// When that was, or that there is none was said once more.
+    heard: Option<Instant>,
     /// A partition has halted there: it is asked until it has a meaning.
     lasting: bool,
+    /// It was wanted for an inquiry alone, and since then nobody waits for it.
+    left: Option<Instant>,
+}
+
+impl Want {
+    fn new(now: Instant, lasting: bool) -> Self {
+        Self { not_before: now, away: 0, no_word: None, missed: None, heard: None, lasting, left: None }
+    }
 }
 
 /// What is known.
@@ -133,6 +166,7 @@ pub(super) struct Ids {
     bell: Notify,
     /// There is something new to know.
     heard: Condvar,
+    refused: OnceLock<RefusedIds>,
 }
 
 impl Ids {
@@ -144,7 +178,18 @@ impl Ids {
             wanted: Mutex::default(),
             bell: Notify::new(),
             heard: Condvar::new(),
+            refused: OnceLock::new(),
         }
+    }
+
+    /// What operators have refused is said there. Heard once, as a process has one control log.
+    pub fn heed(&self, refused: RefusedIds) {
+        drop(self.refused.set(refused));
+    }
+
+    /// No request waits for this id: so an operator has said.
+    pub fn is_refused(&self, id: u32) -> bool {
+        self.refused.get().is_some_and(|refused| refused.contains(id))
     }
 
     pub fn asking(&self) -> Asking {
@@ -168,18 +213,78 @@ impl Ids {
     }
 
     /// Has the registry asked. `lasting`: until it has a meaning, and not only until there is an answer.
-    pub fn want(&self, id: u32, lasting: bool) {
+    /// `false` if it is asked already, or nobody is there to be asked.
+    pub fn want(&self, id: u32, lasting: bool) -> bool {
         if self.asking == Asking::Nobody || id > ID_MAX {
-            return;
+            return false;
         }
-        let fresh = Want { not_before: Instant::now(), away: 0, missed: None, lasting };
         let mut wanted = lock(&self.wanted);
-        let want = wanted.entry(id).or_insert(fresh);
+        let is_new = !wanted.contains_key(&id);
+        let want = wanted.entry(id).or_insert_with(|| Want::new(Instant::now(), lasting));
+        want.left = None;
         if lasting && !want.lasting {
             (want.lasting, want.missed) = (true, None);
         }
         drop(wanted);
         self.bell.notify_one();
+        is_new
+    }
+
+    /// What is known of it, or has come instead of an answer. Requests do not take it that there is no such id for long: as
+    /// long as the registry is asked again, that was no verdict.
+    pub fn standing(&self, id: u32) -> Standing {
+        let wanted = lock(&self.wanted);
+        match (self.known(id), wanted.get(&id)) {
+            _ if id > ID_MAX => Standing::Known,
+            (Some(Meaning::Missing { .. }) | None, Some(Want { no_word: Some(no_word), .. })) => {
+                Standing::NoWord(no_word.clone())
+            }
+            (Some(Meaning::Missing { .. }), Some(want)) if !want.lasting => Standing::Unasked,
+            (Some(_), _) => Standing::Known,
+            (None, _) => Standing::Unasked,
+        }
+    }
+
+    /// Has the registry asked now, whatever it has said before. From when on an answer is one to this; and whether nobody else
+    /// wants to know.
+    pub fn inquire(&self, id: u32) -> (Instant, bool) {
+        let now = Instant::now();
+        if id > ID_MAX {
+            return (now, false);
+        }
+        let mut wanted = lock(&self.wanted);
+        let is_new = !wanted.contains_key(&id);
+        let want = wanted.entry(id).or_insert_with(|| Want::new(now, false));
+        let left = want.left.take();
+        // That the registry was away meanwhile is no answer for whoever has seen to it.
+        let is_late = left.is_some_and(|left| want.heard.is_some_and(|at| at >= left));
+        let is_answer = want.no_word.as_ref().is_some_and(|no_word| no_word.alone);
+        let since = left.filter(|_| is_late && is_answer).unwrap_or(now);
+        if since == now {
+            want.not_before = want.not_before.min(now);
+        }
+        drop(wanted);
+        self.bell.notify_one();
+        (since, is_new || left.is_some())
+    }
+
+    /// What has come of an inquiry; `None` as long as nothing has. Unlike with [`Self::standing`], what was known before is
+    /// nothing.
+    pub fn heard_since(&self, id: u32, since: Instant) -> Option<Standing> {
+        let wanted = lock(&self.wanted);
+        match wanted.get(&id) {
+            _ if id > ID_MAX => Some(Standing::Known),
+            Some(want) if want.heard.is_none_or(|at| at < since) => None,
+            Some(want) => Some(want.no_word.clone().map_or(Standing::Known, Standing::NoWord)),
+            None => Some(self.known(id).map_or(Standing::Unasked, |_| Standing::Known)),
+        }
+    }
+
+    /// Whoever inquired has gone: soon nobody wants to know any more, but for a partition that has halted there.
+    pub fn leave(&self, id: u32) {
+        if let Some(want) = lock(&self.wanted).get_mut(&id).filter(|want| !want.lasting) {
+            want.left = Some(Instant::now());
+        }
     }
 
     fn known(&self, id: u32) -> Option<Meaning> {
@@ -206,7 +311,8 @@ impl Ids {
 
     /// The question that is due first, and when.
     pub fn next(&self) -> Option<(u32, Instant)> {
-        let wanted = lock(&self.wanted);
+        let mut wanted = lock(&self.wanted);
+        wanted.retain(|_, want| want.left.is_none_or(|left| left.elapsed() < INQUIRY_KEPT));
         wanted.iter().map(|(id, want)| (*id, want.not_before)).min_by_key(|(_, not_before)| *not_before)
     }
 
@@ -234,25 +340,40 @@ impl Ids {
         let (apart, pause) = if all { (LOOK_AGAIN, LOOK_AGAIN) } else { (LOOK_AGAIN_UNSURE, AWAY_PAUSE_MAX) };
         let first = want.missed.unwrap_or(asked);
         if want.missed.is_none() || asked.saturating_duration_since(first) < apart {
-            *want = Want { not_before: asked + pause, away: 0, missed: Some(first), ..*want };
+            (want.not_before, want.away, want.no_word, want.missed) = (asked + pause, 0, None, Some(first));
+            want.heard = None;
             return;
         }
         let of_event = want.lasting || self.asking == Asking::First;
         if want.lasting {
-            *want = Want { not_before: asked + ASK_AGAIN, away: 0, missed: Some(asked), ..*want };
+            (want.not_before, want.away, want.no_word, want.missed) = (asked + ASK_AGAIN, 0, None, Some(asked));
+            want.heard = Some(Instant::now());
         } else {
             wanted.remove(&id);
         }
         self.tell(|known| known.insert(id, Meaning::Missing { first, of_event }, 0));
     }
 
-    /// There was no answer. How long until it is asked again.
-    pub fn away(&self, id: u32) -> Duration {
+    /// There was no answer, but this. How long until it is asked again.
+    pub fn away(&self, id: u32, no_word: NoWord) -> Duration {
         let mut wanted = lock(&self.wanted);
         let Some(want) = wanted.get_mut(&id) else { return Duration::ZERO };
+        if !want.lasting && self.is_refused(id) {
+            wanted.remove(&id); // it was to be known for the sake of requests that wait no longer
+            return Duration::ZERO;
+        }
         let pause = AWAY_PAUSE.saturating_mul(1 << want.away.min(10)).min(AWAY_PAUSE_MAX);
-        *want = Want { not_before: Instant::now() + pause, away: want.away + 1, ..*want };
+        let now = Instant::now();
+        (want.not_before, want.heard) = (now + pause, Some(now));
+        (want.away, want.no_word) = (want.away + 1, Some(no_word));
         pause
+    }
+
+    /// An id that the registry has explained already: does it answer for that?
+    pub fn explained(&self) -> Option<u32> {
+        let known = self.meanings.read().unwrap_or_else(PoisonError::into_inner);
+        let heard = known.heard.iter().filter(|(_, (meaning, _))| !matches!(meaning, Meaning::Missing { .. }));
+        known.pinned.keys().min().or_else(|| heard.map(|(id, _)| id).min()).copied()
     }
 
     /// While the wants are held: whoever waits looks while it holds them.

@@ -6,6 +6,97 @@ fn due(ids: &Ids) -> Option<u32> {
     ids.next().filter(|(_, at)| *at <= Instant::now()).map(|(id, _)| id)
 }
 
+fn no_word(alone: bool) -> NoWord {
+    NoWord { reason: "403".into(), alone }
+}
+
+#[test]
+fn what_is_refused_is_asked_no_longer_but_for_a_partition_that_has_halted() {
+    let ids = Ids::new(Asking::Meanwhile);
+    let refused = RefusedIds::default();
+    ids.heed(refused.clone());
+    assert!(ids.want(7, false) && !ids.want(7, false), "it is asked already");
+    ids.away(7, no_word(true));
+    assert!(matches!(ids.standing(7), Standing::NoWord(NoWord { alone: true, .. })));
+    refused.tell(7, true);
+    refused.tell(8, true);
+    ids.want(8, true);
+    ids.away(7, no_word(true));
+    ids.away(8, no_word(true));
+    assert_eq!(ids.next().map(|(id, _)| id), Some(8));
+    ids.leave(8);
+    assert!(matches!(ids.standing(7), Standing::Unasked) && matches!(ids.standing(8), Standing::NoWord(_)));
+    assert_eq!(ids.explained(), None);
+    ids.learn(9, Meaning::Other("of an order".into()), 0);
+    assert_eq!(ids.explained(), Some(9));
+}
+
+/// Somebody made it up, or asked before it was registered: by now it may be there, and closed to us.
+#[test]
+fn that_there_was_none_does_not_explain_an_id_that_is_asked_for_again() {
+    let (ids, at) = (Ids::new(Asking::Meanwhile), Instant::now());
+    ids.want(7, false);
+    ids.missed(7, at, true);
+    ids.missed(7, at + LOOK_AGAIN, true);
+    assert!(matches!(ids.standing(7), Standing::Known));
+    ids.want(7, false);
+    assert!(matches!(ids.standing(7), Standing::Unasked));
+    ids.away(7, no_word(true));
+    assert!(matches!(ids.standing(7), Standing::NoWord(NoWord { alone: true, .. })));
+    // A halted partition has it asked for ever, and it was said of it.
+    ids.want(8, true);
+    ids.missed(8, at, true);
+    ids.missed(8, at + LOOK_AGAIN, true);
+    assert!(matches!(ids.standing(8), Standing::Known));
+}
+
+/// The registry said it before it was closed to us, or said nothing a while ago, and may answer by now.
+#[test]
+fn an_inquiry_is_a_question_whatever_was_said_before() {
+    let ids = Ids::new(Asking::Meanwhile);
+    ids.learn(7, Meaning::Other("of an order".into()), 0);
+    ids.want(8, false);
+    ids.away(8, no_word(true));
+    assert_eq!(due(&ids), None);
+    for id in [7, 8] {
+        let (since, _) = ids.inquire(id);
+        assert!(ids.heard_since(id, since).is_none() && due(&ids) == Some(id), "{id}");
+        ids.away(id, no_word(true));
+        let heard = ids.heard_since(id, since);
+        assert!(matches!(heard, Some(Standing::NoWord(NoWord { alone: true, .. }))), "{id}: {heard:?}");
+        ids.learn(id, Meaning::Other("of an order".into()), 0);
+        assert!(matches!(ids.heard_since(id, since), Some(Standing::Known)), "{id}");
+    }
+    let (since, mine) = ids.inquire(ID_MAX + 1);
+    assert!(!mine && matches!(ids.heard_since(ID_MAX + 1, since), Some(Standing::Known)));
+}
+
+/// The registry may take longer than whoever inquires has patience.
+#[test]
+fn who_repeats_an_inquiry_finds_what_came_meanwhile() {
+    let ids = Ids::new(Asking::Meanwhile);
+    let (first, mine) = ids.inquire(7);
+    assert!(mine && ids.heard_since(7, first).is_none());
+    ids.leave(7);
+    ids.away(7, no_word(true));
+    let (second, mine) = ids.inquire(7);
+    assert!(mine && matches!(ids.heard_since(7, second), Some(Standing::NoWord(_))));
+    ids.leave(7);
+    let (third, _) = ids.inquire(7);
+    assert!(ids.heard_since(7, third).is_none(), "that was the answer to the one before");
+    ids.leave(7);
+    ids.away(7, no_word(false));
+    let (fourth, _) = ids.inquire(7);
+    assert!(ids.heard_since(7, fourth).is_none() && due(&ids) == Some(7), "it may be back");
+    ids.leave(7);
+    lock(&ids.wanted).get_mut(&7).unwrap().left = Instant::now().checked_sub(INQUIRY_KEPT);
+    assert_eq!(ids.next(), None, "and nobody wants to know any more");
+    ids.inquire(7);
+    ids.leave(7);
+    ids.want(7, false);
+    assert!(lock(&ids.wanted)[&7].left.is_none(), "a request waits for it");
+}
+
 #[test]
 fn an_id_is_asked_for_once_and_known_from_then_on() {
     let ids = Ids::new(Asking::Meanwhile);
@@ -72,7 +163,7 @@ fn a_halted_partition_has_it_asked_again_and_again() {
 fn a_question_without_an_answer_is_asked_less_and_less_often_and_says_nothing() {
     let ids = Ids::new(Asking::Meanwhile);
     ids.want(7, false);
-    let pauses: Vec<Duration> = (0..10).map(|_| ids.away(7)).collect();
+    let pauses: Vec<Duration> = (0..10).map(|_| ids.away(7, no_word(false))).collect();
     assert_eq!((pauses[0], pauses[1], pauses[9]), (AWAY_PAUSE, AWAY_PAUSE * 2, AWAY_PAUSE_MAX));
     assert!(ids.meaning(7).is_none() && due(&ids).is_none());
     ids.want(8, false);

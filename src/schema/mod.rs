@@ -27,12 +27,13 @@ use serde_avro_fast::de::{DeserializerState, read::SliceRead};
 use serde_avro_fast::ser::SerializerConfig;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::holding::RefusedIds;
 use crate::payment::Event;
 use ids::{Asking, Ids, Meaning};
 use meaning::Known;
 
 pub use headers::headers;
-pub use requested::{RequestCodec, Requested, Unreadable};
+pub use requested::{IdStanding, RequestCodec, Requested, Unreadable};
 pub use source::{BadSource, EventSource};
 pub use trace::traceparent;
 pub use wire::Kind;
@@ -169,6 +170,11 @@ impl Codec {
 
     fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known)
+    }
+
+    /// No request waits for an id that is refused there.
+    pub fn heed(&self, refused: RefusedIds) {
+        self.ids.heed(refused);
     }
 
     /// What reads requests, by the same registry.

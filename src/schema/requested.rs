@@ -6,19 +6,22 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_avro_fast::de::{DeserializerConfig, DeserializerState, read::SliceRead};
 
-use super::ids::{Asking, Ids, Meaning};
+use super::ids::{Asking, Ids, Meaning, NoWord, Standing};
 use super::meaning::Known;
 use super::{CONFLUENT, RECORD_MAX, SINGLE_OBJECT, bytes_left};
 use crate::payment::request::{METADATA_ENTRIES_MAX, Unchecked};
 
 const NAME: &str = "PaymentRequested";
 pub(super) const FULL_NAME: &str = "paylog.PaymentRequested";
+
+/// Between two looks whether the registry has been heard.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Every `PaymentRequested` that was ever released. Only ever grows: these bytes are on the topics of others.
 pub(super) const RELEASED: &[&str] = &[include_str!("../../schemas/PaymentRequested.avsc")];
@@ -47,8 +50,23 @@ pub enum Unreadable {
     /// The registry has not said what this id is. Never a verdict: want it, and look again.
     #[error("the schema registry has not said yet what its id {0} is")]
     NotRegistered(u32),
+    #[error("the schema registry says nothing of its id {0}, and an operator has refused what is written by it")]
+    RefusedId(u32),
     #[error("not a valid {NAME}: {0}")]
     Invalid(String),
+}
+
+/// How an id stands, for whoever is to decide about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdStanding {
+    /// There is no registry here.
+    NoRegistry,
+    /// The registry has said what it is, or that there is none: what is written by it waits for nothing.
+    Explained,
+    /// It says nothing of this id, for this reason, and answers for others.
+    Withheld(String),
+    /// It does not answer, or has not yet.
+    Away,
 }
 
 /// Reads requests in Avro.
@@ -82,6 +100,42 @@ impl RequestCodec {
         self.ids.want(id, false);
     }
 
+    /// How it stands with this id, as far as it has been heard.
+    #[must_use]
+    pub fn standing(&self, id: u32) -> IdStanding {
+        self.in_words_of_operators(self.ids.standing(id))
+    }
+
+    /// The same as the registry says it now, whatever it has said before; or when `patience` is over. It is asked for a while
+    /// longer then: who inquires again finds an answer that came late.
+    pub async fn inquire(&self, id: u32, patience: Duration) -> IdStanding {
+        if self.ids.asking() == Asking::Nobody {
+            return IdStanding::NoRegistry;
+        }
+        let until = Instant::now() + patience;
+        let (since, mine) = self.ids.inquire(id);
+        let heard = loop {
+            let heard = self.ids.heard_since(id, since);
+            if heard.is_some() || Instant::now() >= until {
+                break heard;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        };
+        if mine {
+            self.ids.leave(id);
+        }
+        self.in_words_of_operators(heard.unwrap_or(Standing::Unasked))
+    }
+
+    fn in_words_of_operators(&self, standing: Standing) -> IdStanding {
+        match standing {
+            _ if self.ids.asking() == Asking::Nobody => IdStanding::NoRegistry,
+            Standing::Known => IdStanding::Explained,
+            Standing::NoWord(NoWord { reason, alone: true }) => IdStanding::Withheld(reason.to_string()),
+            Standing::NoWord(_) | Standing::Unasked => IdStanding::Away,
+        }
+    }
+
     fn unframe<'v>(
         &self,
         value: &'v [u8],
@@ -111,6 +165,7 @@ impl RequestCodec {
             Some(Meaning::Other(reason)) => Err(Unreadable::OtherSchema(id, reason)),
             Some(Meaning::Missing { first, .. }) if first >= read_at => Err(Unreadable::NoSuchId(id)),
             None if self.ids.asking() == Asking::Nobody => Err(Unreadable::NoRegistry),
+            Some(Meaning::Missing { .. }) | None if self.ids.is_refused(id) => Err(Unreadable::RefusedId(id)),
             Some(Meaning::Missing { .. }) | None => Err(Unreadable::NotRegistered(id)),
         }
     }

@@ -193,6 +193,18 @@ impl Codec {
         Self::asking(Asking::Meanwhile).unwrap()
     }
 
+    /// The registry is to say what this id is.
+    pub(crate) fn asks_for(&self) -> Option<u32> {
+        self.ids.next().map(|(id, _)| id)
+    }
+
+    /// The registry says that it has no such id, whenever it is asked.
+    pub(crate) fn hears_of_none(&self, id: u32) {
+        let asked = std::time::Instant::now();
+        self.ids.missed(id, asked, true);
+        self.ids.missed(id, asked + std::time::Duration::from_secs(2), true);
+    }
+
     /// The registry says that this id is that of the newest schema of `kind`.
     pub(crate) fn hears(&self, id: u32, kind: Kind) {
         let text = wire::RELEASED.iter().rev().find(|(released, _)| *released == kind).unwrap().1;

@@ -95,7 +95,7 @@ macro_rules! record {
         }
 
         impl Enveloped for $name<'_> {
-            fn envelope(&self) -> (&str, &str, i64) {
+            fn envelope(&self) -> Envelope<'_> {
                 (self.event_id, self.payment_id, self.occurred_at)
             }
         }
@@ -103,8 +103,10 @@ macro_rules! record {
 }
 
 /// What every record on `payments` has: event id, payment id, occurred at.
+type Envelope<'a> = (&'a str, &'a str, i64);
+
 trait Enveloped {
-    fn envelope(&self) -> (&str, &str, i64);
+    fn envelope(&self) -> Envelope<'_>;
 }
 
 record!(InProgressRecord {
@@ -147,28 +149,10 @@ struct PrivateRecord<'a> {
 
 pub(super) fn write(event: &Event, out: &mut Vec<u8>, schema: &mut SerializerConfig<'_>) -> Result<(), SerError> {
     let (id, payment) = (event.event_id.to_string(), event.payment_id.to_string());
-    let (event_id, payment_id, occurred_at) = (id.as_str(), payment.as_str(), event.occurred_at.as_micros());
+    let envelope = (id.as_str(), payment.as_str(), event.occurred_at.as_micros());
+    let (event_id, payment_id, occurred_at) = envelope;
     match &event.data {
-        EventData::PaymentInProgress(e) => {
-            let private = e.private.as_ref().map(|p| PrivateRecord { key_id: p.key_id.as_deref(), body: &p.body });
-            let currency = e.money.currency();
-            let record = InProgressRecord {
-                event_id,
-                payment_id,
-                occurred_at,
-                merchant_id: e.merchant_id.as_str(),
-                customer_id: e.customer_id.as_str(),
-                amount: e.money.amount(),
-                currency: currency.code(),
-                payment_method: e.payment_method.as_str(),
-                gateway: &e.gateway,
-                gateway_request_version: int(e.gateway_request_version),
-                request_id: e.request_id.as_str(),
-                fingerprint: &e.fingerprint.0,
-                private,
-            };
-            put(&record, out, schema)
-        }
+        EventData::PaymentInProgress(e) => write_in_progress(envelope, e, out, schema),
         EventData::PaymentSuccessful(e) => {
             let (gateway, gateway_reference, attempt) =
                 (e.gateway.as_str(), e.gateway_reference.as_str(), int(e.attempt));
@@ -198,30 +182,59 @@ pub(super) fn write(event: &Event, out: &mut Vec<u8>, schema: &mut SerializerCon
             let (reason, detail) = (e.reason.as_str(), e.detail.as_str());
             put(&ParkedRecord { event_id, payment_id, occurred_at, reason, detail }, out, schema)
         }
-        EventData::PaymentResumed(e) => {
-            let (decision, reference, code) = match &e.decision {
-                Decision::Inquire => ("inquire", None, None),
-                Decision::SettleSuccessful { reference } => ("settle_successful", Some(reference.as_str()), None),
-                Decision::SettleFailed { code } => ("settle_failed", None, Some(code.as_str())),
-                Decision::ChargeAgain => ("charge_again", None, None),
-            };
-            let decision = decision.into();
-            let (operator, reason) = (e.operator.as_str(), e.reason.as_str());
-            let at_version = i64::try_from(e.at_version).unwrap_or(i64::MAX);
-            let record = ResumedRecord {
-                event_id,
-                payment_id,
-                occurred_at,
-                operator,
-                reason,
-                at_version,
-                decision,
-                reference,
-                code,
-            };
-            put(&record, out, schema)
-        }
+        EventData::PaymentResumed(e) => write_resumed(envelope, e, out, schema),
     }
+}
+
+fn write_in_progress(
+    (event_id, payment_id, occurred_at): Envelope<'_>,
+    e: &PaymentInProgress,
+    out: &mut Vec<u8>,
+    schema: &mut SerializerConfig<'_>,
+) -> Result<(), SerError> {
+    let currency = e.money.currency();
+    let record = InProgressRecord {
+        event_id,
+        payment_id,
+        occurred_at,
+        merchant_id: e.merchant_id.as_str(),
+        customer_id: e.customer_id.as_str(),
+        amount: e.money.amount(),
+        currency: currency.code(),
+        payment_method: e.payment_method.as_str(),
+        gateway: &e.gateway,
+        gateway_request_version: int(e.gateway_request_version),
+        request_id: e.request_id.as_str(),
+        fingerprint: &e.fingerprint.0,
+        private: e.private.as_ref().map(|p| PrivateRecord { key_id: p.key_id.as_deref(), body: &p.body }),
+    };
+    put(&record, out, schema)
+}
+
+fn write_resumed(
+    (event_id, payment_id, occurred_at): Envelope<'_>,
+    e: &PaymentResumed,
+    out: &mut Vec<u8>,
+    schema: &mut SerializerConfig<'_>,
+) -> Result<(), SerError> {
+    let (decision, reference, code) = match &e.decision {
+        Decision::Inquire => ("inquire", None, None),
+        Decision::SettleSuccessful { reference } => ("settle_successful", Some(reference.as_str()), None),
+        Decision::SettleFailed { code } => ("settle_failed", None, Some(code.as_str())),
+        Decision::ChargeAgain => ("charge_again", None, None),
+    };
+    let record = ResumedRecord {
+        event_id,
+        payment_id,
+        occurred_at,
+        operator: e.operator.as_str(),
+        reason: e.reason.as_str(),
+        at_version: i64::try_from(e.at_version).unwrap_or(i64::MAX),
+        decision: decision.into(),
+        reference,
+        code,
+    };
+    put(&record, out, schema)
 }
 
 fn put<T: Serialize>(record: &T, out: &mut Vec<u8>, schema: &mut SerializerConfig<'_>) -> Result<(), SerError> {

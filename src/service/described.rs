@@ -9,14 +9,35 @@ use warp::http::HeaderValue;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use warp::reply::{Reply, Response};
 
+use super::Role;
 use crate::http::Problem;
 use crate::openapi::{Operation, Tag, asyncapi, document};
 use crate::{api, control, deliveries, intake, notifier, schema, stream};
 
 static OPENAPI: LazyLock<String> = LazyLock::new(|| openapi().to_string());
+static OF_PROCESS: LazyLock<String> = LazyLock::new(|| openapi_of(Role::Process).to_string());
+static OF_NOTIFY: LazyLock<String> = LazyLock::new(|| openapi_of(Role::Notify).to_string());
 static ASYNCAPI: LazyLock<String> = LazyLock::new(|| channels().to_string());
 
-/// Every route of an instance that serves; `process` and `notify` answer `/livez`, `/readyz` and `/metrics` of them.
+/// Every route of an instance of this role.
+#[must_use]
+pub fn openapi_of(role: Role) -> Value {
+    let [_, _, service]: [Tag; 3] = api::TAGS;
+    let mut operations = Vec::from(api::health_described());
+    let tags = match role {
+        Role::All | Role::Serve => return openapi(),
+        Role::Process => {
+            operations.extend(api::requests_described());
+            vec![api::OPERATOR_TAG, service]
+        }
+        Role::Notify => vec![service],
+    };
+    let [metrics, of_itself, _] = described();
+    operations.extend([metrics, of_itself]);
+    document(operations, Vec::new(), &tags)
+}
+
+/// Every route of an instance that serves.
 #[must_use]
 pub fn openapi() -> Value {
     let mut operations = api::described();
@@ -74,6 +95,15 @@ pub(super) fn route() -> BoxedFilter<(Response,)> {
     let openapi = openapi().and(get()).map(|| answer(&OPENAPI));
     let asyncapi = asyncapi().and(get()).map(|| answer(&ASYNCAPI));
     openapi.or(asyncapi).unify().or(others).unify().boxed()
+}
+
+/// Of an instance that serves nobody but those who look after it.
+pub(super) fn route_of(role: Role) -> BoxedFilter<(Response,)> {
+    let document: &'static LazyLock<String> = if role == Role::Notify { &OF_NOTIFY } else { &OF_PROCESS };
+    let path = || warp::path!("openapi.json");
+    let others = path().map(|| Problem::method_not_allowed("GET, HEAD").into_response());
+    let get = path().and(warp::get().or(warp::head()).unify()).map(|| answer(document));
+    get.or(others).unify().boxed()
 }
 
 fn answer(document: &'static str) -> Response {

@@ -18,10 +18,11 @@ use crate::telemetry;
 /// nothing to ask, and is asked as often.
 const TURN: Duration = Duration::from_millis(500);
 
-/// Looks at a Kafka log again after each `every`, and at `others` that must be as they were. Blocks until told to stop, or
+/// Looks whether all groups are `served`, at a Kafka log again after each `every`, and at `others` that must be as they were. Blocks until told to stop, or
 /// until something is wrong.
 pub(super) fn watch(
     journal: &dyn Journal,
+    served: &dyn Fn() -> Result<(), JournalError>,
     others: &dyn Fn() -> Result<(), JournalError>,
     rows: &[Arc<dyn Rebuilds>],
     every: Duration,
@@ -35,7 +36,7 @@ pub(super) fn watch(
     while !stop.is_cancelled() {
         thread::sleep(TURN.min(every));
         telemetry::keep_up();
-        journal.check_members().context("a member of a group is not served")?;
+        served().context("a member of a group is not served")?;
         let damaged = rows.iter().any(|rows| rows.is_damaged());
         anyhow::ensure!(!damaged, "the rows of this process are damaged: the next start folds them anew");
         if looked.elapsed() < every {
@@ -129,7 +130,8 @@ mod tests {
     ) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let log = EmbeddedJournal::open(&directory.path().join("journal"), 1)?;
-        watch(&Ailing { log, check, check_members }, &|| Ok(()), &[], Duration::from_secs(60), stop)
+        let log = Ailing { log, check, check_members };
+        watch(&log, &|| log.check_members(), &|| Ok(()), &[], Duration::from_secs(60), stop)
     }
 
     #[test]

@@ -59,7 +59,13 @@ pub(super) fn part(
     });
     let metrics = measures::route(Arc::clone(&operator));
     let routes = match role {
-        Role::Process | Role::Notify => api::health(&api).or(metrics).unify().boxed(),
+        Role::Process | Role::Notify => {
+            let routes = api::health(&api).or(metrics).unify().or(described::route_of(role)).unify().boxed();
+            match role {
+                Role::Process => routes.or(api::requests_routes(&operator)).unify().boxed(),
+                _ => routes,
+            }
+        }
         Role::All | Role::Serve => {
             let public = api::routes(&api).or(stream::routes(&streams)).unify().or(described::route()).unify().boxed();
             let routes = public.or(api::operator_routes(&operator)).unify().or(metrics).unify().boxed();

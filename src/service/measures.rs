@@ -39,9 +39,10 @@ pub(super) fn route(operator: Arc<Operator>) -> BoxedFilter<(Response,)> {
 async fn measure(operator: Arc<Operator>, asking: Arc<Mutex<()>>) {
     let (view, journal) = (operator.api.view.clone(), Arc::clone(&operator.api.journal));
     let lag = tokio::task::spawn_blocking(move || measure_lag(&view, journal.as_ref(), &asking));
-    let (view, projections) = (operator.api.view.clone(), operator.projections.clone());
+    let (view, measured) = (operator.api.view.clone(), Arc::clone(&operator));
     let state = tokio::task::spawn_blocking(move || {
-        measure_builds(&projections);
+        measure_builds(&measured.projections);
+        measured.checkpoints.iter().for_each(|maker| telemetry::checkpoint(maker.projection(), maker.newest()));
         count(&view)
     });
     match state.await {

@@ -223,10 +223,11 @@ impl Service {
         }
         let (log, decisions) = (Arc::clone(&journal), Arc::clone(&control));
         let (rows, guarding, every) = (projections.clone(), stop.clone(), args.guard_every());
-        let told = webhooks.as_ref().map(Webhooks::check);
+        let (told, taking) = (webhooks.as_ref().map(Webhooks::check), intake::Taking::new(&args, role)?);
+        let served = taking.served(&journal);
         front.push(part("guard", stop, move || {
             let others = || decisions.check().and_then(|()| told.as_ref().map_or(Ok(()), |check| check()));
-            guard::watch(log.as_ref(), &others, &rows, every, &guarding)
+            guard::watch(log.as_ref(), &served, &others, &rows, every, &guarding)
         })?);
         let taken_in = webhooks.as_ref().map(Webhooks::taken_in);
         if let Some(webhooks) = webhooks {
@@ -240,10 +241,10 @@ impl Service {
             let (lanes_stop, runtime) = (stop.clone(), tokio::runtime::Handle::current());
             front.push(part("lanes", stop, move || Ok(driver.run(&runtime, &lanes_stop)?))?);
         }
-        front.extend(intake::parts_of(&args, role, &journal, &view, &codec, stop)?);
+        front.extend(taking.parts(&args, role, &journal, &view, &codec, stop)?);
         front.extend(service_bus::part_of(&args, role, &journal, &view, &codec, stop)?);
         let api = http::api(&args, access, journal, codec, view, sums, stop);
-        let operator = Operator { api, control, projections, checkpoints };
+        let operator = Operator { api, control, projections, checkpoints, holding: taking.holding };
         front.push(http::part(&args, role, listener, Arc::new(operator), taken_in, stop));
         Ok((front, back))
     }
@@ -348,6 +349,7 @@ fn open_log(
     journal.check()?;
     let rejections = Rejections::default();
     let (control, follower) = control::open(kafka, data, journal.log_id(), &rejections)?;
+    codec.heed(control.refused_ids());
     let stores = data.stores();
     let (log, codec) = (Arc::clone(&journal) as Arc<dyn Reader>, Arc::clone(codec));
     let shared = Arc::clone(&codec);

@@ -12,8 +12,9 @@ use crate::control;
 use crate::journal::embedded::EmbeddedJournal;
 use crate::journal::{Position, Reader, kafka};
 use crate::projection::Payments;
+use crate::projection::totals::Totals;
 use crate::projection::versions::serving_dir;
-use crate::replay::{Reading, Verification, VerifyArgs, WrongFlags, ends_of, shown};
+use crate::replay::{Against, Reading, Verification, VerifyArgs, WrongFlags, ends_of, shown};
 use crate::store::Store;
 
 /// A name among those of a group: nothing joins it.
@@ -23,7 +24,7 @@ const READER_ID: &str = "replay";
 struct Sources {
     log: Arc<dyn Reader>,
     rejected: Vec<Position>,
-    against: Option<Store>,
+    against: Option<Against>,
     /// Held until everything has been read.
     _taken: Vec<DataDir>,
 }
@@ -39,7 +40,8 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let (codec, ends) = (Arc::new(args.kafka.registry.reading_codec()?), ends_of(log)?);
     eprintln!("log {}, {} partitions, read to {}", log.log_id(), log.partitions(), shown(&ends));
     let Sources { rejected, against, .. } = &sources;
-    let verification = Verification { log, codec, rejected, against: against.clone(), selection, ends };
+    let against = against.clone();
+    let verification = Verification { log, codec, rejected, against, selection, ends };
     if args.dry_run {
         return dry_run(&verification, out);
     }
@@ -98,7 +100,9 @@ impl Sources {
         let rejected = rejected.into_iter().map(|rejection| rejection.position).collect();
         // The rows are those of the directory that was named last.
         let against = taken.last().map(|data| -> anyhow::Result<_> {
-            open_store(&serving_dir::<Payments>(&data.stores())?, args.against.is_some())
+            let payments = open_store(&serving_dir::<Payments>(&data.stores())?, args.against.is_some())?;
+            let totals = open_store(&serving_dir::<Totals>(&data.stores())?, false)?;
+            Ok(payments.map(|payments| Against { payments, totals }))
         });
         Ok(Self { log, rejected, against: against.transpose()?.flatten(), _taken: taken })
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Part, Role, part};
-use crate::amqp;
 use crate::config::ServiceArgs;
 use crate::intake::service_bus::{Queue, ServiceBus};
 use crate::journal::Journal;
@@ -34,10 +33,7 @@ pub(super) fn part_of(
     let (journal, view, codec) = (Arc::clone(journal), view.clone(), Arc::clone(codec));
     let (requests, gateway) = (codec.requests(), args.gateway.name().to_owned());
     let bus = ServiceBus { queue, journal, view, codec, requests, gateway, drain: args.drain() / 2 };
-    let (taking, threads) = (stop.clone(), amqp::executor()?);
-    let work = move || {
-        let taken = threads.spawn(async move { bus.run(&taking).await });
-        Ok(threads.block_on(taken)??)
-    };
+    let (taking, runtime) = (stop.clone(), tokio::runtime::Handle::current());
+    let work = move || Ok(runtime.block_on(bus.run(&taking))?);
     Ok(Some(part("service-bus", stop, work)?))
 }

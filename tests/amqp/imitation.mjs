@@ -1,7 +1,8 @@
 // Answers as a queue of Azure Service Bus does, as far as its protocol guide says (npm's rhea): login by SASL PLAIN alone,
 // messages locked until they are settled, links for the queue `orders` only.
 //
-//   node imitation.mjs USER PASSWORD [N]     messages to give out, a JSON object a line, on stdin: {"id", "body", "properties"}
+//   node imitation.mjs USER PASSWORD [N]     messages to give out, a JSON object a line, on stdin: {"id", "body", "properties"};
+//                                             {"id", "raw"} are its bytes in base64, whatever they are
 //
 // With N it answers who wants to send it something with N lists in each other. It takes messages too.
 // Prints {"port"}, and then a line for each message that was settled: its id, the outcome, and what came with it.
@@ -32,8 +33,9 @@ container.on("receiver_open", ({ receiver }) => {
 });
 container.on("sendable", ({ sender }) => {
   while (sender.sendable() && waiting.length > 0) {
-    const { id, body, properties } = waiting.shift();
-    const delivery = sender.send({ message_id: id, application_properties: properties, body });
+    const { id, body, properties, raw } = waiting.shift();
+    const message = { message_id: id, application_properties: properties, body };
+    const delivery = raw ? sender.send(Buffer.from(raw, "base64"), undefined, 0) : sender.send(message);
     given.set(delivery, id ?? null);
   }
 });

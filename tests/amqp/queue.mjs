@@ -1,7 +1,6 @@
 // An AMQP 1.0 client that is not ours (npm's rhea): puts messages on a queue, and takes what is on one.
 //
-//   node queue.mjs BROKER send QUEUE     one JSON object a line on stdin: {"id", "body", "properties", "group", "binary"}; with
-//                                        "nested": N an annotation of N lists in each other
+//   node queue.mjs BROKER send QUEUE     one JSON object a line on stdin: {"id", "body", "properties", "group", "binary"}
 //   node queue.mjs BROKER read QUEUE N   waits for N messages, takes them, and prints a JSON object a line; with N `all`,
 //                                        what there is when nothing more has come for a second
 //
@@ -31,12 +30,6 @@ function fail(why) {
   process.exit(1);
 }
 
-function lists(depth) {
-  let nested = null;
-  for (let level = 0; level < depth; level += 1) nested = rhea.types.wrap_list([nested]);
-  return nested;
-}
-
 function send(lines) {
   const messages = lines.map((line) => JSON.parse(line));
   let sent = 0;
@@ -44,10 +37,9 @@ function send(lines) {
   if (messages.length === 0) process.exit(0);
   container.on("sendable", ({ sender }) => {
     for (; sent < messages.length && sender.sendable(); sent += 1) {
-      const { id, body, properties, group, binary, nested } = messages[sent];
+      const { id, body, properties, group, binary } = messages[sent];
       const content = binary ? rhea.message.data_section(Buffer.from(body, "base64")) : body;
-      const annotations = nested ? { "x-opt-nested": lists(nested) } : undefined;
-      sender.send({ durable: true, message_annotations: annotations, message_id: id, group_id: group, application_properties: properties, body: content });
+      sender.send({ durable: true, message_id: id, group_id: group, application_properties: properties, body: content });
     }
   });
   container.on("accepted", ({ connection }) => {

@@ -13,7 +13,7 @@ use crate::client::{Client, body};
 use crate::cluster::{Bed, PATIENCE, Running, ends_of, until};
 use crate::rebuild::{other, reaches, rebuild, wish};
 use crate::small_disk::SmallDisk;
-use crate::verify::{load, verify};
+use crate::verify::{load, run, verify};
 
 const DISK_MIB: usize = 32;
 /// Room for some payments more, and for their rows, but not for many.
@@ -191,7 +191,8 @@ async fn a_first_start_on_a_full_disk_leaves_nothing_in_the_way_of_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "mounts a file system of its own: see CONTRIBUTING.md"]
 async fn a_rebuild_for_which_there_is_no_room_fails_and_harms_nothing() {
-    const PAYMENTS: usize = 150;
+    /// Enough that one is written for far longer than it takes to fill the disk.
+    const PAYMENTS: usize = 600;
     let (bed, nothing) = (Bed::embedded(), serde_json::json!({}));
     let disk = on_a_small_disk(&bed, "up");
     let up = bed.run(Role::All, "up", &[]).await;
@@ -214,4 +215,60 @@ async fn a_rebuild_for_which_there_is_no_room_fails_and_harms_nothing() {
     paid.extend(pay(client, "after", 3).await);
     all_end_once(&up, &paid).await;
     up.stop().await;
+}
+
+/// A copy takes none of the room that what is served needs.
+async fn a_checkpoint_without_room_fails_and_harms_nothing(bed: &Bed) {
+    const PAYMENTS: usize = 150;
+    /// A sixteenth of the disk: what is left to others.
+    const ROOM: usize = DISK_MIB * 1024 * 1024 / 16;
+    let (name, role) = if bed.is_kafka() { ("serve", Role::Serve) } else { ("up", Role::All) };
+    let disk = on_a_small_disk(bed, name);
+    let front = bed.run(role, name, &[]).await;
+    let processor = if bed.is_kafka() { Some(bed.run(Role::Process, "process", &[]).await) } else { None };
+    let (client, address) = (&front.client, "/v1/operator/checkpoints");
+    let mut paid = load(&front, "before", PAYMENTS).await;
+    let wanted = |effort: u32| serde_json::json!({"projection": "payments", "effort": effort});
+    let latest = async || client.get(address).await.body["data"][0]["latest"].clone();
+    // There is none when it begins; and it is gone while it is written, slowly.
+    for is_written in [false, true] {
+        if !is_written {
+            disk.fill(ROOM);
+        }
+        assert_eq!(client.post(address, &wanted(1)).await.status, 202);
+        if is_written {
+            until("it has begun", async || latest().await["rows"] != 0).await;
+            disk.fill(ROOM);
+        }
+        until("it has ended", async || latest().await["state"] != "writing").await;
+        let failed = latest().await;
+        assert_eq!(failed["state"], "failed", "{is_written}: {failed}");
+        assert!(failed["error"].as_str().unwrap().contains("the disk is full, or would be soon"), "{failed}");
+        let left = std::fs::read_dir(disk.path("data").join("checkpoints")).unwrap().count();
+        assert_eq!(left, 0, "nothing of it is left, and nothing can be taken for a whole one");
+        paid.extend(pay(client, &format!("beside-{is_written}"), 3).await);
+        disk.make_space();
+    }
+    assert_eq!(client.post(address, &wanted(100)).await.status, 202);
+    until("it is whole", async || latest().await["state"] == "whole").await;
+    let file = latest().await["file"].as_str().unwrap().to_owned();
+    let said = run(["paylog", "checkpoint", "check", &file].map(str::to_owned).to_vec()).await;
+    assert!(said.code == Some(0) && said.out.starts_with("whole and unchanged: "), "{said:?}");
+    all_end_once(&front, &paid).await;
+    front.stop().await;
+    if let Some(processor) = processor {
+        processor.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "mounts a file system of its own: see CONTRIBUTING.md"]
+async fn a_checkpoint_for_which_there_is_no_room_fails_and_harms_nothing() {
+    a_checkpoint_without_room_fails_and_harms_nothing(&Bed::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "mounts a file system of its own, and needs Kafka: see CONTRIBUTING.md"]
+async fn a_checkpoint_for_which_an_instance_has_no_room_fails_and_harms_nothing() {
+    a_checkpoint_without_room_fails_and_harms_nothing(&Bed::kafka().await).await;
 }

@@ -3,6 +3,7 @@
 //!
 //! * `cluster`: starts services exactly as `main` does, on a log of the scenario's own, and reads that log
 //! * `client`: HTTP and server-sent events, written for the tests and not shared with the product
+//! * `described_roles`: the descriptions of processes that serve nobody but those who look after them
 //! * `described`: holds every answer that `client` sees to `/openapi.json`
 //! * `payments`, `idempotency`, `bad_input`, `streams`, `reading`: what one user does
 //! * `socket`, `socket_ends`, `polling`: the same over a WebSocket, and a page at a time
@@ -11,7 +12,7 @@
 //! * `foreign_hands`: what others could write to the log, and how it is met
 //! * `parked`, `rejected`: what an operator decides
 //! * `archives`, `imports`: copies of the log, and logs made of them
-//! * `checkpoints`: copies of the rows, and instances that start from them
+//! * `checkpoints`: copies of the rows, and instances that start from them; `checkpoint_orders`: who asks for them
 //! * `operations`: signals, locks, refusals, and what the binary prints
 //! * `outcomes`: clocks that are off, merchants without room
 //! * `gateways`: a provider over HTTP, and its faults
@@ -25,6 +26,7 @@
 //! * `takeover`: owners that come and go, twins, strangers' transactions
 //! * `totals`: sums over all payments
 //! * `rebuild`: versions of a projection, built and exchanged under load
+//! * `upgrades`: rows that an older paylog has left
 //! * `verify`: the log read again and judged, and one payment's history
 //! * `webhooks`, `webhook_faults`, `webhook_asks`: who asked to be told is told; `receiver`: a server that is told
 //! * `event_grid`: a topic of Azure Event Grid that is told, and its events that start payments
@@ -32,7 +34,7 @@
 //! * `hubs`: requests from a hub as of Azure Event Hubs, and events to one; `hub_cluster`: a Kafka with SASL over TLS
 //! * `service_bus`, `service_bus_faults`, `service_bus_sink`: queues of Azure Service Bus, on a real broker; `artemis`: that
 //!   broker, and a client of it that is not ours
-//! * `registry`, `registry_requests`: a schema registry and its faults; `registry_double`: one that fails as it is told;
+//! * `registry`, `registry_requests`, `registry_refused`: a schema registry and its faults; `registry_double`: one that fails as it is told;
 //!   `registry_real`: one that nobody here wrote, at `PAYLOG_TEST_REGISTRY`
 //! * `intake`, `intake_faults`, `foreign`: what comes over Kafka from producers that are not ours
 
@@ -42,6 +44,7 @@ mod archives;
 mod artemis;
 mod bad_input;
 mod brokers;
+mod checkpoint_orders;
 mod checkpoints;
 mod client;
 mod cluster;
@@ -49,6 +52,7 @@ mod conformance;
 mod crashes;
 mod cutter;
 mod described;
+mod described_roles;
 mod event_grid;
 mod foreign;
 mod foreign_hands;
@@ -80,6 +84,7 @@ mod receiver;
 mod registry;
 mod registry_double;
 mod registry_real;
+mod registry_refused;
 mod registry_requests;
 mod rejected;
 mod restarts;
@@ -95,6 +100,7 @@ mod stream_tokens;
 mod streams;
 mod takeover;
 mod totals;
+mod upgrades;
 mod verify;
 mod webhook_asks;
 mod webhook_faults;
@@ -190,6 +196,7 @@ scenarios! {
     registry::a_log_of_both_frames_is_read_whole,
     registry::an_id_that_is_not_known_holds_up_its_partition_until_the_registry_explains_it,
     registry::who_starts_while_an_id_on_the_log_is_not_explained_is_ready_for_all_others,
+    registry_refused::only_what_the_registry_alone_says_nothing_of_is_refused,
     reading::the_etag_and_the_long_poll,
     reading::a_customers_list_is_paged_newest_first,
     reading::what_became_of_a_request_can_be_asked,
@@ -205,6 +212,7 @@ scenarios! {
     gaps::a_fold_from_the_start_comes_to_the_rows_and_offsets_of_the_live_one,
     verify::a_live_log_and_the_rows_of_a_stopped_instance_are_verified,
     verify::a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field,
+    verify::a_damaged_total_is_named_by_day_merchant_currency_status_and_field,
     verify::what_is_wrong_with_the_log_is_told_by_payment_and_what_was_rejected_is_honoured,
     verify::a_payment_is_shown_with_its_history_and_as_it_was,
     checkpoints::a_new_instance_starts_from_a_checkpoint_and_folds_only_what_came_since,
@@ -212,6 +220,7 @@ scenarios! {
     checkpoints::a_checkpoint_that_cannot_be_used_ends_the_start_and_is_not_served,
     checkpoints::a_stopped_instance_gives_one_and_another_is_made_of_it,
     checkpoints::a_checkpoint_that_holds_a_rejected_record_is_folded_anew,
+    checkpoint_orders::a_second_checkpoint_waits_for_the_first_and_each_is_measured,
     checkpoints::rows_that_are_ahead_of_the_log_are_refused,
     crashes::killed_at_any_moment_nothing_acknowledged_is_lost,
     rebuild::a_version_takes_the_others_place_and_goes_back_without_a_failed_request,
@@ -219,6 +228,8 @@ scenarios! {
     rebuild::a_build_that_was_killed_goes_on_where_it_was,
     rebuild::a_version_is_built_beside_a_partition_that_has_halted,
     rebuild::the_commands_replay_rebuild_and_projection,
+    upgrades::rows_of_newer_code_are_held_against_those_of_the_code_before_it,
+    upgrades::rows_that_differ_from_those_of_the_code_before_are_withheld_until_somebody_accepts_them,
     totals::totals_say_what_was_accepted_and_what_has_become_of_it,
     webhooks::an_endpoint_is_told_of_what_it_asked_for_signed_and_once,
     webhooks::a_receiver_that_fails_is_told_again_with_the_same_id,
@@ -284,12 +295,14 @@ macro_rules! scenarios_with_a_broker {
 scenarios_with_a_broker! {
     service_bus::a_message_starts_a_payment_and_what_is_wrong_goes_to_the_dead_letters,
     service_bus::a_refusal_says_why_as_service_bus_asks_for_it,
+    service_bus::a_message_whose_schema_the_registry_explains_starts_a_payment,
     service_bus::a_message_that_was_appended_and_not_settled_comes_again_and_is_one_payment,
     service_bus::a_stop_settles_what_was_appended_and_leaves_the_rest,
     service_bus_faults::a_broker_that_is_stopped_and_started_again_loses_nothing_in_either_direction,
     service_bus_faults::a_wrong_key_is_said_and_ends_nothing,
     service_bus_faults::a_certificate_that_nobody_vouches_for_is_not_talked_to,
-    service_bus_faults::what_is_nested_deep_ends_nothing,
+    service_bus_faults::what_is_nested_deep_or_large_is_refused_and_ends_nothing,
+    service_bus_faults::a_broker_that_nests_what_it_says_ends_nothing,
     service_bus_sink::a_payment_is_told_by_messages_of_one_session_in_order,
     service_bus_sink::a_message_is_sent_again_and_what_was_missed_is_recovered,
     service_bus_sink::a_queue_is_treated_as_it_answers,

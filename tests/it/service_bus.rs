@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::cluster::{Bed, Running, until};
 use crate::crashes::Process;
 use crate::foreign::{GOOD, avro, id};
+use crate::registry_double::{Registry, framed, schema};
 
 /// Who takes messages and charges, as the real binary; on Kafka another is asked, which lasts.
 pub struct Taker {
@@ -133,6 +134,23 @@ pub async fn a_refusal_says_why_as_service_bus_asks_for_it(bed: &Bed) {
     assert_eq!(rejected["description"], format!("amount_negative: {why}"));
     paid(taker.client(), "default", "order-1").await;
     taker.stop().await;
+}
+
+pub async fn a_message_whose_schema_the_registry_explains_starts_a_payment(bed: &Bed) {
+    let registry = Registry::with_schemas_of(bed).await;
+    registry.explain(700, &schema("PaymentRequested"));
+    let value = framed(700, &avro("acme", "by-id", 1999));
+    let length = u8::try_from(value.len()).unwrap();
+    let raw = [b"\x00\x53\x75\xa0".as_slice(), &[length], &value].concat(); // one section, of data
+    let mut bus = Imitation::giving_out(&[json!({"id": "by-id", "raw": BASE64.encode(&raw)})]).await;
+    let (queue, command) = (format!("{}/orders", bus.url), if bed.is_kafka() { "process" } else { "up" });
+    let words = bed.words(command, command, &["--service-bus", &queue, "--schema-registry", &registry.url]);
+    let mut process = Process::start_in(words, &KEYS, Stdio::inherit()).await;
+    let line = bus.line().await;
+    assert_eq!((&line["id"], &line["outcome"]), (&json!("by-id"), &json!("accepted")), "{line}");
+    assert_eq!(registry.asked(700), 1, "it was not known before");
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, Some(0));
 }
 
 pub async fn a_message_that_was_appended_and_not_settled_comes_again_and_is_one_payment(bed: &Bed) {

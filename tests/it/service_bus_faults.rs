@@ -1,15 +1,16 @@
 //! Brokers that are away, that do not let us in, and that are not who they say: nothing is lost, and nothing ends for it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::Stdio;
 
+use data_encoding::BASE64;
 use paylog::service::Role;
 use serde_json::json;
 
 use crate::artemis::{Broker, Imitation, KEYS, PASSWORD, Queue, USER, credential, good};
 use crate::client::body;
 use crate::cluster::{Bed, until};
-use crate::foreign::GOOD;
 use crate::service_bus::{Taker, counted, paid, process};
 use crate::service_bus_sink::create;
 use crate::webhooks::{Parts, attempts, flags, pay};
@@ -113,26 +114,63 @@ pub async fn a_certificate_that_nobody_vouches_for_is_not_talked_to(bed: &Bed) {
     assert_eq!(taker.exit_code().await, Some(0));
 }
 
-/// Each level is a call within a call of the library that decodes it: with an ordinary stack a thousand end the process.
-pub async fn what_is_nested_deep_ends_nothing(bed: &Bed) {
-    const LEVELS: usize = 1_000;
-    let queue = Queue::new();
-    queue.send(&[json!({"id": "nested", "body": GOOD, "nested": LEVELS}), good("order-1")]).await;
-    let taker = Taker::start(bed, &queue.url()).await;
-    paid(taker.client(), "default", "nested").await;
-    paid(taker.client(), "default", "order-1").await;
+/// Each level is a call within a call of the library that would decode it: they would end the process.
+pub async fn what_is_nested_deep_or_large_is_refused_and_ends_nothing(bed: &Bed) {
+    const LEVELS: usize = 100_000;
+    const LARGE: usize = 2 * 1024 * 1024;
+    let value = b"\x00\x53\x77".as_slice(); // a message that is this value, and its description, and that one's, and so on
+    let deep = [value, &b"\x00\x44".repeat(LEVELS), b"\x40"].concat();
+    let large = [value, b"\xb0", &u32::try_from(LARGE).unwrap().to_be_bytes(), &vec![b'x'; LARGE]].concat();
+    let raw = |id: &str, bytes: &[u8]| json!({"id": id, "raw": BASE64.encode(bytes)});
+    let messages = [
+        good("order-1"),
+        raw("deep", &deep),
+        good("order-2"),
+        raw("large", &large),
+        raw("cut", b"\x00"),
+        good("order-3"),
+    ];
+    let mut bus = Imitation::giving_out(&messages).await;
+    let taker = Taker::start(bed, &format!("{}/orders", bus.url)).await;
+    let mut became = BTreeMap::new();
+    while became.len() < messages.len() {
+        let line = bus.line().await;
+        let reason = line["info"]["DeadLetterReason"].as_str().unwrap_or("none").to_owned();
+        became.insert(line["id"].as_str().unwrap().to_owned(), (line["outcome"].as_str().unwrap().to_owned(), reason));
+    }
+    for (id, outcome, reason) in [
+        ("order-1", "accepted", "none"),
+        ("deep", "rejected", "malformed_message"),
+        ("order-2", "accepted", "none"),
+        ("large", "rejected", "record_too_large"),
+        ("cut", "rejected", "malformed_message"),
+        ("order-3", "accepted", "none"),
+    ] {
+        assert_eq!(became[id], (outcome.to_owned(), reason.to_owned()), "{id}");
+    }
+    paid(taker.client(), "default", "order-3").await;
     taker.stop().await;
-    // A merchant names a broker, and it may be the merchant's own.
-    let bed = if bed.is_kafka() { Bed::kafka().await } else { Bed::embedded() };
-    let parts = Parts::start(&bed, &[]).await;
-    let hostile = Imitation::greeting_with(LEVELS).await;
-    let url = format!("{}/orders", hostile.url);
-    let sink = json!({"kind": "service_bus", "url": url, "credential": credential(PASSWORD)});
-    let id = create(&parts.front.client, sink).await;
+}
+
+/// A merchant names a broker, and it may be the merchant's own.
+pub async fn a_broker_that_nests_what_it_says_ends_nothing(bed: &Bed) {
+    let parts = Parts::start(bed, &[]).await;
+    let (hostile, well) = (Imitation::greeting_with(1_000).await, Imitation::greeting_with(6).await);
+    let mut ids = Vec::new();
+    for bus in [&hostile, &well] {
+        let url = format!("{}/orders", bus.url);
+        let sink = json!({"kind": "service_bus", "url": url, "credential": credential(PASSWORD)});
+        ids.push(create(&parts.front.client, sink).await);
+    }
     pay(&parts.front.client, "order-1").await;
-    until("both are told", async || {
-        let told = attempts(&parts.front.client, &id).await;
+    until("whom it does not concern is told", async || {
+        let told = attempts(&parts.front.client, &ids[1]).await;
         told.len() == 2 && told.iter().all(|one| one["result"] == "delivered")
+    })
+    .await;
+    until("the other has failed", async || {
+        let told = attempts(&parts.front.client, &ids[0]).await;
+        !told.is_empty() && told.iter().all(|one| one["result"] == "failed" && one["failure"] == "broken")
     })
     .await;
     parts.stop().await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use paylog::journal::{HistoryItem, NewRecord, Offset, Partition, Span};
 use paylog::payment::event::PaymentFailed;
 use paylog::payment::{Event, EventData, PaymentId, Timestamp};
+use paylog::projection::totals::Totals;
 use paylog::projection::{Payments, home_of, versioned_name};
 use paylog::recording::event_record;
 use paylog::schema::Codec;
@@ -184,9 +185,42 @@ pub async fn a_flipped_row_of_a_copied_store_is_named_by_table_key_and_field(bed
     let sound = verify(bed, &["--against", &against, "--payment", &other.to_string()]).await;
     assert_eq!(sound.code, Some(0), "{sound:?}");
     assert!(
-        sound.out.contains("records of 1 payments judged") && sound.out.contains("\n3 rows compared with those of"),
+        sound.out.contains("records of 1 payments judged") && sound.out.contains("\n5 rows compared with those of"),
         "{sound:?}"
     );
+}
+
+pub async fn a_damaged_total_is_named_by_day_merchant_currency_status_and_field(bed: &Bed) {
+    let system = bed.start().await;
+    load(&system.front, "order", 10).await;
+    let day = system.front.client.get("/v1/totals").await.body["data"][0]["day"].as_str().unwrap().to_owned();
+    system.stop().await;
+    let copied = bed.data_dir("copied");
+    copy(&front_dir(bed), &copied);
+    let against = text(&copied);
+    let sound = verify(bed, &["--against", &against]).await;
+    assert_eq!(sound.code, Some(0), "{sound:?}");
+    assert!(sound.out.contains("2 sums counted again from the payments\n"), "successful and failed: {sound:?}");
+    assert!(sound.out.contains(" rows of totals compared with those of the store\n"), "{sound:?}");
+    {
+        let store = Store::open(&copied.join("store").join(versioned_name::<Totals>())).unwrap();
+        let (table, mut batch) = (store.table("totals").unwrap(), store.batch());
+        // Of the eight that succeeded: the key ends with the status.
+        let (key, mut row) = table.range(&[], &[0xFF; 32]).map(Result::unwrap).max_by_key(|row| row.1[0]).unwrap();
+        assert_eq!(row[0], 8);
+        row = [&[9], &row[1..]].concat().into();
+        batch.insert(&table, &key, &row);
+        batch.commit_synced().unwrap();
+    }
+    let said = verify(bed, &["--against", &against]).await;
+    let expected = format!(
+        "VIOLATION store_as_folded: totals/totals, {day} EUR successful default, payments: the fold has 8, the store has 9\n"
+    );
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains(&expected) && said.out.contains("violations: 1, warnings: 0"), "{said:?}");
+    let part = verify(bed, &["--against", &against, "--customer", "cus_1"]).await;
+    assert_eq!(part.code, Some(0), "{part:?}");
+    assert!(part.out.contains("note: totals are sums over all payments: with a choice of payments"), "{part:?}");
 }
 
 pub async fn what_is_wrong_with_the_log_is_told_by_payment_and_what_was_rejected_is_honoured(bed: &Bed) {

@@ -1,10 +1,14 @@
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 use warp::http::header::{CONTENT_TYPE, HOST};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::reply::Response;
 
 use super::{Counts, How, answer, deliver, may_deliver};
 use crate::access::Access;
@@ -12,7 +16,10 @@ use crate::api::{Api, ApiConfig};
 use crate::clock::Clocks;
 use crate::http::Problem;
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Partition, Reader};
+use crate::journal::{
+    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
+    Record, Tail,
+};
 use crate::payment::samples::payment_id;
 use crate::projection::Folder;
 use crate::schema::Codec;
@@ -78,44 +85,137 @@ fn events_are_counted_as_what_they_came_to() {
     assert_eq!(made(Some(StatusCode::SERVICE_UNAVAILABLE)), Counts { refused: 0, ..expected });
 }
 
-/// However short a POST is waited for: who is answered 200 does not come again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_whose_key_belongs_to_another_payment_is_refused_though_the_fold_comes_late() {
-    let directory = tempfile::tempdir().unwrap();
-    let journal = EmbeddedJournal::open(&directory.path().join("log"), 1).unwrap();
-    let (store, codec) = (Store::open(&directory.path().join("rows")).unwrap(), Arc::new(Codec::new().unwrap()));
-    let (folder, view) = Folder::open(store, journal.as_ref(), Arc::clone(&codec), Clocks::system()).unwrap();
-    let config = ApiConfig { confirm_wait: Duration::ZERO, ..ApiConfig::new("simulated".to_owned()) };
-    let (access, stop) = (Arc::new(Access::of_a_test()), CancellationToken::new());
-    let _ends = stop.clone().drop_guard();
-    let api =
-        Api { journal: Arc::clone(&journal) as _, view, totals: None, codec, access, config, shutdown: stop.clone() };
-    let api = Arc::new(api);
-    let events = |amounts: &[u32]| {
-        let one = |amount: &u32| {
+/// A log that says of no event, or of some, that it has it.
+struct Silent {
+    log: Arc<EmbeddedJournal>,
+    /// How many it answers for.
+    answers: AtomicUsize,
+}
+
+impl Reader for Silent {
+    fn engine(&self) -> Engine {
+        self.log.engine()
+    }
+
+    fn log_id(&self) -> LogId {
+        self.log.log_id()
+    }
+
+    fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
+    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
+        self.log.tail(from)
+    }
+
+    fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
+        self.log.ends(partition)
+    }
+
+    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+        self.log.read(position)
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        self.log.check()
+    }
+}
+
+impl Journal for Silent {
+    fn append(&self, record: NewRecord) -> Appending {
+        let take = |left: usize| left.checked_sub(1);
+        match self.answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+            Ok(_) => Box::pin(std::future::ready(at_once(self.log.append(record)))),
+            Err(_) => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn lanes(&self) -> Result<Box<dyn Lanes>, JournalError> {
+        self.log.lanes()
+    }
+}
+
+/// The log answers on threads of its own.
+fn at_once<T>(mut answer: Pin<Box<dyn Future<Output = T> + Send>>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(answer) = answer.as_mut().poll(&mut context) {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+}
+
+struct Bed {
+    _directory: tempfile::TempDir,
+    log: Arc<EmbeddedJournal>,
+    folder: Folder,
+    api: Arc<Api>,
+    stop: CancellationToken,
+}
+
+impl Bed {
+    /// Its log answers for so many appends. Nobody folds it yet.
+    fn answering_for(answers: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = EmbeddedJournal::open(&directory.path().join("log"), 1).unwrap();
+        let (store, codec) = (Store::open(&directory.path().join("rows")).unwrap(), Arc::new(Codec::new().unwrap()));
+        let (folder, view) = Folder::open(store, log.as_ref(), Arc::clone(&codec), Clocks::system()).unwrap();
+        let config = ApiConfig { confirm_wait: Duration::ZERO, ..ApiConfig::new("simulated".to_owned()) };
+        let (access, stop) = (Arc::new(Access::of_a_test()), CancellationToken::new());
+        let journal = Arc::new(Silent { log: Arc::clone(&log), answers: AtomicUsize::new(answers) });
+        let api = Api { journal, view, totals: None, codec, access, config, shutdown: stop.clone() };
+        Self { _directory: directory, log, folder, api: Arc::new(api), stop }
+    }
+
+    /// A batch of events with these ids and amounts.
+    fn deliver(&self, events: &[(&str, u32)]) -> tokio::task::JoinHandle<Result<Response, Problem>> {
+        let one = |(id, amount): &(&str, u32)| {
             format!(
-                r#"{{"specversion":"1.0","id":"1","source":"/shop","type":"t","data":{{"amount":{amount},"currency":"EUR","customer_id":"cus_1","payment_method":"pm_1"}}}}"#
+                r#"{{"specversion":"1.0","id":"{id}","source":"/shop","type":"t","data":{{"amount":{amount},"currency":"EUR","customer_id":"cus_1","payment_method":"pm_1"}}}}"#
             )
         };
-        format!("[{}]", amounts.iter().map(one).collect::<Vec<_>>().join(","))
-    };
-    let begin = |amounts: &[u32]| {
-        let (api, body) = (Arc::clone(&api), events(amounts));
+        let body = format!("[{}]", events.iter().map(one).collect::<Vec<_>>().join(","));
+        let api = Arc::clone(&self.api);
         tokio::spawn(async move {
             let content_type = HeaderValue::from_static("application/cloudevents-batch+json");
             let host = HeaderValue::from_static("localhost");
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type), (HOST, host)]);
             deliver(&api, &headers, stream::iter([Ok(body.as_bytes())])).await
         })
-    };
-    let both = begin(&[1999, 2000]);
+    }
+}
+
+/// However short a POST is waited for: who is answered 200 does not come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_key_belongs_to_another_payment_is_refused_though_the_fold_comes_late() {
+    let bed = Bed::answering_for(usize::MAX);
+    let both = bed.deliver(&[("1", 1999), ("1", 2000)]);
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while journal.ends(Partition(0)).unwrap().committed.0 < 2 {
+    while bed.log.ends(Partition(0)).unwrap().committed.0 < 2 {
         assert!(tokio::time::Instant::now() < deadline, "they are not on the log");
         tokio::task::yield_now().await;
     }
-    std::thread::spawn(move || folder.run(journal.as_ref(), &stop).unwrap());
+    let Bed { log, folder, stop, _directory, .. } = bed;
+    let _ends = stop.clone().drop_guard();
+    std::thread::spawn(move || folder.run(log.as_ref(), &stop).unwrap());
     let refused = tokio::time::timeout(PATIENCE, both).await.unwrap().unwrap().unwrap_err();
     assert_eq!((refused.status(), refused.code()), (StatusCode::BAD_REQUEST, "events_refused"));
     assert!(refused.detail().starts_with("1 of 2 events") && refused.detail().contains("idempotency_key_reused"));
+}
+
+/// Time passes by itself here, whenever everybody waits.
+#[tokio::test(start_paused = true)]
+async fn what_the_log_has_is_accepted_and_what_it_does_not_say_it_has_comes_again() {
+    let began = tokio::time::Instant::now();
+    let bed = Bed::answering_for(2);
+    let accepted = bed.deliver(&[("1", 1999), ("2", 2000)]).await.unwrap().unwrap();
+    assert_eq!(accepted.status(), StatusCode::OK, "durable, and nobody folds it here");
+    assert_eq!((bed.log.ends(Partition(0)).unwrap().committed.0, began.elapsed()), (2, super::PATIENCE));
+    let bed = Bed::answering_for(1);
+    let began = tokio::time::Instant::now();
+    let again = bed.deliver(&[("1", 1999), ("2", 2000)]).await.unwrap().unwrap_err();
+    assert_eq!((again.status(), again.code()), (StatusCode::SERVICE_UNAVAILABLE, "append_unknown"));
+    assert_eq!(began.elapsed(), super::APPEND_MAX, "before Event Grid gives up, after 30 s");
 }

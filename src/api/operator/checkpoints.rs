@@ -10,7 +10,7 @@ use super::projections::no_such;
 use super::{Operator, document};
 use crate::checkpoint::{Busy, Maker, Status, Wanted};
 use crate::contract::CheckpointBody;
-use crate::http::{Problem, Query};
+use crate::http::{Problem, Query, read_object};
 use crate::payment::Invalid;
 use crate::projection::versions::Effort;
 
@@ -66,7 +66,7 @@ impl LatestBody {
 }
 
 fn wanted(document: &[u8]) -> Result<(String, Wanted), Invalid> {
-    let WantedBody { projection, effort, keep } = serde_json::from_slice(document).map_err(|e| {
+    let WantedBody { projection, effort, keep } = read_object(document).map_err(|e| {
         let text =
             format!("the body must have \"projection\", and \"effort\": N and \"keep\": N if they are wanted: {e}");
         Invalid::malformed("malformed_json", text)

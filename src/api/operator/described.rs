@@ -1,11 +1,14 @@
 //! The operator's routes, described.
 
 use super::super::described::EVERYWHERE;
-use super::{checkpoints, import, keys, parked, projections, rejected, resume};
+use super::{checkpoints, import, keys, parked, projections, rejected, requests, resume};
 use crate::contract::asked::{
-    AdoptionBody, NewDecisionBody, NewRejectionBody, PromotionBody, RevocationBody, VersionChangeBody,
+    AdoptionBody, NewDecisionBody, NewRejectionBody, NewSchemaDecisionBody, PromotionBody, RevocationBody,
+    VersionChangeBody,
 };
-use crate::contract::{FrameBody, KeyBody, NewKeyBody, ParkedBody, PaymentBody, ProjectionBody, text};
+use crate::contract::{
+    FrameBody, KeyBody, NewKeyBody, ParkedBody, PaymentBody, ProjectionBody, SchemaDecisionBody, text,
+};
 use crate::openapi::{BODY, DECISION, LetIn, Operation, QUERY, RECORDED, Tag};
 
 pub const TAG: Tag = (
@@ -21,6 +24,7 @@ fn new(method: &'static str, path: &'static str, id: &'static str, summary: &'st
 pub fn described() -> Vec<Operation> {
     let mut all = of_parked();
     all.extend(of_rejected());
+    all.extend(of_requests());
     all.extend(of_import());
     all.extend(of_projections());
     all.extend(of_checkpoints());
@@ -93,6 +97,53 @@ fn of_rejected() -> [Operation; 2] {
                 (409, &["not_halted_there", "unknown_schema", "already_rejected", "registry_away"]),
                 (422, &["invalid_position", "invalid_despite"]),
             ]),
+    ]
+}
+
+/// Of a process that takes requests in, too.
+#[must_use]
+pub fn of_requests() -> [Operation; 3] {
+    let change = |path, id, summary, about, codes| {
+        new("post", path, id, summary)
+            .about(about)
+            .path::<u32>("schema_id", "The id of a schema in the registry.")
+            .body::<NewSchemaDecisionBody>()
+            .answers::<SchemaDecisionBody>(201, "It is decided.", &[])
+            .answers::<requests::UnconfirmedBody>(
+                202,
+                "It is on the log, and that is all that is known.",
+                &["Retry-After"],
+            )
+            .refuses(BODY)
+            .refuses(DECISION)
+            .refuses(RECORDED)
+            .refuses(&[(400, &["invalid_schema_id"])])
+            .refuses(codes)
+    };
+    [
+        new(
+            "get",
+            "/v1/operator/requests",
+            "listHeldRequests",
+            "Partitions of requests that wait, and what is refused",
+        )
+        .about("Of this instance: another knows of its own.")
+        .answers::<requests::HeldBody>(200, "Both.", &[])
+        .refuses(QUERY),
+        change(
+            "/v1/operator/requests/schemas/{schema_id}/refuse",
+            "refuseSchema",
+            "Have requests by this id become dead letters",
+            "Only of an id that the schema registry says nothing of, while it answers for others. Events are never refused.",
+            &[(409, &["already_refused", "no_registry", "schema_explained", "registry_away"])],
+        ),
+        change(
+            "/v1/operator/requests/schemas/{schema_id}/readmit",
+            "readmitSchema",
+            "Have requests by this id waited for again",
+            "It takes back what was refused; what is a dead letter by now stays one.",
+            &[(409, &["not_refused"])],
+        ),
     ]
 }
 

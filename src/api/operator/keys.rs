@@ -16,7 +16,7 @@ use super::{Asked, Operator, document, with};
 use crate::access::custody::{Hand, NotDone, OVERLAP, OVERLAP_MAX};
 use crate::contract::{KeyBody, NewKeyBody, text};
 use crate::control::{Holder, KeyId};
-use crate::http::{Problem, Query, query};
+use crate::http::{Problem, Query, query, read_object};
 use crate::payment::{Invalid, MerchantId, Signed};
 
 /// What is to become of a key: the last part of the path.
@@ -155,8 +155,7 @@ fn hand<'a>(operator: &'a Operator, signed: &'a Signed) -> Hand<'a> {
 fn new_key(body: &[u8]) -> Result<(Holder, Signed), Invalid> {
     let what =
         "{\"scope\": \"merchant\", \"merchant_id\", \"operator\", \"reason\"}, or scope operator without merchant_id";
-    let CreateBody { scope, merchant_id, operator, reason } =
-        serde_json::from_slice(body).map_err(|e| malformed(what, &e))?;
+    let CreateBody { scope, merchant_id, operator, reason } = read_object(body).map_err(|e| malformed(what, &e))?;
     let holder = match (scope.as_str(), merchant_id) {
         ("merchant", Some(id)) => Holder::Merchant(MerchantId::parse(&id)?),
         ("operator", None) => Holder::Operator,
@@ -170,8 +169,7 @@ fn new_key(body: &[u8]) -> Result<(Holder, Signed), Invalid> {
 
 fn changed(to: Change, body: &[u8]) -> Result<(Duration, Signed), Invalid> {
     let what = "{\"operator\", \"reason\"}, and overlap_seconds where a key is rotated";
-    let ChangeBody { overlap_seconds, operator, reason } =
-        serde_json::from_slice(body).map_err(|e| malformed(what, &e))?;
+    let ChangeBody { overlap_seconds, operator, reason } = read_object(body).map_err(|e| malformed(what, &e))?;
     let overlap = overlap_seconds.map_or(OVERLAP, Duration::from_secs);
     if overlap > OVERLAP_MAX || (to == Change::Revoke && overlap_seconds.is_some()) {
         let max = OVERLAP_MAX.as_secs();

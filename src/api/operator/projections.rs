@@ -12,7 +12,7 @@ use warp::reply::Response;
 use super::super::json;
 use super::{Operator, document};
 use crate::contract::ProjectionBody;
-use crate::http::{Problem, Query};
+use crate::http::{Problem, Query, read_object};
 use crate::payment::{Invalid, Signed};
 use crate::projection::versions::{Effort, NotDone, Rebuilds};
 
@@ -123,7 +123,7 @@ fn wish(change: Change, document: &[u8]) -> Result<Wish, Invalid> {
 }
 
 fn effort(document: &[u8]) -> Result<Option<Effort>, Invalid> {
-    let RebuildBody { effort } = serde_json::from_slice(document).map_err(|e| {
+    let RebuildBody { effort } = read_object(document).map_err(|e| {
         Invalid::malformed("malformed_json", format!("the body must be {{}} or {{\"effort\": N}}: {e}"))
     })?;
     let bad = || Invalid::field("invalid_effort", "effort", "must be a whole number from 1 to 100".to_owned());

@@ -8,6 +8,7 @@ use crate::control::hubs;
 use crate::control::{Credential, EndpointKind, PayloadKind};
 use crate::deliveries::outcome::ENDPOINT_DISABLED;
 use crate::deliveries::target;
+use crate::http::read_object;
 use crate::payment::{Invalid, PaymentId, Timestamp};
 
 /// The names that an endpoint may ask for.
@@ -237,7 +238,7 @@ pub(super) fn recover(body: &[u8]) -> Result<(Timestamp, Option<Timestamp>), Inv
 
 /// Repeats nothing of what was sent.
 pub(in crate::api) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Invalid> {
-    serde_json::from_slice(body).map_err(|error| {
+    read_object(body).map_err(|error| {
         let place = format!("line {} column {}", error.line(), error.column());
         let (code, detail) = match error.classify() {
             serde_json::error::Category::Data => {
@@ -318,6 +319,7 @@ mod tests {
     #[test]
     fn what_is_asked_of_an_endpoint_is_checked() {
         assert!(nothing(b"{}").is_ok() && nothing(br#"{"a":1}"#).is_err());
+        assert!(nothing(b" []").is_err() && overlap(b"[3600]").is_err(), "a list is no object");
         assert_eq!(overlap(b"{}").unwrap(), 86_400);
         assert_eq!(overlap(br#"{"overlap_seconds":0}"#).unwrap(), 0);
         assert!(overlap(br#"{"credential":"bmV3"}"#).is_err());

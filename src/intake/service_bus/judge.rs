@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::super::request::{Asked, Refused, Unread, read, trace};
-use crate::amqp::{Body, Received};
+use crate::amqp::{Body, Received, Unusable};
 use crate::journal::{Offset, Partition, Position, SourceRecord};
 use crate::schema::RequestCodec;
 
@@ -20,11 +20,15 @@ pub(super) struct Judged {
     pub trace: Option<String>,
 }
 
-/// `None` is a message whose bytes are none.
-pub(super) fn judge(message: Option<Received>, read_at: Instant, codec: &RequestCodec) -> Result<Judged, Unread> {
-    let Some(message) = message else {
-        return Ok(refuse("malformed_message", "its bytes are no AMQP message")?);
-    };
+pub(super) fn judge(
+    message: Result<Received, Unusable>,
+    read_at: Instant,
+    codec: &RequestCodec,
+) -> Result<Judged, Unread> {
+    let message = message.map_err(|why| {
+        let code = if why == Unusable::TooLarge { "record_too_large" } else { "malformed_message" };
+        Refused { code, detail: why.to_string() }
+    })?;
     let record = as_record(message)?;
     let asked = read(&record, read_at, codec).map_err(in_words_of_messages)?;
     let trace = trace(&record).map(str::to_owned);
@@ -72,21 +76,25 @@ mod tests {
     use std::time::Instant;
 
     use super::{Judged, Refused, Unread, judge};
-    use crate::amqp::{Body, Received};
+    use crate::amqp::{Body, Received, Unusable};
     use crate::payment::{IdempotencyKey, MerchantId, PaymentId};
     use crate::schema::Codec;
 
     const GOOD: &str = r#"{"amount":1999,"currency":"EUR","customer_id":"cus_42","payment_method":"pm_card_visa"}"#;
 
-    fn message(id: Option<&str>, properties: &[(&str, Option<&str>)], body: &str) -> Received {
+    fn received(id: Option<&str>, properties: &[(&str, Option<&str>)], body: &str) -> Received {
         let bytes = |text: &str| text.as_bytes().to_vec();
         let properties = properties.iter().map(|(name, value)| ((*name).to_owned(), value.map(bytes))).collect();
         Received { id: id.map(bytes), properties, body: Body::Bytes(bytes(body)) }
     }
 
-    fn judged(message: impl Into<Option<Received>>) -> Result<Judged, Refused> {
+    fn message(id: Option<&str>, properties: &[(&str, Option<&str>)], body: &str) -> Result<Received, Unusable> {
+        Ok(received(id, properties, body))
+    }
+
+    fn judged(message: Result<Received, Unusable>) -> Result<Judged, Refused> {
         let codec = Codec::new().unwrap().requests();
-        judge(message.into(), Instant::now(), &codec).map_err(|unread| match unread {
+        judge(message, Instant::now(), &codec).map_err(|unread| match unread {
             Unread::Refused(refused) => refused,
             Unread::NotRegistered(id) => panic!("it waits for schema {id}"),
         })
@@ -119,8 +127,10 @@ mod tests {
         assert_eq!(code(message(Some("k"), &[], "hello")), "unknown_format");
         assert_eq!(code(message(Some("k"), &[], &"x".repeat(70_000))), "record_too_large");
         assert_eq!(code(message(Some("k"), &[], "")), "empty_record");
-        assert_eq!(code(Received { body: Body::Empty, ..message(Some("k"), &[], "") }), "empty_record");
-        assert_eq!(code(Received { body: Body::Structure, ..message(Some("k"), &[], "") }), "unsupported_body");
-        assert_eq!(judged(None).unwrap_err().code, "malformed_message");
+        assert_eq!(code(Ok(Received { body: Body::Empty, ..received(Some("k"), &[], "") })), "empty_record");
+        assert_eq!(code(Ok(Received { body: Body::Structure, ..received(Some("k"), &[], "") })), "unsupported_body");
+        assert_eq!(code(Err(Unusable::NoMessage)), "malformed_message");
+        assert_eq!(code(Err(Unusable::TooDeep)), "malformed_message");
+        assert_eq!(code(Err(Unusable::TooLarge)), "record_too_large");
     }
 }

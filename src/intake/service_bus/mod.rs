@@ -85,7 +85,7 @@ impl ServiceBus {
 
     /// Until then what is known already would be appended again. `false` at the stop.
     async fn caught_up(&self, stop: &CancellationToken) -> bool {
-        while !self.view.caught_up() {
+        while !self.view.caught_up() || self.view.is_withheld() {
             tokio::select! {
                 () = stop.cancelled() => return false,
                 () = tokio::time::sleep(CATCH_UP_PAUSE) => {}

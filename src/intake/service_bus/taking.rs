@@ -188,7 +188,8 @@ async fn one(
         match judge(message.clone(), read_at, &bus.requests) {
             Ok(judged) => break judged,
             Err(Unread::Refused(refused)) => return done(Became::Refused(refused)),
-            Err(Unread::NotRegistered(_)) => {
+            Err(Unread::NotRegistered(id)) => {
+                bus.requests.want(id);
                 let holding = unexplained.get_or_insert_with(|| held.hold(UNEXPLAINED));
                 if read_at.elapsed() >= HOLD_MAX && !holding.is_only_one() {
                     return done(Became::NotAppended);

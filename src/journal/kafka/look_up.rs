@@ -1,5 +1,6 @@
 //! Questions about the log that no loop asks: where a partition ends and begins, what stands at one position.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,8 +58,15 @@ impl LookUp {
             .map_err(|error| journal_error(&format!("ask about the topic {}", self.topic), &error))
     }
 
-    pub(super) fn writable(&self, partition: Partition, in_sync_min: u64) -> Result<(), JournalError> {
-        writable(&self.metadata()?, &self.topic, partition, in_sync_min).map_err(JournalError::Unavailable)
+    /// Which of so many partitions take no records, and why: one question for all of them.
+    pub(super) fn unwritable(
+        &self,
+        partitions: u32,
+        in_sync_min: u64,
+    ) -> Result<BTreeMap<Partition, String>, JournalError> {
+        let metadata = self.metadata()?;
+        let judged = (0..partitions).map(Partition).map(|p| (p, writable(&metadata, &self.topic, p, in_sync_min)));
+        Ok(judged.filter_map(|(partition, verdict)| Some((partition, verdict.err()?))).collect())
     }
 
     pub(super) fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {

@@ -3,9 +3,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::journal::JournalError;
+
 /// What of the time between two looks counts as silence at most. Who looks later than that stood still itself: the process was
 /// stopped, or the machine slept, and then nobody could be heard.
 const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// What a member that nobody polls for this many times `max.poll.interval.ms` held has been given away long ago, and whoever
+/// should poll it hangs.
+const MEMBER_SILENT: u32 = 2;
 
 /// How long nothing was heard, by one who looks again and again.
 pub(super) struct Silence {
@@ -54,6 +60,19 @@ impl Pulse {
         })
     }
 
+    /// `Err` if the loop hangs: a group gives away what is not polled for `interval`. Looked at again and again.
+    pub(super) fn must_be_served(&self, who: &str, interval: Duration) -> Result<(), JournalError> {
+        let silent = self.silent_for(Instant::now());
+        if silent <= interval * MEMBER_SILENT {
+            return Ok(());
+        }
+        Err(JournalError::Broken(format!(
+            "nobody has served the {who} for {} s: its loop hangs, and the group has given its partitions to others; \
+             this process must be started again",
+            silent.as_secs()
+        )))
+    }
+
     fn watched(&self) -> MutexGuard<'_, Option<Watched>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,6 +96,23 @@ mod tests {
         assert_eq!((lasts(10), lasts(15)), (0, 5));
         pulse.end();
         assert_eq!(lasts(16), 0);
+    }
+
+    #[test]
+    fn a_loop_that_hangs_is_told_by_its_name() {
+        let pulse = Pulse::default();
+        assert!(pulse.must_be_served("hub", Duration::ZERO).is_ok(), "there is no loop");
+        pulse.beat();
+        let deadline = Instant::now() + SECOND * 10;
+        let hangs = loop {
+            if let Err(error) = pulse.must_be_served("hub", Duration::ZERO) {
+                break error.to_string();
+            }
+            assert!(Instant::now() < deadline, "nobody is missed");
+        };
+        assert!(hangs.contains("nobody has served the hub"), "{hangs}");
+        pulse.beat();
+        assert!(pulse.must_be_served("hub", SECOND * 60).is_ok());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Merges the sorted records, folds payment after payment, and has a store made of the rows: one thread reads, several fold (of
 //! two payments neither asks for anything of the other), and one writes what they come to in the order in which it was read.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::super::error::{ApplyError, FoldError};
 use super::super::fold::Projection;
@@ -14,11 +16,15 @@ use super::super::{Progress, progress};
 use super::gather::{PAYMENT_BYTES, record_of};
 use super::{Bulk, Done, Gathered, rows};
 use crate::journal::JournalError;
+use crate::lock::lock;
+use crate::payment::PaymentId;
 use crate::priority::worked;
 use crate::store::{Batch, Load, Merge, Sink, Store, StoreError};
 
 /// What waits between two threads, beside what each has in its hand.
 const AHEAD_MAX: usize = 2;
+/// Between two looks whether the schema registry has been heard.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// A piece of the sorted log has no more bytes than this and those of one payment: some dozen of them are on their way.
 const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// Threads that fold; fewer where there are fewer processors. The one that reads keeps about so many busy.
@@ -30,6 +36,14 @@ pub(super) struct Loading<'a> {
     /// How many were gathered, in how many offsets.
     pub records: u64,
     pub offsets: u64,
+    pub others: Others,
+}
+
+/// What a thread that waits has to hear of the others: that one of them has ended, and so all have to.
+pub(super) struct Others {
+    ended: CancellationToken,
+    /// Why the first one failed that did. The writer hears of it in its turn only, and that may be behind one that waits.
+    failed: Mutex<Option<Trouble>>,
 }
 
 /// What one thread hands to the next.
@@ -51,6 +65,7 @@ struct Rows {
 
 enum Trouble {
     NotSorted(&'static str),
+    Stopped,
     Fold(FoldError),
 }
 
@@ -72,6 +87,7 @@ impl Loading<'_> {
         let done = match self.load::<P>(&store, merge, ordered, open) {
             Ok(done) => done,
             Err(Trouble::NotSorted(why)) => Done::NotSorted(why),
+            Err(Trouble::Stopped) => Done::Stopped,
             Err(Trouble::Fold(error)) => return Err(error),
         };
         drop(store);
@@ -99,6 +115,7 @@ impl Loading<'_> {
         let (to_folders, from_reader) = channels::<Rows>(folders);
         let (to_writer, from_folders) = channels::<Batch>(folders);
         let whole = thread::scope(|scope| {
+            let _ended = self.others.ended.clone().drop_guard();
             let spawned = |name: &str| thread::Builder::new().name(name.to_owned());
             spawned("fold-read").spawn_scoped(scope, move || self.read(merge, &to_folders)).map_err(no_thread)?;
             let open = || open(store, &progress);
@@ -107,7 +124,8 @@ impl Loading<'_> {
                 spawned("fold").spawn_scoped(scope, folding).map_err(no_thread)?;
             }
             self.write(from_folders, &mut sink, ordered)
-        })?;
+        });
+        let whole = lock(&self.others.failed).take().map_or(whole, Err)?;
         let unsorted = sink.unsorted();
         tracing::info!(store = %self.bulk.store.display(), unsorted, "all payments are folded");
         if !whole || !self.finish(sink)? {
@@ -166,6 +184,7 @@ impl Loading<'_> {
                 let batch = self.fold_one(&of, store, open()?)?;
                 Ok(Piece { of: batch, records, worked: so_far + worked() - before })
             });
+            let folded = folded.map_err(|trouble| self.others.fail(trouble));
             let failed = folded.is_err();
             if batches.send(folded).is_err() || failed {
                 return;
@@ -188,15 +207,41 @@ impl Loading<'_> {
 
     /// Only what a fold would fold, where it would.
     fn judge(&self, key: &[u8], value: &[u8]) -> Result<Recorded, Trouble> {
-        let (id, record) =
-            record_of(key, value).ok_or_else(|| StoreError::Damaged("a row of a run is no record".to_owned()))?;
-        let partition = record.position.partition;
-        let recorded = Recorded::read(record, self.bulk.codec)
-            .map_err(|_| Trouble::NotSorted("there is a record that cannot be read"))?;
+        let (id, recorded) = self.read_one(key, value)?;
+        let partition = recorded.position.partition;
         if recorded.event.payment_id != id || home_of(id, self.gathered.partitions.len() as u32) != partition {
             return Err(Trouble::NotSorted("there is a record on another partition than its payment's"));
         }
         Ok(recorded)
+    }
+
+    /// What the schema registry has not explained yet is waited for, as long as it takes: folded record by record it would be
+    /// waited for too, and all of it read again.
+    fn read_one(&self, key: &[u8], value: &[u8]) -> Result<(PaymentId, Recorded), Trouble> {
+        let mut said = false;
+        loop {
+            let (id, record) =
+                record_of(key, value).ok_or_else(|| StoreError::Damaged("a row of a run is no record".to_owned()))?;
+            let position = record.position;
+            let fault = match Recorded::read(record, self.bulk.codec) {
+                Ok(recorded) => return Ok((id, recorded)),
+                Err(fault) => fault,
+            };
+            let Some(unread) = fault.unread.as_ref().filter(|_| fault.waits()) else {
+                return Err(Trouble::NotSorted("there is a record that cannot be read"));
+            };
+            if !said {
+                tracing::info!(%position, reason = fault.reason, "what is made of the sorted log waits at a record");
+                said = true;
+            }
+            self.bulk.codec.want(unread);
+            while !self.bulk.codec.is_past(unread) {
+                if self.others.ended.is_cancelled() {
+                    return Err(Trouble::Stopped);
+                }
+                thread::sleep(LOOK_PAUSE);
+            }
+        }
     }
 
     // === the last: files ===
@@ -246,6 +291,21 @@ impl Loading<'_> {
         }
         progress.seal(self.gathered.offsets().positions(), &mut batch);
         batch.commit()
+    }
+}
+
+impl Others {
+    pub fn of(stop: &CancellationToken) -> Self {
+        Self { ended: stop.child_token(), failed: Mutex::default() }
+    }
+
+    /// What the writer is to be told in its place.
+    fn fail(&self, trouble: Trouble) -> Trouble {
+        if !matches!(trouble, Trouble::Stopped) {
+            lock(&self.failed).get_or_insert(trouble);
+            self.ended.cancel();
+        }
+        Trouble::Stopped
     }
 }
 

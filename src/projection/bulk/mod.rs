@@ -96,7 +96,8 @@ impl Bulk<'_> {
     ) -> Result<Done, FoldError> {
         match gather::gather(self)? {
             gather::Ended::There(gathered, merge, rows) => {
-                load::Loading { bulk: self, gathered: &gathered, records: rows, offsets: self.to.sum() }
+                let (offsets, others) = (self.to.sum(), load::Others::of(self.stop));
+                load::Loading { bulk: self, gathered: &gathered, records: rows, offsets, others }
                     .run(merge, ordered, open)
             }
             gather::Ended::Stopped => Ok(Done::Stopped),

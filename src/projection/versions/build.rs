@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::difference::{Pair, Rows, compare};
+use super::super::difference::{Difference, Pair, Rows, compare};
 use super::super::error::FoldError;
 use super::super::fold::{Fold, FoldedTo};
 use super::super::live::{Live, Served};
@@ -124,7 +124,8 @@ impl<P: Served> Building<'_, P> {
         }
         let (built, _) = self.built.frozen()?;
         self.report.compares();
-        match self.compare(&Pair { left: &frozen, right: &built, codec: self.codec }) {
+        let pair = Pair { left: &frozen, right: &built, codec: self.codec };
+        match self.compare(|found, after| compare::<P>(&pair, &Rows::All, found, after)) {
             // What is served is damaged, and this version is not the worse for it.
             Err(error) if served.store.is_damaged() && !self.built.store.is_damaged() => {
                 tell(format!("the version that is served cannot be read: {error}"));
@@ -139,8 +140,11 @@ impl<P: Served> Building<'_, P> {
         Ok(())
     }
 
-    /// Answers with how many rows were compared.
-    fn compare(&self, pair: &Pair<'_>) -> Result<u64, StoreError> {
+    /// By `with`, which tells every difference and is told when to stop. Answers with how many rows were compared.
+    pub fn compare(
+        &self,
+        with: impl FnOnce(&mut dyn FnMut(Difference), &mut dyn FnMut(u64) -> bool) -> Result<u64, StoreError>,
+    ) -> Result<u64, StoreError> {
         let mut worked = Instant::now();
         let mut after = |rows: u64| {
             if rows.is_multiple_of(STRETCH_MAX as u64) {
@@ -150,7 +154,7 @@ impl<P: Served> Building<'_, P> {
             }
             !self.stop.is_cancelled()
         };
-        let rows = compare::<P>(pair, &Rows::All, &mut |found| self.report.differs(found), &mut after)?;
+        let rows = with(&mut |found| self.report.differs(found), &mut after)?;
         self.report.compared_to(rows);
         Ok(rows)
     }

@@ -20,8 +20,12 @@ pub enum Phase {
     CaughtUp,
     /// At the same offsets it had the same rows as the one that is served.
     Verified,
-    /// It had other rows.
+    /// It had other rows. Where it is the one in use, for want of another that this code can read: other than those of the code
+    /// before it; nobody is sent to it.
     Different,
+    /// The one in use, for want of another that this code can read, before it is held against the rows of the code before it;
+    /// nobody is sent to it.
+    Uncompared,
     /// What everybody reads.
     Serving,
     /// It was served before, and is folded on, to be gone back to.
@@ -37,6 +41,7 @@ impl std::fmt::Display for Phase {
             Self::CaughtUp => "caught-up",
             Self::Verified => "verified",
             Self::Different => "different",
+            Self::Uncompared => "uncompared",
             Self::Serving => "serving",
             Self::Retired => "retired",
             Self::Failed => "failed",
@@ -73,18 +78,23 @@ impl Version {
 impl Manifest {
     /// Of the projection as this program writes it; the first version is served where there is no manifest.
     pub fn read<P: Projection>(stores: &Path) -> io::Result<Self> {
-        match std::fs::read(path::<P>(stores)) {
+        Self::read_of(stores, &versioned_name::<P>())
+    }
+
+    /// Of one that has this name.
+    pub fn read_of(stores: &Path, versioned_name: &str) -> io::Result<Self> {
+        let path = stores.join(format!("{versioned_name}.json"));
+        match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
                 let text = format!(
-                    "{} cannot be read ({e}): delete it, and the directories of {} beside it; they are folded anew from the log",
-                    path::<P>(stores).display(),
-                    versioned_name::<P>()
+                    "{} cannot be read ({e}): delete it, and the directories of {versioned_name} beside it; they are folded anew from the log",
+                    path.display(),
                 );
                 io::Error::new(io::ErrorKind::InvalidData, text)
             }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let serving = Version::new(1, Phase::Serving, String::new());
-                Ok(Self { serving, other: None, last: greatest::<P>(stores)? })
+                Ok(Self { serving, other: None, last: greatest(stores, versioned_name)? })
             }
             Err(e) => Err(e),
         }
@@ -108,19 +118,24 @@ impl Manifest {
 /// What a version is called, and its directory: `payments@4`, `payments@4.2`.
 #[must_use]
 pub fn name<P: Projection>(number: u32) -> String {
+    name_of(&versioned_name::<P>(), number)
+}
+
+/// Of a projection that has this name.
+pub fn name_of(versioned_name: &str, number: u32) -> String {
     match number {
-        1 => versioned_name::<P>(),
-        _ => format!("{}.{number}", versioned_name::<P>()),
+        1 => versioned_name.to_owned(),
+        _ => format!("{versioned_name}.{number}"),
     }
 }
 
 /// The greatest number that a directory has: were the list lost, no name would be given twice for it.
-fn greatest<P: Projection>(stores: &Path) -> io::Result<u32> {
+fn greatest(stores: &Path, versioned_name: &str) -> io::Result<u32> {
     let entries = match std::fs::read_dir(stores) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(1),
         entries => entries?,
     };
-    let (mut greatest, prefix) = (1, format!("{}.", versioned_name::<P>()));
+    let (mut greatest, prefix) = (1, format!("{versioned_name}."));
     for entry in entries {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok());

@@ -12,6 +12,11 @@ mod report;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod upgrade;
+#[cfg(test)]
+mod upgrade_tests;
+#[cfg(test)]
+mod verdict_tests;
 mod wishes;
 
 use std::collections::BTreeMap;
@@ -190,7 +195,9 @@ impl<P: Served> Versions<P> {
     /// `serving` folds the store that `live` reads, which is that in [`serving_dir`].
     /// That the log does not answer is told: the start is to be tried again.
     pub fn new(sources: Sources, live: Arc<Live<P>>, serving: Fold<P>) -> anyhow::Result<(Arc<Self>, Folds<P>)> {
-        let manifest = Manifest::read::<P>(&sources.stores)?;
+        let mut manifest = Manifest::read::<P>(&sources.stores)?;
+        upgrade::mark::<P>(&mut manifest, &sources.stores, sources.clocks.machine().to_string())?;
+        live.withhold(upgrade::withheld::<P>(&manifest.serving));
         let first = Running::of(Some(live.built()));
         let running = BTreeMap::from([(manifest.serving.number, first)]);
         let state = Mutex::new(State { manifest, running, condemned: Vec::new() });
@@ -259,7 +266,7 @@ impl<P: Served> Versions<P> {
             return Ok(());
         };
         let (report, making) = making;
-        let fold = match fold {
+        let mut fold = match fold {
             Some(fold) => fold,
             None => match self.make(number, &report, effort, stop)? {
                 Some(fold) => fold,
@@ -272,6 +279,9 @@ impl<P: Served> Versions<P> {
         let Sources { log, codec, .. } = &self.sources;
         let (log, live) = (log.as_ref(), &*self.live);
         let building = Building { log, codec, live, built: &built, report: &report, effort, stop, reached: &reached };
+        if phase == Phase::Serving && !self.hold_against_older(&building, &mut fold)? {
+            return Ok(());
+        }
         building.run(fold, phase)
     }
 

@@ -60,11 +60,14 @@ impl<P: Served> Rebuilds for Versions<P> {
 
     fn promote(&self, version: &str, by: &Signed, accepted: bool) -> Result<(), NotDone> {
         let (version, wish) = (version.to_owned(), "promoted");
+        if let Some(accepted) = self.accept_upgrade(&version, by, accepted) {
+            return accepted;
+        }
         self.exchange(version, by, |version, phase| match phase {
             Phase::Verified => Ok(()),
             Phase::CaughtUp | Phase::Different if accepted => Ok(()),
             Phase::CaughtUp | Phase::Different => Err(NotDone::NotTheSame(version, phase)),
-            Phase::Building | Phase::Serving | Phase::Retired | Phase::Failed => {
+            Phase::Building | Phase::Uncompared | Phase::Serving | Phase::Retired | Phase::Failed => {
                 Err(NotDone::NotNow { version, phase, wish })
             }
         })
@@ -117,6 +120,13 @@ impl<P: Served> Versions<P> {
             may(version.clone(), other.phase)?;
         }
         let Some(to) = following else { return Err(NotDone::NotYet(version)) };
+        // It would be the same as one that nobody has accepted, or nobody has judged.
+        let serving = || name::<P>(state.manifest.serving.number);
+        match state.manifest.serving.phase {
+            Phase::Different => return Err(NotDone::NotTheSame(serving(), Phase::Different)),
+            Phase::Uncompared => return Err(NotDone::NotYet(serving())),
+            _ => {}
+        }
         if let Err(behind) = self.live.meet(&to, EXCHANGE_MAX) {
             return Err(NotDone::Behind(version, behind));
         }

@@ -1,11 +1,12 @@
 //! A part of the payments: whole ones, and no others.
 
-use super::{Bed, PARTITIONS, only, put_row};
+use super::{Bed, PARTITIONS, only, put_row, rows};
 use crate::journal::{Offset, Partition};
 use crate::payment::samples::{payment_id, successful};
 use crate::payment::{CustomerId, MerchantId, Timestamp};
 use crate::projection::home_of;
-use crate::replay::{Invariant, Selection, ends_of};
+use crate::replay::{Against, Invariant, Selection, Verification, ends_of};
+use crate::store::Store;
 
 #[tokio::test]
 async fn a_choice_judges_whole_payments_and_no_other() {
@@ -62,7 +63,28 @@ async fn a_choice_is_compared_with_its_rows_alone() {
     let report = bed.run(&of(one)).unwrap();
     only(&report, Invariant::StoreAsFolded, 1);
     let sound = bed.run(&of(three)).unwrap();
-    assert!(sound.totals.is_empty() && sound.counts.rows_of_the_store == Some(3), "row, feed and due: {sound}");
+    assert!(
+        sound.totals.is_empty() && sound.counts.rows_of_the_store == Some(4),
+        "row, feed and its index, due: {sound}"
+    );
+    let led = rows(&store, "merchants");
+    assert_eq!(led.len(), 9, "one for each effective event");
+    led.iter().for_each(|(key, _)| put_row(&store, "merchants", key, Some(b"cus_other")));
+    let report = bed.run(&of(three)).unwrap();
+    only(&report, Invariant::StoreAsFolded, 1);
+    assert!(report.to_string().contains("merchants, merchant's event at "), "{report}");
+}
+
+#[tokio::test]
+async fn totals_are_not_judged_by_a_choice_and_that_is_said() {
+    let bed = Bed::with_payments().await;
+    let selection = Selection { payment: Some(payment_id("order-1")), ..Selection::default() };
+    let against = Some(Against { payments: bed.folded(), totals: Some(Store::in_memory()) });
+    let report = bed.run(&Verification { against, ..bed.verification(None, selection) }).unwrap();
+    assert!(report.totals.is_empty(), "{report}");
+    assert!(report.counts.sums_folded_twice.is_none() && report.counts.sums_counted_again.is_none(), "{report}");
+    let note = "totals are sums over all payments: with a choice of payments they are not looked at";
+    assert_eq!(report.notes, [note]);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ impl Reader for Fickle {
     }
 }
 
-fn verify(bed: &Bed, change: Change) -> Report {
+pub(super) fn verify_changed(bed: &Bed, change: Change) -> Report {
     let log = Fickle { log: bed.journal.clone(), readings: AtomicU32::new(0), change };
     let (codec, ends) = (Arc::clone(&bed.codec), ends_of(&log).unwrap());
     let selection = Selection::default();
@@ -77,7 +77,7 @@ fn verify(bed: &Bed, change: Change) -> Report {
 async fn two_folds_that_do_not_agree_are_told_by_payment_and_field() {
     let bed = Bed::with_payments().await;
     bed.append(payment_id("order-3"), successful("ch_3")).await;
-    let report = verify(&bed, |reading, items| {
+    let report = verify_changed(&bed, |reading, items| {
         for item in items {
             let HistoryItem::Record(record) = item else { continue };
             let value = record.value.as_mut().unwrap();
@@ -96,7 +96,7 @@ async fn two_folds_that_do_not_agree_are_told_by_payment_and_field() {
 async fn offsets_that_do_not_grow_are_found() {
     let bed = Bed::new();
     let position = bed.append(payment_id("order-1"), crate::payment::samples::in_progress(5)).await;
-    let report = verify(&bed, |_, items| {
+    let report = verify_changed(&bed, |_, items| {
         let again = items.iter().find_map(|item| match item {
             HistoryItem::Record(record) => Some(HistoryItem::Record(record.clone())),
             HistoryItem::Done(_) => None,

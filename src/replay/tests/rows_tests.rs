@@ -14,7 +14,7 @@ async fn a_row_that_is_not_what_the_log_folds_to_is_named_by_table_key_and_field
         bed.append(payment_id("order-4"), data).await;
     }
     let good = bed.folded();
-    for table in ["payments", "feed", "others", "due", "parked", "rejected", "meta"] {
+    for table in ["payments", "feed", "merchants", "others", "due", "parked", "rejected", "meta"] {
         let taken = good.copy().unwrap();
         match rows(&good, table).last() {
             Some((key, _)) => put_row(&taken, table, key, None),
@@ -31,7 +31,28 @@ async fn a_row_that_is_not_what_the_log_folds_to_is_named_by_table_key_and_field
     only(&report, Invariant::StoreAsFolded, 1);
     assert!(first(&report).contains("does not say of which log"), "{report}");
     let empty = bed.verify_against(&Store::in_memory());
-    assert!(empty.totals.is_empty() && empty.to_string().contains("note: the store is empty"), "{empty}");
+    assert!(empty.totals.is_empty() && empty.to_string().contains("note: the store of payments is empty"), "{empty}");
+}
+
+/// A table that is gone has no rows to compare.
+#[tokio::test]
+async fn a_table_that_is_missing_or_does_not_belong_to_the_others_is_named() {
+    let bed = Bed::with_payments().await;
+    let (whole, without) = (bed.folded(), Store::in_memory());
+    for (name, _) in whole.tables().into_iter().filter(|(name, _)| name != "merchants") {
+        without.table(&name).unwrap();
+        let all = whole.table(&name).unwrap().range(&[], &[0xFF; 33]);
+        all.map(Result::unwrap).for_each(|(key, value)| put_row(&without, &name, &key, Some(&value)));
+    }
+    let report = bed.verify_against(&without);
+    only(&report, Invariant::StoreAsFolded, 1);
+    assert!(first(&report).contains("the store of payments has no table merchants"), "{report}");
+    put_row(&whole, "due", &[0xFF; 32], Some(&[0; 8]));
+    whole.table("more").unwrap();
+    let report = bed.verify_against(&whole);
+    only(&report, Invariant::StoreAsFolded, 2);
+    assert!(report.to_string().contains("the table due does not belong to the others"), "{report}");
+    assert!(report.to_string().contains("has a table that is not its own: more"), "{report}");
 }
 
 #[tokio::test]

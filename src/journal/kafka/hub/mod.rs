@@ -9,6 +9,7 @@ mod requests;
 use std::fmt;
 use std::sync::Arc;
 
+use super::pulse::Pulse;
 use super::{KafkaConfig, settings};
 use crate::journal::{Journal, JournalError, Requests};
 
@@ -33,12 +34,23 @@ const RECOMMENDED: &[(&str, &str)] = &[
 const RECOMMENDED_TO_READERS: &[(&str, &str)] = &[("session.timeout.ms", "30000"), ("heartbeat.interval.ms", "3000")];
 
 /// Where it is and how to log in there. May hold secrets.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Hub {
     servers: String,
     topic: String,
     settings: Vec<(String, String)>,
+    /// Of whoever reads it in this process.
+    pulse: Arc<Pulse>,
 }
+
+/// Whoever reads it.
+impl PartialEq for Hub {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.servers, &self.topic, &self.settings) == (&other.servers, &other.topic, &other.settings)
+    }
+}
+
+impl Eq for Hub {}
 
 impl Hub {
     /// `HOST:PORT/TOPIC`, where several hosts may stand with commas between.
@@ -60,7 +72,7 @@ impl Hub {
         if place.len() > PLACE_BYTES_MAX {
             return Err(format!("it has {PLACE_BYTES_MAX} characters at most"));
         }
-        Ok(Self { servers: servers.to_owned(), topic: topic.to_owned(), settings: Vec::new() })
+        Ok(Self { servers: servers.to_owned(), topic: topic.to_owned(), settings: Vec::new(), pulse: Arc::default() })
     }
 
     /// A hub of an Event Hubs namespace.
@@ -113,6 +125,12 @@ impl Hub {
         Ok(Box::new(requests::HubRequests::join(self, group, log, ours)?))
     }
 
+    /// Is it still read by who has joined there by this hub, or a clone of it? As [`Journal::check_members`] has it.
+    pub fn check_member(&self) -> Result<(), JournalError> {
+        let interval = settings::poll_interval(&self.config("check", RECOMMENDED_TO_READERS));
+        self.pulse.must_be_served("hub", interval)
+    }
+
     /// Names it for ever, among all that requests come from: our own topic has no host.
     fn name(&self) -> String {
         format!("{}/{}", self.hosts().next().unwrap_or_default(), self.topic)
@@ -158,6 +176,21 @@ mod tests {
             assert!(Hub::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Hub::parse(&format!("host:9093/{}", "t".repeat(255))).is_err());
+    }
+
+    #[test]
+    fn whoever_has_a_copy_of_it_hears_its_pulse() {
+        let hub = Hub::parse("h:1/t").unwrap().with([("max.poll.interval.ms".to_owned(), "0".to_owned())]);
+        let watched = hub.clone();
+        assert!(watched.check_member().is_ok(), "nobody has joined");
+        hub.pulse.beat();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while watched.check_member().is_ok() {
+            // From the first look on it is silent.
+            assert!(std::time::Instant::now() < deadline, "nobody is missed");
+        }
+        hub.pulse.end();
+        assert!(watched.check_member().is_ok());
     }
 
     #[test]

@@ -12,8 +12,9 @@ use rdkafka::consumer::{CommitMode, Consumer};
 
 use super::outbox::Outbox;
 use super::{Hub, RECOMMENDED_TO_READERS};
-use crate::journal::kafka::fetcher::{ASK_TIMEOUT, DROP_DEADLINE, Fetcher};
+use crate::journal::kafka::fetcher::{DROP_DEADLINE, Fetcher};
 use crate::journal::kafka::foreign::letter_record;
+use crate::journal::kafka::pulse::Pulse;
 use crate::journal::kafka::topics::{self, DEAD_LETTER_BYTES_MAX};
 use crate::journal::kafka::{KafkaConfig, guards, kafka_offset, list_of, settings, wait};
 use crate::journal::{
@@ -46,6 +47,7 @@ pub(super) struct HubRequests {
     join_not_before: Instant,
     positions: Positions,
     told: Seldom,
+    pulse: Arc<Pulse>,
     deadline: Duration,
 }
 
@@ -71,6 +73,7 @@ impl HubRequests {
     ) -> Result<Self, JournalError> {
         let config = hub.config(group, RECOMMENDED_TO_READERS);
         settings::validate(&config)?;
+        hub.pulse.beat();
         let (letters, dead_letter_partitions, dead_letter_bytes_max) = match ours {
             None => (Letters::Said, 1, usize::try_from(DEAD_LETTER_BYTES_MAX).unwrap_or(usize::MAX)),
             Some(ours) => {
@@ -96,6 +99,7 @@ impl HubRequests {
             join_not_before: Instant::now(),
             positions: Positions { next: BTreeMap::new(), commit_at: None },
             told: Seldom::new(),
+            pulse: Arc::clone(&hub.pulse),
             deadline: DROP_DEADLINE,
         })
     }
@@ -167,6 +171,7 @@ impl Requests for HubRequests {
     }
 
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<Incoming>, JournalError> {
+        self.pulse.beat();
         if !self.lost.is_empty() {
             let partitions = std::mem::take(&mut self.lost).into_iter().collect();
             return Ok(vec![Incoming::Group(Assignment::Revoked { partitions, lost: true })]);
@@ -227,17 +232,8 @@ impl Requests for HubRequests {
 
     /// Of the log alone: a dead letter that is not taken is told when it is written.
     fn unwritable(&mut self) -> Result<BTreeMap<Target, String>, JournalError> {
-        let (mut unwritable, began) = (BTreeMap::new(), Instant::now());
-        for partition in (0..self.log.partitions()).map(Partition) {
-            match self.log.writable(partition) {
-                Ok(()) => {}
-                // Not one after the other in vain: the hub's group waits for us meanwhile.
-                Err(error @ JournalError::Unavailable(_)) if began.elapsed() > ASK_TIMEOUT => return Err(error),
-                Err(JournalError::Unavailable(why)) => drop(unwritable.insert(Target::Log(partition), why)),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(unwritable)
+        let unwritable = self.log.unwritable()?;
+        Ok(unwritable.into_iter().map(|(partition, why)| (Target::Log(partition), why)).collect())
     }
 
     fn commit(&mut self, passage: &Passage) -> Result<(), TransactionError> {
@@ -261,6 +257,7 @@ impl Requests for HubRequests {
 
 impl Drop for HubRequests {
     fn drop(&mut self) {
+        self.pulse.end();
         self.commit_positions();
         if let Some(mut fetcher) = self.fetcher.take() {
             fetcher.close(self.deadline);
