@@ -95,9 +95,9 @@ pub async fn whoever_was_never_tried_has_no_attempts_and_is_known(bed: &Bed) {
     let client = &parts.front.client;
     let service = PushService::saying(|_, _| Says::retry_after(429, 600)).await;
     let (first, mine) = (service.browser(), service.browser());
-    subscribe(client, &first, json!({"customer_id": "cus_1"})).await;
+    let paused_by = subscribe(client, &first, json!({"customer_id": "cus_1"})).await;
     pay(client, "order-1", "pm_card_visa").await;
-    service.has(1).await;
+    until("the service is left alone", async || attempts(client, &paused_by).await.len() == 1).await;
     let id = subscribe(client, &mine, json!({"customer_id": "cus_2"})).await;
     let paid = client.pay_to_the_end("order-2", &crate::client::body("cus_2", "pm_card_visa")).await;
     let path = format!("/v1/payments/{}/pushes", paid.text("id"));
