@@ -182,6 +182,13 @@ async fn a_body_too_large_is_answered_413_with_a_length_and_without() {
         let answer = server.exchange(&request).await;
         assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("\"code\":\"body_too_large\""), "{answer}");
     }
+    // More than is thrown away: the rest is not read, so that the connection is good for nothing more, and says so.
+    let huge = "x".repeat(1024 * 1024);
+    let answer = server.exchange(&post(&format!("content-length: {}", huge.len()), &huge)).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 413") && answer.to_lowercase().contains("\r\nconnection: close\r\n"),
+        "{answer}"
+    );
     let exactly = "x".repeat(BODY_MAX_BYTES);
     let request = post("transfer-encoding: chunked", &format!("{:x}\r\n{exactly}\r\n0\r\n\r\n", exactly.len()));
     assert!(server.exchange(&request).await.ends_with("\r\n\r\n1024"));

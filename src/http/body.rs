@@ -12,7 +12,8 @@ use futures_util::{Stream, StreamExt};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use serde::de::IgnoredAny;
 use tokio::time::{Sleep, sleep};
-use warp::http::StatusCode;
+use warp::http::header::CONNECTION;
+use warp::http::{HeaderValue, StatusCode};
 
 use crate::http::Problem;
 
@@ -83,7 +84,12 @@ where
     }
     if seen > max_bytes {
         let detail = format!("the body must be at most {max_bytes} bytes");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+        let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail);
+        return Err(match seen > DISCARD_MAX_BYTES {
+            // Of what was not read the connection ends: whoever keeps it for the next request must hear so (RFC 9112, 9.6).
+            true => too_large.header(CONNECTION, HeaderValue::from_static("close")),
+            false => too_large,
+        });
     }
     Ok(bytes.freeze())
 }
