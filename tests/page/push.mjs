@@ -154,34 +154,6 @@ async function isFollowedByThePageWhereAKeyIsNeeded(directory, closed, shots) {
   await closed.stop();
 }
 
-// One that was to be told, and was over before it was tried: it is shown, and the rest of the page's rows with it.
-async function isShownThoughItWasNeverTried(visitor, paylog) {
-  const { page } = visitor;
-  const service = new PushService();
-  await service.open();
-  service.refuses = true;
-  const customer = { customer_id: 'cus_never' };
-  const asked = { amount: 1999, currency: 'EUR', ...customer, payment_method: 'pm_card_visa' };
-  const { id: subscription } = await post(paylog, '/v1/push_subscriptions', { ...service.subscription(), ...customer });
-  await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'never-1' });
-  await service.next();
-  const { id } = await post(paylog, '/v1/payments', asked, { 'idempotency-key': 'never-2' });
-  const stands = async (state) => {
-    for (const deadline = Date.now() + STEP_MS; ;) {
-      const { data } = await (await fetch(`${paylog.url}/v1/payments/${id}/pushes`)).json();
-      if (data[0]?.state === state) return data[0];
-      assert.ok(Date.now() < deadline, `it is never ${state}: ${JSON.stringify(data)}`);
-    }
-  };
-  await stands('pending');
-  await fetch(`${paylog.url}/v1/push_subscriptions/${subscription}`, { method: 'DELETE' });
-  assert.equal((await stands('dropped')).attempts, 0);
-  await page.evaluate((to) => { location.hash = `#/payments/${to}`; }, id);
-  await page.getByRole('region', { name: 'Webhook and push deliveries' }).getByRole('row', { name: /^a browser PaymentSuccessful 0 dropped/ }).waitFor({ timeout: STEP_MS });
-  await visitor.see('Checkout');
-  service.server.close();
-}
-
 // The server says that it has another key, and then cannot be asked for it: that is said, and what the browser has is kept.
 async function whatCannotBeAskedThrowsNothingAway(visitor) {
   const { page } = visitor;
@@ -295,7 +267,6 @@ export async function push({ browser, paylog, closed, link, shots }) {
     await isOfferedAsLongAsThereIsSomethingToTell(visitor);
     await isFollowedToAnotherAddress(visitor);
     await whatCannotBeAskedThrowsNothingAway(visitor);
-    await isShownThoughItWasNeverTried(visitor, paylog);
     await visitor.leave();
     await isFollowedByThePageWhereAKeyIsNeeded(directory, closed, shots);
     await isExplainedWhereItIsDenied(link, shots, browser);
