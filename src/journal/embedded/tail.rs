@@ -48,9 +48,7 @@ impl EmbeddedTail {
         }
         Ok(())
     }
-}
 
-impl EmbeddedTail {
     fn read_known(&mut self, max: usize) -> Result<Vec<TailItem>, JournalError> {
         let mut items = Vec::new();
         let count = self.known.len();

@@ -57,11 +57,16 @@ impl History for KafkaHistory {
         if !items.is_empty() || self.ends.is_empty() {
             return Ok(items);
         }
-        for read in self.tail.read(max, timeout, &source_record_of)? {
-            let (partition, next, record) = match read {
-                Read::Record(record) => (record.position.partition, record.position.offset.next(), Some(record)),
+        let read = self.tail.read(max, timeout, &|read| {
+            Ok(match read {
+                Read::Record(message) => {
+                    let record = source_record_of(message)?;
+                    (record.position.partition, record.position.offset.next(), Some(record))
+                }
                 Read::CaughtUp(next) => (next.partition, next.offset, None),
-            };
+            })
+        })?;
+        for (partition, next, record) in read {
             let Some(end) = self.ends.get(&partition).copied() else { continue }; // read ahead of the pause
             let next = match &record {
                 None if next < end => self.reached(partition, end)?,

@@ -141,19 +141,16 @@ impl KafkaTail {
         Ok(items)
     }
 
-    /// As [`Tail::poll`], with what the caller makes of each record.
+    /// As [`Tail::poll`], with what the caller makes of what was read.
     pub(super) fn read<T>(
         &self,
         max: usize,
         timeout: Duration,
-        of: &impl Fn(&BorrowedMessage<'_>) -> Result<T, JournalError>,
-    ) -> Result<Vec<Read<T>>, JournalError> {
+        of: &impl Fn(Read<&BorrowedMessage<'_>>) -> Result<T, JournalError>,
+    ) -> Result<Vec<T>, JournalError> {
         let mut items = Vec::new();
         self.visit(max, timeout, &mut |read| {
-            items.push(match read {
-                Read::Record(message) => Read::Record(of(message)?),
-                Read::CaughtUp(next) => Read::CaughtUp(next),
-            });
+            items.push(of(read)?);
             Ok(())
         })?;
         Ok(items)
@@ -162,15 +159,12 @@ impl KafkaTail {
 
 impl Tail for KafkaTail {
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<TailItem>, JournalError> {
-        let mut items = Vec::new();
-        self.visit(max, timeout, &mut |read| {
-            items.push(match read {
+        self.read(max, timeout, &|read| {
+            Ok(match read {
                 Read::Record(message) => TailItem::Record(record_of(message)?),
                 Read::CaughtUp(next) => TailItem::CaughtUp(next),
-            });
-            Ok(())
-        })?;
-        Ok(items)
+            })
+        })
     }
 
     fn each(&mut self, max: usize, timeout: Duration, take: &mut dyn FnMut(Seen<'_>)) -> Result<usize, JournalError> {
