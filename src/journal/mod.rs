@@ -13,6 +13,8 @@
 pub mod embedded;
 mod history;
 pub mod kafka;
+#[cfg(test)]
+pub mod over;
 mod partitioner;
 mod record;
 mod requests;

@@ -24,10 +24,8 @@ use crate::control::{
 use crate::deliveries::Deliveries;
 use crate::deliveries::outcome::{Cause, Failure, Outcome, Result as Ended, What, WorkId, encode};
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{
-    AppendError, Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position,
-    Reader, Record, Tail,
-};
+use crate::journal::over::Over;
+use crate::journal::{AppendError, Appending, Journal, JournalError, Lanes, NewRecord, Offset, Partition, Reader};
 use crate::payment::Timestamp;
 use crate::payment::samples::{event, in_progress, payment_id};
 use crate::projection::{Folder, Rejections, View};
@@ -64,33 +62,9 @@ struct Bed {
     _ends: DropGuard,
 }
 
-impl Reader for Reluctant {
-    fn engine(&self) -> Engine {
-        self.log.engine()
-    }
-
-    fn log_id(&self) -> LogId {
-        self.log.log_id()
-    }
-
-    fn partitions(&self) -> u32 {
-        self.log.partitions()
-    }
-
-    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-        self.log.tail(from)
-    }
-
-    fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
-        self.log.ends(partition)
-    }
-
-    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
-        self.log.read(position)
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        self.log.check()
+impl Over for Reluctant {
+    fn log(&self) -> &dyn Reader {
+        self.log.as_ref()
     }
 }
 

@@ -66,10 +66,8 @@ mod tests {
 
     use super::watch;
     use crate::journal::embedded::EmbeddedJournal;
-    use crate::journal::{
-        Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-        Record, Tail,
-    };
+    use crate::journal::over::Over;
+    use crate::journal::{Appending, Journal, JournalError, Lanes, NewRecord, Reader};
 
     /// A log that is well but for two things.
     struct Ailing {
@@ -78,32 +76,12 @@ mod tests {
         check_members: fn() -> Result<(), JournalError>,
     }
 
-    impl Reader for Ailing {
-        fn engine(&self) -> Engine {
-            Engine::Embedded
+    impl Over for Ailing {
+        fn log(&self) -> &dyn Reader {
+            self.log.as_ref()
         }
 
-        fn log_id(&self) -> LogId {
-            self.log.log_id()
-        }
-
-        fn partitions(&self) -> u32 {
-            self.log.partitions()
-        }
-
-        fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-            self.log.tail(from)
-        }
-
-        fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
-            self.log.ends(partition)
-        }
-
-        fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
-            self.log.read(position)
-        }
-
-        fn check(&self) -> Result<(), JournalError> {
+        fn guards(&self) -> Result<(), JournalError> {
             (self.check)()
         }
     }

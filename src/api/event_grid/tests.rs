@@ -16,10 +16,8 @@ use crate::api::{Api, ApiConfig};
 use crate::clock::Clocks;
 use crate::http::Problem;
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{
-    Appending, Ends, Engine, Journal, JournalError, Lanes, LogId, NewRecord, Offset, Partition, Position, Reader,
-    Record, Tail,
-};
+use crate::journal::over::Over;
+use crate::journal::{Appending, Journal, JournalError, Lanes, NewRecord, Partition, Reader};
 use crate::payment::samples::payment_id;
 use crate::projection::Folder;
 use crate::schema::Codec;
@@ -92,33 +90,9 @@ struct Silent {
     answers: AtomicUsize,
 }
 
-impl Reader for Silent {
-    fn engine(&self) -> Engine {
-        self.log.engine()
-    }
-
-    fn log_id(&self) -> LogId {
-        self.log.log_id()
-    }
-
-    fn partitions(&self) -> u32 {
-        self.log.partitions()
-    }
-
-    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-        self.log.tail(from)
-    }
-
-    fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
-        self.log.ends(partition)
-    }
-
-    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
-        self.log.read(position)
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        self.log.check()
+impl Over for Silent {
+    fn log(&self) -> &dyn Reader {
+        self.log.as_ref()
     }
 }
 

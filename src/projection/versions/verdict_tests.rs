@@ -9,7 +9,8 @@ use super::manifest::{Manifest, Version};
 use super::upgrade_tests::{Bed, Ends, ada};
 use super::{NotDone, Phase, Rebuilds, Status};
 use crate::journal::embedded::EmbeddedJournal;
-use crate::journal::{Ends as LogEnds, Engine, JournalError, LogId, Offset, Partition, Position, Reader, Record, Tail};
+use crate::journal::over::Over;
+use crate::journal::{JournalError, Offset, Position, Reader, Record};
 use crate::payment::event::Decision;
 use crate::payment::samples::{at, event, failed, in_progress, successful};
 use crate::payment::{Payment, Phase as PaymentPhase};
@@ -25,37 +26,17 @@ struct Away {
     was_asked: AtomicBool,
 }
 
-impl Reader for Away {
-    fn engine(&self) -> Engine {
-        self.journal.engine()
+impl Over for Away {
+    fn log(&self) -> &dyn Reader {
+        self.journal.as_ref()
     }
 
-    fn log_id(&self) -> LogId {
-        self.journal.log_id()
-    }
-
-    fn partitions(&self) -> u32 {
-        self.journal.partitions()
-    }
-
-    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-        self.journal.tail(from)
-    }
-
-    fn ends(&self, partition: Partition) -> Result<LogEnds, JournalError> {
-        self.journal.ends(partition)
-    }
-
-    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
+    fn record_at(&self, position: Position) -> Result<Option<Record>, JournalError> {
         if self.is_away.load(Ordering::Acquire) && std::thread::current().name() == Some("fold-1") {
             self.was_asked.store(true, Ordering::Release);
             return Err(JournalError::Unavailable("brokers restart".to_owned()));
         }
         self.journal.read(position)
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        self.journal.check()
     }
 }
 

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Bed, first, only};
-use crate::journal::{
-    Ends, Engine, History, HistoryItem, JournalError, LogId, Offset, Partition, Position, Reader, Record, Span, Tail,
-};
+use crate::journal::over::Over;
+use crate::journal::{History, HistoryItem, JournalError, Reader, Span};
 use crate::payment::samples::{payment_id, successful};
 use crate::replay::{Invariant, Report, Selection, Verification, ends_of};
 
@@ -30,38 +29,14 @@ impl History for FickleHistory {
     }
 }
 
-impl Reader for Fickle {
-    fn engine(&self) -> Engine {
-        self.log.engine()
+impl Over for Fickle {
+    fn log(&self) -> &dyn Reader {
+        self.log.as_ref()
     }
 
-    fn log_id(&self) -> LogId {
-        self.log.log_id()
-    }
-
-    fn partitions(&self) -> u32 {
-        self.log.partitions()
-    }
-
-    fn tail(&self, from: &[Offset]) -> Result<Box<dyn Tail>, JournalError> {
-        self.log.tail(from)
-    }
-
-    fn ends(&self, partition: Partition) -> Result<Ends, JournalError> {
-        self.log.ends(partition)
-    }
-
-    fn read(&self, position: Position) -> Result<Option<Record>, JournalError> {
-        self.log.read(position)
-    }
-
-    fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
+    fn history_of(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
         let reading = self.readings.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(FickleHistory(self.log.history(spans)?, reading, self.change)))
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        self.log.check()
     }
 }
 
