@@ -83,10 +83,11 @@ function read(wanted) {
   open();
 }
 
-// What was settled is on its way before the goodbye.
+// What was settled is on its way before the goodbye, and what was printed is in the reader's hands: a pipe holds 64 KiB, and
+// `process.exit` waits for no more than that.
 function done(connection) {
   container.removeAllListeners("disconnected");
-  container.on("connection_close", () => process.exit(0));
+  container.on("connection_close", () => process.stdout.write("", () => process.exit(0)));
   connection.close();
 }
 
