@@ -13,6 +13,7 @@ use crate::service::{Role, Service};
 const TURNS: usize = 3;
 const PROJECTIONS: &str = "/v1/operator/projections";
 const CHECKPOINTS: &str = "/v1/operator/checkpoints";
+const WRITING: &str = "writing";
 
 /// p99 of one turn, in milliseconds.
 struct Turn {
@@ -51,54 +52,105 @@ fn median(ratios: impl Iterator<Item = f64>) -> String {
 }
 
 async fn turns(bed: &Bed, url: &str) -> anyhow::Result<Vec<Turn>> {
-    let client = reqwest::Client::new();
-    ready(&client, url).await?;
+    let measuring = Measuring { bed, url, client: reqwest::Client::new() };
+    measuring.settled().await?;
+    println!("to warm up, and not counted:");
+    measuring.p99("warm-up").await?;
     let mut turns = Vec::new();
     for turn in 0..TURNS {
-        let (latencies, expected) = latency::load(&bed.args, url, &format!("without-{turn}")).await?;
+        // What is slow at first, or later, is so for both.
+        let (without, build) = if turn % 2 == 0 {
+            let without = measuring.without(turn).await?;
+            (without, measuring.build(turn).await?)
+        } else {
+            let build = measuring.build(turn).await?;
+            (measuring.without(turn).await?, build)
+        };
+        turns.push(Turn { without, build, checkpoint: measuring.checkpoint(turn).await? });
+    }
+    Ok(turns)
+}
+
+struct Measuring<'a> {
+    bed: &'a Bed,
+    url: &'a str,
+    client: reqwest::Client,
+}
+
+impl Measuring<'_> {
+    async fn without(&self, turn: usize) -> anyhow::Result<f64> {
         println!("without:");
-        let without = latencies.print(expected)?;
-        let begun = post(&client, url, "rebuild", &json!({})).await?;
+        self.p99(&format!("without-{turn}")).await
+    }
+
+    async fn build(&self, turn: usize) -> anyhow::Result<f64> {
+        let begun = self.post("rebuild", &json!({})).await?;
         let version = begun["versions"][1]["version"].clone();
-        let (latencies, expected) = latency::load(&bed.args, url, &format!("beside-{turn}")).await?;
-        let other = versions(&client, url).await?;
-        println!(
-            "beside a build ({}, {} of {} offsets):",
-            other["phase"], other["folded_offsets"], other["end_offsets"]
-        );
+        println!("beside a build:");
+        let p99 = self.p99(&format!("beside-{turn}")).await?;
+        let other = self.versions().await?[1].clone();
+        println!("  {}, {} of {} offsets", other["phase"], other["folded_offsets"], other["end_offsets"]);
         ensure!(
             matches!(other["phase"].as_str(), Some("building" | "caught-up")),
             "the build was over before the load: give a larger --rebuild"
         );
-        let build = latencies.print(expected)?;
-        let body = json!({"version": version, "operator": "bench", "reason": "measured"});
-        post(&client, url, "cancel", &body).await?;
-        let stop = CancellationToken::new();
-        let (asking, to, stopped) = (client.clone(), url.to_owned(), stop.clone());
-        let made = tokio::spawn(async move { checkpoints(&asking, &to, &stopped).await });
-        let (latencies, expected) = latency::load(&bed.args, url, &format!("checkpoint-{turn}")).await?;
-        stop.cancel();
-        println!("beside checkpoints ({} were begun):", made.await??);
-        let checkpoint = latencies.print(expected)?;
-        turns.push(Turn { without, build, checkpoint });
+        self.post("cancel", &json!({"version": version, "operator": "bench", "reason": "measured"})).await?;
+        self.settled().await?;
+        Ok(p99)
     }
-    Ok(turns)
+
+    async fn checkpoint(&self, turn: usize) -> anyhow::Result<f64> {
+        let stop = CancellationToken::new();
+        let (asking, to, stopped) = (self.client.clone(), self.url.to_owned(), stop.clone());
+        let made = tokio::spawn(async move { checkpoints(&asking, &to, &stopped).await });
+        println!("beside checkpoints:");
+        let p99 = self.p99(&format!("checkpoint-{turn}")).await?;
+        stop.cancel();
+        println!("  {} were begun", made.await??);
+        self.settled().await?;
+        Ok(p99)
+    }
+
+    /// From POST to the last frame, in milliseconds.
+    async fn p99(&self, run: &str) -> anyhow::Result<f64> {
+        let (latencies, expected) = latency::load(&self.bed.args, self.url, run).await?;
+        latencies.print(expected)
+    }
+
+    /// Waits until it is ready, and nothing is built or written beside.
+    async fn settled(&self) -> anyhow::Result<()> {
+        loop {
+            let ready = self.client.get(format!("{}/readyz", self.url)).send().await?.status().is_success();
+            if ready && self.versions().await?[1].is_null() && latest(&self.client, self.url).await?["state"] != WRITING
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(super::LOOK_EVERY).await;
+        }
+    }
+
+    /// The one that is served, and then others.
+    async fn versions(&self) -> anyhow::Result<Value> {
+        let list = self.client.get(format!("{}{PROJECTIONS}", self.url)).send().await?;
+        let list: Value = list.error_for_status()?.json().await?;
+        Ok(list["data"][0]["versions"].clone())
+    }
+
+    async fn post(&self, wish: &str, body: &Value) -> anyhow::Result<Value> {
+        let sent = self.client.post(format!("{}{PROJECTIONS}/payments/{wish}", self.url)).json(body).send().await?;
+        Ok(sent.error_for_status()?.json().await?)
+    }
 }
 
 /// One after the other until told to stop. Answers with how many were begun.
 async fn checkpoints(client: &reqwest::Client, url: &str, stop: &CancellationToken) -> anyhow::Result<u32> {
     let (address, mut begun) = (format!("{url}{CHECKPOINTS}"), 0);
     while !stop.is_cancelled() {
-        let latest: Value = client.get(&address).send().await?.error_for_status()?.json().await?;
-        let latest = &latest["data"][0]["latest"];
-        if latest["state"] != "writing" {
+        let latest = latest(client, url).await?;
+        if latest["state"] != WRITING {
             ensure!(latest["error"].is_null(), "a checkpoint failed: {}", latest["error"]);
-            client
-                .post(&address)
-                .json(&json!({"projection": "payments", "keep": 1}))
-                .send()
-                .await?
-                .error_for_status()?;
+            let body = json!({"projection": "payments", "keep": 1});
+            client.post(&address).json(&body).send().await?.error_for_status()?;
             begun += 1;
         }
         tokio::time::sleep(super::LOOK_EVERY).await;
@@ -106,19 +158,9 @@ async fn checkpoints(client: &reqwest::Client, url: &str, stop: &CancellationTok
     Ok(begun)
 }
 
-async fn ready(client: &reqwest::Client, url: &str) -> anyhow::Result<()> {
-    while !client.get(format!("{url}/readyz")).send().await?.status().is_success() {
-        tokio::time::sleep(super::LOOK_EVERY).await;
-    }
-    Ok(())
-}
-
-async fn versions(client: &reqwest::Client, url: &str) -> anyhow::Result<Value> {
-    let list: Value = client.get(format!("{url}{PROJECTIONS}")).send().await?.error_for_status()?.json().await?;
-    Ok(list["data"][0]["versions"][1].clone())
-}
-
-async fn post(client: &reqwest::Client, url: &str, wish: &str, body: &Value) -> anyhow::Result<Value> {
-    let sent = client.post(format!("{url}{PROJECTIONS}/payments/{wish}")).json(body).send().await?;
-    Ok(sent.error_for_status()?.json().await?)
+/// The checkpoint that was begun last.
+async fn latest(client: &reqwest::Client, url: &str) -> anyhow::Result<Value> {
+    let list = client.get(format!("{url}{CHECKPOINTS}")).send().await?;
+    let list: Value = list.error_for_status()?.json().await?;
+    Ok(list["data"][0]["latest"].clone())
 }
