@@ -11,7 +11,6 @@ mod follow;
 pub mod outcome;
 mod rows;
 mod scan;
-mod since;
 pub mod target;
 
 use std::collections::BTreeSet;
@@ -36,7 +35,6 @@ use rows::{
 pub use follow::Follower;
 pub use rows::Standing;
 pub use scan::Scanner;
-pub use since::offset_at;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveriesError {
@@ -169,18 +167,22 @@ impl Deliveries {
         self.fold.drop_all(target)
     }
 
-    /// Work of one target on one partition that is due at `now`, at most `max`, and when there is more.
+    /// Work of one target on one partition that is due at `now`, at most `max`, and when there is more; without what is on its
+    /// way already, which costs no look at its row.
     pub fn due(
         &self,
-        partition: Partition,
-        target: TargetId,
+        (partition, target): (Partition, TargetId),
         now: Timestamp,
         max: usize,
+        is_on_its_way: impl Fn(&WorkId) -> bool,
     ) -> Result<DueWork, StoreError> {
         let (tables, prefix) = (&self.fold.tables, due_prefix(partition, target));
         let mut found = DueWork::default();
         for row in tables.due.range(&prefix, &behind(&prefix)) {
             let (at, work) = parse_due(&row?.0)?;
+            if is_on_its_way(&work) {
+                continue;
+            }
             if at > now || found.due.len() >= max {
                 found.next_at = Some(at);
                 break;

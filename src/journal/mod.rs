@@ -74,6 +74,11 @@ pub trait Reader: Send + Sync {
     /// marker. For guards and the odd look-up, not for a hot path.
     fn read(&self, position: Position) -> Result<Option<Record>, JournalError>;
 
+    /// Of each partition the first offset that holds a record which the log took at `taken_us` (microseconds since 1970) or
+    /// later, or one before it that holds none; its committed end if there is none. The log's clock runs forward, as far as
+    /// brokers' clocks do. Blocks for at most the engine's request timeout.
+    fn first_since(&self, taken_us: i64) -> Result<Vec<Offset>, JournalError>;
+
     /// Reads these spans, at most one of a partition, with the headers of the records, and ends.
     fn history(&self, _spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
         Err(JournalError::Refused(format!("the {} journal here gives out no headers", self.engine())))

@@ -44,6 +44,10 @@ impl<T: Over> Reader for T {
         self.record_at(position)
     }
 
+    fn first_since(&self, taken_us: i64) -> Result<Vec<Offset>, JournalError> {
+        self.log().first_since(taken_us)
+    }
+
     fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
         self.history_of(spans)
     }

@@ -18,9 +18,10 @@ use crate::payment::Timestamp;
 
 /// For a connection to be there, TLS and all.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Idle connections that are kept to one endpoint, and for how long.
-const IDLE_CONNECTIONS_MAX: usize = 4;
-const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Idle connections that are kept to one endpoint: as many as send to it at once by default, for of those that were not kept each
+/// would be made anew, TLS and all. And for how long: they are open files.
+const IDLE_CONNECTIONS_MAX: usize = 16;
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Of an answer no more than this is read; what it says is nobody's to know.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// And no longer than this.

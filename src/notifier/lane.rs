@@ -315,18 +315,15 @@ impl Running {
             return Ok(());
         }
         let room = self.room.for_target(id, service, standing.failing_since.is_some());
-        let on_their_way = self.room.on_their_way(id);
         if room == 0 {
             self.agenda.hold(key, service, false); // until something has ended
             return Ok(());
         }
         // What is on its way still stands among what is due.
-        let found = self.attempts.deliveries.due(partition, id, now, room + on_their_way + 1)?;
+        let is_on_its_way = |work: &WorkId| self.in_flight.contains_key(work);
+        let found = self.attempts.deliveries.due(key, now, room + 1, is_on_its_way)?;
         let (mut chosen, mut voided) = (Vec::new(), false);
         for due in found.due {
-            if self.in_flight.contains_key(&due.work) {
-                continue;
-            }
             if chosen.len() >= room {
                 self.agenda.hold(key, service, true);
                 break;

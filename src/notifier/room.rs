@@ -123,11 +123,6 @@ impl Room {
         self.webhooks + self.browsers
     }
 
-    /// Of a target: what still stands among what is due, and is not to be begun again.
-    pub fn on_their_way(&self, target: TargetId) -> usize {
-        self.of_target.get(&target).map_or(0, |count| count.known)
-    }
-
     /// How much more may be on its way.
     pub fn left(&self, pool: Pool) -> usize {
         match pool {

@@ -69,6 +69,29 @@ fn a_commit_answers_the_positions_that_the_tail_reads() {
     assert_eq!(journal.read(at(0, 3)).expect("read"), None, "a marker is no record");
 }
 
+/// Kafka's clock says milliseconds, and between records stand markers.
+#[test]
+#[ignore = "needs Kafka: scripts/kafka up"]
+fn where_the_log_stood_at_a_time_is_found() {
+    let (_, journal) = open();
+    let mut lanes = joined(&*journal);
+    let first = |taken_us| journal.first_since(taken_us).expect("an answer");
+    assert_eq!(first(i64::MIN), [Offset(0); 3], "nothing is there yet");
+    for _ in 0..3 {
+        committed(&mut *lanes, &[record(0, "a"), record(0, "b")], &[]).expect("commit");
+        std::thread::sleep(std::time::Duration::from_millis(2)); // the next have another time
+    }
+    let taken = |offset| journal.read(at(0, offset)).expect("read").map(|record| record.appended_at_us);
+    for offset in [0, 1, 3, 4, 6, 7] {
+        let taken_us = taken(offset).expect("a record");
+        let found = first(taken_us)[0].0;
+        let (before, there) = ((0..found).rev().find_map(taken), (found..).find_map(taken));
+        assert!(before < Some(taken_us) && there == Some(taken_us), "{offset}: {found}");
+        assert_eq!(first(taken_us - 999)[0].0, found, "within the millisecond before it there is nothing");
+    }
+    assert_eq!((first(i64::MIN), first(i64::MAX)), (vec![Offset(0); 3], vec![Offset(9), Offset(0), Offset(0)]));
+}
+
 #[test]
 #[ignore = "needs Kafka: scripts/kafka up"]
 fn a_tail_that_begins_at_the_end_has_caught_up_at_once() {

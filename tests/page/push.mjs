@@ -32,8 +32,9 @@ class PushService {
     await new Promise((done) => { this.server.listen(0, '127.0.0.1', done); });
   }
 
-  subscription() {
-    const endpoint = `http://127.0.0.1:${this.server.address().port}/send/1`;
+  // Of one of its browsers.
+  subscription(number = 1) {
+    const endpoint = `http://127.0.0.1:${this.server.address().port}/send/${number}`;
     return { endpoint, expirationTime: null, keys: { p256dh: this.keys.getPublicKey('base64url'), auth: this.auth.toString('base64url') } };
   }
 
@@ -154,6 +155,41 @@ async function isFollowedByThePageWhereAKeyIsNeeded(directory, closed, shots) {
   await closed.stop();
 }
 
+// One that was to be told, and was over before it was tried: it is shown, and the rest of the page's rows with it.
+async function isShownThoughItWasNeverTried(visitor, paylog) {
+  const [refusing, taking] = [new PushService(), new PushService()];
+  await Promise.all([refusing.open(), taking.open()]);
+  refusing.refuses = true;
+  const subscribe = (browser, customer) => post(paylog, '/v1/push_subscriptions', { ...browser, customer_id: customer });
+  const pay = (customer) => post(paylog, '/v1/payments', { amount: 1999, currency: 'EUR', customer_id: customer, payment_method: 'pm_card_visa' }, { 'idempotency-key': customer });
+  const until = async (path, holds) => {
+    for (const deadline = Date.now() + STEP_MS; ;) {
+      const { data } = await (await fetch(`${paylog.url}${path}`)).json();
+      if (holds(data)) return;
+      assert.ok(Date.now() < deadline, `${path} is not what it should be: ${JSON.stringify(data)}`);
+    }
+  };
+  const { id: refused } = await subscribe(refusing.subscription(1), 'cus_refused');
+  await pay('cus_refused');
+  await until(`/v1/push_subscriptions/${refused}/attempts`, (attempts) => attempts.length === 1); // its service is left alone now
+  const { id: subscription } = await subscribe(refusing.subscription(2), 'cus_never');
+  await subscribe(taking.subscription(), 'cus_never');
+  const { id } = await pay('cus_never');
+  await taking.next(); // who tells one of them knows that the other was to be told too
+  const stands = (state) => until(`/v1/payments/${id}/pushes`, (told) => told.some((one) => one.subscription === subscription && one.state === state && one.attempts === 0));
+  await stands('pending');
+  await fetch(`${paylog.url}/v1/push_subscriptions/${subscription}`, { method: 'DELETE' });
+  await stands('dropped');
+  const { page } = visitor;
+  await page.evaluate((to) => { location.hash = `#/payments/${to}`; }, id);
+  const rows = page.getByRole('region', { name: 'Webhook and push deliveries' });
+  for (const row of [/^a browser PaymentSuccessful 0 dropped/, /^a browser PaymentSuccessful 1 delivered/]) {
+    await rows.getByRole('row', { name: row }).waitFor({ timeout: STEP_MS });
+  }
+  await visitor.see('Checkout');
+  [refusing, taking].forEach(({ server }) => server.close());
+}
+
 // The server says that it has another key, and then cannot be asked for it: that is said, and what the browser has is kept.
 async function whatCannotBeAskedThrowsNothingAway(visitor) {
   const { page } = visitor;
@@ -267,6 +303,7 @@ export async function push({ browser, paylog, closed, link, shots }) {
     await isOfferedAsLongAsThereIsSomethingToTell(visitor);
     await isFollowedToAnotherAddress(visitor);
     await whatCannotBeAskedThrowsNothingAway(visitor);
+    await isShownThoughItWasNeverTried(visitor, paylog);
     await visitor.leave();
     await isFollowedByThePageWhereAKeyIsNeeded(directory, closed, shots);
     await isExplainedWhereItIsDenied(link, shots, browser);

@@ -93,6 +93,20 @@ impl Reader for Door {
         if core.may_call(self.life, "read") { Ok(core.topic_of(self.log).read(position)) } else { Err(gone()) }
     }
 
+    fn first_since(&self, taken_us: i64) -> Result<Vec<Offset>, JournalError> {
+        let mut core = self.world.core();
+        if !core.may_call(self.life, "first_since") {
+            return Err(gone());
+        }
+        let topic = core.topic_of(self.log);
+        let first = |partition| {
+            let mut offsets = (0..topic.stable_end(partition).0).map(Offset);
+            let taken = |at| topic.read(Position::new(partition, at)).map(|record| record.appended_at_us);
+            offsets.find(|at| taken(*at) >= Some(taken_us)).unwrap_or_else(|| topic.stable_end(partition))
+        };
+        Ok(topic.partitions().map(first).collect())
+    }
+
     fn check(&self) -> Result<(), JournalError> {
         Ok(())
     }

@@ -10,7 +10,6 @@ use super::{WebhookApi, body, log_away, not_recorded};
 use crate::api::{json, not_found};
 use crate::contract::AskedBody;
 use crate::control::{Asks, KnownEndpoint, Range};
-use crate::deliveries::offset_at;
 use crate::http::Problem;
 use crate::journal::{JournalError, Partition, Reader};
 use crate::payment::{MerchantId, Timestamp};
@@ -71,18 +70,16 @@ pub(super) async fn recover(webhooks: &WebhookApi, known: &KnownEndpoint, asked:
 }
 
 fn ranges(log: &dyn Reader, since: Timestamp, until: Option<Timestamp>) -> Result<Vec<Range>, JournalError> {
-    let mut ranges = Vec::new();
-    for partition in (0..log.partitions()).map(Partition) {
-        let from = offset_at(log, partition, since)?.0;
-        let to = match until {
-            Some(until) => offset_at(log, partition, until)?.0,
-            None => log.ends(partition)?.committed.0,
-        };
-        if from < to {
-            ranges.push(Range { partition: partition.0, from, to });
-        }
-    }
-    Ok(ranges)
+    let from = log.first_since(since.as_micros())?;
+    let to = match until {
+        Some(until) => log.first_since(until.as_micros())?,
+        None => (0..log.partitions())
+            .map(|p| log.ends(Partition(p)).map(|ends| ends.committed))
+            .collect::<Result<_, _>>()?,
+    };
+    let ranges =
+        from.into_iter().zip(to).zip(0..).map(|((from, to), partition)| Range { partition, from: from.0, to: to.0 });
+    Ok(ranges.filter(|range| range.from < range.to).collect())
 }
 
 async fn ask(webhooks: &WebhookApi, known: &KnownEndpoint, asks: Asks) -> Result<AskedBody, Problem> {

@@ -10,6 +10,7 @@ mod full_disk_tests;
 mod history;
 mod lanes;
 mod restore;
+mod since;
 mod tail;
 
 use std::path::Path;
@@ -114,6 +115,11 @@ impl Reader for EmbeddedJournal {
             return Ok(None);
         }
         self.tables.read(position)
+    }
+
+    fn first_since(&self, taken_us: i64) -> Result<Vec<Offset>, JournalError> {
+        let ends = self.ends.lock().clone();
+        since::first(&self.tables, &ends, taken_us)
     }
 
     fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {

@@ -52,6 +52,39 @@ impl LookUp {
         self.watermarks(&self.uncommitted, partition).map(|(begin, _)| begin)
     }
 
+    /// One question to each broker (`ListOffsets` by time, KIP-79), which keeps an index of its records by time.
+    pub(super) fn first_since(&self, partitions: u32, taken_us: i64) -> Result<Vec<Offset>, JournalError> {
+        let doing = format!("ask where {} stood at a time", self.topic);
+        let (broken, all) =
+            (|what: &str| JournalError::Broken(format!("{doing}: {what}")), (0..partitions).map(Partition));
+        // Kafka keeps milliseconds, and takes less than zero for a word of its own.
+        let since_ms = rdkafka::Offset::Offset(taken_us.max(0).unsigned_abs().div_ceil(1000).cast_signed());
+        let asked = list_of(&self.topic, all.clone().map(|partition| (partition, since_ms)));
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let found = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = self.lock().offsets_for_times(asked.clone(), left).and_then(|found| {
+                found.elements().iter().try_for_each(|at| at.error())?;
+                Ok(found)
+            });
+            match answer {
+                Ok(found) => break found,
+                // A new topic, or one whose leader has just moved: librdkafka asks only once.
+                Err(error) if is_passing_error(&error) && !left.is_zero() => thread::sleep(RETRY_PAUSE),
+                Err(error) => return Err(journal_error(&doing, &error)),
+            }
+        };
+        let first =
+            |partition| match found.find_partition(&self.topic, kafka_partition(partition)).map(|at| at.offset()) {
+                Some(rdkafka::Offset::Offset(offset)) => {
+                    u64::try_from(offset).map(Offset).map_err(|_| broken("below zero"))
+                }
+                Some(_) => self.ends(partition).map(|ends| ends.committed),
+                None => Err(broken("a partition is missing in the answer")),
+            };
+        all.map(first).collect()
+    }
+
     pub(super) fn metadata(&self) -> Result<Metadata, JournalError> {
         self.uncommitted
             .fetch_metadata(Some(&self.topic), REQUEST_TIMEOUT)

@@ -213,6 +213,10 @@ impl Reader for KafkaJournal {
         self.look_up().read(position)
     }
 
+    fn first_since(&self, taken_us: i64) -> Result<Vec<Offset>, JournalError> {
+        self.look_up().first_since(self.config.partitions, taken_us)
+    }
+
     fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
         Ok(Box::new(history::KafkaHistory::open(&self.config, &self.heights, spans)?))
     }

@@ -51,6 +51,10 @@ impl Reader for KafkaReader {
         self.look_up.read(position)
     }
 
+    fn first_since(&self, taken_us: i64) -> Result<Vec<Offset>, JournalError> {
+        self.look_up.first_since(self.config.partitions, taken_us)
+    }
+
     fn history(&self, spans: &[Span]) -> Result<Box<dyn History>, JournalError> {
         Ok(Box::new(KafkaHistory::open(&self.config, &self.heights, spans)?))
     }
