@@ -3,13 +3,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::firsts::Firsts;
 use super::outcome::{Cause, Outcome, Result as Ended, What, WorkId};
 use super::rows::{
-    End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, encode, event_prefix,
-    open_key, open_prefix, parse_open, pushes_key, work_key,
+    End, Row, Standing, Tables, attempt_key, behind, cursor_key, decode, deliveries_key, due_key, due_prefix, encode,
+    event_prefix, open_key, open_prefix, parse_due, parse_open, pushes_key, work_key,
 };
 use crate::control::{Endpoint, KnownEndpoint, TargetId, Webhooks};
 use crate::journal::{LogId, Partition, Position};
+use crate::payment::Timestamp;
 use crate::store::{Batch, StoreError};
 
 /// Folds both logs. Cheap to clone; all clones are one.
@@ -18,13 +20,20 @@ pub(super) struct Fold {
     pub tables: Tables,
     pub webhooks: Webhooks,
     pub payments: LogId,
+    firsts: Arc<Firsts>,
     /// Held from reading a row until it is written: two threads fold.
     writing: Arc<Mutex<()>>,
 }
 
+/// What is written together, and what becomes due by it.
+struct Writes {
+    batch: Batch,
+    due: Vec<Vec<u8>>,
+}
+
 impl Fold {
     pub fn new(tables: Tables, webhooks: Webhooks, payments: LogId) -> Self {
-        Self { tables, webhooks, payments, writing: Arc::default() }
+        Self { tables, webhooks, payments, firsts: Arc::default(), writing: Arc::default() }
     }
 
     // === the log of payments, and requests ===
@@ -32,12 +41,12 @@ impl Fold {
     /// The endpoint is to be told. `false` if it was known already, or is no longer to be done.
     pub fn want(&self, work: &WorkId, what: &What) -> Result<bool, StoreError> {
         let _held = self.hold();
-        let mut batch = self.tables.store.batch();
+        let mut writes = self.writes();
         let mut row = self.tables.row(work)?.unwrap_or_else(|| Row::new(what.clone()));
         if row.what.differs(what) {
             // The log of payments was cut, and something else stands there now: that was told to nobody.
-            batch.remove(&self.tables.due, &due_key(work, row.next_at));
-            batch.remove(&self.tables.open, &open_key(work, &row.what));
+            writes.batch.remove(&self.tables.due, &due_key(work, row.next_at));
+            writes.batch.remove(&self.tables.open, &open_key(work, &row.what));
             row = Row::new(what.clone());
         }
         // What was dropped when its endpoint was disabled is read again only if it is for the one that was enabled since.
@@ -49,11 +58,11 @@ impl Fold {
         }
         (row.wanted, row.what) = (true, what.clone());
         if row.end.is_none() {
-            self.open(work, &row, &mut batch)?;
+            self.open(work, &row, &mut writes)?;
         }
-        self.list(work, &mut batch);
-        batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
-        batch.commit()?;
+        self.list(work, &mut writes.batch);
+        writes.batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
+        self.write(writes)?;
         Ok(row.end.is_none())
     }
 
@@ -111,18 +120,19 @@ impl Fold {
         let delivered = *result == Ended::Delivered;
         // Whoever had the lane before may have delivered what was given up here.
         let late = row.end == Some(End::Delivered) || (row.end == Some(End::GivenUp) && !delivered);
-        let mut batch = self.tables.store.batch();
+        let mut writes = self.writes();
+        let batch = &mut writes.batch;
         if late || (*attempt <= row.attempts && !delivered) {
             // But what the endpoint has asked for with it, it has asked for.
             if outcome.pause_until.is_some() {
                 let standing = self.tables.standing(work.target)?.heeding(outcome);
                 batch.insert(&self.tables.standings, &work.target.to_bytes(), &encode(&standing)?);
-                batch.commit()?;
+                self.write(writes)?;
             }
             return Ok(());
         }
         batch.insert(&self.tables.attempts, &attempt_key(work, *at, *attempt), value);
-        self.list(work, &mut batch);
+        self.list(work, batch);
         let (was_open, due_before) = (row.is_open(), due_key(work, row.next_at));
         row.attempts = row.attempts.max(*attempt);
         match result {
@@ -133,14 +143,14 @@ impl Fold {
         if was_open {
             batch.remove(&self.tables.due, &due_before);
             if !row.is_open() {
-                self.close(work, &row.what, &mut batch)?;
+                self.close(work, &row.what, &mut writes)?;
             } else if !self.is_ordered(work) || !self.has_open_before(work, &row.what)? {
-                batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
+                self.make_due(work, row.next_at, &mut writes);
             }
         }
-        batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
-        self.remember(outcome, &mut batch)?;
-        batch.commit()
+        writes.batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
+        self.remember(outcome, &mut writes.batch)?;
+        self.write(writes)
     }
 
     /// How the endpoint is doing.
@@ -220,12 +230,12 @@ impl Fold {
     pub fn end_as_dropped(&self, work: &WorkId) -> Result<(), StoreError> {
         let _held = self.hold();
         let Some(mut row) = self.tables.row(work)?.filter(Row::is_open) else { return Ok(()) };
-        let mut batch = self.tables.store.batch();
-        batch.remove(&self.tables.due, &due_key(work, row.next_at));
+        let mut writes = self.writes();
+        writes.batch.remove(&self.tables.due, &due_key(work, row.next_at));
         row.end = Some(End::Dropped);
-        self.close(work, &row.what, &mut batch)?;
-        batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
-        batch.commit()
+        self.close(work, &row.what, &mut writes)?;
+        writes.batch.insert(&self.tables.work, &work_key(work), &encode(&row)?);
+        self.write(writes)
     }
 
     // === order ===
@@ -242,9 +252,9 @@ impl Fold {
     }
 
     /// The work is to be done: now, or where order is wanted behind what is earlier, and before what is later.
-    fn open(&self, work: &WorkId, row: &Row, batch: &mut Batch) -> Result<(), StoreError> {
+    fn open(&self, work: &WorkId, row: &Row, writes: &mut Writes) -> Result<(), StoreError> {
         let (key, prefix) = (open_key(work, &row.what), open_prefix(work.target, &row.what));
-        batch.insert(&self.tables.open, &key, &[]);
+        writes.batch.insert(&self.tables.open, &key, &[]);
         if self.is_ordered(work)
             && let Some((first, _)) = self.tables.open.range(&prefix, &behind(&prefix)).next().transpose()?
         {
@@ -253,17 +263,17 @@ impl Fold {
             }
             let first = parse_open(&first)?;
             if let Some(row) = self.tables.row(&first)? {
-                batch.remove(&self.tables.due, &due_key(&first, row.next_at));
+                writes.batch.remove(&self.tables.due, &due_key(&first, row.next_at));
             }
         }
-        batch.insert(&self.tables.due, &due_key(work, row.next_at), &[]);
+        self.make_due(work, row.next_at, writes);
         Ok(())
     }
 
     /// The work is over: what waited behind it is due now.
-    fn close(&self, work: &WorkId, what: &What, batch: &mut Batch) -> Result<(), StoreError> {
+    fn close(&self, work: &WorkId, what: &What, writes: &mut Writes) -> Result<(), StoreError> {
         let (key, prefix) = (open_key(work, what), open_prefix(work.target, what));
-        batch.remove(&self.tables.open, &key);
+        writes.batch.remove(&self.tables.open, &key);
         if !self.is_ordered(work) {
             return Ok(());
         }
@@ -272,7 +282,49 @@ impl Fold {
         let Some((next, _)) = next else { return Ok(()) };
         let next = parse_open(&next)?;
         if let Some(row) = self.tables.row(&next)?.filter(Row::is_open) {
-            batch.insert(&self.tables.due, &due_key(&next, row.next_at), &[]);
+            self.make_due(&next, row.next_at, writes);
+        }
+        Ok(())
+    }
+
+    // === what is due ===
+
+    fn make_due(&self, work: &WorkId, at: Timestamp, writes: &mut Writes) {
+        let key = due_key(work, at);
+        writes.batch.insert(&self.tables.due, &key, &[]);
+        writes.due.push(key);
+    }
+
+    fn writes(&self) -> Writes {
+        Writes { batch: self.tables.store.batch(), due: Vec::new() }
+    }
+
+    fn write(&self, Writes { batch, due }: Writes) -> Result<(), StoreError> {
+        batch.commit()?;
+        due.iter().for_each(|key| self.firsts.added(key));
+        Ok(())
+    }
+
+    /// Goes over what one target is to be told of one partition, in the order in which it is due, as long as `take` says to go on.
+    pub fn each_due(
+        &self,
+        partition: Partition,
+        target: TargetId,
+        mut take: impl FnMut(Timestamp, WorkId) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let prefix = due_prefix(partition, target);
+        let look = target.endpoint().map(|_| self.firsts.begin(&prefix));
+        let (from, mut first) = (look.as_ref().map_or(&prefix, |look| &look.from), None);
+        for row in self.tables.due.range(from, &behind(&prefix)) {
+            let key = row?.0;
+            first.get_or_insert_with(|| key.to_vec());
+            let (at, work) = parse_due(&key)?;
+            if !take(at, work)? {
+                break;
+            }
+        }
+        if let Some(look) = look {
+            self.firsts.end(&prefix, &look, first);
         }
         Ok(())
     }

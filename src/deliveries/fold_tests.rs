@@ -75,10 +75,19 @@ fn failed(next_at: Option<Timestamp>) -> Ended {
     Ended::Failed { failure: Failure::Status, next_at }
 }
 
+/// All of it, which is what is met by whoever looks for it from where it began when somebody looked last.
 fn due(fold: &Fold) -> Vec<(Timestamp, u64)> {
     let prefix = due_prefix(Partition(0), ENDPOINT.into());
     let rows = fold.tables.due.range(&prefix, &behind(&prefix));
-    rows.map(|row| parse_due(&row.unwrap().0).unwrap()).map(|(at, work)| (at, work.offset.0)).collect()
+    let due: Vec<_> = rows.map(|row| parse_due(&row.unwrap().0).unwrap()).collect();
+    let mut met = Vec::new();
+    fold.each_due(Partition(0), ENDPOINT.into(), |at, work| {
+        met.push((at, work));
+        Ok(true)
+    })
+    .unwrap();
+    assert_eq!(met, due);
+    due.into_iter().map(|(at, work)| (at, work.offset.0)).collect()
 }
 
 #[test]
@@ -267,6 +276,30 @@ proptest! {
             let delivered = steps.iter().any(|step| matches!(step, Step::Deliver(at, _) if *at == offset));
             prop_assert_eq!(delivered, ends[0].flatten() == Some(End::Delivered));
         }
+    }
+
+    /// At any moment, however long ago the last look was ([`due`] compares).
+    #[test]
+    fn who_looks_for_what_is_due_meets_all_of_it(
+        steps in steps(),
+        looks in prop::collection::vec(any::<bool>(), 32),
+        is_ordered: bool,
+    ) {
+        let fold = if is_ordered { ordered() } else { fold(Webhooks::default()) };
+        for (step, looks) in steps.iter().zip(looks) {
+            match *step {
+                Step::Want(offset) => drop(fold.want(&work(offset), &what("a", offset + 1)).unwrap()),
+                Step::Fail(offset, n) => {
+                    let next_at = (n < 3).then(|| at(i64::from(n) * 10));
+                    heed(&fold, &outcome(offset, what("a", offset + 1), n, failed(next_at)));
+                }
+                Step::Deliver(offset, n) => heed(&fold, &outcome(offset, what("a", offset + 1), n, Ended::Delivered)),
+            }
+            if looks {
+                due(&fold);
+            }
+        }
+        due(&fold);
     }
 }
 

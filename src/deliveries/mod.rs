@@ -6,6 +6,7 @@
 
 mod browsers;
 pub mod described;
+mod firsts;
 mod fold;
 mod follow;
 pub mod outcome;
@@ -28,9 +29,7 @@ use crate::schema::Codec;
 use crate::store::{Store, StoreError};
 use fold::Fold;
 use outcome::{Cause, Outcome, What, WorkId};
-use rows::{
-    End, Tables, behind, cursor_key, cursor_partition, deliveries_key, due_prefix, number, parse_due, target_of,
-};
+use rows::{End, Tables, behind, cursor_key, cursor_partition, deliveries_key, due_prefix, number, target_of};
 
 pub use follow::Follower;
 pub use rows::Standing;
@@ -176,21 +175,21 @@ impl Deliveries {
         max: usize,
         is_on_its_way: impl Fn(&WorkId) -> bool,
     ) -> Result<DueWork, StoreError> {
-        let (tables, prefix) = (&self.fold.tables, due_prefix(partition, target));
         let mut found = DueWork::default();
-        for row in tables.due.range(&prefix, &behind(&prefix)) {
-            let (at, work) = parse_due(&row?.0)?;
+        self.fold.each_due(partition, target, |at, work| {
             if is_on_its_way(&work) {
-                continue;
+                return Ok(true);
             }
             if at > now || found.due.len() >= max {
                 found.next_at = Some(at);
-                break;
+                return Ok(false);
             }
             // The key may be gone a moment later.
-            let Some(row) = tables.row(&work)?.filter(rows::Row::is_open) else { continue };
-            found.due.push(Due { work, what: row.what, at, attempts: row.attempts });
-        }
+            if let Some(row) = self.fold.tables.row(&work)?.filter(rows::Row::is_open) {
+                found.due.push(Due { work, what: row.what, at, attempts: row.attempts });
+            }
+            Ok(true)
+        })?;
         Ok(found)
     }
 

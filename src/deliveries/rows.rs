@@ -214,6 +214,9 @@ pub(super) fn target_of(key: &[u8], at: usize) -> Result<TargetId, StoreError> {
     TargetId::from_bytes(part(key, at)?).ok_or_else(|| StoreError::Damaged("a key names nobody".to_owned()))
 }
 
+/// Of what one target is to be told of one partition.
+pub(super) const DUE_PREFIX_BYTES: usize = 21;
+
 pub(super) fn due_prefix(partition: Partition, target: TargetId) -> Vec<u8> {
     [partition.0.to_be_bytes().as_slice(), &target.to_bytes()].concat()
 }
