@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::client::{Client, body};
 use crate::cluster::{Bed, PATIENCE, until};
@@ -34,11 +35,18 @@ const FOLLOWED: [&str; 4] = ["stream", "stream over HTTP/2", "socket", "pages"];
 struct Transcript {
     cursor: String,
     changes: Vec<Value>,
+    /// How many they are, for whoever waits for it.
+    told: Arc<AtomicUsize>,
 }
 
 impl Transcript {
     fn from(cursor: &str) -> Self {
-        Self { cursor: cursor.to_owned(), changes: Vec::new() }
+        Self { cursor: cursor.to_owned(), ..Self::default() }
+    }
+
+    fn add(&mut self, changes: impl IntoIterator<Item = Value>) {
+        self.changes.extend(changes);
+        self.told.store(self.changes.len(), Ordering::SeqCst);
     }
 
     /// What one connection over this channel tells, until it is cut or `enough`.
@@ -47,7 +55,7 @@ impl Transcript {
         while !enough(self) {
             let Some(frame) = stream.try_next().await else { return };
             self.cursor = frame.id.unwrap_or_else(|| std::mem::take(&mut self.cursor));
-            self.changes.extend((frame.data != Value::Null).then_some(frame.data));
+            self.add((frame.data != Value::Null).then_some(frame.data));
         }
     }
 
@@ -63,7 +71,7 @@ impl Transcript {
             if let Some(cursor) = message["cursor"].as_str() {
                 cursor.clone_into(&mut self.cursor);
             }
-            self.changes.extend(message.get("data").cloned());
+            self.add(message.get("data").cloned());
         }
     }
 
@@ -73,7 +81,7 @@ impl Transcript {
             let answer = client.try_send(reqwest::Method::GET, &path, &[("prefer", "wait=5")], None).await;
             let Ok(page) = answer else { return };
             page.text("next_cursor").clone_into(&mut self.cursor);
-            self.changes.extend(page.body["data"].as_array().unwrap().iter().cloned());
+            self.add(page.body["data"].as_array().unwrap().iter().cloned());
         }
     }
 
@@ -95,7 +103,7 @@ fn webhooks(received: &[Received]) -> Transcript {
     for one in received {
         assert_eq!(one.sequence(), one.body["data"]["event"]["version"], "{one:?}");
     }
-    Transcript { cursor: String::new(), changes: new.map(change).collect() }
+    Transcript { changes: new.map(change).collect(), ..Transcript::default() }
 }
 
 /// The states that the long-poll of one payment tells, to its end, however often it is cut.
@@ -134,9 +142,14 @@ async fn pay(client: Client, polling: Client, payer: usize, cutters: Vec<Arc<Cut
 }
 
 /// Follows everything over one channel, which is cut, until `expected` changes have come.
-async fn follow(channel: &'static str, client: Client, start: String, expected: Arc<AtomicUsize>) -> Transcript {
+async fn follow(
+    channel: &'static str,
+    client: Client,
+    mut transcript: Transcript,
+    expected: Arc<AtomicUsize>,
+) -> Transcript {
     let enough = |told: &Transcript| told.changes.len() >= expected.load(Ordering::SeqCst);
-    let (mut transcript, over_http2) = (Transcript::from(&start), client.over_http2());
+    let over_http2 = client.over_http2();
     while !enough(&transcript) {
         match channel {
             "stream" => transcript.stream(&client, &enough).await,
@@ -146,6 +159,17 @@ async fn follow(channel: &'static str, client: Client, start: String, expected: 
         }
     }
     transcript
+}
+
+/// What was told when all was told. It may take its time, as long as it goes on.
+async fn whole(channel: &str, told: &AtomicUsize, mut followed: JoinHandle<Transcript>) -> Transcript {
+    loop {
+        let before = told.load(Ordering::SeqCst);
+        match tokio::time::timeout(PATIENCE, &mut followed).await {
+            Ok(transcript) => return transcript.unwrap(),
+            Err(_) => assert!(told.load(Ordering::SeqCst) > before, "{channel} tells nothing behind change {before}"),
+        }
+    }
 }
 
 pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand_cuts(bed: &Bed) {
@@ -175,7 +199,10 @@ pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand
     for channel in FOLLOWED {
         let cutter = Arc::new(Cutter::before(server, ANSWERS, CUTS).await);
         let through = Client::new(&format!("http://{}", cutter.address));
-        channels.push((channel, tokio::spawn(follow(channel, through, start.clone(), Arc::clone(&told_all)))));
+        let transcript = Transcript::from(&start);
+        let told = Arc::clone(&transcript.told);
+        let followed = tokio::spawn(follow(channel, through, transcript, Arc::clone(&told_all)));
+        channels.push((channel, told, followed));
         cutters.push(cutter);
     }
     cutters.push(Arc::new(Cutter::before(server, ANSWERS, CUTS).await));
@@ -192,10 +219,8 @@ pub async fn every_channel_tells_every_version_once_and_in_order_over_a_thousand
     polled.insert(last.text("id").to_owned(), poll(&polling, last.text("id")).await);
 
     let mut transcripts = Vec::new();
-    for (channel, followed) in channels {
-        let followed = tokio::time::timeout(PATIENCE, followed).await;
-        let transcript = followed.unwrap_or_else(|_| panic!("{channel} does not tell all of the {versions} changes"));
-        transcripts.push((channel, transcript.unwrap()));
+    for (channel, told, followed) in channels {
+        transcripts.push((channel, whole(channel, &told, followed).await));
     }
     until("every webhook has come", async || receiver.messages() >= versions).await;
     let received = receiver.received();

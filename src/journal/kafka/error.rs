@@ -89,21 +89,23 @@ impl Undelivered {
     }
 
     /// What the API may tell the client who asked for this record.
+    ///
+    /// librdkafka counts every refusal by a broker as "not persisted", and tells no more of those that it has tried again after.
+    /// But a leader that ceases to be one says `NOT_LEADER_OR_FOLLOWER` of a record that it had written, and that its successor may
+    /// have: whatever ends such a record later, its time or a closed producer, says nothing of it. What no broker takes, none took.
     pub(super) fn into_append_error(self) -> AppendError {
         let reason = self.code.to_string();
-        // librdkafka counts a refusal by the broker as "not persisted". It is not for one that comes after the write.
-        match self.persisted {
-            Persisted::No if self.code != Code::NotEnoughReplicasAfterAppend => AppendError::NotAppended(reason),
-            _ => AppendError::Unknown(reason),
+        if self.persisted == Persisted::No && is_never_taken(self.code) {
+            AppendError::NotAppended(reason)
+        } else {
+            AppendError::Unknown(reason)
         }
     }
 
     pub(super) fn into_unsent(self) -> Unsent {
         match self.code {
-            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Unsent::TooLarge,
-            Code::InvalidMessage | Code::InvalidRecord | Code::PolicyViolation | Code::UnsupportedForMessageFormat => {
-                Unsent::Refused
-            }
+            code if is_too_large(code) => Unsent::TooLarge,
+            code if is_never_taken(code) => Unsent::Refused,
             code if is_denial(code) => Unsent::NotAllowed,
             code if is_timeout_or_transport(code) => Unsent::Unanswered,
             _ => Unsent::NotNow,
@@ -121,6 +123,19 @@ impl Undelivered {
         let reason = format!("a record was not delivered: {}{}", self.code, twin(fate, self.code));
         TransactionError { fate, culprit: self.partition, reason }
     }
+}
+
+fn is_too_large(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize)
+}
+
+/// It is the record, and it is the same however often it is sent.
+fn is_never_taken(code: Code) -> bool {
+    let is_wrong = matches!(
+        code,
+        Code::InvalidMessage | Code::InvalidRecord | Code::PolicyViolation | Code::UnsupportedForMessageFormat
+    );
+    is_wrong || is_too_large(code)
 }
 
 /// Why a record for a cluster that is not ours was not taken.
