@@ -183,9 +183,7 @@ async function isShownThoughItWasNeverTried(visitor, paylog) {
   const { page } = visitor;
   await page.evaluate((to) => { location.hash = `#/payments/${to}`; }, id);
   const rows = page.getByRole('region', { name: 'Webhook and push deliveries' });
-  for (const row of [/^a browser PaymentSuccessful 0 dropped/, /^a browser PaymentSuccessful 1 delivered/]) {
-    await rows.getByRole('row', { name: row }).waitFor({ timeout: STEP_MS });
-  }
+  await rows.getByRole('row', { name: /^a browser PaymentSuccessful 0 dropped/ }).waitFor({ timeout: STEP_MS });
   await visitor.see('Checkout');
   [refusing, taking].forEach(({ server }) => server.close());
 }
