@@ -233,6 +233,19 @@ enum Step {
     Deliver(u64, u32),
 }
 
+impl Step {
+    fn take(&self, fold: &Fold) {
+        match *self {
+            Self::Want(offset) => drop(fold.want(&work(offset), &what("a", offset + 1)).unwrap()),
+            Self::Fail(offset, n) => {
+                let next_at = (n < 3).then(|| at(i64::from(n) * 10));
+                heed(fold, &outcome(offset, what("a", offset + 1), n, failed(next_at)));
+            }
+            Self::Deliver(offset, n) => heed(fold, &outcome(offset, what("a", offset + 1), n, Ended::Delivered)),
+        }
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (0..4_u64).prop_map(Step::Want),
@@ -249,18 +262,7 @@ proptest! {
     #[test]
     fn what_is_due_does_not_depend_on_which_log_was_read_first(steps in steps()) {
         let take = |fold: &Fold, wants: bool| {
-            for step in &steps {
-                match *step {
-                    Step::Want(offset) if wants => drop(fold.want(&work(offset), &what("a", offset + 1)).unwrap()),
-                    Step::Want(_) => {}
-                    _ if wants => {}
-                    Step::Fail(offset, n) => {
-                        let next_at = (n < 3).then(|| at(i64::from(n) * 10));
-                        heed(fold, &outcome(offset, what("a", offset + 1), n, failed(next_at)));
-                    }
-                    Step::Deliver(offset, n) => heed(fold, &outcome(offset, what("a", offset + 1), n, Ended::Delivered)),
-                }
-            }
+            steps.iter().filter(|step| matches!(step, Step::Want(_)) == wants).for_each(|step| step.take(fold));
         };
         let folds = [fold(Webhooks::default()), fold(Webhooks::default())];
         take(&folds[0], true);
@@ -287,14 +289,7 @@ proptest! {
     ) {
         let fold = if is_ordered { ordered() } else { fold(Webhooks::default()) };
         for (step, looks) in steps.iter().zip(looks) {
-            match *step {
-                Step::Want(offset) => drop(fold.want(&work(offset), &what("a", offset + 1)).unwrap()),
-                Step::Fail(offset, n) => {
-                    let next_at = (n < 3).then(|| at(i64::from(n) * 10));
-                    heed(&fold, &outcome(offset, what("a", offset + 1), n, failed(next_at)));
-                }
-                Step::Deliver(offset, n) => heed(&fold, &outcome(offset, what("a", offset + 1), n, Ended::Delivered)),
-            }
+            step.take(&fold);
             if looks {
                 due(&fold);
             }

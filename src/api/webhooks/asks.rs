@@ -11,8 +11,9 @@ use crate::api::{json, not_found};
 use crate::contract::AskedBody;
 use crate::control::{Asks, KnownEndpoint, Range};
 use crate::http::Problem;
-use crate::journal::{JournalError, Partition, Reader};
+use crate::journal::{JournalError, Reader};
 use crate::payment::{MerchantId, Timestamp};
+use crate::projection::Offsets;
 
 /// Before more is asked of an endpoint of which too much was asked.
 const ASKS_PAUSE: Duration = Duration::from_secs(60);
@@ -73,9 +74,7 @@ fn ranges(log: &dyn Reader, since: Timestamp, until: Option<Timestamp>) -> Resul
     let from = log.first_since(since.as_micros())?;
     let to = match until {
         Some(until) => log.first_since(until.as_micros())?,
-        None => (0..log.partitions())
-            .map(|p| log.ends(Partition(p)).map(|ends| ends.committed))
-            .collect::<Result<_, _>>()?,
+        None => Offsets::ends_of(log)?.as_slice().to_vec(),
     };
     let ranges =
         from.into_iter().zip(to).zip(0..).map(|((from, to), partition)| Range { partition, from: from.0, to: to.0 });
