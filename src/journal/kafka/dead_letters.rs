@@ -10,7 +10,7 @@ use super::error::{ReadVerdict, is_end_of_partition, is_out_of_range, journal_er
 use super::foreign::source_record_of;
 use super::look_up::LookUp;
 use super::settings::{self, Isolation};
-use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, list_of, topics};
+use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, list_of, topics, wait_until};
 use crate::journal::{JournalError, Offset, Partition, Position, SourceRecord};
 
 /// Where the newest are looked for first: so many offsets before the end for each that is wanted, since the markers of
@@ -97,7 +97,7 @@ impl DeadLetters {
         self.consumer.assign(&at).map_err(|error| journal_error("assign a partition", &error))?;
         let mut deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
-            let wait = deadline.saturating_duration_since(Instant::now());
+            let wait = wait_until(deadline);
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     let record = source_record_of(&message)?;

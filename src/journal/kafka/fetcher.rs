@@ -16,7 +16,7 @@ use super::error::{ReadVerdict, is_fatal, journal_error, read_verdict};
 use super::foreign::source_record_of;
 use super::group::{Fence, GroupSilence, answer_all};
 use super::reseat::Reseat;
-use super::{KafkaConfig, REQUEST_TIMEOUT, drop_within, kafka_offset, kafka_partition, list_of};
+use super::{KafkaConfig, REQUEST_TIMEOUT, drop_within, kafka_offset, kafka_partition, list_of, wait_until};
 use crate::journal::{Assignment, Incoming, JournalError, Offset, Partition, Position, SourceRecord};
 
 /// What one poll hands out at most: records are copied, and a foreign one can be large.
@@ -176,8 +176,7 @@ impl Fetcher {
             if incoming.len() >= max || bytes >= POLL_BYTES_MAX {
                 return Ok(incoming);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = if incoming.is_empty() { left } else { Duration::ZERO };
+            let wait = if incoming.is_empty() { wait_until(deadline) } else { Duration::ZERO };
             match member.poll(wait).map(|read| read.map(|message| source_record_of(&message))) {
                 Some(Ok(record)) => {
                     let record = record?;

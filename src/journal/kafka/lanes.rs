@@ -17,7 +17,7 @@ use super::error::{is_fatal, is_stale_member, journal_error};
 use super::group::{Fence, GroupSilence, answer_all};
 use super::heights::Heights;
 use super::pulse::Pulse;
-use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings};
+use super::{KafkaConfig, drop_within, kafka_offset, list_of, settings, wait_until};
 use crate::journal::{Assignment, JournalError, Lanes, Partition, Position, Transaction, TransactionError};
 
 /// For a member that is dropped without leaving: after a panic, for example.
@@ -95,7 +95,7 @@ impl Lanes for KafkaLanes {
                 self.unanswered = Some(assignment.clone());
                 return Ok(Some(assignment));
             }
-            let wait = deadline.saturating_duration_since(Instant::now());
+            let wait = wait_until(deadline);
             match member.poll(wait) {
                 Some(Err(error)) if is_fatal(&error) => return Err(journal_error("stay in the group", &error)),
                 Some(Err(error)) if member.context().is_news(&error) => {

@@ -6,13 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::metadata::Metadata;
 
 use super::context::Context;
 use super::error::{ReadVerdict, is_end_of_partition, is_out_of_range, is_passing_error, journal_error, read_verdict};
 use super::settings::{self, Isolation};
 use super::tail::record_of;
-use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, kafka_partition, list_of};
+use super::{KafkaConfig, REQUEST_TIMEOUT, kafka_offset, kafka_partition, list_of, wait_until};
 use crate::journal::{Ends, JournalError, Offset, Partition, Position, Record};
 
 /// Between two tries of a question that the cluster could not answer yet.
@@ -60,20 +61,11 @@ impl LookUp {
         // Kafka keeps milliseconds, and takes less than zero for a word of its own.
         let since_ms = rdkafka::Offset::Offset(taken_us.max(0).unsigned_abs().div_ceil(1000).cast_signed());
         let asked = list_of(&self.topic, all.clone().map(|partition| (partition, since_ms)));
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
-        let found = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let answer = self.lock().offsets_for_times(asked.clone(), left).and_then(|found| {
-                found.elements().iter().try_for_each(|at| at.error())?;
-                Ok(found)
-            });
-            match answer {
-                Ok(found) => break found,
-                // A new topic, or one whose leader has just moved: librdkafka asks only once.
-                Err(error) if is_passing_error(&error) && !left.is_zero() => thread::sleep(RETRY_PAUSE),
-                Err(error) => return Err(journal_error(&doing, &error)),
-            }
-        };
+        let found = ask(&doing, |left| {
+            let found = self.lock().offsets_for_times(asked.clone(), left)?;
+            found.elements().iter().try_for_each(|at| at.error())?;
+            Ok(found)
+        })?;
         let first =
             |partition| match found.find_partition(&self.topic, kafka_partition(partition)).map(|at| at.offset()) {
                 Some(rdkafka::Offset::Offset(offset)) => {
@@ -121,16 +113,8 @@ impl LookUp {
         partition: Partition,
     ) -> Result<(Offset, Offset), JournalError> {
         let doing = format!("ask for the end of {} {partition}", self.topic);
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
-        let (low, high) = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match consumer.fetch_watermarks(&self.topic, kafka_partition(partition), left) {
-                Ok(answer) => break answer,
-                // A new topic, or one whose leader has just moved: librdkafka asks only once.
-                Err(error) if is_passing_error(&error) && !left.is_zero() => thread::sleep(RETRY_PAUSE),
-                Err(error) => return Err(journal_error(&doing, &error)),
-            }
-        };
+        let asked = |left| consumer.fetch_watermarks(&self.topic, kafka_partition(partition), left);
+        let (low, high) = ask(&doing, asked)?;
         match (u64::try_from(low), u64::try_from(high)) {
             (Ok(low), Ok(high)) => Ok((Offset(low), Offset(high))),
             _ => Err(JournalError::Broken(format!("the ends of {} {partition} are {low} and {high}", self.topic))),
@@ -140,6 +124,19 @@ impl LookUp {
     fn lock(&self) -> std::sync::MutexGuard<'_, BaseConsumer<Context>> {
         // Every question begins with an assignment of its own, so a panic leaves nothing behind that matters.
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `once` is told how long it may take. librdkafka asks a new topic, or one whose leader has just moved, only once.
+fn ask<T>(doing: &str, once: impl Fn(Duration) -> KafkaResult<T>) -> Result<T, JournalError> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match once(left) {
+            Ok(answer) => return Ok(answer),
+            Err(error) if is_passing_error(&error) && !left.is_zero() => thread::sleep(RETRY_PAUSE),
+            Err(error) => return Err(journal_error(doing, &error)),
+        }
     }
 }
 
@@ -170,7 +167,7 @@ fn create(config: &KafkaConfig, isolation: Isolation) -> Result<BaseConsumer<Con
 fn read_at(consumer: &BaseConsumer<Context>, position: Position) -> Result<Option<Record>, JournalError> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     loop {
-        let wait = deadline.saturating_duration_since(Instant::now());
+        let wait = wait_until(deadline);
         match consumer.poll(wait) {
             Some(Ok(message)) => {
                 let record = record_of(&message)?;

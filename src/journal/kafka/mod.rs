@@ -332,6 +332,13 @@ fn wait<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// What is left until `deadline`, for a poll. In whole milliseconds, rounded up, as librdkafka waits: rdkafka 0.39 spins through
+/// what is left of one.
+fn wait_until(deadline: Instant) -> Duration {
+    let left_ms = deadline.saturating_duration_since(Instant::now()).as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(left_ms).unwrap_or(u64::MAX))
+}
+
 /// Drops a client on a thread of its own and waits for it no longer than `deadline`: closing one can hang.
 fn drop_within<T: Send + 'static>(client: T, name: &'static str, deadline: Duration) {
     let began = Instant::now();
@@ -381,5 +388,12 @@ mod tests {
         config.overrides.push(("sasl.password".into(), "hunter2".into()));
         let printed = format!("{config:?}");
         assert!(printed.contains("sasl.password") && !printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn a_poll_waits_for_whole_milliseconds() {
+        let wait = wait_until(Instant::now() + Duration::from_micros(2500));
+        assert!(wait.as_micros().is_multiple_of(1000) && wait <= Duration::from_millis(3), "{wait:?}");
+        assert_eq!(wait_until(Instant::now()), Duration::ZERO);
     }
 }

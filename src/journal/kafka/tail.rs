@@ -13,7 +13,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use super::context::Context;
 use super::error::{ReadVerdict, journal_error, read_verdict};
 use super::heights::Heights;
-use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings};
+use super::{KafkaConfig, drop_within, kafka_offset, kafka_partition, list_of, settings, wait_until};
 use crate::journal::{JournalError, Offset, Partition, Position, Record, Seen, Tail, TailItem};
 
 /// What one poll hands out at most: a foreign record can be as large as the topic allows.
@@ -119,7 +119,7 @@ impl KafkaTail {
         let deadline = Instant::now() + timeout;
         let (mut items, mut bytes) = (0, 0);
         while items < max && bytes < POLL_BYTES_MAX {
-            let wait = if items == 0 { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let wait = if items == 0 { wait_until(deadline) } else { Duration::ZERO };
             match consumer.poll(wait) {
                 Some(Ok(message)) => {
                     self.heights.raise(position_of(&message)?);

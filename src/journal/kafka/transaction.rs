@@ -5,6 +5,7 @@
 //! in which a delayed end of one transaction can end the next one: only a new epoch is safe).
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -32,8 +33,9 @@ const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(9);
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Before a call that has not ended is resumed: some answer at once.
 const RESUME_PAUSE: Duration = Duration::from_millis(20);
-/// rdkafka's poll always takes all the time it is given, so each turn is as short as librdkafka's clock allows.
-const TURN: Duration = Duration::from_millis(1);
+/// Between two looks for reports. Not a poll's own wait: rdkafka's takes all the time it is given, and spins through the last
+/// millisecond of it.
+const TURN: Duration = Duration::from_micros(200);
 
 /// Where the report of a record goes.
 type Waiting = Box<oneshot::Sender<Delivery>>;
@@ -109,7 +111,8 @@ impl<'a> KafkaTransaction<'a> {
             match producer.send(sending) {
                 Ok(()) => return Ok(report),
                 Err((error, back)) if is_queue_full(&error) && Instant::now() < deadline => {
-                    producer.poll(TURN);
+                    serve(producer);
+                    thread::sleep(TURN);
                     sending = back;
                 }
                 Err((error, refused)) => {
@@ -260,13 +263,16 @@ impl Drop for KafkaTransaction<'_> {
 /// Serves reports until none is outstanding; `false` if that takes too long.
 fn settle(producer: &Producing) -> bool {
     let deadline = Instant::now() + DELIVERY_WAIT_MAX;
-    while producer.in_flight_count() > 0 {
+    loop {
+        serve(producer);
+        if producer.in_flight_count() == 0 {
+            return true;
+        }
         if Instant::now() >= deadline {
             return false;
         }
-        producer.poll(TURN);
+        thread::sleep(TURN);
     }
-    true
 }
 
 /// A call that fails as retriable is unfinished, not failed: the same call resumes it. Not for longer than the broker lets
@@ -276,7 +282,7 @@ fn resumed(began: Instant, mut call: impl FnMut() -> Result<(), KafkaError>) -> 
         match call() {
             Err(error) if is_retriable(&error) && began.elapsed() < TRANSACTION_TIMEOUT => {
                 tracing::debug!(%error, "a transactional call goes on");
-                std::thread::sleep(RESUME_PAUSE);
+                thread::sleep(RESUME_PAUSE);
             }
             ended => return ended,
         }
