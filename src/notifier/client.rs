@@ -18,9 +18,7 @@ use crate::payment::Timestamp;
 
 /// For a connection to be there, TLS and all.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Idle connections that are kept to one endpoint: as many as send to it at once by default, for of those that were not kept each
-/// would be made anew, TLS and all. And for how long: they are open files.
-const IDLE_CONNECTIONS_MAX: usize = 16;
+/// How long an idle connection is kept: each is an open file.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Of an answer no more than this is read; what it says is nobody's to know.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -102,7 +100,9 @@ async fn checked(names: &Names, allow_private: bool, name: &str) -> Result<Vec<S
 }
 
 impl Client {
-    pub fn new(timeout: Duration, allow_private: bool) -> anyhow::Result<Self> {
+    /// Keeps `idle_max` idle connections to one endpoint: as many as send to it at once, for of those that are not kept each is
+    /// made anew, TLS and all.
+    pub fn new(timeout: Duration, allow_private: bool, idle_max: usize) -> anyhow::Result<Self> {
         let checked = Arc::new(Checked { names: Arc::new(Names::new()), allow_private });
         let http = reqwest::Client::builder()
             .user_agent(concat!("paylog-webhooks/", env!("CARGO_PKG_VERSION")))
@@ -113,7 +113,7 @@ impl Client {
             .referer(false)
             .https_only(!allow_private)
             .no_proxy()
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_max_idle_per_host(idle_max)
             .pool_idle_timeout(IDLE_MAX)
             .http1_only()
             .build()

@@ -26,7 +26,7 @@ async fn server(head: &'static str, more: &'static [u8]) -> u16 {
 }
 
 async fn send(url: &str, allow_private: bool) -> Answer {
-    let client = Client::new(Duration::from_secs(2), allow_private).unwrap();
+    let client = Client::new(Duration::from_secs(2), allow_private, 1).unwrap();
     let headers = [("webhook-id", "msg_1"), ("webhook-signature", "v1,x")];
     client.send(Post { url, headers: &headers, body: b"{}".to_vec(), judge: judge_webhook }).await
 }

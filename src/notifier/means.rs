@@ -31,7 +31,8 @@ pub struct Means {
 impl Means {
     /// Those of a process: its attempts run on `runtime`.
     pub fn new(args: &WebhookArgs, runtime: Handle) -> anyhow::Result<Self> {
-        let client = Arc::new(Client::new(args.timeout(), args.allow_private_webhooks)?);
+        let client = Client::new(args.timeout(), args.allow_private_webhooks, args.webhooks_in_flight_each)?;
+        let client = Arc::new(client);
         let posts = Arc::clone(&client) as _;
         Ok(Self { executor: Arc::new(runtime), client, posts, chance: Arc::new(rand::random) })
     }
