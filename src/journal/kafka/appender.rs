@@ -6,27 +6,27 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer};
 use tokio::sync::oneshot;
 
-use super::context::Context;
-use super::error::{journal_error, refused_append};
+use super::context::Delivery;
+use super::error::refused_append;
 use super::foreign::restored_record;
 use super::heights::Heights;
+use super::threaded::Threaded;
 use super::{KafkaConfig, base_record, drop_within, settings};
 use crate::journal::{AppendError, Appending, JournalError, NewRecord, Offset, SourceRecord};
 
 /// How long the old producer is waited for when a new one takes its place, off the append's own thread.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
-type ApiProducer = ThreadedProducer<Context>;
-type Outgoing<'r> = BaseRecord<'r, [u8], [u8], Box<oneshot::Sender<super::context::Delivery>>>;
+type Outgoing<'r> = BaseRecord<'r, [u8], [u8], Box<oneshot::Sender<Delivery>>>;
 
 pub(super) struct Appender {
     config: KafkaConfig,
     heights: Arc<Heights>,
     /// Held only to look or to swap, never while something is sent.
-    current: Mutex<Arc<ApiProducer>>,
+    current: Mutex<Arc<Threaded>>,
 }
 
 impl Appender {
@@ -51,11 +51,7 @@ impl Appender {
         self.answer(height, sent.map(|()| answer))
     }
 
-    fn answer(
-        &self,
-        height: Offset,
-        sent: Result<oneshot::Receiver<super::context::Delivery>, AppendError>,
-    ) -> Appending {
+    fn answer(&self, height: Offset, sent: Result<oneshot::Receiver<Delivery>, AppendError>) -> Appending {
         let heights = Arc::clone(&self.heights);
         match sent {
             Ok(answer) => Box::pin(async move {
@@ -76,7 +72,7 @@ impl Appender {
         producer.send(record).map_err(|(error, _)| refused_append(&error))
     }
 
-    fn producer(&self) -> Result<Arc<ApiProducer>, JournalError> {
+    fn producer(&self) -> Result<Arc<Threaded>, JournalError> {
         let mut current = self.lock();
         if current.context().is_fatal() {
             tracing::warn!("the producer failed for good, making a new one");
@@ -88,13 +84,11 @@ impl Appender {
         Ok(Arc::clone(&current))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<ApiProducer>> {
+    fn lock(&self) -> MutexGuard<'_, Arc<Threaded>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn create(config: &KafkaConfig) -> Result<ApiProducer, JournalError> {
-    settings::appender(config)
-        .create_with_context(Context::new("appender"))
-        .map_err(|error| journal_error("create the producer", &error))
+fn create(config: &KafkaConfig) -> Result<Threaded, JournalError> {
+    Threaded::create("appender", &settings::appender(config))
 }

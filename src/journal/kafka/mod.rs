@@ -28,6 +28,7 @@ mod reseat;
 pub mod restore;
 mod settings;
 mod tail;
+mod threaded;
 mod topics;
 mod transaction;
 

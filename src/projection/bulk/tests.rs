@@ -85,20 +85,26 @@ fn it_comes_to_the_rows_of_a_fold_record_by_record() {
 
 #[test]
 fn stopped_at_any_moment_it_goes_on_and_comes_to_the_same() {
-    let (bed, mut stopped) = (Bed::new(), 0);
-    let truth = bed.truth();
-    for stretches in 1.. {
-        let store = bed.path(&format!("bulk-{stretches}"));
-        if bed.build(&store, stretches).unwrap() == Done::Whole {
-            break;
+    let bed = Bed::new();
+    let (truth, next, stopped) = (bed.truth(), AtomicUsize::new(1), AtomicUsize::new(0));
+    let stop_at_some = || {
+        loop {
+            let stretches = next.fetch_add(1, Ordering::Relaxed);
+            let store = bed.path(&format!("bulk-{stretches}"));
+            if bed.build(&store, stretches).unwrap() == Done::Whole {
+                return;
+            }
+            stopped.fetch_add(1, Ordering::Relaxed);
+            assert!(!store.exists(), "nothing bears its name before it is whole");
+            assert_eq!(bed.build(&store, usize::MAX).unwrap(), Done::Whole);
+            assert!(bed.nothing_is_beside(&store));
+            assert!(fold(&store, &bed.journal).unwrap() == truth, "stopped after {stretches}");
+            Store::discard(&store).unwrap();
         }
-        stopped += 1;
-        assert!(!store.exists(), "nothing bears its name before it is whole");
-        assert_eq!(bed.build(&store, usize::MAX).unwrap(), Done::Whole);
-        assert!(bed.nothing_is_beside(&store));
-        assert!(fold(&store, &bed.journal).unwrap() == truth, "stopped after {stretches}");
-        Store::discard(&store).unwrap();
-    }
+    };
+    // Much of each is waiting for the disk.
+    std::thread::scope(|threads| (0..4).for_each(|_| drop(threads.spawn(stop_at_some))));
+    let stopped = stopped.into_inner();
     assert!(stopped > 50, "stopped at {stopped} moments");
 }
 

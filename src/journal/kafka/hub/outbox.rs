@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use tokio::sync::oneshot;
 
 use crate::journal::JournalError;
-use crate::journal::kafka::context::{Context, Delivery};
+use crate::journal::kafka::context::Delivery;
 use crate::journal::kafka::drop_within;
-use crate::journal::kafka::error::{journal_error, undelivered};
+use crate::journal::kafka::error::undelivered;
+use crate::journal::kafka::threaded::Threaded;
 use crate::lock::lock;
 
 /// How long closing is waited for, on a thread of its own.
@@ -23,13 +24,13 @@ pub(super) struct Outbox {
     name: &'static str,
     settings: ClientConfig,
     /// Held only to look or to swap. `None` at the end.
-    current: Mutex<Option<Arc<ThreadedProducer<Context>>>>,
+    current: Mutex<Option<Arc<Threaded>>>,
 }
 
 impl Outbox {
     /// Connects to nobody yet.
     pub fn open(name: &'static str, settings: ClientConfig) -> Result<Self, JournalError> {
-        let producer = create(name, &settings)?;
+        let producer = Threaded::create(name, &settings)?;
         Ok(Self { name, settings, current: Mutex::new(Some(Arc::new(producer))) })
     }
 
@@ -52,13 +53,13 @@ impl Outbox {
         current.as_ref().is_some_and(|producer| producer.context().take_denied())
     }
 
-    fn producer(&self) -> Result<Arc<ThreadedProducer<Context>>, JournalError> {
+    fn producer(&self) -> Result<Arc<Threaded>, JournalError> {
         let mut current = lock(&self.current);
         match &*current {
             Some(producer) if !producer.context().is_fatal() => return Ok(Arc::clone(producer)),
             _ => tracing::warn!(client = self.name, "the producer failed for good, making a new one"),
         }
-        let fresh = Arc::new(create(self.name, &self.settings)?);
+        let fresh = Arc::new(Threaded::create(self.name, &self.settings)?);
         close(current.replace(Arc::clone(&fresh)));
         Ok(fresh)
     }
@@ -71,12 +72,8 @@ impl Drop for Outbox {
 }
 
 /// Closing flushes, and may take long: never on a thread that does anything else.
-fn close(producer: Option<Arc<ThreadedProducer<Context>>>) {
+fn close(producer: Option<Arc<Threaded>>) {
     if let Some(producer) = producer {
         std::thread::spawn(move || drop_within(producer, "outbox", CLOSE_DEADLINE));
     }
-}
-
-fn create(name: &'static str, settings: &ClientConfig) -> Result<ThreadedProducer<Context>, JournalError> {
-    settings.create_with_context(Context::new(name)).map_err(|error| journal_error("create a producer", &error))
 }
